@@ -1,0 +1,49 @@
+# Two commands: `make demo` runs the main job, `make test` runs every test. Both set up what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+STAMP := build/.setup-done
+
+.PHONY: help setup payload testbed demo test lint unit unit-313 integration bench clean
+
+help: ## show this
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install what the project needs (Debian packages with apt, Python packages with pip)
+
+$(STAMP): pyproject.toml packaging/setup.sh
+	bash packaging/setup.sh
+	@mkdir -p build && touch $@
+
+payload: $(STAMP) ## build/pilot.pyz and build/pilot.sh
+	$(PYTHON) packaging/build_payload.py --output build
+
+testbed: $(STAMP) ## build the testbed's trees and images
+	$(PYTHON) -m tests.testbed build
+
+demo: payload testbed ## two pilots, eight user jobs, one readable account
+	$(PYTHON) -m tests.testbed.demo
+
+lint: $(STAMP) ## format, lint, types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+unit: $(STAMP) ## unit tests on this Python (3.11)
+	$(PYTHON) -m pytest -q --ignore=tests/integration
+
+unit-313: testbed ## unit tests on Python 3.13, inside the Debian 13 tree
+	$(PYTHON) -m tests.testbed unit
+
+integration: payload testbed ## real HTCondor and Apptainer in the testbed
+	$(PYTHON) -m pytest -q tests/integration
+
+test: lint payload testbed unit unit-313 integration ## everything
+
+bench: payload testbed ## the project's own measurements, build/bench/*.json
+	$(PYTHON) benchmarks/run.py
+
+clean: ## remove everything that was built
+	rm -rf build .venv
