@@ -1,0 +1,48 @@
+"""Leaving root: a pilot never runs as root, and a probe run for somebody runs as that account."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+from pilot_agent.model import Failure, FailureKind, PilotError
+
+
+def become(name: str) -> None:
+    """Change to the account for good: groups, gid, uid, and HOME. Raises ``PilotError`` (account.unknown,
+    account.root, account.denied)."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        hint = "name an existing ordinary account; the site must act"
+        message = f"there is no account {name!r} on this node"
+        raise PilotError(Failure(FailureKind.CONFIG, "account.unknown", message, hint)) from None
+    if entry.pw_uid == 0:
+        message = f"the account {name!r} is root; an ordinary account is needed"
+        raise PilotError(Failure(FailureKind.CONFIG, "account.root", message, "name an ordinary account"))
+    groups = [group.gr_gid for group in grp.getgrall() if name in group.gr_mem]
+    try:
+        os.setgroups([entry.pw_gid, *groups])
+        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    except PermissionError as error:
+        message = f"this process may not change to the account {name!r}: {error.strerror}"
+        raise PilotError(Failure(FailureKind.CONFIG, "account.denied", message, "start as root, or as it")) from error
+    os.environ.update(HOME=entry.pw_dir, USER=name, LOGNAME=name)
+
+
+def refuse_root(account: str | None) -> None:
+    """Change to ``account`` when started as root. Raises ``PilotError`` (root.refused) when none is configured."""
+    if os.geteuid() != 0:
+        return
+    if account is None:
+        raise PilotError(
+            Failure(
+                FailureKind.CONFIG,
+                "root.refused",
+                "the pilot was started as root, and an ordinary account is needed",
+                hint="start it as an ordinary account, or set site.account to the one it shall change to",
+            )
+        )
+    become(account)

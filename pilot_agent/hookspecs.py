@@ -1,0 +1,467 @@
+"""The plugin contract, all of it: what a plugin may declare, and the hooks it declares it with.
+
+Plugins declare, the host runs. A hook yields small frozen records; a record names the function that does the
+work as ``module:qualname``; the host runs that function in a child process of its own, with a deadline, and
+takes back what it returns as data. Nothing in a plugin is ever called inside the agent.
+
+A complete plugin::
+
+    from pilot_agent.hookspecs import Context, Probe, hookimpl
+    from pilot_agent.model import Fact
+
+    def read_scratch_name(context: Context):
+        name = context.environment.get("SITE_SCRATCH")
+        yield Fact("example.scratch", name) if name else Fact.absent("example.scratch", "SITE_SCRATCH is not set")
+
+    @hookimpl
+    def pilot_probes(config):
+        yield Probe(name="scratch", run=f"{__name__}:read_scratch_name", gives=("example.scratch",))
+
+Hooks receive ``config``: the effective configuration as plain data, without secrets. A hook takes any subset of
+its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pluggy
+
+from pilot_agent.model import Fact, FailureKind, ImageCandidate, Json
+
+PROJECT = "pilot_agent"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a plugin's function is given.
+
+    ``facts`` holds what earlier stages found, ``config`` the effective configuration, ``environment`` the
+    variables of the site as the pilot found them, ``root`` the directory that stands for ``/`` (a recording,
+    or ``/``), ``workspace`` a directory the function may write in (None for ``check`` and ``probe`` outside a
+    run), ``interpreter`` the command that starts the pilot's own Python.
+    """
+
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    config: Mapping[str, Json] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    root: str = "/"
+    workspace: str | None = None
+    interpreter: tuple[str, ...] = ()
+
+    def value(self, name: str, default: Any = None) -> Any:
+        """The value of a known fact, else ``default``."""
+        fact = self.facts.get(name)
+        return fact.value if fact is not None and fact.known else default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One configuration key of a plugin, found under ``plugins.options.<plugin>.<name>``."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean", "list"]
+    default: Json = None
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A function ``(context) -> iterable of Fact or Limit``.
+
+    It starts when every fact in ``requires`` exists (known or not) and every probe named in ``after`` has
+    ended; ``before`` is the same seen from the other side. Facts named in ``gives`` become unknown, with the
+    reason, when the function fails or runs out of ``timeout_seconds``.
+    """
+
+    name: str
+    run: str
+    gives: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A function ``(context) -> iterable of Fact`` that finds or mounts a file system."""
+
+    name: str
+    run: str
+    gives: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupResult:
+    """What a setup contributes: job environment, ad attributes, image candidates, binds for job containers."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, Json] = field(default_factory=dict)
+    images: tuple[ImageCandidate, ...] = ()
+    binds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """A function ``(context) -> SetupResult``; ``early`` before the container choice, ``late`` after it."""
+
+    name: str
+    run: str
+    stage: Literal["early", "late"] = "late"
+    required: bool = True
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    timeout_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRequest:
+    """What a plugin wants of every job container: binds ``source[:target[:ro]]``, environment, options."""
+
+    name: str
+    binds: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A function ``(context) -> CheckResult``; with ``where="image"`` it runs inside the default image.
+
+    ``kind`` decides what a failed check means for the pilot; ``required=False`` turns a failure to a warning.
+    """
+
+    name: str
+    run: str
+    where: Literal["host", "image"] = "host"
+    kind: FailureKind = FailureKind.NODE_RESOURCE
+    required: bool = True
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """How the host knows that a service is ready: a TCP port that accepts, a file that appears, a command that
+    exits 0; with none of them the service is ready when it is still alive after one second.
+    """
+
+    port: int | None = None
+    file: str | None = None
+    command: tuple[str, ...] = ()
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A program that runs beside the jobs until the pilot ends.
+
+    ``{workspace}`` in ``command`` and ``environment`` becomes the service's own directory. ``attributes`` are in
+    the machine ad while the service is ready. ``stop_signal`` ends it; what is left after
+    ``stop_seconds`` is killed. A service with ``required`` that does not become ready ends the pilot.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    readiness: Readiness = field(default_factory=Readiness)
+    attributes: dict[str, Json] = field(default_factory=dict)
+    required: bool = True
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    stop_signal: str = "SIGTERM"
+    stop_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A function ``(context) -> BenchmarkScore``, bounded in time and in memory; a failure is never fatal."""
+
+    name: str
+    run: str
+    memory_mib: int = 512
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """A ClassAd attribute of the machine ad: a literal ``value``, or the value of ``fact``."""
+
+    name: str
+    value: Json = None
+    fact: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartdFragment:
+    """HTCondor configuration lines, read after everything the pilot wrote; security knobs are refused."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Periodic:
+    """A function ``(context) -> mapping of attributes`` run every ``period_seconds`` while jobs may run.
+
+    ``on_failure`` says what a failed run means: nothing but a report, no new jobs, or the end of the pilot.
+    """
+
+    name: str
+    run: str
+    period_seconds: float
+    timeout_seconds: float = 30.0
+    on_failure: Literal["report", "stop_accepting", "drain"] = "report"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened: ``name`` such as ``stage.finished``, seconds after the start, and its data."""
+
+    name: str
+    seconds: float
+    data: dict[str, Json] = field(default_factory=dict)
+
+
+@hookspec
+def pilot_options(config: Mapping[str, Json]) -> Iterable[Option]:
+    """Declare the plugin's configuration keys. Called once, first; ``config`` is what was given so far.
+
+    Yield ``Option``; a value of another type is refused with its path.
+
+    Example::
+
+        @hookimpl
+        def pilot_options():
+            yield Option(name="threshold", type="number", default=0.5, help="load above which to refuse")
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_probes(config: Mapping[str, Json]) -> Iterable[Probe]:
+    """Declare probes. Called once at the configure stage; the probes run in the probe stage, concurrently.
+
+    Yield ``Probe``; its function gets a ``Context`` and yields ``Fact`` and ``Limit``.
+
+    Example::
+
+        def count_sockets(context):
+            yield Fact("example.sockets", len(os.listdir(context.root + "/sys/devices/system/node")))
+
+        @hookimpl
+        def pilot_probes(config):
+            yield Probe(name="sockets", run=f"{__name__}:count_sockets", gives=("example.sockets",))
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_mounts(config: Mapping[str, Json]) -> Iterable[Mount]:
+    """Declare file systems to find or mount. Called once at the configure stage; run in the mount stage.
+
+    Yield ``Mount``; its function returns facts such as ``cvmfs.repositories``.
+
+    Example::
+
+        def look(context):
+            yield Fact("example.mounted", os.path.ismount("/data"))
+
+        @hookimpl
+        def pilot_mounts(config):
+            yield Mount(name="data", run=f"{__name__}:look", gives=("example.mounted",))
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_setups(config: Mapping[str, Json]) -> Iterable[Setup]:
+    """Declare customisation. Called once at the configure stage; run in the early or late setup stage.
+
+    Yield ``Setup``; its function returns a ``SetupResult``.
+
+    Example::
+
+        def environment(context):
+            return SetupResult(environment={"EXAMPLE_SITE": context.config["site"]["name"]})
+
+        @hookimpl
+        def pilot_setups(config):
+            yield Setup(name="environment", run=f"{__name__}:environment", stage="early")
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_images(config: Mapping[str, Json]) -> Iterable[ImageCandidate]:
+    """Offer image candidates beside those of the configuration. Called once at the configure stage.
+
+    Yield ``ImageCandidate``, best first.
+
+    Example::
+
+        @hookimpl
+        def pilot_images(config):
+            yield ImageCandidate("el9", "/cvmfs/images.example.org/el9", origin="example")
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_containers(config: Mapping[str, Json]) -> Iterable[ContainerRequest]:
+    """Contribute binds, environment and options of job containers. Called once at the configure stage.
+
+    Yield ``ContainerRequest``; the site's limits apply after all of them and the report names who asked.
+
+    Example::
+
+        @hookimpl
+        def pilot_containers(config):
+            yield ContainerRequest(name="calibration", binds=("/data/calibration:/calibration:ro",))
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_checks(config: Mapping[str, Json]) -> Iterable[Check]:
+    """Declare checks of the node. Called once at the configure stage; run in the validate stage.
+
+    Yield ``Check``; its function returns a ``CheckResult``.
+
+    Example::
+
+        def enough_shm(context):
+            free = shutil.disk_usage("/dev/shm").free // 2**20
+            status = CheckStatus.PASS if free >= 64 else CheckStatus.FAIL
+            return CheckResult("shm", status, f"{free} MiB free in /dev/shm, 64 needed")
+
+        @hookimpl
+        def pilot_checks(config):
+            yield Check(name="shm", run=f"{__name__}:enough_shm")
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_services(config: Mapping[str, Json]) -> Iterable[Service]:
+    """Declare programs that run beside the jobs. Called once at the configure stage; started in the service stage.
+
+    Yield ``Service``.
+
+    Example::
+
+        @hookimpl
+        def pilot_services(config):
+            yield Service(name="cache", command=("/usr/bin/squid", "-N"), readiness=Readiness(port=3128))
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_benchmarks(config: Mapping[str, Json]) -> Iterable[Benchmark]:
+    """Declare benchmarks. Called once at the configure stage; run in the benchmark stage.
+
+    Yield ``Benchmark``; its function returns a ``BenchmarkScore``.
+
+    Example::
+
+        def hash_rate(context):
+            return BenchmarkScore("hash", score=123.0, unit="MB/s", seconds=0.2)
+
+        @hookimpl
+        def pilot_benchmarks(config):
+            yield Benchmark(name="hash", run=f"{__name__}:hash_rate", timeout_seconds=5)
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_attributes(config: Mapping[str, Json]) -> Iterable[Attribute]:
+    """Declare attributes of the machine ad. Called once at the configure stage; used in the advertise stage.
+
+    Yield ``Attribute`` with a literal value or the name of a fact; an unknown fact gives no attribute.
+
+    Example::
+
+        @hookimpl
+        def pilot_attributes(config):
+            yield Attribute(name="ExampleSockets", fact="example.sockets")
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_startd(config: Mapping[str, Json]) -> Iterable[StartdFragment]:
+    """Add raw HTCondor configuration. Called once at the configure stage; used in the handoff stage.
+
+    Yield ``StartdFragment``; a fragment that sets a security knob is refused with its name.
+
+    Example::
+
+        @hookimpl
+        def pilot_startd(config):
+            yield StartdFragment(name="rank", text='RANK = (TARGET.Owner == "example") * 10')
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_periodics(config: Mapping[str, Json]) -> Iterable[Periodic]:
+    """Declare tasks repeated while jobs may run. Called once at the configure stage; run by the keeper.
+
+    Yield ``Periodic``; the attributes its function returns reach the machine ad.
+
+    Example::
+
+        def load(context):
+            return {"ExampleLoad": os.getloadavg()[0]}
+
+        @hookimpl
+        def pilot_periodics(config):
+            yield Periodic(name="load", run=f"{__name__}:load", period_seconds=60)
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def pilot_event(events: list[Event]) -> None:
+    """Observe what happened. Called in a child of its own after every stage, with the stage's events in order.
+
+    Nothing is returned; a failure is recorded and changes nothing.
+
+    Example::
+
+        @hookimpl
+        def pilot_event(events):
+            for event in events:
+                print(event.name, event.data)
+    """
+    raise AssertionError("a specification is never called")
+
+
+DECLARATIONS: dict[str, type] = {
+    "pilot_options": Option,
+    "pilot_probes": Probe,
+    "pilot_mounts": Mount,
+    "pilot_setups": Setup,
+    "pilot_images": ImageCandidate,
+    "pilot_containers": ContainerRequest,
+    "pilot_checks": Check,
+    "pilot_services": Service,
+    "pilot_benchmarks": Benchmark,
+    "pilot_attributes": Attribute,
+    "pilot_startd": StartdFragment,
+    "pilot_periodics": Periodic,
+}
+"""Declaring hook -> the record it yields; ``pilot_event`` yields nothing."""

@@ -1,0 +1,273 @@
+"""Facts, limits, checks, failures and timeline: the plain frozen records that every other module speaks in.
+
+Nothing here reads the node or starts a program, and nothing here imports another module of the project.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Json = Any
+"""A value that ``json.dumps`` takes: the border between processes, and nothing else."""
+
+Where = Literal["node", "inside"]
+
+
+class FactStatus(enum.StrEnum):
+    """What a probe can say of a thing: its value, that nobody can tell, or that it is not there."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One source's bound on a resource; the smallest of all sources becomes the fact of that name."""
+
+    resource: str
+    number: float
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing a probe found out, under a name such as ``cpu.usable``.
+
+    ``value`` is JSON; it is None unless ``status`` is known. ``source`` says where it was read, ``detail`` why
+    it is unknown or absent. ``limits`` holds every bound when several sources bound the quantity.
+    """
+
+    name: str
+    value: Json = None
+    unit: str | None = None
+    status: FactStatus = FactStatus.KNOWN
+    source: str = ""
+    detail: str = ""
+    where: Where = "node"
+    limits: tuple[Limit, ...] = ()
+
+    @classmethod
+    def unknown(cls, name: str, detail: str, *, source: str = "") -> Fact:
+        """A fact nobody could establish, with the reason."""
+        return cls(name, status=FactStatus.UNKNOWN, source=source, detail=detail)
+
+    @classmethod
+    def absent(cls, name: str, detail: str, *, source: str = "") -> Fact:
+        """A fact about something the node does not have, with what was looked for."""
+        return cls(name, status=FactStatus.ABSENT, source=source, detail=detail)
+
+    @property
+    def known(self) -> bool:
+        """True when ``value`` can be relied on."""
+        return self.status is FactStatus.KNOWN
+
+
+Finding = Fact | Limit
+"""What a probe yields."""
+
+
+class FailureKind(enum.StrEnum):
+    """Who must act; the kind alone decides the exit code (design section 6)."""
+
+    USAGE = "usage"
+    NODE_RESOURCE = "node_resource"
+    NETWORK = "network"
+    CONFIG = "config"
+    CREDENTIAL = "credential"
+    CORRUPTION = "corruption"
+    PLUGIN = "plugin"
+    INTERNAL = "internal"
+    PREEMPTED = "preempted"
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit code for this kind; a signal's own number is added by ``Failure.exit_code``."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    FailureKind.USAGE: 2,
+    FailureKind.NODE_RESOURCE: 64,
+    FailureKind.NETWORK: 65,
+    FailureKind.CONFIG: 66,
+    FailureKind.CREDENTIAL: 67,
+    FailureKind.CORRUPTION: 68,
+    FailureKind.PLUGIN: 69,
+    FailureKind.INTERNAL: 70,
+    FailureKind.PREEMPTED: 143,
+}
+
+# The order in which several failures are judged: the first present decides (design section 6).
+_PRECEDENCE = (
+    FailureKind.PREEMPTED,
+    FailureKind.USAGE,
+    FailureKind.INTERNAL,
+    FailureKind.CORRUPTION,
+    FailureKind.CONFIG,
+    FailureKind.CREDENTIAL,
+    FailureKind.NODE_RESOURCE,
+    FailureKind.NETWORK,
+    FailureKind.PLUGIN,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a pilot, a stage or a check failed, in words a person can act on.
+
+    ``message`` says what was found and what was needed; ``hint`` what would change it and who must act;
+    ``retry`` whether the same pilot could succeed elsewhere or later. ``signal`` is set for a preemption.
+    """
+
+    kind: FailureKind
+    code: str
+    message: str
+    hint: str = ""
+    stage: str = ""
+    plugin: str = ""
+    retry: bool = False
+    signal: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code the pilot leaves with; 128+N when signal N ended it."""
+        if self.signal is not None:
+            return 128 + self.signal
+        return self.kind.exit_code
+
+
+def worst_failure(failures: list[Failure]) -> Failure | None:
+    """The failure that decides the exit code, by the order of design section 6; None when there is none."""
+    return min(failures, key=lambda failure: _PRECEDENCE.index(failure.kind), default=None)
+
+
+class PilotError(Exception):
+    """A failure on its way to whoever reports it; ``failure`` is the whole of it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+    def at(self, *, stage: str = "", plugin: str = "") -> PilotError:
+        """The same error with the stage and plugin filled in where they were not known yet."""
+        failure = self.failure
+        return PilotError(replace(failure, stage=failure.stage or stage, plugin=failure.plugin or plugin))
+
+
+class CheckStatus(enum.StrEnum):
+    """A verdict over facts."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a secret
+    FAIL = "fail"
+    WARN = "warn"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The verdict of one check or requirement; ``kind`` and ``code`` say what a fail means for the pilot."""
+
+    name: str
+    status: CheckStatus
+    message: str = ""
+    hint: str = ""
+    where: Literal["host", "image"] = "host"
+    kind: FailureKind = FailureKind.NODE_RESOURCE
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One thing the host ran for a plugin: when it began (seconds after the pilot's start) and how it ended."""
+
+    stage: str
+    plugin: str
+    what: str
+    start: float
+    seconds: float
+    status: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCandidate:
+    """One place where the image of a platform may be found.
+
+    ``path`` is a directory, a SIF file, or a registry reference; ``requires`` holds needs such as
+    ``cpu_level``; ``origin`` says which layer or plugin offered it.
+    """
+
+    platform: str
+    path: str
+    architecture: str = ""
+    requires: dict[str, Json] = field(default_factory=dict)
+    origin: str = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVerdict:
+    """What became of one candidate: taken or not, and why; ``proven`` when a program really ran in it."""
+
+    platform: str
+    path: str
+    taken: bool
+    proven: bool
+    reason: str
+    seconds: float = 0.0
+    facts: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The container runtime that was accepted, and what was established by running it."""
+
+    path: str
+    version: str
+    mode: Literal["userns", "setuid"]
+    pid_namespace: bool
+    sif: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerDecision:
+    """How jobs will be contained: the negotiated decision and its cell, the runtime and the proven images."""
+
+    decision: Literal["DISABLE", "NEVER", "PREFERRED", "REQUIRED", "FAIL"]
+    cell: str
+    reason: str
+    runtime: Runtime | None = None
+    default_platform: str | None = None
+    verdicts: tuple[ImageVerdict, ...] = ()
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Platform name -> path of the candidate taken for it, in dictionary order."""
+        return {verdict.platform: verdict.path for verdict in self.verdicts if verdict.taken}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """A sidecar as the report shows it; ``attributes`` go to the machine ad while it is ready."""
+
+    name: str
+    status: Literal["ready", "failed", "stopped"]
+    pid: int | None = None
+    ready_after_seconds: float | None = None
+    message: str = ""
+    attributes: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkScore:
+    """One benchmark's number; ``attributes`` go to the machine ad."""
+
+    name: str
+    score: float
+    unit: str
+    seconds: float
+    cached: bool = False
+    attributes: dict[str, Json] = field(default_factory=dict)

@@ -1,0 +1,118 @@
+"""Where a pilot keeps its things: every path of the workspace has its name here and nowhere else.
+
+No dataclass and no typing import: the resident processes load this, and each of those modules costs them memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class Workspace:
+    """The directory ``pilot-<id>`` of one pilot (mode 0700) and the paths in it."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    DIRECTORIES = (
+        "private",
+        "private/tokens",
+        "private/condor",
+        "plugins",
+        "artifacts",
+        "images",
+        "condor",
+        "condor/log",
+        "condor/spool",
+        "condor/execute",
+        "condor/lock",
+        "services",
+        "tmp",
+    )
+
+    def _at(self, *names: str) -> str:
+        return os.path.join(self.root, *names)
+
+    @property
+    def private(self) -> str:
+        """Tokens, journal, state, socket, HTCondor configuration: never bound into a job's container."""
+        return self._at("private")
+
+    @property
+    def tokens(self) -> str:
+        """Token files, mode 0600 in a directory of mode 0700."""
+        return self._at("private", "tokens")
+
+    @property
+    def journal(self) -> str:
+        """What must be undone, written before it is done."""
+        return self._at("private", "journal.jsonl")
+
+    @property
+    def state(self) -> str:
+        """The whole state after the last finished stage."""
+        return self._at("private", "state.json")
+
+    @property
+    def keeper_plan(self) -> str:
+        """What the keeper supervises."""
+        return self._at("private", "keeper.json")
+
+    @property
+    def outcome(self) -> str:
+        """The outcome and exit code, read by the guardian."""
+        return self._at("private", "outcome.json")
+
+    @property
+    def ad_channel(self) -> str:
+        """The FIFO from the keeper to the startd's cron job."""
+        return self._at("private", "ads.fifo")
+
+    @property
+    def condor_config(self) -> str:
+        """The complete HTCondor configuration of the pilot's daemons."""
+        return self._at("private", "condor", "condor_config")
+
+    @property
+    def condor(self) -> str:
+        """HTCondor's LOCAL_DIR: log, spool, execute, lock."""
+        return self._at("condor")
+
+    @property
+    def condor_log(self) -> str:
+        """HTCondor's log directory."""
+        return self._at("condor", "log")
+
+    @property
+    def services(self) -> str:
+        """One directory per sidecar service."""
+        return self._at("services")
+
+    @property
+    def images(self) -> str:
+        """Images fetched or unpacked by this pilot."""
+        return self._at("images")
+
+    @property
+    def temporary(self) -> str:
+        """TMPDIR of everything the pilot starts, and the container runtime's caches."""
+        return self._at("tmp")
+
+    @property
+    def report(self) -> str:
+        """The report, rewritten after every stage."""
+        return self._at("report.json")
+
+    @property
+    def events(self) -> str:
+        """One line per event, as it happens."""
+        return self._at("events.jsonl")
+
+    def create(self) -> None:
+        """Make the directories, mode 0700, whatever the umask. Raises ``OSError``; ``root`` must exist."""
+        for name in self.DIRECTORIES:
+            path = self._at(name)
+            os.mkdir(path, 0o700)
+            os.chmod(path, 0o700)
