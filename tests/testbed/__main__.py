@@ -1,4 +1,4 @@
-"""`python -m tests.testbed build | up | shell HOST`: the testbed for people."""
+"""`python -m tests.testbed build | up | shell HOST | unit`: the testbed for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.testbed import cache, images, prerequisites, trees
+from tests.testbed import cache, images, prerequisites, trees, unit_tests
 from tests.testbed.command import CommandError
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import SEARCH_PATH
@@ -30,11 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("up", help="start the grid and keep it until Ctrl-C")
     shell = commands.add_parser("shell", help="open a root shell in a host of the grid that `up` keeps")
     shell.add_argument("host", choices=("pool", "factory", "wn1", "wn2"))
+    unit = commands.add_parser("unit", help="run the unit tests on Python 3.13; further arguments go to pytest")
+    unit.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     try:
         prerequisites.require()
         if options.command == "build":
             return _build()
+        if options.command == "unit":
+            return unit_tests.run(options.arguments)
         return _up() if options.command == "up" else _shell(options.host)
     except (prerequisites.PrerequisiteError, CommandError) as error:
         print(error, file=sys.stderr)

@@ -1,0 +1,67 @@
+"""Run the unit tests on Debian 13's Python 3.13, in a host of the testbed that has no network to the outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.testbed import cache, trees
+from tests.testbed.hosts import Bind, Host, HostPlan
+from tests.testbed.network import Network
+from tests.testbed.progress import step
+from tests.testbed.runs import run_directory
+
+PYTHON_VERSION = "3.13"
+REPOSITORY = Path(__file__).resolve().parents[2]
+INSIDE = "/srv/pilot-agent"
+SITE = "/srv/site-packages"
+# Tools that look at the source and not at its behaviour are run once, on the oldest Python.
+SKIPPED_PACKAGES = ("mypy", "ruff", "types-")
+# The payload is built on the outer machine; the testbed cannot hold a testbed.
+IGNORED = ("tests/integration", "tests/packaging")
+TIMEOUT_SECONDS = 900.0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """pytest's exit status; `arguments` are passed on to it."""
+    site = cache.build_once(cache.directory(), "python313", _requirements(), _install)
+    with run_directory() as directory:
+        network = Network()
+        binds = (Bind(REPOSITORY, INSIDE), Bind(site, SITE))
+        host = Host(
+            HostPlan("unit", "10.77.0.20", trees.ensure(), "unit.test", binds=binds), directory / "unit", network
+        )
+        network.start()
+        try:
+            host.start()
+            return _pytest(host, arguments)
+        finally:
+            host.stop()
+            network.stop()
+
+
+def _pytest(host: Host, arguments: Sequence[str]) -> int:
+    ignored = [f"--ignore={path}" for path in IGNORED]
+    command = ["python3", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignored, *arguments]
+    environment = {"PYTHONPATH": f"{SITE}:{INSIDE}", "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
+    ran = host.run(command, cwd=INSIDE, env=environment, timeout_seconds=TIMEOUT_SECONDS)
+    sys.stdout.write(ran.stdout)
+    sys.stderr.write(ran.stderr)
+    return ran.returncode
+
+
+def _requirements() -> list[str]:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["server"], *extras["dev"]]
+    return [item for item in wanted if not item.startswith(SKIPPED_PACKAGES)]
+
+
+def _install(target: Path) -> None:
+    with step(f"installing test libraries for Python {PYTHON_VERSION}"):
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        command += ["--target", str(target), "--python-version", PYTHON_VERSION, "--only-binary=:all:"]
+        subprocess.run([*command, *_requirements()], check=True)
