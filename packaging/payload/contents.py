@@ -1,0 +1,111 @@
+"""What goes into pilot.pyz: pilot_agent, the Python files of the pinned wheels, their licences."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path, PurePosixPath
+
+from payload.console import BuildError
+from payload.wheels import Wheel
+
+HERE = Path(__file__).parent
+NATIVE = re.compile(r"psutil/_psutil_linux\.abi3\.so")
+DESCRIPTION = re.compile(r"(METADATA|entry_points\.txt)$|licenses/.|LICEN[CS]E|NOTICE|COPYING")
+PROCESSORS = ("x86_64", "aarch64")
+# Parts of the wheels that no pilot can use: other systems, browsers, examples, type stubs.
+UNUSED = re.compile(
+    r"(psutil/(_psaix|_psbsd|_psosx|_pssunos|_pswindows)\.py|psutil/tests/.*|_yaml/.*|example\.py|_pynvml.*"
+    r"|urllib3/contrib/(emscripten/.*|pyopenssl\.py)|.*/py\.typed|.*\.pyi|charset_normalizer/cli/.*"
+    r"|idna/cli\.py|.*\.so)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One carried package, for the manifest."""
+
+    name: str
+    version: str
+    licence: str
+    sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Files by their name in the archive, and what they come from."""
+
+    files: dict[str, bytes]
+    components: tuple[Component, ...]
+
+
+def collect(project: Path, wheels: Sequence[Wheel]) -> Contents:
+    """All source files of the payload, without byte code. BuildError when two packages bring the same name."""
+    files = {"__main__.py": (HERE / "zip_main.py").read_bytes()}
+    files.update(_agent(project))
+    grouped: dict[str, list[Wheel]] = {}
+    for wheel in wheels:
+        grouped.setdefault(wheel.name, []).append(wheel)
+    components = []
+    native: dict[str, bytes] = {}
+    for name, group in sorted(grouped.items()):
+        with zipfile.ZipFile(group[0].path) as archive:
+            part = dict(_python_part(archive))
+            licence = _licence(part)
+        if clash := sorted(set(part) & set(files)):
+            raise BuildError(f"{name} and another package both bring {clash[0]}")
+        files.update(part)
+        for wheel in group:
+            native.update(_native(wheel))
+        components.append(Component(name, group[0].version, licence, tuple(wheel.sha256 for wheel in group)))
+    _overlay(files, native)
+    return Contents(files, tuple(components))
+
+
+def _agent(project: Path) -> Iterator[tuple[str, bytes]]:
+    package = project / "pilot_agent"
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(project).as_posix()
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(name).parts)
+        if path.is_file() and not hidden and path.suffix not in (".pyc", ".pyi"):
+            yield name, path.read_bytes()
+
+
+def _python_part(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
+    for name in archive.namelist():
+        directory, _, rest = name.partition("/")
+        if directory.endswith(".dist-info"):
+            keep = bool(DESCRIPTION.match(rest))
+        else:
+            keep = not name.endswith("/") and not UNUSED.fullmatch(name)
+        if keep:
+            yield name, archive.read(name)
+
+
+def _licence(part: dict[str, bytes]) -> str:
+    raw = next(data for name, data in part.items() if name.endswith(".dist-info/METADATA"))
+    fields = HeaderParser().parsestr(raw.decode())
+    stated: str = fields["License-Expression"] or fields["License"] or ""
+    return stated.splitlines()[0] if stated else "see its licence file"
+
+
+def _native(wheel: Wheel) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(wheel.path) as archive:
+        for name in archive.namelist():
+            if NATIVE.fullmatch(name):
+                processor = next(p for p in PROCESSORS if p in wheel.path.name)
+                yield processor, archive.read(name)
+
+
+def _overlay(files: dict[str, bytes], native: dict[str, bytes]) -> None:
+    """Replace the module that would need a file on disk, and add psutil's compiled parts as data."""
+    if native:
+        shim = (HERE / "overlay/_psutil_linux.py").read_text()
+        digests = {processor: hashlib.sha256(data).hexdigest() for processor, data in sorted(native.items())}
+        shim += "".join(f'\nDIGESTS["{processor}"] = "{digest}"' for processor, digest in digests.items())
+        files["psutil/_psutil_linux.py"] = (shim + "\n_take_place()\n").encode()
+        files.update({f"native/{p}/_psutil_linux.abi3.so": data for p, data in native.items()})

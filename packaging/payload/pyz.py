@@ -1,0 +1,73 @@
+"""Writes pilot.pyz: one zip file, the same bits from the same inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from payload.bytecode import compile_all, packed
+from payload.contents import Component, Contents
+from payload.debs import Tree
+
+SHEBANG = b"#!/usr/bin/env python3\n"
+DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def build_pyz(contents: Contents, version: str, tree313: Tree, tree311: Tree) -> bytes:
+    """The archive's bytes.
+
+    Sources and data lie at the root with the byte code of 3.13 beside them; `cp311` holds the byte code of 3.11 and a
+    copy of the agent's data files, because a package's resources are looked for where its code came from.
+    """
+    # 3.11 needs the start file's source: which byte code to take is decided in it.
+    modules = {name: data for name, data in contents.files.items() if name.endswith(".py")}
+    files = dict(contents.files)
+    files.update(compile_all(modules, tree313))
+    del modules["__main__.py"]
+    files.update({f"cp311/{name}": data for name, data in compile_all(modules, tree311).items()})
+    files.update({f"cp311/{name}": data for name, data in contents.files.items() if _is_resource(name)})
+    files["MANIFEST.json"] = manifest(version, contents.components, (tree311, tree313), files)
+    return packed("zip", write_zip(files), tree313)
+
+
+def _is_resource(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix != ".py" and path.parts[0] == "pilot_agent"
+
+
+def manifest(version: str, components: Sequence[Component], trees: Sequence[Tree], files: Mapping[str, bytes]) -> bytes:
+    """MANIFEST.json: what the payload is made of and the digest of each file in it."""
+    document = {
+        "schema": "pilot-agent/payload/1",
+        "name": "pilot-agent",
+        "version": version,
+        "components": [
+            {"name": c.name, "version": c.version, "licence": c.licence, "wheel_sha256": list(c.sha256)}
+            for c in components
+        ],
+        "compiled_by": [
+            {"package": deb.name, "version": deb.version, "sha256": deb.sha256}
+            for tree in trees
+            for deb in tree.debs
+            if deb.name.startswith(("python3", "libpython3"))
+        ],
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+    }
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def write_zip(files: Mapping[str, bytes]) -> bytes:
+    """A zip behind a shebang, nothing compressed yet: sorted names, one date, one mode."""
+    buffer = io.BytesIO()
+    buffer.write(SHEBANG)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name, data in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.create_system = 3
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, data)
+    return buffer.getvalue()

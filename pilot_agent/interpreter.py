@@ -1,0 +1,33 @@
+"""The command that runs this program again: every child, hook and cron job of the pilot starts with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pilot_agent.light import loads
+
+INTERPRETER_VARIABLE = "PILOT_AGENT_INTERPRETER"
+PAYLOAD_VARIABLE = "PILOT_AGENT_PAYLOAD"
+
+
+def interpreter_command() -> list[str]:
+    """The argument list to which only the command (``_keeper``, ...) is added.
+
+    ``__main__`` puts the two halves into the environment: how Python is started (under ``pilot.sh`` through a private
+    loader) and what it runs. Without them (a test, an embedding) it is this interpreter and this checkout.
+    Raises ``ValueError`` when the variable holds no list of strings.
+    """
+    given = os.environ.get(INTERPRETER_VARIABLE)
+    command = loads(given) if given else [sys.executable, "-I", "-B", "-X", "utf8"]
+    if not (isinstance(command, list) and command and all(isinstance(part, str) and part for part in command)):
+        raise ValueError(f"{INTERPRETER_VARIABLE} must be a JSON list of strings, found {given!r}")
+    return [*command, os.environ.get(PAYLOAD_VARIABLE) or own_path()]
+
+
+def own_path() -> str:
+    """What Python runs to get here: the zip file of the payload, or ``__main__.py`` in a checkout."""
+    archive: str | None = getattr(globals().get("__loader__"), "archive", None)
+    if archive:
+        return os.path.abspath(archive)
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
