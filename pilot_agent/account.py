@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 
+from pilot_agent.__main__ import hand_over_runtime
 from pilot_agent.model import Failure, FailureKind, PilotError
 
 
@@ -23,6 +24,7 @@ def become(name: str) -> None:
         raise PilotError(Failure(FailureKind.CONFIG, "account.root", message, "name an ordinary account"))
     groups = [group.gr_gid for group in grp.getgrall() if name in group.gr_mem]
     try:
+        hand_over_runtime(entry.pw_uid, entry.pw_gid)
         os.setgroups([entry.pw_gid, *groups])
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)

@@ -1,0 +1,116 @@
+"""The child in which code that is not part of the payload runs: it imports one plugin, does one thing, answers.
+
+Called as ``_child <verb> <given> <answer>``: ``given`` is the path of a JSON request, ``answer`` the number of the
+descriptor for the JSON answer. Whatever the plugin prints is only its log. The keeper, which has no descriptors to
+give, calls ``_child periodic <reference> <state> <directories>`` and reads standard output.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from pilot_agent.codec import from_json, to_json
+from pilot_agent.hookspecs import Context, Event
+from pilot_agent.model import Json, PilotError
+
+ENTRY_POINT_GROUP = "pilot_agent"
+
+
+def main(argv: list[str]) -> int:
+    """Do what the request asks for; 0, or 1 with the reason on standard error."""
+    if argv[0] == "periodic":
+        return _periodic(*argv[1:])
+    verb, given, answer = argv
+    with open(given, encoding="utf-8") as stream:
+        request = json.load(stream)
+    for directory in reversed(request.get("directories", [])):
+        sys.path.insert(0, directory)
+    verbs: dict[str, Callable[[Json], Json]] = {"collect": _collect, "call": _call, "events": _events}
+    try:
+        reply = verbs[verb](request)
+    except PilotError as error:
+        reply = {"failure": to_json(error.failure)}
+    content = memoryview(json.dumps(reply).encode())
+    while content:
+        content = content[os.write(int(answer), content) :]
+    return 0
+
+
+def load_plugin(name: str, directories: Iterable[str]) -> ModuleType:
+    """The module of a plugin: an entry point of a distribution in ``directories``, else a module of that name.
+
+    Only the given directories are searched for entry points, never the node's site-packages. Raises what the
+    import raises.
+    """
+    for distribution in importlib.metadata.distributions(path=list(directories)):
+        for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP, name=name):
+            loaded = entry_point.load()
+            if not isinstance(loaded, ModuleType):
+                raise TypeError(f"the entry point {name} is a {type(loaded).__name__}, a module is needed")
+            return loaded
+    return importlib.import_module(name)
+
+
+def resolve(reference: str) -> Any:
+    """The object that ``module:qualname`` names. Raises what the import or the look-up raises."""
+    module, _, qualname = reference.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def call(reference: str, context: Context) -> Json:
+    """What the named function returns, as plain data; what a generator yields becomes a list of tagged findings."""
+    result = resolve(reference)(context)
+    if isinstance(result, Iterable) and not isinstance(result, str | bytes | dict):
+        return [{"type": type(item).__name__, "value": to_json(item)} for item in result]
+    return to_json(result)
+
+
+def _periodic(reference: str, state_path: str, directories: str) -> int:
+    """Run a periodic task on the facts that the pipeline saved; its attributes as JSON on standard output."""
+    from pilot_agent.state import load_state
+
+    for directory in reversed(directories.split(":") if directories else []):
+        sys.path.insert(0, directory)
+    # What the plugin prints must not mix with the answer.
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    state = load_state(state_path)
+    context = Context(
+        facts=state.facts, config=state.config.values, environment=state.environment, workspace=state.workspace
+    )
+    os.write(answer, json.dumps(to_json(resolve(reference)(context))).encode())
+    return 0
+
+
+def _collect(request: Json) -> Json:
+    from pilot_agent.collect import declarations, declared_to_json, implemented_hooks
+
+    module = load_plugin(request["plugin"], request["directories"])
+    found = declarations(request["plugin"], module, request["config"], builtin=False)
+    source = getattr(module, "__file__", None) or "unknown"
+    return {"declared": declared_to_json(found), "hooks": list(implemented_hooks(module)), "source": source}
+
+
+def _call(request: Json) -> Json:
+    return {"result": call(request["run"], from_json(Context, request["context"]))}
+
+
+def _events(request: Json) -> Json:
+    from pilot_agent.collect import new_manager
+
+    manager = new_manager()
+    manager.register(load_plugin(request["plugin"], request["directories"]))
+    events = [from_json(Event, event) for event in request["events"]]
+    for implementation in manager.hook.pilot_event.get_hookimpls():
+        implementation.function(**dict.fromkeys(implementation.argnames, events))
+    return {}

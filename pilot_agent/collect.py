@@ -1,0 +1,114 @@
+"""Ask plugins what they declare, one implementation at a time, so that one plugin's exception drops nothing.
+
+pluggy's own call of a hook stops at the first exception and loses what the others returned; a pilot cannot afford
+that, so every implementation is called by itself and judged by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from pilot_agent import hookspecs
+from pilot_agent.codec import CodecError, from_json, to_json
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One record that a plugin declared."""
+
+    plugin: str
+    hook: str
+    record: Any
+    builtin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PluginReport:
+    """What became of one plugin: where it came from, the hooks it implements, how many records it declared."""
+
+    name: str
+    source: str
+    hooks: tuple[str, ...]
+    declared: int
+    seconds: float = 0.0
+    error: str = ""
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A plugin manager that knows every hook of the contract."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, builtin: bool) -> list[Declared]:
+    """Everything one plugin declares. Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an
+    exception in a hook, a record of the wrong type, or a name that two records of one hook share."""
+    manager = new_manager()
+    try:
+        manager.register(plugin, name=name)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        raise _load_failure(name, str(error)) from error
+    found: list[Declared] = []
+    taken: set[tuple[str, str]] = set()
+    for hook, record_type in hookspecs.DECLARATIONS.items():
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            arguments = dict.fromkeys(implementation.argnames, config)
+            try:
+                records = list(implementation.function(**arguments) or ())
+            except Exception as error:  # the plugin boundary
+                raise _load_failure(name, f"{hook} raised {type(error).__name__}: {error}") from error
+            for record in records:
+                if not isinstance(record, record_type):
+                    message = f"{hook} yielded a {type(record).__name__} where a {record_type.__name__} is needed"
+                    raise _load_failure(name, message)
+                key = (hook, getattr(record, "name", ""))
+                if key[1] and key in taken:
+                    raise _load_failure(name, f"{hook} yielded two records with the name {key[1]!r}")
+                taken.add(key)
+                found.append(Declared(name, hook, record, builtin))
+    return found
+
+
+def implemented_hooks(plugin: ModuleType) -> tuple[str, ...]:
+    """The names of the hooks that a plugin implements, in the contract's order."""
+    manager = new_manager()
+    manager.register(plugin)
+    names = [*hookspecs.DECLARATIONS, "pilot_event"]
+    return tuple(name for name in names if getattr(manager.hook, name).get_hookimpls())
+
+
+def declared_to_json(found: list[Declared]) -> Json:
+    """Declarations as plain data."""
+    return [{"plugin": d.plugin, "hook": d.hook, "record": to_json(d.record), "builtin": d.builtin} for d in found]
+
+
+def declared_from_json(data: Json) -> list[Declared]:
+    """Declarations from plain data. Raises ``CodecError``."""
+    found = []
+    for item in data:
+        try:
+            record: Any = from_json(hookspecs.DECLARATIONS[item["hook"]], item["record"], where=item["hook"])
+        except KeyError as error:
+            raise CodecError(f"no declaration: {error}") from error
+        found.append(Declared(item["plugin"], item["hook"], record, item["builtin"]))
+    return found
+
+
+def _load_failure(plugin: str, message: str) -> PilotError:
+    return PilotError(
+        Failure(
+            FailureKind.CORRUPTION,
+            "plugin.load",
+            f"plugin {plugin} cannot be loaded: {message}",
+            hint="correct the plugin or take it out of plugins.load; whoever publishes the plugin must act",
+            plugin=plugin,
+        )
+    )

@@ -1,0 +1,118 @@
+"""Every configuration key, declared once: type, default, help, and how layers combine.
+
+The reference page, the JSON Schema and the validation all come from this table.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Literal
+
+from pilot_agent.model import Json
+
+
+class Kind(enum.StrEnum):
+    """The type of a key's value."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    STRINGS = "list of strings"
+    MAPPING = "mapping"
+    STRING_MAPPING = "mapping of strings"
+    REQUIREMENTS = "list of requirements"
+    IMAGES = "image dictionary"
+    SERVICES = "mapping of services"
+    WEIGHTED = "string or boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. ``combine`` says what happens when several layers give it: the strongest wins, the smallest or the
+    strictest applies, or lists and mappings are joined."""
+
+    path: str
+    kind: Kind
+    default: Json
+    help: str
+    combine: Literal["override", "smallest", "append", "join"] = "override"
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+
+
+CONTAINER_WISHES = ("disable_gwms", "never", "optional", "preferred", "required", "required_gwms")
+
+KEYS: tuple[Key, ...] = (
+    Key("pool.collectors", Kind.STRINGS, [], "addresses of the user pool's collectors, host[:port]"),
+    Key("pool.token", Kind.STRING, None, "file with the IDTOKEN that lets the startd join the pool"),
+    Key("pool.ccb", Kind.BOOLEAN, True, "let the pool reach the startd through the collector (CCB)"),
+    Key("pool.join_seconds", Kind.INTEGER, 300, "give up when the collector was not reached for so long", minimum=1),
+    Key("site.name", Kind.STRING, "unknown", "name of the site, advertised as GLIDEIN_Site"),
+    Key("site.containers", Kind.STRING, "optional", "what the site demands of containers", choices=CONTAINER_WISHES),
+    Key("site.scratch", Kind.STRINGS, [], "directories to try for the workspace before the batch system's own"),
+    Key("site.cpus", Kind.INTEGER, None, "most cores a pilot may use", "smallest", minimum=1),
+    Key("site.memory_mib", Kind.INTEGER, None, "most memory a pilot may use, MiB", "smallest", minimum=1),
+    Key("site.account", Kind.STRING, None, "account to change to when started as root"),
+    Key("entry.name", Kind.STRING, "unknown", "name of the factory's entry, advertised as GLIDEIN_Entry_Name"),
+    Key("factory.name", Kind.STRING, "unknown", "name of the factory, advertised as GLIDEIN_Factory"),
+    Key("vo.name", Kind.STRING, "unknown", "name of the VO"),
+    Key("vo.containers", Kind.STRING, "preferred", "what the VO wants of containers", choices=CONTAINER_WISHES),
+    Key("requirements", Kind.REQUIREMENTS, [], "what the node must offer, for example cpu.usable >= 4", "append"),
+    Key("containers.runtime", Kind.STRING, None, "path of apptainer or singularity; otherwise it is searched"),
+    Key("containers.default", Kind.STRING, None, "platform of jobs that name none; otherwise the dictionary's first"),
+    Key("containers.binds", Kind.STRINGS, [], "binds of every job container, source[:target[:ro]]", "append"),
+    Key("images", Kind.IMAGES, {}, "platform -> ordered candidates {path, arch, requires}", "join"),
+    Key("prove.budget_seconds", Kind.NUMBER, 20, "time for proving images at the start, seconds", minimum=0),
+    Key("cvmfs.use", Kind.STRING, "preferred", "how much CVMFS is needed", choices=("never", "preferred", "required")),
+    Key("cvmfs.repositories", Kind.STRINGS, [], "repositories that must answer", "append"),
+    Key("services", Kind.SERVICES, {}, "programs that run beside the jobs", "join"),
+    Key("benchmarks.enabled", Kind.BOOLEAN, True, "run the benchmarks"),
+    Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the built-in benchmark, seconds", "smallest", minimum=0.01),
+    Key("startd.slots", Kind.STRING, "partitionable", "slot layout", choices=("partitionable",)),
+    Key("startd.idle_shutdown_seconds", Kind.INTEGER, 1200, "leave after so long without a job", minimum=1),
+    Key("startd.condor_directory", Kind.STRING, None, "HTCondor's installation directory; otherwise PATH is searched"),
+    Key("startd.no_dns", Kind.WEIGHTED, "auto", "configure HTCondor without name look-ups: auto, true or false"),
+    Key("startd.domain", Kind.STRING, "pilot.local", "domain used when there are no name look-ups"),
+    Key("startd.channel_period_seconds", Kind.INTEGER, 20, "period of the ad channel", minimum=1),
+    Key("startd.attributes", Kind.MAPPING, {}, "further attributes of the machine ad", "join"),
+    Key("startd.job_environment", Kind.STRING_MAPPING, {}, "environment variables of every job", "join"),
+    Key("time.walltime_seconds", Kind.INTEGER, None, "how long the pilot may live", "smallest", minimum=1),
+    Key("time.teardown_seconds", Kind.NUMBER, 25, "budget for ending everything, seconds", "smallest", minimum=1),
+    Key("time.vacate_seconds", Kind.NUMBER, 10, "time jobs get to end after a signal, seconds", "smallest", minimum=0),
+    Key(
+        "on_failure.hold_seconds", Kind.INTEGER, None, "hold the slot so long after a failure; 1200 in batch", minimum=0
+    ),
+    Key("plugins.directories", Kind.STRINGS, [], "directories with plugins", "append"),
+    Key("plugins.load", Kind.STRINGS, [], "plugins to load: module names or entry points", "append"),
+    Key("plugins.timeout_seconds", Kind.NUMBER, 20, "time for loading one plugin, seconds", minimum=0.1),
+    Key("plugins.options", Kind.MAPPING, {}, "options of plugins: plugin -> option -> value", "join"),
+    Key(
+        "upload.directory",
+        Kind.STRING,
+        None,
+        "where report, events and logs go at the end; otherwise the start directory",
+    ),
+)
+
+SERVICE_FIELDS: dict[str, Kind] = {
+    "command": Kind.STRINGS,
+    "environment": Kind.STRING_MAPPING,
+    "port": Kind.INTEGER,
+    "ready_file": Kind.STRING,
+    "ready_command": Kind.STRINGS,
+    "ready_seconds": Kind.NUMBER,
+    "required": Kind.BOOLEAN,
+    "attributes": Kind.MAPPING,
+    "stop_signal": Kind.STRING,
+    "stop_seconds": Kind.NUMBER,
+    "after": Kind.STRINGS,
+}
+"""Fields of one entry of ``services``."""
+
+IMAGE_FIELDS: dict[str, Kind] = {"path": Kind.STRING, "arch": Kind.STRING, "requires": Kind.MAPPING}
+"""Fields of one candidate of ``images``."""
+
+LAYERS = ("defaults", "factory", "entry", "vo", "site", "environment", "command line")
+"""Weakest first (design section 11)."""

@@ -1,0 +1,122 @@
+"""The configure stage: layers merged, workspace chosen and made, credential looked at, plugins loaded."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pilot_agent import host
+from pilot_agent.config import Config, Layer, command_line_layer, environment_layer, load_config, read_layer
+from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins import scratch
+from pilot_agent.state import State
+from pilot_agent.workspace import Workspace
+
+SITE_FILE = "/etc/pilot-agent/site.yaml"
+WORKSPACE_MINIMUM_MIB = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the caller gave: configuration files as ``layer=path``, ``--set`` assignments, where output goes."""
+
+    files: tuple[str, ...] = ()
+    assignments: tuple[str, ...] = ()
+    output: str = "."
+    site_file: str = SITE_FILE
+
+
+def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
+    """The effective configuration. Raises ``PilotError`` that names every problem."""
+    layers: list[Layer] = []
+    named = [_named_file(text) for text in given.files]
+    if not any(layer == "site" for layer, _ in named) and _trusted(given.site_file):
+        layers.append(read_layer("site", given.site_file))
+    layers += [read_layer(layer, path) for layer, path in named]
+    layers += [environment_layer(environment), command_line_layer(given.assignments)]
+    config = load_config(layers)
+    return Config(config.values, config.origins, tuple(name for name in config.layers if _matters(name, layers)))
+
+
+def _named_file(text: str) -> tuple[str, str]:
+    """``layer=path``, or a bare path, which is the site's own file."""
+    layer, equals, path = text.partition("=")
+    return (layer, path) if equals and "/" not in layer else ("site", text)
+
+
+def _matters(name: str, layers: Sequence[Layer]) -> bool:
+    layer = next((layer for layer in layers if name.split(":", maxsplit=1)[0] == layer.name), None)
+    return layer is not None and bool(layer.document)
+
+
+def _trusted(path: str) -> bool:
+    """A site's own file counts when root owns it and nobody else may write it (design section 10)."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+
+
+def new_state(config: Config, environment: Mapping[str, str], *, output: str, started: float | None = None) -> State:
+    """The state of a pilot that knows only its configuration."""
+    return State(
+        pilot_id=secrets.token_hex(6),
+        started=time.time() if started is None else started,
+        host=socket.gethostname(),
+        user=_user_name(),
+        config=config,
+        environment=dict(environment),
+        output=os.path.abspath(output),
+    )
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.geteuid())
+
+
+def choose_workspace(state: State) -> Workspace:
+    """Where the workspace will be; nothing is made yet. Raises ``PilotError`` (scratch.none) naming every candidate
+    that was refused, with its reason."""
+    tried = scratch.choose(state.config.get("site.scratch"), state.environment, WORKSPACE_MINIMUM_MIB)
+    if tried.chosen is None:
+        listed = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in tried.refused)
+        raise PilotError(
+            Failure(
+                FailureKind.NODE_RESOURCE,
+                "scratch.none",
+                f"no directory can hold the workspace ({WORKSPACE_MINIMUM_MIB} MiB, writable, exec allowed): {listed}",
+                hint="free or allow one of them, or set site.scratch; the site must act",
+                stage="configure",
+                retry=True,
+            )
+        )
+    return Workspace(os.path.join(tried.chosen.path, f"pilot-{state.pilot_id}"))
+
+
+def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> None:
+    """Make the workspace; ``announce`` is told of its path before it exists. Raises ``PilotError`` (scratch.failed)."""
+    announce(workspace.root)
+    try:
+        os.mkdir(workspace.root, 0o700)
+        os.chmod(workspace.root, 0o700)
+        workspace.create()
+    except OSError as error:
+        message = f"the workspace {workspace.root} cannot be made: {error.strerror}"
+        raise PilotError(Failure(FailureKind.NODE_RESOURCE, "scratch.failed", message, retry=True)) from error
+
+
+def load_plugins(config: Config, around: host.Surroundings) -> host.Loaded:
+    """All plugins' declarations. Raises ``PilotError`` (plugin.load, config.invalid for a plugin's own options)."""
+    names: list[str] = config.get("plugins.load")
+    loaded = host.load_plugins(names, config.values, around, config.get("plugins.timeout_seconds"))
+    host.check_options(loaded, config.get("plugins.options"))
+    return loaded

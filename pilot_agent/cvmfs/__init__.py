@@ -1,0 +1,1 @@
+"""CVMFS on the node: what is mounted and whether it answers."""

@@ -1,0 +1,138 @@
+"""The handoff: from the state to the keeper's plan. HTCondor's files are written and checked; nothing is started."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from pilot_agent.hookspecs import ContainerRequest
+from pilot_agent.lifecycle import plan
+from pilot_agent.model import ContainerDecision, Failure, FailureKind, Json, PilotError
+from pilot_agent.plugins import condor
+from pilot_agent.stages import Session
+from pilot_agent.startd.plan import PluginFragment
+from pilot_agent.state import State
+
+JOIN_PERIOD_SECONDS = 10.0
+MASTER_LOG = "condor_master.out"
+
+
+def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]:
+    """The keeper's plan, and the state with the attributes of the machine ad as planned.
+
+    Raises ``PilotError`` for everything that keeps HTCondor from being started as it must be.
+    """
+    handoff = condor.prepare(_inputs(session, state), wake=session.around.wake)
+    environment = dict(handoff.environment)
+    master = plan.MasterPlan(
+        argv=handoff.master_argv,
+        environment=environment,
+        directory=session.workspace.condor,
+        log=os.path.join(handoff.log_directory, MASTER_LOG),
+    )
+    join = plan.JoinPlan(
+        commands=handoff.join_commands,
+        collectors=handoff.collectors,
+        environment=environment,
+        seconds=handoff.join_seconds,
+        period_seconds=JOIN_PERIOD_SECONDS,
+    )
+    channel = plan.ChannelPlan(
+        path=handoff.channel_path, period_seconds=handoff.channel_period_seconds, attributes=_service_attributes(state)
+    )
+    time = plan.TimePlan(
+        deadline=handoff.deadline,
+        budget_seconds=state.config.get("time.teardown_seconds"),
+        vacate_seconds=state.config.get("time.vacate_seconds"),
+    )
+    made = plan.KeeperPlan(
+        workspace=session.workspace.root,
+        output=state.output,
+        pilot_id=state.pilot_id,
+        started=state.started,
+        master=master,
+        join=join,
+        channel=channel,
+        services=_services(session, state),
+        periodics=_periodics(session, environment),
+        time=time,
+        history=handoff.history,
+    )
+    return made, replace(state, attributes=dict(handoff.plan.attributes))
+
+
+def _inputs(session: Session, state: State) -> condor.HandoffInputs:
+    decision = state.container
+    if decision is None:
+        message = "the container stage left no decision"
+        raise PilotError(Failure(FailureKind.INTERNAL, "internal.no_decision", message))
+    requests: list[ContainerRequest] = [declared.record for declared in session.loaded.of("pilot_containers")]
+    environment = dict(state.config.get("startd.job_environment")) | state.job_environment
+    for request in requests:
+        environment |= request.environment
+    return condor.HandoffInputs(
+        pilot_id=state.pilot_id,
+        workspace=session.workspace.root,
+        started=state.started,
+        config=state.config.values,
+        facts=state.facts,
+        decision=decision,
+        site_environment=state.environment,
+        attributes=state.attributes,
+        benchmarks=state.benchmarks,
+        job_environment=environment,
+        job_binds=_binds(state, requests, decision),
+        container_options=tuple(option for request in requests for option in request.options),
+        fragments=tuple(
+            PluginFragment(declared.plugin, declared.record) for declared in session.loaded.of("pilot_startd")
+        ),
+    )
+
+
+def _binds(state: State, requests: list[ContainerRequest], decision: ContainerDecision) -> tuple[str, ...]:
+    """Configured binds, those of setups and plugins, and /cvmfs where it is there; each once."""
+    if decision.runtime is None:
+        return ()
+    cvmfs = state.facts.get("cvmfs.repositories")
+    mounted = ["/cvmfs:/cvmfs:ro"] if cvmfs is not None and cvmfs.known and cvmfs.value else []
+    asked = [bind for request in requests for bind in request.binds]
+    return tuple(dict.fromkeys([*mounted, *state.config.get("containers.binds"), *state.binds, *asked]))
+
+
+def _services(session: Session, state: State) -> list[plan.ServicePlan]:
+    records = {declared.record.name: declared.record for declared in session.loaded.of("pilot_services")}
+    return [
+        plan.ServicePlan(
+            name=service.name,
+            pid=service.pid,
+            required=records[service.name].required,
+            attributes=service.attributes,
+            stop_signal=records[service.name].stop_signal,
+            stop_seconds=records[service.name].stop_seconds,
+        )
+        for service in state.services
+        if service.status == "ready" and service.pid is not None
+    ]
+
+
+def _service_attributes(state: State) -> dict[str, Json]:
+    ready = [service for service in state.services if service.status == "ready"]
+    return {name: value for service in ready for name, value in service.attributes.items()}
+
+
+def _periodics(session: Session, environment: dict[str, str]) -> list[plan.PeriodicPlan]:
+    """Periodic tasks as commands of their own: the child answers with a mapping of attributes."""
+    clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
+    directories = ":".join(session.around.directories)
+    return [
+        plan.PeriodicPlan(
+            name=declared.record.name,
+            argv=(*session.around.interpreter, "_child", "periodic", declared.record.run, session.workspace.state,
+                  directories),
+            environment=clean,
+            period_seconds=declared.record.period_seconds,
+            timeout_seconds=declared.record.timeout_seconds,
+            on_failure=declared.record.on_failure,
+        )
+        for declared in session.loaded.of("pilot_periodics")
+    ]  # fmt: skip

@@ -1,0 +1,285 @@
+"""The plugin host: loads plugins, runs what they declare in children, in the order their needs dictate.
+
+Built-in code is forked from the pipeline, which has it loaded; anything else gets an interpreter of its own. Either
+way a callable that raises, hangs, exits or prints megabytes is one failed line in the timeline.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from pilot_agent import child
+from pilot_agent.codec import CodecError, from_json, to_json
+from pilot_agent.collect import Declared, PluginReport, declarations, declared_from_json, implemented_hooks
+from pilot_agent.config import Problem, invalid
+from pilot_agent.hookspecs import Context, Event
+from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
+from pilot_agent.process import Result, Runner, WakeUp
+
+BUILTIN_PLUGINS = ("probes", "cvmfs", "containers", "services", "benchmarks", "checks", "attributes")
+CONCURRENT_CHILDREN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Everything that all plugins declared, and what is known of each plugin."""
+
+    declared: tuple[Declared, ...]
+    plugins: tuple[PluginReport, ...]
+
+    def of(self, hook: str) -> list[Declared]:
+        """The declarations made through one hook, in plugin order."""
+        return [declared for declared in self.declared if declared.hook == hook]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every child needs: the interpreter, its environment, the plugin directories, the wake-up."""
+
+    interpreter: tuple[str, ...]
+    environment: Mapping[str, str]
+    directories: tuple[str, ...] = ()
+    wake: WakeUp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one declared callable ended: its answer as plain data, or why there is none."""
+
+    declared: Declared
+    answer: Json
+    failure: Failure | None
+    started: float
+    seconds: float
+    log: str = ""
+
+
+def load_plugins(
+    names: Sequence[str], config: Mapping[str, Json], around: Surroundings, timeout_seconds: float
+) -> Loaded:
+    """Collect from the built-in plugins and from ``names``. Raises ``PilotError`` (plugin.load, a corruption) for a
+    plugin that was named and does not load."""
+    declared: list[Declared] = []
+    reports: list[PluginReport] = []
+    for name in BUILTIN_PLUGINS:
+        module = importlib.import_module(f"pilot_agent.plugins.{name}")
+        found = declarations(f"builtin.{name}", module, config, builtin=True)
+        declared += found
+        reports.append(PluginReport(f"builtin.{name}", "payload", implemented_hooks(module), len(found)))
+    for name, found, report in _collect_external(names, config, around, timeout_seconds):
+        if report.error:
+            raise PilotError(_load_failure(name, report.error))
+        declared += found
+        reports.append(report)
+    return Loaded(tuple(declared), tuple(reports))
+
+
+def _collect_external(
+    names: Sequence[str], config: Mapping[str, Json], around: Surroundings, timeout_seconds: float
+) -> Iterable[tuple[str, list[Declared], PluginReport]]:
+    for name in names:
+        request = {"plugin": name, "directories": list(around.directories), "config": to_json(config)}
+        result = _run_child("collect", request, around, timeout_seconds)
+        answer, problem = _answer(result)
+        if problem is None:
+            try:
+                found = declared_from_json(answer["declared"])
+                report = PluginReport(name, answer["source"], tuple(answer["hooks"]), len(found), result.seconds)
+            except (CodecError, LookupError, TypeError) as error:
+                problem = f"what it declared does not fit the contract: {error}"
+            else:
+                yield name, found, report
+        if problem is not None:
+            yield name, [], PluginReport(name, "unknown", (), 0, result.seconds, problem)
+
+
+def run_all(
+    tasks: Sequence[Declared],
+    context_of: Callable[[Declared], Context],
+    around: Surroundings,
+    on_end: Callable[[Ended], None],
+    *,
+    width: int = CONCURRENT_CHILDREN,
+) -> None:
+    """Run every task as soon as what it needs has ended, ``width`` at a time; ``on_end`` is told of each.
+
+    Raises ``Interrupted`` when the pilot must stop, ``PilotError`` (plugin.cycle) when needs form a circle.
+    """
+    order = _order(tasks)
+    by_key = {_key(task): task for task in tasks}
+    waiting: list[str] = []
+    running: dict[int, tuple[Declared, float]] = {}
+    with Runner(around.wake) as runner:
+        while order.is_active():
+            waiting += order.get_ready()
+            while waiting and len(running) < width:
+                task = by_key[waiting.pop(0)]
+                started = time.time()
+                handle = _start(runner, task, context_of(task), around)
+                if isinstance(handle, Result):
+                    on_end(_ended(task, handle, started))
+                    order.done(_key(task))
+                else:
+                    running[handle] = (task, started)
+            if running:
+                handle, result = runner.wait_any()
+                task, started = running.pop(handle)
+                on_end(_ended(task, result, started))
+                order.done(_key(task))
+
+
+def _start(runner: Runner, task: Declared, context: Context, around: Surroundings) -> int | Result:
+    record = task.record
+    if task.builtin:
+        return runner.start_call(
+            lambda: json.dumps({"result": child.call(record.run, context)}).encode(),
+            name=record.run,
+            deadline_seconds=record.timeout_seconds,
+        )
+    request = {"directories": list(around.directories), "run": record.run, "context": to_json(context)}
+    return runner.start(
+        [*around.interpreter, "_child", "call", "{give}", "{answer}"],
+        deadline_seconds=record.timeout_seconds,
+        environment=around.environment,
+        give=json.dumps(request).encode(),
+    )
+
+
+def deliver_events(plugin: str, events: Sequence[Event], around: Surroundings, timeout_seconds: float) -> str | None:
+    """Hand a stage's events to one observing plugin; None, or what went wrong."""
+    request = {"plugin": plugin, "directories": list(around.directories), "events": to_json(list(events))}
+    return _answer(_run_child("events", request, around, timeout_seconds))[1]
+
+
+def _run_child(verb: str, request: Json, around: Surroundings, timeout_seconds: float) -> Result:
+    with Runner(around.wake) as runner:
+        handle = runner.start(
+            [*around.interpreter, "_child", verb, "{give}", "{answer}"],
+            deadline_seconds=timeout_seconds,
+            environment=around.environment,
+            give=json.dumps(request).encode(),
+        )
+        return handle if isinstance(handle, Result) else runner.wait(handle)
+
+
+def _answer(result: Result) -> tuple[Json, str | None]:
+    """The answer of a child, or None and what went wrong."""
+    if not result.ok:
+        return None, result.explain()
+    try:
+        answer = json.loads(result.answer)
+    except ValueError:
+        cut = "its answer was cut at the limit" if result.truncated else "it ended without an answer (os._exit?)"
+        return None, cut
+    if isinstance(answer, dict) and "failure" in answer:
+        return None, from_json(Failure, answer["failure"]).message
+    return answer, None
+
+
+def _ended(task: Declared, result: Result, started: float) -> Ended:
+    answer, problem = _answer(result)
+    failure = None
+    if problem is not None:
+        code = "plugin.timeout" if result.timed_out else "plugin.crashed"
+        hint = "whoever wrote the plugin must act; its log is in events.jsonl"
+        failure = Failure(FailureKind.PLUGIN, code, f"{task.record.name}: {problem}", hint=hint, plugin=task.plugin)
+    log = (result.stdout + result.stderr).decode("utf-8", "replace")[-2000:]
+    result_value = answer.get("result") if isinstance(answer, dict) else None
+    return Ended(task, result_value, failure, started, result.seconds, log)
+
+
+def _key(task: Declared) -> str:
+    return f"{task.plugin}/{task.record.name}"
+
+
+def _order(tasks: Sequence[Declared]) -> TopologicalSorter[str]:
+    """The needs among ``tasks``: by name (before, after) and by the facts they require and give."""
+    givers: dict[str, list[str]] = {}
+    named: dict[str, list[str]] = {}
+    for task in tasks:
+        named.setdefault(task.record.name, []).append(_key(task))
+        for fact in getattr(task.record, "gives", ()):
+            givers.setdefault(fact, []).append(_key(task))
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for task in tasks:
+        needs = [key for fact in getattr(task.record, "requires", ()) for key in givers.get(fact, [])]
+        needs += [key for name in task.record.after for key in named.get(name, [])]
+        order.add(_key(task), *(key for key in needs if key != _key(task)))
+        for name in task.record.before:
+            for later in named.get(name, []):
+                order.add(later, _key(task))
+    try:
+        order.prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise PilotError(
+            Failure(FailureKind.CORRUPTION, "plugin.cycle", f"the needs of plugins form a circle: {circle}")
+        ) from error
+    return order
+
+
+def in_order(tasks: Sequence[Declared]) -> list[Declared]:
+    """The tasks one after another, each after what it needs. Raises ``PilotError`` (plugin.cycle)."""
+    order = _order(tasks)
+    by_key = {_key(task): task for task in tasks}
+    listed: list[Declared] = []
+    while order.is_active():
+        ready = order.get_ready()
+        listed += [by_key[key] for key in ready]
+        order.done(*ready)
+    return listed
+
+
+def check_options(loaded: Loaded, given: Mapping[str, Json]) -> None:
+    """Refuse options no plugin declared, and values of the wrong type. Raises ``PilotError`` (config.invalid)."""
+    known = {(declared.plugin, declared.record.name): declared.record for declared in loaded.of("pilot_options")}
+    problems: list[Problem] = []
+    for plugin, options in given.items():
+        for name, value in options.items() if isinstance(options, dict) else [("", options)]:
+            path = f"plugins.options.{plugin}.{name}"
+            option = known.get((plugin, name))
+            if option is None:
+                problems.append(Problem(path, "plugins", "no loaded plugin declared this option"))
+            elif not _OPTION_TYPES[option.type](value):
+                problems.append(Problem(path, "plugins", f"expected {option.type}, found {type(value).__name__}"))
+    if problems:
+        raise invalid(problems)
+
+
+_OPTION_TYPES: Mapping[str, Callable[[Json], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "list": lambda value: isinstance(value, list),
+}
+
+
+def findings(answer: Json) -> list[Fact | Limit]:
+    """Facts and limits from what a probe or mount yielded. Raises ``CodecError``."""
+    kinds: dict[str, Any] = {"Fact": Fact, "Limit": Limit}
+    found: list[Fact | Limit] = []
+    if answer is not None and not isinstance(answer, list):
+        raise CodecError("a function that finds facts yields or returns several, this one returned a single value")
+    for item in answer or []:
+        kind = kinds.get(item["type"])
+        if kind is None:
+            raise CodecError(f"a {item['type']} is neither a fact nor a limit")
+        found.append(from_json(kind, item["value"]))
+    return found
+
+
+def _load_failure(plugin: str, problem: str) -> Failure:
+    return Failure(
+        FailureKind.CORRUPTION,
+        "plugin.load",
+        f"plugin {plugin} was named and does not load: {problem}",
+        hint="correct the plugin, its directory in plugins.directories, or take it out of plugins.load",
+        plugin=plugin,
+    )

@@ -1,0 +1,121 @@
+"""The ad channel: every attribute that changes while the pilot runs goes through one FIFO to one startd cron job."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from pilot_agent.startd.classad import LiteralError, attribute_name, literal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pilot_agent.lifecycle.loop import Loop
+
+TIME_ATTRIBUTE = "PilotAdTime"
+"""Seconds since the epoch of the last message; START closes when it is too old."""
+ACCEPTING_ATTRIBUTE = "PilotAccepting"
+END_OF_AD = "-\n"
+SHORTEST_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+
+
+class AdChannel:
+    """Sends the whole set of attributes when one changed (at most once a second) and every ``period_seconds``.
+
+    The reader is a program that the startd runs: it comes late, may die, and is started again. ``complain`` is told
+    of a value that no ClassAd can hold.
+    """
+
+    __slots__ = ("_attributes", "_complain", "_due", "_fd", "_loop", "_path", "_period", "_rest", "_sent")
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: str,
+        period_seconds: float,
+        attributes: Mapping[str, Any],
+        complain: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._path = path
+        self._period = period_seconds
+        self._complain = complain
+        self._attributes: dict[str, str] = {}
+        self._fd: int | None = None
+        self._rest = b""
+        self._sent = 0.0
+        self._due = 0.0
+        self.update({ACCEPTING_ATTRIBUTE: True, **attributes})
+
+    def update(self, attributes: Mapping[str, Any]) -> None:
+        """Set attributes; None makes one undefined. Sends soon if anything changed."""
+        changed = False
+        for name, value in attributes.items():
+            try:
+                text = literal(value)
+                changed = changed or self._attributes.get(attribute_name(name)) != text
+                self._attributes[name] = text
+            except LiteralError as error:
+                self._complain(f"{name}: {error}")
+        if changed:
+            self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
+
+    def close(self) -> None:
+        """Let the reader go."""
+        if self._fd is not None:
+            self._loop.forget(self._fd)
+            os.close(self._fd)
+            self._fd = None
+
+    def _send_by(self, moment: float) -> None:
+        """Make sure that something is sent at ``moment`` (monotonic) or before."""
+        if not self._due or moment < self._due:
+            self._due = moment
+            self._loop.call_later(moment - time.monotonic(), self._tick)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if not self._due or now < self._due:
+            return  # an earlier timer has done it
+        self._due = 0.0
+        if self._fd is None and not self._open():
+            self._send_by(now + RETRY_SECONDS)
+            return
+        # An ad that the reader has not taken yet is finished first; the new one waits for the next turn.
+        if not self._rest:
+            self._rest = self._message()
+            self._sent = now
+        self._flush()
+        self._send_by(now + (RETRY_SECONDS if self._rest or self._fd is None else self._period))
+
+    def _open(self) -> bool:
+        try:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # ENXIO: no reader yet; ENOENT: the workspace is gone, which others notice
+            return False
+        self._loop.watch(self._fd, self._lost, select.POLLERR)
+        return True
+
+    def _lost(self) -> None:
+        """The reader died: the next one gets a whole ad."""
+        self.close()
+        self._rest = b""
+        self._send_by(time.monotonic() + RETRY_SECONDS)
+
+    def _flush(self) -> None:
+        while self._rest and self._fd is not None:
+            try:
+                self._rest = self._rest[os.write(self._fd, self._rest) :]
+            except BlockingIOError:
+                return
+            except OSError:  # EPIPE
+                self._lost()
+
+    def _message(self) -> bytes:
+        lines = [f"{name} = {text}\n" for name, text in self._attributes.items()]
+        lines.append(f"{TIME_ATTRIBUTE} = {int(time.time())}\n")
+        return ("".join(lines) + END_OF_AD).encode()

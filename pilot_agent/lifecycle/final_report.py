@@ -1,0 +1,122 @@
+"""The last words in the report: outcome, end time, jobs, what is left over. Patched into what the pipeline wrote."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pilot_agent import __version__
+from pilot_agent.files import read_bounded
+from pilot_agent.light import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SCHEMA = "pilot-agent/report/1"
+LIMIT_BYTES = 64 << 20
+
+
+def failure(
+    kind: str,
+    code: str,
+    message: str,
+    *,
+    hint: str = "",
+    stage: str = "",
+    retry: bool = False,
+    number: int | None = None,
+) -> dict[str, Any]:
+    """A failure as the report holds it (``model.Failure``, which costs a resident process too much to import);
+    ``number`` is the signal of a preemption."""
+    return {"kind": kind, "code": code, "message": message, "hint": hint, "stage": stage, "plugin": "", "retry": retry,
+            "signal": number}  # fmt: skip
+
+
+def preempted(number: int) -> dict[str, Any]:
+    """The failure of a pilot that signal ``number`` ended."""
+    return failure("preempted", f"signal.{number}", f"signal {number} told the pilot to end", retry=True, number=number)
+
+
+def outcome(problem: dict[str, Any] | None) -> dict[str, Any]:
+    """The report's ``outcome`` for a failure or None."""
+    if problem is None:
+        return {"status": "ok", "failure": None}
+    return {"status": "preempted" if problem["kind"] == "preempted" else "failed", "failure": problem}
+
+
+def read_report(path: str) -> dict[str, Any] | None:
+    """The report at ``path``; None when it is missing or no report."""
+    try:
+        return parse_report(read_bounded(path, limit_bytes=LIMIT_BYTES))
+    except OSError:
+        return None
+
+
+def parse_report(content: bytes) -> dict[str, Any] | None:
+    """The report in ``content``; None when it is none."""
+    try:
+        report = loads(content)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and isinstance(report.get("pilot"), dict) else None
+
+
+def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, Any]:
+    """A report of a pilot of which nothing else is known."""
+    return {
+        "schema": SCHEMA,
+        "pilot": {
+            "id": pilot_id,
+            "version": __version__,
+            "started": timestamp(time.time() if started is None else started),
+            "finished": None,
+            "host": os.uname().nodename,
+            "user": str(os.geteuid()),
+            "config": [],
+        },
+        "outcome": outcome(None),
+        "failures": [],
+        "timeline": [],
+        "node": {},
+        "container": None,
+        "checks": [],
+        "services": [],
+        "benchmarks": [],
+        "plugins": [],
+        "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
+        "ad": {},
+        "leftovers": [],
+    }
+
+
+def set_outcome(report: dict[str, Any], problem: dict[str, Any] | None) -> None:
+    """Write the outcome into a report; an earlier failure that the pipeline recorded is kept in ``failures``."""
+    report["outcome"] = outcome(problem)
+    listed = report.setdefault("failures", [])
+    if problem is not None and problem not in listed:
+        listed.append(problem)
+
+
+def set_end(
+    report: dict[str, Any], leftovers: list[dict[str, Any]], teardown_seconds: float, started: float | None
+) -> None:
+    """Write the end time, the leftovers and the teardown's line in the timeline into a report."""
+    report["pilot"]["finished"] = timestamp(time.time())
+    report["leftovers"] = leftovers
+    begin = 0.0 if started is None else max(0.0, time.time() - teardown_seconds - started)
+    add_line(report, "teardown", "teardown", begin, teardown_seconds, "failed" if leftovers else "ok")
+
+
+def add_line(report: dict[str, Any], stage: str, what: str, start: float, seconds: float, status: str) -> None:
+    """Add one line to a report's timeline (``model.TimelineEntry``); times in seconds, ``start`` after the pilot's."""
+    report.setdefault("timeline", []).append(
+        {"stage": stage, "plugin": "agent", "what": what, "start": round(start, 4), "seconds": round(seconds, 4),
+         "status": status, "detail": ""}
+    )  # fmt: skip
+
+
+def timestamp(seconds: float) -> str:
+    """UTC time in ISO 8601, milliseconds."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"

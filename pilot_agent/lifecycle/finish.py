@@ -1,0 +1,140 @@
+"""The end of a pilot, the same for whoever comes to it: undo, publish, leave the outcome, remove the rest."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pilot_agent.files import read_bounded, write_json
+from pilot_agent.lifecycle import final_report
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.publish import save_events, save_logs, save_report
+from pilot_agent.lifecycle.removal import NotOurs, remove_tree
+from pilot_agent.lifecycle.teardown import remove_workspace, stop_everything
+from pilot_agent.light import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pilot_agent.lifecycle.signals import Alarm
+    from pilot_agent.workspace import Workspace
+
+KEPT = ("private", "report.json", "events.jsonl")
+"""What stays until the guardian removes it, so that the outcome survives whoever wrote it."""
+FINAL_SECONDS = 3.0
+RUNTIME_VARIABLE = "PILOT_AGENT_RUNTIME_CLEAN"
+RUNTIME_PREFIX = "pilot-runtime"
+
+
+class Outcome:
+    """How a pilot ended, as the guardian learns it."""
+
+    __slots__ = ("exit_code", "leftovers", "outcome")
+
+    def __init__(self, exit_code: int, outcome: dict[str, Any], leftovers: list[dict[str, Any]]) -> None:
+        self.exit_code = exit_code
+        self.outcome = outcome
+        self.leftovers = leftovers
+
+    def to_json(self) -> dict[str, Any]:
+        """The form of ``private/outcome.json`` and of the message to the guardian."""
+        return {"exit_code": self.exit_code, "outcome": self.outcome, "leftovers": self.leftovers}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Outcome | None:
+        """The outcome of that form; None for anything else."""
+        if not (isinstance(data, dict) and isinstance(data.get("outcome"), dict)):
+            return None
+        code, leftovers = data.get("exit_code"), data.get("leftovers", [])
+        return cls(code, data["outcome"], leftovers) if isinstance(code, int) and isinstance(leftovers, list) else None
+
+
+def conclude(
+    workspace: Workspace,
+    *,
+    output: str | None,
+    report: dict[str, Any],
+    exit_code: int,
+    budget_seconds: float,
+    alarm: Alarm | None = None,
+    started: float | None = None,
+) -> list[dict[str, Any]]:
+    """Undo what the pilot made, publish ``report`` with its end in it, and leave the outcome for the guardian.
+
+    ``report`` holds its outcome already. ``output`` gets report.json, events.jsonl and logs/. ``alarm`` tells whether a
+    guardian is there to remove the last files; without one this does it. Returns what is left over. Kills every
+    descendant of the calling process; raises nothing for a full disk or a workspace that is gone.
+    """
+    budget = Budget(budget_seconds)
+    began = time.time()
+    leftovers = stop_everything(workspace, budget)
+    if output is not None:
+        save_logs(workspace, output)
+    leftovers += remove_workspace(workspace, budget, keep=KEPT)
+    final_report.set_end(report, leftovers, time.time() - began, started)
+    if output is not None:
+        save_events(workspace, output)
+    save_report(report, output)
+    result = Outcome(exit_code, report["outcome"], leftovers)
+    leave_outcome(workspace, result, alarm)
+    if alarm is not None and alarm.alone:
+        leftovers = remove_the_rest(workspace, result, output)
+        remove_runtime()
+    return leftovers
+
+
+def leave_outcome(workspace: Workspace, result: Outcome, alarm: Alarm | None) -> None:
+    """Tell the guardian twice: by message, which survives a full disk, and by file, which survives this process."""
+    if alarm is not None:
+        alarm.tell({"ended": result.to_json()})
+    try:
+        write_json(workspace.outcome, result.to_json())
+    except OSError:  # workspace gone or disk full: the message and the exit code remain
+        return
+
+
+def read_outcome(workspace: Workspace) -> Outcome | None:
+    """What ``leave_outcome`` wrote; None when nothing, or nothing whole, is there."""
+    try:
+        return Outcome.from_json(loads(read_bounded(workspace.outcome)))
+    except (OSError, ValueError):
+        return None
+
+
+def remove_the_rest(workspace: Workspace, known: Outcome, output: str | None) -> list[dict[str, Any]]:
+    """The last act upon a workspace: end whatever still runs, remove everything, and correct the published report if
+    more or less is left over than it says. What is left over."""
+    budget = Budget(FINAL_SECONDS)
+    leftovers = stop_everything(workspace, budget)
+    leftovers += remove_workspace(workspace, budget)
+    if leftovers != known.leftovers and output is not None:
+        path = os.path.join(output, "report.json")
+        report = final_report.read_report(path)
+        if report is not None:
+            report["leftovers"] = leftovers
+            save_report(report, output)
+    return leftovers
+
+
+def leave_note(output: str, problem: dict[str, Any]) -> None:
+    """Write a report that holds nothing but a failure, for a pilot that ended before it had a workspace."""
+    report = final_report.empty_report()
+    final_report.set_outcome(report, problem)
+    report["pilot"]["finished"] = report["pilot"]["started"]
+    save_report(report, output)
+
+
+def remove_runtime() -> bool:
+    """Remove the interpreter that the self-extracting payload unpacked for this pilot, if it did; True when it is gone.
+
+    The very last act: nothing can be imported after it. A directory that is not named as the payload names it, or is
+    not ours, is left alone.
+    """
+    directory = os.environ.get(RUNTIME_VARIABLE, "")
+    if not directory:
+        return False
+    try:
+        return not remove_tree(directory, Budget(FINAL_SECONDS), prefix=RUNTIME_PREFIX)
+    except NotOurs:
+        return False

@@ -1,0 +1,198 @@
+"""The outermost process, the one the batch system sees: starts the pipeline, forwards signals, undoes what is left.
+
+It stays outside every namespace, adopts every orphan below it, and returns the exit code that the pipeline or the
+keeper left. When they died without leaving one it does the whole teardown itself.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import time
+
+from pilot_agent.events import EventLog
+from pilot_agent.interpreter import interpreter_command
+from pilot_agent.lifecycle import final_report
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, read_outcome, remove_the_rest
+from pilot_agent.lifecycle.processes import kill_descendants, reap
+from pilot_agent.lifecycle.signals import REQUEST_SIGNALS, Alarm, reset_inherited
+from pilot_agent.lifecycle.spawn import spawn
+from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.light import loads, signal, signal_name
+from pilot_agent.workspace import Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
+PIPELINE_COMMAND = "_pipeline"
+DEFAULT_BUDGET_SECONDS = 25.0
+GRACE_SECONDS = FINAL_SECONDS
+"""How long after its budget a pilot that was told to stop may still live."""
+EXIT_INTERNAL = 70
+CHILD_ENDINGS = (0, 2, *range(64, 71), *range(129, 192))
+"""Exit codes of design section 6: with one of them the child ended as it meant to."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``run ARGUMENTS``: the guardian's whole life; the pilot's exit code."""
+    reset_inherited()
+    become_subreaper()
+    return Guardian(arguments).run()
+
+
+class Guardian:
+    """One child, which is the pipeline and becomes the keeper; what it said; what was forwarded to it."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._arguments = tuple(arguments)
+        self._alarm = Alarm.install(also=(*REQUEST_SIGNALS, signal.SIGCHLD, signal.SIGCONT), sticky=False)
+        self._status: int | None = None
+        self._heard = b""
+        self._workspace: Workspace | None = None
+        self._output: str | None = None
+        self._started = time.time()
+        self._role = "pipeline"
+        self._budget_seconds = DEFAULT_BUDGET_SECONDS
+        self._ended: Outcome | None = None
+        self._forwarded: int | None = None
+        self._patience: Budget | None = None
+
+    def run(self) -> int:
+        """Start the child, wait for it, clean up after it; the exit code."""
+        self._start()
+        poll = select.poll()
+        poll.register(self._alarm.fileno(), select.POLLIN)
+        poll.register(self._socket, select.POLLIN)
+        listening = True
+        while self._status is None:
+            poll.poll(None if self._patience is None else self._patience.left() * 1000 + 1)
+            self._forward()
+            if listening and not self._hear():
+                listening = False
+                poll.unregister(self._socket)
+            self._status = reap().get(self._pid)
+            self._lose_patience()
+        if listening:
+            self._hear()
+        return self._clean_up(self._status)
+
+    def _start(self) -> None:
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._socket = ours.detach()
+        descriptor = theirs.detach()
+        os.set_blocking(self._socket, False)
+        os.set_inheritable(descriptor, True)
+        environment = {**os.environ, GUARDIAN_FD_VARIABLE: str(descriptor)}
+        command = [*interpreter_command(), PIPELINE_COMMAND, *self._arguments]
+        self._pid = spawn(command, environment, keep_input=True)
+        os.close(descriptor)
+
+    def _forward(self) -> None:
+        """Pass on each signal once. Whoever is suspended is woken first, or it could not end."""
+        for number in self._alarm.requests() - {signal.SIGCHLD}:
+            self._send(number)
+        stop = self._alarm.signal
+        if stop is not None and self._forwarded is None:
+            self._forwarded = stop
+            self._patience = Budget(self._budget_seconds + GRACE_SECONDS)
+            self._send(stop)
+            self._send(signal.SIGCONT)
+        elif self._alarm.fast and self._forwarded != signal.SIGQUIT:
+            self._forwarded = signal.SIGQUIT
+            self._send(signal.SIGQUIT)
+
+    def _send(self, number: int) -> None:
+        # Only before the child is reaped, so its pid cannot belong to another process.
+        if self._status is None:
+            os.kill(self._pid, number)
+
+    def _hear(self) -> bool:
+        """Read the child's messages; False once nobody can send any more."""
+        while True:
+            try:
+                chunk = os.read(self._socket, 65536)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not chunk:
+                return False
+            *lines, self._heard = (self._heard + chunk).split(b"\n")
+            for line in lines:
+                self._take(loads(line))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "workspace" in message:
+            self._workspace = Workspace(message["workspace"])
+        self._output = message.get("output", self._output)
+        self._started = message.get("started", self._started)
+        self._role = message.get("role", self._role)
+        self._budget_seconds = message.get("budget_seconds", self._budget_seconds)
+        if "ended" in message:
+            self._ended = Outcome.from_json(message["ended"])
+
+    def _lose_patience(self) -> None:
+        if self._status is None and self._patience is not None and self._patience.left() <= 0:
+            self._send(signal.SIGKILL)
+
+    def _clean_up(self, status: int) -> int:
+        code = os.waitstatus_to_exitcode(status)
+        if self._workspace is None:
+            kill_descendants(Budget(FINAL_SECONDS))
+            return code if code >= 0 else self._explain(self._problem(code))
+        known = self._ended or read_outcome(self._workspace)
+        if known is None and code in CHILD_ENDINGS and not os.path.lexists(self._workspace.root):
+            # It ended as it meant to, but somebody removed the workspace and with it the outcome.
+            known = Outcome(code, {}, [])
+        if known is not None:
+            remove_the_rest(self._workspace, known, self._output)
+            return known.exit_code
+        problem = self._problem(code)
+        exit_code = self._explain(problem)
+        self._conclude(self._workspace, problem, exit_code)
+        return exit_code
+
+    def _conclude(self, workspace: Workspace, problem: dict[str, Any], exit_code: int) -> None:
+        """Everything that the child did not come to."""
+        EventLog(workspace.events, self._started).write("pilot.ending", by="guardian", failure=problem)
+        report = final_report.read_report(workspace.report) or final_report.empty_report(
+            os.path.basename(workspace.root).removeprefix("pilot-"), self._started
+        )
+        final_report.set_outcome(report, problem)
+        leftovers = conclude(
+            workspace,
+            output=self._output,
+            report=report,
+            exit_code=exit_code,
+            budget_seconds=self._budget_seconds,
+            started=self._started,
+        )
+        remove_the_rest(workspace, Outcome(exit_code, report["outcome"], leftovers), self._output)
+
+    def _problem(self, code: int) -> dict[str, Any]:
+        """What to make of a child that ended without saying how."""
+        if self._alarm.signal is not None:
+            return final_report.preempted(self._alarm.signal)
+        how = f"was killed by signal {-code} ({signal_name(-code)})" if code < 0 else f"exited {code}"
+        return final_report.failure(
+            "internal",
+            f"{self._role}.killed",
+            f"the {self._role} {how} without saying how the pilot ended; the guardian undid everything",
+            hint="look for the out-of-memory killer or a limit of the batch system; the site must act",
+            stage=self._role,
+            retry=True,
+        )
+
+    def _explain(self, problem: dict[str, Any]) -> int:
+        """One line on standard error; the exit code."""
+        line = f"pilot-agent: {problem['kind']}: {problem['code']}: {problem['message']}\n"
+        try:
+            os.write(2, line.encode())
+        except OSError:  # standard error is closed or full
+            return EXIT_INTERNAL if problem["signal"] is None else 128 + int(problem["signal"])
+        return EXIT_INTERNAL if problem["signal"] is None else 128 + int(problem["signal"])

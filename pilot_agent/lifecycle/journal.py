@@ -1,0 +1,174 @@
+"""What must be undone, on disk before it is done: whoever is left after a crash reads it here.
+
+JSON lines, each synced. An entry is open until a ``closed`` line names its number. The file lies in the workspace's
+private directory, which no job can reach.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pilot_agent.lifecycle.identity import Identity, identify
+from pilot_agent.light import dumps, loads, signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+LIMIT_BYTES = 16 << 20
+
+
+class ProcessEntry:
+    """A process to be stopped: by ``stop_signal`` (a number), then, after ``stop_seconds``, killed.
+
+    ``identity`` is None when the pilot died between the entry and the start, or just after the start.
+    """
+
+    __slots__ = ("identity", "label", "number", "stop_seconds", "stop_signal")
+
+    def __init__(self, number: int, label: str, stop_signal: int, stop_seconds: float) -> None:
+        self.number = number
+        self.label = label
+        self.stop_signal = stop_signal
+        self.stop_seconds = stop_seconds
+        self.identity: Identity | None = None
+
+
+class MountEntry:
+    """A mount to be undone by the command ``undo``."""
+
+    __slots__ = ("number", "path", "undo")
+
+    def __init__(self, number: int, path: str, undo: tuple[str, ...]) -> None:
+        self.number = number
+        self.path = path
+        self.undo = undo
+
+
+class OpenEntries:
+    """What is still to be undone, in the order in which it was made."""
+
+    __slots__ = ("directories", "mounts", "processes")
+
+    def __init__(self) -> None:
+        self.directories: list[str] = []
+        self.processes: list[ProcessEntry] = []
+        self.mounts: list[MountEntry] = []
+
+
+class Journal:
+    """Appends to the journal at ``path``. Every method raises ``OSError`` when it cannot be written: what cannot
+    be recorded must not be made."""
+
+    __slots__ = ("_next", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._next = max((int(line["n"]) for line in _lines(path)), default=0) + 1
+
+    def directory(self, path: str) -> int:
+        """A directory about to be made; the entry's number."""
+        return self._entry({"kind": "directory", "path": path})
+
+    def process(self, label: str, *, stop_signal: int, stop_seconds: float) -> int:
+        """A process about to be started; the entry's number, for ``started`` and ``close``."""
+        return self._entry(
+            {"kind": "process", "label": label, "stop_signal": stop_signal, "stop_seconds": stop_seconds}
+        )
+
+    def started(self, number: int, identity: Identity) -> None:
+        """Which process entry ``number`` became."""
+        self._append({"n": number, "kind": "started", "identity": identity.to_json()})
+
+    def process_started(self, label: str, pid: int, signal_name: str, seconds: float) -> int:
+        """A process that was just started, with the name of the signal that stops it; the entry's number.
+
+        For a caller that learns of the process only now: dying before this line it leaves a descendant that the
+        teardown finds all the same.
+        """
+        number = self.process(label, stop_signal=getattr(signal, signal_name), stop_seconds=seconds)
+        identity = identify(pid)
+        if identity is not None:
+            self.started(number, identity)
+        return number
+
+    def mount(self, path: str, undo: Sequence[str]) -> int:
+        """A mount about to be made at ``path``, and the command that undoes it; the entry's number."""
+        return self._entry({"kind": "mount", "path": path, "undo": list(undo)})
+
+    def close(self, number: int) -> None:
+        """Entry ``number`` was undone."""
+        self._append({"n": number, "kind": "closed"})
+
+    def _entry(self, line: dict[str, Any]) -> int:
+        number = self._next
+        self._next += 1
+        self._append({"n": number, **line})
+        return number
+
+    def _append(self, line: dict[str, Any]) -> None:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, b"\n" * torn + dumps(line).encode() + b"\n")
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_journal(path: str) -> OpenEntries:
+    """The open entries. A journal that is missing, torn or partly unreadable gives what can be read of it."""
+    entries: dict[int, dict[str, Any]] = {}
+    for line in _lines(path):
+        number = int(line["n"])
+        if line["kind"] == "closed":
+            entries.pop(number, None)
+        elif line["kind"] == "started":
+            entries.setdefault(number, {"kind": "process"})["identity"] = line.get("identity")
+        else:
+            entries[number] = line
+    found = OpenEntries()
+    for number, line in sorted(entries.items()):
+        _sort_in(found, number, line)
+    return found
+
+
+def _sort_in(found: OpenEntries, number: int, line: dict[str, Any]) -> None:
+    try:
+        if line["kind"] == "process":
+            process = ProcessEntry(number, str(line["label"]), int(line["stop_signal"]), float(line["stop_seconds"]))
+            if line.get("identity"):
+                process.identity = Identity.from_json(line["identity"])
+            found.processes.append(process)
+        elif line["kind"] == "mount":
+            found.mounts.append(MountEntry(number, str(line["path"]), tuple(map(str, line["undo"]))))
+        elif line["kind"] == "directory":
+            found.directories.append(str(line["path"]))
+    except (KeyError, TypeError, ValueError):  # a damaged line; the search of descendants and mounts still runs
+        return
+
+
+def _lines(path: str) -> list[dict[str, Any]]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return []
+    try:
+        content = bytearray()
+        while len(content) < LIMIT_BYTES and (chunk := os.read(descriptor, 1 << 16)):
+            content += chunk
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+    found = []
+    for raw in bytes(content).split(b"\n"):
+        try:
+            line = loads(raw)
+        except ValueError:  # torn by a crash, or the empty end
+            continue
+        if isinstance(line, dict) and isinstance(line.get("n"), int) and isinstance(line.get("kind"), str):
+            found.append(line)
+    return found

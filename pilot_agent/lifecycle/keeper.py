@@ -1,0 +1,234 @@
+"""The keeper: what the pipeline becomes once everything is prepared, and what stays while jobs run.
+
+It supervises ``condor_master``, the services and the periodic tasks, speaks to the startd through the ad channel, and
+ends all of it: on a signal, at the deadline, when the pilot is idle, when something it needs dies, or when the guardian
+is gone. Everything needed for the end is imported before the supervision begins, because the payload itself may be
+deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pilot_agent.events import EventLog
+from pilot_agent.files import read_bounded
+from pilot_agent.lifecycle import final_report, finish
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE, AdChannel
+from pilot_agent.lifecycle.joining import JoinCheck
+from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.loop import Loop
+from pilot_agent.lifecycle.master import FAST_SECONDS, Master
+from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
+from pilot_agent.lifecycle.sidecars import Periodics, Services
+from pilot_agent.lifecycle.signals import GUARDIAN_GONE, REQUEST_SIGNALS, Alarm
+from pilot_agent.light import signal
+from pilot_agent.startd.history import read_history, summarize
+from pilot_agent.workspace import Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
+EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67, "corruption": 68, "plugin": 69,
+              "internal": 70, "preempted": 143}  # fmt: skip
+"""Design section 6."""
+CLOCK_SECONDS = 30.0
+"""How often the deadline is compared with the clock, which may be set meanwhile."""
+RESERVE_SECONDS = 3.0
+"""What HTCondor leaves of the budget to everything after it."""
+SETTLE_SECONDS = 0.2
+"""A master that ended by itself may have got the same signal as this process, a moment earlier."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``_keeper WORKSPACE``: the keeper's whole life; the pilot's exit code."""
+    descriptor = os.environ.get(GUARDIAN_FD_VARIABLE)
+    others = (*REQUEST_SIGNALS, signal.SIGCHLD, signal.SIGCONT)
+    alarm = Alarm.install(int(descriptor) if descriptor else None, also=others, sticky=False)
+    workspace = Workspace(arguments[0])
+    try:
+        plan = read_plan(workspace.keeper_plan)
+    except (OSError, PlanError) as error:
+        return _refuse(workspace, alarm, str(error))
+    alarm.tell({"role": "keeper", "budget_seconds": plan.time.budget_seconds})
+    return Keeper(plan, workspace, alarm).run()
+
+
+def _refuse(workspace: Workspace, alarm: Alarm, message: str) -> int:
+    """A keeper without a plan cannot keep anything; the guardian knows where the output goes."""
+    problem = final_report.failure("internal", "keeper.plan", f"the keeper cannot read its plan: {message}")
+    report = final_report.read_report(workspace.report) or final_report.empty_report()
+    final_report.set_outcome(report, problem)
+    finish.conclude(
+        workspace, output=None, report=report, exit_code=EXIT_CODES["internal"], budget_seconds=10.0, alarm=alarm
+    )
+    return EXIT_CODES["internal"]
+
+
+class Keeper:
+    """One pilot from the hand-off to its end."""
+
+    def __init__(self, plan: KeeperPlan, workspace: Workspace, alarm: Alarm) -> None:
+        self._plan = plan
+        self._workspace = workspace
+        self._alarm = alarm
+        self._events = EventLog(workspace.events, plan.started)
+        self._loop = Loop(alarm)
+        self._channel = AdChannel(
+            self._loop,
+            plan.channel.path,
+            plan.channel.period_seconds,
+            plan.channel.attributes,
+            lambda text: self._events.write("channel.refused", message=text),
+        )
+        vacate_seconds = min(
+            plan.time.vacate_seconds, max(0.0, plan.time.budget_seconds - FAST_SECONDS - RESERVE_SECONDS)
+        )
+        self._master = Master(plan.master, Journal(workspace.journal), self._loop, vacate_seconds, self._master_ended)
+        self._budget: Budget | None = None
+        self._over = False
+        self._began = time.time()
+        self._problem: dict[str, Any] | None = None
+        self._not_accepting: set[str] = set()
+        # Kept in memory, because somebody may delete the workspace under a running pilot.
+        self._report = _read_quietly(workspace.report)
+
+    def run(self) -> int:
+        """Supervise until the end has come, then bring it about; the exit code."""
+        os.chdir("/")
+        try:
+            self._begin()
+        except OSError as error:
+            message = f"{self._plan.master.argv[0]} could not be started: {error.strerror}"
+            self._master.done = True
+            self._end(final_report.failure("node_resource", "condor.start", message, stage="handoff", retry=True))
+        while not (self._budget is not None and self._master.done):
+            self._loop.turn()
+            self._look_at_alarm()
+        return self._conclude()
+
+    def _begin(self) -> None:
+        self._began = time.time()
+        self._master.start()
+        self._events.write("condor.started", pid=self._master.pid)
+        Services(self._plan.services, self._loop, self._channel, self._service_died)
+        Periodics(self._plan.periodics, self._loop, self._channel, self._periodic_failed, self._periodic_recovered)
+        if self._plan.join is not None:
+            JoinCheck(self._plan.join, self._loop, lambda: self._events.write("pool.joined"), self._end)
+        self._watch_deadline()
+
+    def _look_at_alarm(self) -> None:
+        reason = self._alarm.reason()
+        if reason == GUARDIAN_GONE:
+            message = "the guardian is gone; the keeper undid everything"
+            self._end(final_report.failure("preempted", "guardian.gone", message, retry=True), fast=True)
+        elif reason is not None:
+            self._end(final_report.preempted(int(reason)), fast=self._alarm.fast or self._alarm.guardian_gone)
+
+    def _watch_deadline(self) -> None:
+        deadline = self._plan.time.deadline
+        if deadline is None or self._budget is not None:
+            return
+        left = deadline - time.time()
+        if left > 0:
+            self._loop.call_later(min(left, CLOCK_SECONDS), self._watch_deadline)
+        elif self._master.jobs_running():
+            message = "the pilot's time was over while jobs were running"
+            self._end(final_report.failure("preempted", "deadline.reached", message, retry=True))
+        else:
+            self._events.write("deadline.reached")
+            self._end(None)
+
+    def _master_ended(self, code: int | None) -> None:
+        if self._budget is not None:
+            self._events.write("condor.ended", code=code)
+            return
+        # Nobody here asked for it. A signal to every process of the pilot may just be on its way to this one.
+        self._loop.call_later(SETTLE_SECONDS, lambda: self._master_left(code))
+
+    def _master_left(self, code: int | None) -> None:
+        if self._budget is not None:
+            return
+        self._events.write("condor.ended", code=code)
+        if code == 0:  # STARTD_NOCLAIM_SHUTDOWN: no job for so long; the startd told the master to end
+            self._end(None)
+            return
+        how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"
+        message = f"condor_master {how}; its log is logs/MasterLog in the output directory"
+        self._end(final_report.failure("internal", "condor.master_died", message, stage="run", retry=True))
+
+    def _service_died(self, name: str, message: str, required: bool) -> None:
+        if self._over:
+            return
+        self._events.write("service.died", service=name, message=message, required=required)
+        if required:
+            hint = f"look at the service's log, logs/service-{name}-*"
+            self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
+
+    def _periodic_failed(self, name: str, message: str, on_failure: str) -> None:
+        if self._over:
+            return
+        self._events.write("periodic.failed", task=name, message=message, on_failure=on_failure)
+        if on_failure == "drain":
+            self._end(final_report.failure("plugin", "periodic.failed", message, stage="run"))
+        elif on_failure == "stop_accepting":
+            self._not_accepting.add(name)
+            self._channel.update({ACCEPTING_ATTRIBUTE: False})
+
+    def _periodic_recovered(self, name: str) -> None:
+        self._not_accepting.discard(name)
+        if not self._not_accepting and self._budget is None:
+            self._channel.update({ACCEPTING_ATTRIBUTE: True})
+
+    def _end(self, problem: dict[str, Any] | None, *, fast: bool = False) -> None:
+        """Begin the end; a later call can only hasten what is under way."""
+        if self._budget is None:
+            self._budget = Budget(self._plan.time.budget_seconds)
+            self._problem = problem
+            self._channel.update({ACCEPTING_ATTRIBUTE: False})
+            self._events.write("pilot.ending", by="keeper", failure=problem)
+        self._master.stop(fast=fast)
+
+    def _conclude(self) -> int:
+        self._over = True
+        self._channel.close()
+        report = final_report.read_report(self._workspace.report) or self._remembered()
+        final_report.set_outcome(report, self._problem)
+        records = read_history(self._plan.history) if self._plan.history else []
+        alive = time.time() - self._began
+        report["jobs"] = summarize(records, alive_seconds=alive)
+        final_report.add_line(report, "run", "condor_master", self._began - self._plan.started, alive, "ok")
+        exit_code = self._exit_code()
+        finish.conclude(
+            self._workspace,
+            output=self._plan.output,
+            report=report,
+            exit_code=exit_code,
+            budget_seconds=RESERVE_SECONDS if self._budget is None else max(RESERVE_SECONDS, self._budget.left()),
+            alarm=self._alarm,
+            started=self._plan.started,
+        )
+        return exit_code
+
+    def _exit_code(self) -> int:
+        if self._problem is None:
+            return 0
+        if self._problem["signal"] is not None:
+            return 128 + int(self._problem["signal"])
+        return EXIT_CODES[self._problem["kind"]]
+
+    def _remembered(self) -> dict[str, Any]:
+        return final_report.parse_report(self._report) or final_report.empty_report(
+            self._plan.pilot_id, self._plan.started
+        )
+
+
+def _read_quietly(path: str) -> bytes:
+    try:
+        return read_bounded(path, limit_bytes=final_report.LIMIT_BYTES)
+    except OSError:
+        return b""

@@ -1,0 +1,145 @@
+"""The keeper's main loop: descriptors, timers and children, one thing at a time."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from pilot_agent.lifecycle.processes import reap
+from pilot_agent.lifecycle.spawn import spawn
+from pilot_agent.light import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pilot_agent.lifecycle.signals import Alarm
+
+OUTPUT_LIMIT_BYTES = 1 << 16
+LONGEST_WAIT_SECONDS = 60.0
+
+
+class Loop:
+    """Calls what was asked for when a descriptor, a moment or a child's end comes. Not reentrant.
+
+    ``alarm`` must not be sticky and must be installed with SIGCHLD. The owner asks it after every turn for a reason to
+    stop: whatever arrived was read by then.
+    """
+
+    __slots__ = ("_alarm", "_children", "_poll", "_readers", "_timers")
+
+    def __init__(self, alarm: Alarm) -> None:
+        self._alarm = alarm
+        self._poll = select.poll()
+        self._poll.register(alarm.fileno(), select.POLLIN)
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._children: dict[int, Callable[[int], None]] = {}
+
+    def call_later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Run ``action`` once, ``seconds`` from now."""
+        self._timers.append((time.monotonic() + max(0.0, seconds), action))
+
+    def watch(self, descriptor: int, action: Callable[[], None], events: int = select.POLLIN) -> None:
+        """Run ``action`` whenever ``events`` (or an error, or the other side's end) is seen on ``descriptor``."""
+        self._readers[descriptor] = action
+        self._poll.register(descriptor, events)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch ``descriptor`` no longer."""
+        if self._readers.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
+    def expect(self, pid: int, action: Callable[[int], None]) -> None:
+        """Run ``action(wait status)`` when the child ``pid`` ends."""
+        self._children[pid] = action
+
+    def turn(self) -> None:
+        """Wait for the next thing and do it."""
+        due = min((moment for moment, _ in self._timers), default=None)
+        wait = LONGEST_WAIT_SECONDS if due is None else min(LONGEST_WAIT_SECONDS, max(0.0, due - time.monotonic()))
+        for descriptor, _ in self._poll.poll(wait * 1000 + 0.5):
+            action = self._readers.get(descriptor)
+            if action is not None:
+                action()
+        if signal.SIGCHLD in self._alarm.requests():
+            self.collect()
+        now = time.monotonic()
+        ready = [action for moment, action in self._timers if moment <= now]
+        self._timers = [timer for timer in self._timers if timer[0] > now]
+        for action in ready:
+            action()
+
+    def collect(self) -> None:
+        """Reap every child that ended, orphans too, and tell those who wait for them."""
+        for pid, status in reap().items():
+            action = self._children.pop(pid, None)
+            if action is not None:
+                action(status)
+
+
+class Task:
+    """A short-lived child with a deadline; its outputs, bounded, go to ``done(code, output)`` when it has ended.
+
+    ``code`` is None when it was ended by a signal, took too long or could not be started.
+    """
+
+    __slots__ = ("_done", "_loop", "_output", "_reader", "ended", "pid")
+
+    def __init__(
+        self,
+        loop: Loop,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        seconds: float,
+        done: Callable[[int | None, bytes], None],
+        *,
+        both_outputs: bool = True,
+    ) -> None:
+        self._loop = loop
+        self._done = done
+        self._output = bytearray()
+        self.ended = False
+        self._reader, writer = os.pipe2(os.O_CLOEXEC)
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self.pid = spawn(argv, environment, output=writer, errors=None if both_outputs else null)
+        except OSError as error:
+            self.pid = 0
+            self._output += f"{argv[0]}: {error.strerror}".encode()
+            loop.call_later(0, lambda: self._end(None))
+        else:
+            os.set_blocking(self._reader, False)
+            loop.watch(self._reader, self._read)
+            loop.expect(self.pid, self._exited)
+            loop.call_later(seconds, self._overdue)
+        finally:
+            os.close(writer)
+            os.close(null)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._reader, 65536)
+            except BlockingIOError:
+                return
+            if not chunk:
+                self._loop.forget(self._reader)
+                return
+            self._output += chunk[: OUTPUT_LIMIT_BYTES - len(self._output)]
+
+    def _exited(self, status: int) -> None:
+        self._read()
+        code = os.waitstatus_to_exitcode(status)
+        self._end(code if code >= 0 else None)
+
+    def _overdue(self) -> None:
+        if not self.ended:
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _end(self, code: int | None) -> None:
+        self.ended = True
+        self._loop.forget(self._reader)
+        os.close(self._reader)
+        self._done(code, bytes(self._output))

@@ -1,0 +1,98 @@
+"""``condor_master`` under the keeper: started, watched, and ended gracefully, then fast."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pilot_agent.lifecycle.identity import identify
+from pilot_agent.lifecycle.processes import named
+from pilot_agent.lifecycle.spawn import spawn
+from pilot_agent.light import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pilot_agent.lifecycle.journal import Journal
+    from pilot_agent.lifecycle.loop import Loop
+    from pilot_agent.lifecycle.plan import MasterPlan
+
+LABEL = "condor_master"
+STARTER_NAME = "condor_starter"
+FAST_SECONDS = 5.0
+"""How long HTCondor gets after SIGQUIT, which kills jobs at once, before its processes are killed."""
+
+
+class Master:
+    """The daemons of one pilot. ``ended(code)`` is called once when they are gone, or when waiting is over; ``code`` is
+    the exit code, -N for signal N, None when it did not end in time."""
+
+    __slots__ = ("_ended", "_entry", "_fast", "_journal", "_loop", "_plan", "_vacate_seconds", "asked", "done", "pid",
+                 "started")  # fmt: skip
+
+    def __init__(
+        self, plan: MasterPlan, journal: Journal, loop: Loop, vacate_seconds: float, ended: Callable[[int | None], None]
+    ) -> None:
+        self._plan = plan
+        self._journal = journal
+        self._loop = loop
+        self._vacate_seconds = vacate_seconds
+        self._ended = ended
+        self._entry = 0
+        self._fast = False
+        self.pid = 0
+        self.started = time.time()
+        self.asked = False
+        """True once this side told it to end."""
+        self.done = False
+
+    def start(self) -> None:
+        """Journal it, then start it in a session of its own. Raises ``OSError``."""
+        self._entry = self._journal.process(LABEL, stop_signal=signal.SIGTERM, stop_seconds=self._vacate_seconds)
+        self.pid = spawn(self._plan.argv, self._plan.environment, output=self._plan.log, directory=self._plan.directory)
+        self._loop.expect(self.pid, self._exited)
+        identity = identify(self.pid)
+        if identity is not None:
+            self._journal.started(self._entry, identity)
+
+    def stop(self, *, fast: bool) -> None:
+        """SIGTERM: jobs are vacated, with time to end themselves; after that, or when ``fast``, SIGQUIT. Idempotent; a
+        later call can only hasten."""
+        if self.done or self._fast:
+            return
+        if fast:
+            self._hasten()
+        elif not self.asked:
+            self._send(signal.SIGTERM)
+            self._loop.call_later(self._vacate_seconds, self._hasten)
+        self.asked = True
+
+    def jobs_running(self) -> bool:
+        """True while HTCondor's starters, one per job, are there."""
+        return bool(named(os.getpid(), STARTER_NAME))
+
+    def _hasten(self) -> None:
+        if not self.done and not self._fast:
+            self._fast = True
+            self._send(signal.SIGQUIT)
+            self._loop.call_later(FAST_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.done:
+            self.done = True
+            self._ended(None)
+
+    def _send(self, number: int) -> None:
+        # It is a child that was not reaped yet, so the number is still its own. A suspended one is woken.
+        os.kill(self.pid, number)
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _exited(self, status: int) -> None:
+        try:
+            self._journal.close(self._entry)
+        except OSError:  # disk full or workspace gone; the entry then names a process that no longer exists
+            self._entry = 0
+        if not self.done:
+            self.done = True
+            self._ended(os.waitstatus_to_exitcode(status))

@@ -1,0 +1,221 @@
+"""What the keeper supervises, as the pipeline leaves it in ``private/keeper.json``.
+
+Plain classes with slots: the keeper stays in memory, and ``dataclasses`` would be a tenth of it. An unknown or missing
+key is a ``PlanError``: both sides come from the same payload.
+"""
+
+from __future__ import annotations
+
+from pilot_agent.light import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Self
+
+
+class PlanError(ValueError):
+    """A plan that the keeper cannot follow; the message names the first key that does not fit."""
+
+
+class _Record:
+    """Values by keyword, with the JSON form shared by all parts of the plan."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form, at any depth."""
+        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """The record of that JSON form. Raises ``PlanError``."""
+        if not isinstance(data, dict):
+            raise PlanError(f"{cls.__name__}: expected a mapping, found {type(data).__name__}")
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise PlanError(f"{cls.__name__}: {error}") from None
+
+
+class MasterPlan(_Record):
+    """``condor_master`` in the foreground: absolute ``argv[0]``, its whole environment, where both outputs go."""
+
+    __slots__ = ("argv", "directory", "environment", "log")
+
+    def __init__(self, *, argv: Sequence[str], environment: Mapping[str, str], directory: str, log: str) -> None:
+        self.argv = tuple(argv)
+        self.environment = dict(environment)
+        self.directory = directory
+        self.log = log
+
+
+class JoinPlan(_Record):
+    """How to know that the pilot is in the pool: one of ``commands`` exits 0, the n-th asks the n-th of ``collectors``.
+
+    Tried in turn every ``period_seconds``; after ``seconds`` in all the pilot gives up.
+    """
+
+    __slots__ = ("collectors", "commands", "environment", "period_seconds", "seconds")
+
+    def __init__(
+        self,
+        *,
+        commands: Sequence[Sequence[str]],
+        collectors: Sequence[str],
+        environment: Mapping[str, str],
+        seconds: float,
+        period_seconds: float,
+    ) -> None:
+        self.commands = tuple(tuple(argv) for argv in commands)
+        self.collectors = tuple(collectors)
+        self.environment = dict(environment)
+        self.seconds = seconds
+        self.period_seconds = period_seconds
+
+
+class ChannelPlan(_Record):
+    """The FIFO to the startd's cron job, how often the ad is renewed, and the attributes known at the start."""
+
+    __slots__ = ("attributes", "path", "period_seconds")
+
+    def __init__(self, *, path: str, period_seconds: float, attributes: Mapping[str, Any]) -> None:
+        self.path = path
+        self.period_seconds = period_seconds
+        self.attributes = dict(attributes)
+
+
+class ServicePlan(_Record):
+    """A running sidecar; ``stop_signal`` is a name such as SIGTERM."""
+
+    __slots__ = ("attributes", "name", "pid", "required", "stop_seconds", "stop_signal")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        pid: int,
+        required: bool,
+        attributes: Mapping[str, Any],
+        stop_signal: str = "SIGTERM",
+        stop_seconds: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.pid = pid
+        self.required = required
+        self.attributes = dict(attributes)
+        self.stop_signal = stop_signal
+        self.stop_seconds = stop_seconds
+
+
+class PeriodicPlan(_Record):
+    """A command whose standard output is a JSON mapping of attributes; ``on_failure`` as in ``hookspecs.Periodic``."""
+
+    __slots__ = ("argv", "environment", "name", "on_failure", "period_seconds", "timeout_seconds")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        period_seconds: float,
+        timeout_seconds: float,
+        on_failure: str = "report",
+    ) -> None:
+        self.name = name
+        self.argv = tuple(argv)
+        self.environment = dict(environment)
+        self.period_seconds = period_seconds
+        self.timeout_seconds = timeout_seconds
+        self.on_failure = on_failure
+
+
+class TimePlan(_Record):
+    """``deadline`` in seconds since the epoch, or None; the teardown's budget, and what jobs get of it to end."""
+
+    __slots__ = ("budget_seconds", "deadline", "vacate_seconds")
+
+    def __init__(
+        self, *, deadline: float | None = None, budget_seconds: float = 25.0, vacate_seconds: float = 10.0
+    ) -> None:
+        self.deadline = deadline
+        self.budget_seconds = budget_seconds
+        self.vacate_seconds = vacate_seconds
+
+
+class KeeperPlan(_Record):
+    """Everything the keeper needs; ``started`` is the pilot's start in seconds since the epoch, ``history`` the
+    file in which the startd writes an ad for each job that ended, ``join`` None when nothing is to be checked."""
+
+    __slots__ = ("channel", "history", "join", "master", "output", "periodics", "pilot_id", "services", "started",
+                 "time", "workspace")  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        workspace: str,
+        output: str | None,
+        pilot_id: str,
+        started: float,
+        master: MasterPlan,
+        join: JoinPlan | None,
+        channel: ChannelPlan,
+        services: Sequence[ServicePlan] = (),
+        periodics: Sequence[PeriodicPlan] = (),
+        time: TimePlan | None = None,
+        history: str | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self.output = output
+        self.pilot_id = pilot_id
+        self.started = started
+        self.master = master
+        self.join = join
+        self.channel = channel
+        self.services = tuple(services)
+        self.periodics = tuple(periodics)
+        self.time = time or TimePlan()
+        self.history = history
+
+    @classmethod
+    def from_json(cls, data: Any) -> KeeperPlan:
+        """The plan of that JSON form. Raises ``PlanError``."""
+        if not isinstance(data, dict):
+            raise PlanError(f"KeeperPlan: expected a mapping, found {type(data).__name__}")
+        values = dict(data)
+        try:
+            values["master"] = MasterPlan.from_json(values["master"])
+            values["channel"] = ChannelPlan.from_json(values["channel"])
+            values["join"] = None if values["join"] is None else JoinPlan.from_json(values["join"])
+            values["services"] = [ServicePlan.from_json(item) for item in values.get("services", ())]
+            values["periodics"] = [PeriodicPlan.from_json(item) for item in values.get("periodics", ())]
+            values["time"] = TimePlan.from_json(values.get("time") or {})
+            return cls(**values)
+        except KeyError as error:
+            raise PlanError(f"KeeperPlan: {error} is missing") from None
+        except TypeError as error:
+            raise PlanError(f"KeeperPlan: {error}") from None
+
+
+def to_json(plan: KeeperPlan) -> dict[str, Any]:
+    """The JSON form of a plan, for ``private/keeper.json``."""
+    return plan.to_json()
+
+
+def read_plan(path: str) -> KeeperPlan:
+    """The plan at ``path``. Raises ``OSError`` and ``PlanError``."""
+    with open(path, encoding="utf-8") as file:
+        content = file.read()
+    try:
+        return KeeperPlan.from_json(loads(content))
+    except ValueError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Record):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

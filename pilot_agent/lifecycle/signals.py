@@ -1,0 +1,166 @@
+"""Signals that only wake the main loop, and the one thing to watch while waiting: ``Alarm``."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from pilot_agent.light import dumps, signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType
+    from typing import Any, Literal
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+REQUEST_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+GUARDIAN_GONE: Literal["guardian gone"] = "guardian gone"
+
+
+def reset_inherited() -> None:
+    """Undo what the caller left: ignored signals (nohup, a shell's background job), blocked ones, and descriptors
+    that children would inherit."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):  # kept by the C library for itself
+                continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:  # the descriptor of the listing itself
+                continue
+
+
+class Alarm:
+    """Why waiting must end: a stop signal, or the guardian's death.
+
+    ``fileno()`` is readable when something is new. With ``sticky`` it stays so once there is a reason to stop, so that
+    every later wait of a program that runs many children ends at once; a main loop that goes on needs the other. A
+    handler records nothing itself: Python's wake-up descriptor gets the number of each signal, in order.
+    """
+
+    __slots__ = (
+        "_epoll",
+        "_guardian_fd",
+        "_latch",
+        "_latched",
+        "_reader",
+        "_requests",
+        "_writer",
+        "fast",
+        "guardian_gone",
+        "signal",
+    )  # fmt: skip
+
+    def __init__(self, guardian_fd: int | None, *, sticky: bool) -> None:
+        self.signal: int | None = None
+        """The first stop signal."""
+        self.fast = False
+        """True once SIGQUIT came."""
+        self.guardian_gone = False
+        self._guardian_fd = guardian_fd
+        self._requests: set[int] = set()
+        self._latched = not sticky
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._latch = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+        self._epoll.register(self._reader, select.EPOLLIN)
+        self._epoll.register(self._latch, select.EPOLLIN)
+        if guardian_fd is not None:
+            os.set_inheritable(guardian_fd, False)
+            os.set_blocking(guardian_fd, False)
+            self._epoll.register(guardian_fd, select.EPOLLIN | select.EPOLLRDHUP)
+
+    @classmethod
+    def install(cls, guardian_fd: int | None = None, *, also: Iterable[int] = (), sticky: bool = True) -> Alarm:
+        """Watch the stop signals, those in ``also``, and the socket to the guardian.
+
+        Request signals (USR1, USR2) that are not in ``also`` are ignored from here on, instead of killing.
+        """
+        alarm = cls(guardian_fd, sticky=sticky)
+        signal.set_wakeup_fd(alarm._writer, warn_on_full_buffer=False)
+        watched = {*STOP_SIGNALS, *also}
+        for number in watched:
+            signal.signal(number, _only_wake)
+        for request in set(REQUEST_SIGNALS) - watched:
+            signal.signal(request, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched | set(REQUEST_SIGNALS))
+        return alarm
+
+    @property
+    def alone(self) -> bool:
+        """True when no guardian is left (or there never was one) to remove what this process leaves."""
+        self._read()
+        return self._guardian_fd is None
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send one message to the guardian; without one, or when it cannot take more, nothing happens."""
+        if self._guardian_fd is not None:
+            try:
+                os.write(self._guardian_fd, dumps(message).encode() + b"\n")
+            except OSError:  # gone: the next reading says so
+                return
+
+    def keep_across_exec(self) -> None:
+        """Before this process becomes another program of the pilot: hold signals back, so that none is lost or kills,
+        and hand the guardian's socket on. The other side's ``install`` takes both."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, *REQUEST_SIGNALS))
+        if self._guardian_fd is not None:
+            os.set_inheritable(self._guardian_fd, True)
+
+    def fileno(self) -> int:
+        """The descriptor to watch."""
+        return self._epoll.fileno()
+
+    def reason(self) -> int | Literal["guardian gone"] | None:
+        """Why to stop: a signal's number, ``GUARDIAN_GONE``, or None. Once there is a reason it stays."""
+        self._read()
+        if self.signal is not None:
+            return self.signal
+        return GUARDIAN_GONE if self.guardian_gone else None
+
+    def requests(self) -> set[int]:
+        """The other signals that came since the last call."""
+        self._read()
+        taken, self._requests = self._requests, set()
+        return taken
+
+    def _read(self) -> None:
+        for number in _read_all(self._reader) or b"":
+            if number not in STOP_SIGNALS:
+                self._requests.add(number)
+                continue
+            self.signal = self.signal or number
+            self.fast = self.fast or number == signal.SIGQUIT
+        if self._guardian_fd is not None and _read_all(self._guardian_fd) is None:
+            self.guardian_gone = True
+            self._epoll.unregister(self._guardian_fd)
+            os.close(self._guardian_fd)
+            self._guardian_fd = None
+        if not self._latched and (self.signal is not None or self.guardian_gone):
+            self._latched = True
+            os.eventfd_write(self._latch, 1)
+
+
+def _only_wake(number: int, frame: FrameType | None) -> None:
+    return None
+
+
+def _read_all(descriptor: int) -> bytes | None:
+    """What a non-blocking descriptor holds; None when the other side is gone."""
+    content = b""
+    while True:
+        try:
+            chunk = os.read(descriptor, 4096)
+        except BlockingIOError:
+            return content
+        except OSError:
+            return None
+        if not chunk:
+            return content or None
+        content += chunk

@@ -1,0 +1,68 @@
+"""Undo what a pilot made: its processes, its mounts, its files, in this order and within one budget.
+
+Whoever is left does it: the pipeline on a failure, the keeper at the end, the guardian at last. Doing it twice is
+harmless.
+"""
+
+from __future__ import annotations
+
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.journal import Journal, read_journal
+from pilot_agent.lifecycle.mounts import unmount_all
+from pilot_agent.lifecycle.processes import kill_descendants, stop_process
+from pilot_agent.lifecycle.removal import NotOurs, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
+    from pilot_agent.workspace import Workspace
+
+WORKSPACE_PREFIX = "pilot-"
+REMOVAL_SHARE_SECONDS = 2.0
+"""What stopping processes leaves for unmounting and removing."""
+
+
+def finish(workspace: Workspace, budget_seconds: float, *, keep: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Undo everything that belongs to ``workspace``, except the names ``keep`` directly in it; what is left over.
+
+    Each leftover says its ``kind`` (process, mount, path), which one it is, and its ``cause``. Kills every
+    descendant of the calling process.
+    """
+    budget = Budget(budget_seconds)
+    leftovers = stop_everything(workspace, budget)
+    return leftovers + remove_workspace(workspace, budget, keep=keep)
+
+
+def stop_everything(workspace: Workspace, budget: Budget) -> list[dict[str, Any]]:
+    """Stop the journalled processes, newest first, kill every other descendant, and unmount; what is left over."""
+    _stop_journalled(workspace, budget)
+    leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))
+    recorded = read_journal(workspace.journal).mounts
+    return leftovers + unmount_all(workspace.root, recorded, budget)
+
+
+def remove_workspace(workspace: Workspace, budget: Budget, *, keep: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Remove the workspace's content, and the workspace itself unless names are kept; what is left over."""
+    try:
+        return remove_tree(workspace.root, budget, prefix=WORKSPACE_PREFIX, keep=keep)
+    except NotOurs as refusal:
+        return [{"kind": "path", "path": workspace.root, "cause": str(refusal)}]
+
+
+def _stop_journalled(workspace: Workspace, budget: Budget) -> None:
+    open_processes = read_journal(workspace.journal).processes
+    for entry in reversed(open_processes):
+        if entry.identity is None:
+            continue
+        seconds = min(entry.stop_seconds, max(0.0, budget.left() - REMOVAL_SHARE_SECONDS))
+        if stop_process(entry.identity, entry.stop_signal, seconds):
+            _close(workspace, entry.number)
+
+
+def _close(workspace: Workspace, number: int) -> None:
+    try:
+        Journal(workspace.journal).close(number)
+    except OSError:  # disk full or workspace gone: the entry then names a process that no longer exists
+        return

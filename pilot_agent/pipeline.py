@@ -1,0 +1,271 @@
+"""Runs the stages, keeps state and report on disk after each, and hands the node over to the keeper.
+
+The process of the pipeline is a child of the guardian and becomes, by exec, the keeper. Every way out of it that is
+not the handoff undoes what was made, writes the last report and leaves an exit code for the guardian.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from pilot_agent import configure, host
+from pilot_agent.codec import to_json
+from pilot_agent.collect import declared_from_json, declared_to_json
+from pilot_agent.configure import Given
+from pilot_agent.environment import clean_environment
+from pilot_agent.events import EventLog
+from pilot_agent.files import write_json
+from pilot_agent.hookspecs import Event
+from pilot_agent.interpreter import interpreter_command
+from pilot_agent.lifecycle import finish, plan
+from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
+from pilot_agent.process import Interrupted
+from pilot_agent.report import build_report
+from pilot_agent.stages import STAGES, Session
+from pilot_agent.state import State, load_state, save_state
+from pilot_agent.workspace import Workspace
+
+GUARDIAN_FD = "PILOT_AGENT_GUARDIAN_FD"
+EVENT_HOOK = "pilot_event"
+EVENT_DELIVERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a pipeline is to run: from what, resumed or not, and after which stages to cut and resume itself."""
+
+    given: Given
+    resume: str | None = None
+    cut_after: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+
+def run(options: Options, environment: Mapping[str, str]) -> int:
+    """The pipeline's whole life; an exit code, unless it ends by becoming the keeper."""
+    descriptor = environment.get(GUARDIAN_FD)
+    become_subreaper()
+    alarm = Alarm.install(int(descriptor) if descriptor else None)
+    site_environment = {name: value for name, value in environment.items() if name != GUARDIAN_FD}
+    try:
+        state, workspace = _begin(options, site_environment, alarm)
+    except PilotError as error:
+        return _refuse(error, options)
+    except Interrupted:
+        return _preempted(alarm).exit_code
+    return _Run(options, alarm, workspace).to_the_end(state)
+
+
+def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple[State, Workspace]:
+    """Configure as far as the workspace, or take up a pilot that was cut."""
+    if options.resume is not None:
+        workspace = Workspace(os.path.abspath(options.resume))
+        state = load_state(workspace.state)
+        alarm.tell({"workspace": workspace.root, "output": state.output, "started": state.started})
+        return state, workspace
+    config = configure.read_layers(options.given, environment)
+    output = config.get("upload.directory") or options.given.output
+    state = configure.new_state(config, environment, output=output)
+    workspace = configure.choose_workspace(state)
+
+    def announce(path: str) -> None:
+        alarm.tell({"workspace": path, "output": state.output, "started": state.started})
+
+    configure.make_workspace(workspace, announce)
+    return replace(state, workspace=workspace.root), workspace
+
+
+class _Run:
+    """One pipeline run: the things that stay the same from stage to stage."""
+
+    def __init__(self, options: Options, alarm: Alarm, workspace: Workspace) -> None:
+        self.options = options
+        self.alarm = alarm
+        self.workspace = workspace
+        self.journal = Journal(workspace.journal)
+
+    def to_the_end(self, state: State) -> int:
+        """Run every stage that is left. Failures and interruptions end in teardown and an exit code."""
+        events = EventLog(self.workspace.events, state.started)
+        try:
+            state, session = self._prepare(state, events)
+            for name, stage in STAGES.items():
+                if name in state.finished_stages:
+                    continue
+                state = self._stage(session, name, stage, state)
+                if worst_failure(list(state.failures)):
+                    return self._end(state, events)
+                if name in self.options.cut_after or "every" in self.options.cut_after:
+                    self._cut()
+            self._hand_over(session, state)
+        except Interrupted:
+            state = replace(state, failures=(*state.failures, _preempted(self.alarm)))
+        except PilotError as error:
+            state = replace(state, failures=(*state.failures, error.failure))
+        except Exception as error:  # noqa: BLE001 - a bug must still undo everything and say what it was
+            state = replace(state, failures=(*state.failures, _bug(error)))
+        return self._end(state, events)
+
+    def _prepare(self, state: State, events: EventLog) -> tuple[State, Session]:
+        """What every stage needs; on a first run this is the rest of the configure stage."""
+        around = host.Surroundings(
+            interpreter=tuple(interpreter_command()),
+            environment=clean_environment(
+                state.environment, home=self.workspace.temporary, temporary=self.workspace.temporary
+            ),
+            directories=tuple(os.path.abspath(path) for path in state.config.get("plugins.directories")),
+            wake=self.alarm,
+        )
+        if state.declared is None:
+            began = time.time()
+            events.write("pilot.started", id=state.pilot_id, version=state.version, host=state.host, user=state.user)
+            loaded = configure.load_plugins(state.config, around)
+            seconds = round(time.time() - began, 4)
+            entry = TimelineEntry("configure", "agent", "plugins", _since(state, began), seconds, "ok")
+            state = replace(
+                state,
+                declared=declared_to_json(list(loaded.declared)),
+                plugins=loaded.plugins,
+                timeline=(*state.timeline, entry),
+            )
+            self._save(state, "configure")
+        else:
+            loaded = host.Loaded(tuple(declared_from_json(state.declared)), state.plugins)
+            events.write("pilot.resumed", finished=list(state.finished_stages))
+        return state, Session(around, loaded, events, self.workspace, journal=self.journal)
+
+    def _stage(self, session: Session, name: str, stage: Callable[[Session, State], State], state: State) -> State:
+        began = time.time()
+        session.events.write("stage.started", stage=name)
+        try:
+            state = stage(session, state)
+        except PilotError as error:
+            state = replace(state, failures=(*state.failures, error.at(stage=name).failure))
+        failure = worst_failure(list(state.failures))
+        seconds = round(time.time() - began, 4)
+        status = "failed" if failure else "ok"
+        entry = TimelineEntry(name, "agent", "stage", _since(state, began), seconds, status)
+        state = replace(state, timeline=(*state.timeline, entry), finished_stages=(*state.finished_stages, name))
+        session.events.write("stage.finished", stage=name, status=status, seconds=seconds)
+        self._deliver(session, name, seconds, status)
+        self._save(state, name)
+        return state
+
+    def _deliver(self, session: Session, name: str, seconds: float, status: str) -> None:
+        for plugin in session.loaded.plugins:
+            if EVENT_HOOK in plugin.hooks:
+                event = Event(name="stage.finished", seconds=seconds, data={"stage": name, "status": status})
+                problem = host.deliver_events(plugin.name, [event], session.around, EVENT_DELIVERY_SECONDS)
+                if problem:
+                    session.events.write("event.not_delivered", plugin=plugin.name, problem=problem)
+
+    def _save(self, state: State, stage: str) -> None:
+        try:
+            save_state(state, self.workspace.state)
+            write_json(self.workspace.report, build_report(state))
+        except OSError as error:
+            message = f"state and report cannot be written after {stage}: {error.strerror}"
+            hint = "free space in the scratch directory; the site must act"
+            failure = Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint, stage=stage, retry=True)
+            raise PilotError(failure) from error
+
+    def _cut(self) -> None:
+        """Go on in a new process image that knows only what was saved (the way into cvmfsexec, section 9)."""
+        arguments = ["_pipeline", *self.options.arguments, "--resume", self.workspace.root]
+        self._become(arguments)
+
+    def _hand_over(self, session: Session, state: State) -> None:
+        """The handoff stage: write the startd's configuration and the keeper's plan, then become the keeper."""
+        from pilot_agent.handoff import keeper_plan
+
+        began = time.time()
+        session.events.write("stage.started", stage="handoff")
+        the_plan, state = keeper_plan(session, state)
+        entry = TimelineEntry("handoff", "agent", "stage", _since(state, began), round(time.time() - began, 4), "ok")
+        state = replace(state, timeline=(*state.timeline, entry))
+        write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
+        self._save(state, "handoff")
+        self._become(["_keeper", self.workspace.root])
+
+    def _become(self, arguments: list[str]) -> None:
+        environment = dict(os.environ)
+        self.alarm.keep_across_exec()
+        command = [*interpreter_command(), *arguments]
+        os.execve(command[0], command, environment)
+
+    def _end(self, state: State, events: EventLog) -> int:
+        """Teardown without a keeper: report, undo, and the exit code for the guardian."""
+        failure = worst_failure(list(state.failures))
+        code = failure.exit_code if failure else 0
+        events.write("pilot.ending", failure=to_json(failure))
+        report = build_report(state, finished=True)
+        finish.conclude(
+            self.workspace,
+            output=state.output,
+            report=report,
+            exit_code=code,
+            budget_seconds=state.config.get("time.teardown_seconds"),
+            alarm=self.alarm,
+            started=state.started,
+        )
+        if failure is not None:
+            say(failure)
+            if failure.kind is not FailureKind.PREEMPTED:
+                self._hold(state, events)
+        return code
+
+    def _hold(self, state: State, events: EventLog) -> None:
+        """Keep the slot for a while, so that a broken node does not eat a queue (design section 6)."""
+        seconds = state.config.get("on_failure.hold_seconds")
+        if seconds is None:
+            batch = state.facts.get("batch.system")
+            seconds = 1200 if batch is not None and batch.known and batch.value != "none" else 0
+        if seconds > 0:
+            select.select([self.alarm.fileno()], [], [], seconds)
+
+
+def say(failure: Failure) -> None:
+    """One line a person can act on, on standard error; a closed one is no reason to fail."""
+    hint = f" - {failure.hint}" if failure.hint else ""
+    line = f"pilot-agent: {failure.kind}: {failure.code}: {failure.message}{hint}\n"
+    try:
+        os.write(2, line.encode())
+    except OSError:
+        return
+
+
+def _refuse(error: PilotError, options: Options) -> int:
+    """A pilot that ends before it has a workspace still leaves a report where its output goes."""
+    failure = error.at(stage="configure").failure
+    say(failure)
+    if failure.kind is not FailureKind.USAGE:
+        finish.leave_note(os.path.abspath(options.given.output), to_json(failure))
+    return failure.exit_code
+
+
+def _preempted(alarm: Alarm) -> Failure:
+    reason = alarm.reason()
+    if isinstance(reason, int):
+        message = f"signal {reason} told the pilot to end"
+        return Failure(FailureKind.PREEMPTED, f"signal.{reason}", message, signal=reason, retry=True)
+    return Failure(
+        FailureKind.PREEMPTED, "guardian.gone", "the guardian is gone; the pilot undid everything", retry=True
+    )
+
+
+def _bug(error: BaseException) -> Failure:
+    import traceback
+
+    place = traceback.format_exception(error)[-2:]
+    message = f"a bug: {type(error).__name__}: {error} ({' '.join(''.join(place).split())[:600]})"
+    return Failure(FailureKind.INTERNAL, "internal.bug", message, "report it with events.jsonl to the developers")
+
+
+def _since(state: State, moment: float) -> float:
+    return round(moment - state.started, 4)

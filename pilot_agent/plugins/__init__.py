@@ -1,0 +1,1 @@
+"""The built-in plugins: thin; they connect hooks to the packages that do the work."""

@@ -1,0 +1,337 @@
+"""From what the pilot found to a started-ready HTCondor: files written, checked, and the commands to run."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pilot_agent.environment import clean_environment
+from pilot_agent.files import write_atomically
+from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.startd.configuration import (
+    GPU_INVENTORY,
+    gpu_inventory,
+    history_path,
+    libexec_directory,
+    private_directory,
+    render,
+)
+from pilot_agent.startd.discovery import find_condor
+from pilot_agent.startd.join import join_commands
+from pilot_agent.startd.libexec import make_libexec
+from pilot_agent.startd.network import plan_network
+from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
+from pilot_agent.startd.token import install_token
+from pilot_agent.startd.verify import verify
+from pilot_agent.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json, Runtime
+    from pilot_agent.process import WakeUp
+    from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
+
+# Copies its standard input to the startd and holds nothing back.
+CHANNEL_PROGRAMS = ("/usr/bin/cat", "/bin/cat")
+# Before the end: time for the teardown, and for HTCondor's clock and timers to be late.
+END_MARGIN_SECONDS = 30
+# The last tenth of a pilot's life takes no new jobs, within these bounds.
+RETIRE_SHARE = 10
+RETIRE_SECONDS = (60, 1800)
+# The runtime's option against a shell evaluating jobs' variables exists since this version.
+NO_EVAL_SINCE = (1, 1)
+# HTCondor versions whose job starters were seen to have the name that ``containers.JOB_STARTER`` relies on.
+NAMED_STARTERS_SINCE = (23, 9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoffInputs:
+    """What the pipeline knows when it hands over.
+
+    ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
+    was started with; ``job_binds`` and ``container_options`` what plugins asked for and the site allowed;
+    ``started`` epoch seconds; ``deadline`` epoch seconds at which the pilot must have ended, None when unknown:
+    then ``batch.end_time`` and ``time.walltime_seconds`` decide.
+    """
+
+    pilot_id: str
+    workspace: str
+    started: float
+    config: Mapping[str, Json]
+    facts: Mapping[str, Fact]
+    decision: ContainerDecision
+    site_environment: Mapping[str, str]
+    attributes: Mapping[str, Json] = field(default_factory=dict)
+    benchmarks: tuple[BenchmarkScore, ...] = ()
+    job_environment: Mapping[str, str] = field(default_factory=dict)
+    job_binds: tuple[str, ...] = ()
+    container_options: tuple[str, ...] = ()
+    fragments: tuple[PluginFragment, ...] = ()
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handoff:
+    """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands``, whose n-th asks
+    the n-th of ``collectors``; ``deadline`` is when the last job is ended, epoch seconds.
+    """
+
+    plan: StartdPlan
+    master_argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    join_commands: tuple[tuple[str, ...], ...]
+    collectors: tuple[str, ...]
+    join_seconds: int
+    channel_path: str
+    channel_period_seconds: int
+    log_directory: str
+    history: str
+    deadline: int | None
+
+
+def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
+    """Find HTCondor, take the token, write the configuration and have HTCondor read it back. Starts nothing.
+
+    Raises ``PilotError``: ``condor.missing``, ``condor.incomplete`` (node), ``token.*`` (credential),
+    ``pool.missing``, ``startd.value``, ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``
+    (node); ``Interrupted`` when ``wake`` becomes readable.
+    """
+    config, workspace = inputs.config, Workspace(inputs.workspace)
+    condor = find_condor(config["startd"]["condor_directory"], inputs.site_environment)
+    if not config["pool"]["collectors"] or not config["pool"]["token"]:
+        raise _error(
+            FailureKind.CONFIG,
+            "pool.missing",
+            "the configuration names no pool: pool.collectors and pool.token are both needed to run jobs",
+            "the factory or the VO sets both keys",
+        )
+    network, collectors = plan_network(
+        config["startd"]["no_dns"],
+        config["startd"]["domain"],
+        config["pool"]["collectors"],
+        ccb=config["pool"]["ccb"],
+        wake=wake,
+    )
+    try:
+        install_token(config["pool"]["token"], workspace.tokens)
+        plan = build_plan(inputs, condor, network, collectors)
+        _write(plan, workspace)
+    except OSError as error:
+        raise _error(
+            FailureKind.NODE_RESOURCE,
+            "workspace.write",
+            f"HTCondor's configuration cannot be written to {workspace.private}: {error.strerror}",
+            "the site gives the pilot a scratch directory with space left",
+        ) from error
+    environment = master_environment(inputs.site_environment, workspace)
+    verify(plan, environment, wake=wake)
+    return Handoff(
+        plan=plan,
+        master_argv=(condor.master, *MASTER_ARGUMENTS),
+        environment=environment,
+        join_commands=join_commands(plan),
+        collectors=plan.collectors,
+        join_seconds=config["pool"]["join_seconds"],
+        channel_path=workspace.ad_channel,
+        channel_period_seconds=plan.channel_period_seconds,
+        log_directory=workspace.condor_log,
+        history=history_path(plan),
+        deadline=plan.to_die,
+    )
+
+
+def build_plan(
+    inputs: HandoffInputs,
+    condor: CondorPaths,
+    network: NetworkPlan,
+    collectors: tuple[str, ...],
+    *,
+    now: float | None = None,
+) -> StartdPlan:
+    """The plan, a pure function of what is known.
+
+    Raises ``PilotError`` when cores, memory or disk are not known: HTCondor would take the whole node.
+    """
+    config, workspace = inputs.config, Workspace(inputs.workspace)
+    at = time.time() if now is None else now
+    to_die = _end(inputs)
+    return StartdPlan(
+        name=f"pilot-{inputs.pilot_id}",
+        workspace=inputs.workspace,
+        execute_directory=os.path.join(workspace.condor, "execute"),
+        collectors=collectors,
+        token_directory=workspace.tokens,
+        condor=condor,
+        network=network,
+        cores=max(1, int(_needed(inputs.facts, "cpu.usable"))),
+        memory_mib=int(_needed(inputs.facts, "memory.usable_mib")),
+        disk_mib=int(_needed(inputs.facts, "disk.workspace_free_mib")),
+        channel_command=(_channel_program(), workspace.ad_channel),
+        gpus=_gpus(inputs.facts),
+        idle_shutdown_seconds=config["startd"]["idle_shutdown_seconds"],
+        vacate_seconds=int(config["time"]["vacate_seconds"]),
+        channel_period_seconds=config["startd"]["channel_period_seconds"],
+        ssh_to_job=bool(config["startd"].get("ssh_to_job", True)),
+        container=_container(inputs, condor),
+        job_environment=dict(inputs.job_environment),
+        attributes=_attributes(inputs),
+        fragments=inputs.fragments,
+        to_retire=_retire(at, to_die) if to_die is not None else None,
+        to_die=to_die,
+    )
+
+
+def master_environment(site_environment: Mapping[str, str], workspace: Workspace) -> dict[str, str]:
+    """The whole environment of HTCondor's daemons and tools: nothing that the site set for its own HTCondor."""
+    environment = clean_environment(site_environment, home=workspace.root, temporary=workspace.temporary)
+    return environment | {"CONDOR_CONFIG": workspace.condor_config}
+
+
+def _write(plan: StartdPlan, workspace: Workspace) -> None:
+    text = render(plan)
+    if libexec_directory(plan) != plan.condor.libexec:
+        make_libexec(plan.condor.libexec, libexec_directory(plan))
+    if plan.gpus:
+        inventory = os.path.join(private_directory(plan), GPU_INVENTORY)
+        write_atomically(inventory, gpu_inventory(plan).encode())
+    if not os.path.lexists(workspace.ad_channel):
+        os.mkfifo(workspace.ad_channel, 0o600)
+    write_atomically(workspace.condor_config, text.encode())
+
+
+def _container(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan | None:
+    """How the decision becomes HTCondor's: without a runtime, or when containers are not wanted, not at all."""
+    decision, runtime = inputs.decision, inputs.decision.runtime
+    if decision.decision == "FAIL" or (decision.decision == "REQUIRED" and runtime is None):
+        raise _error(
+            FailureKind.CONFIG if decision.decision == "FAIL" else FailureKind.NODE_RESOURCE,
+            "container.conflict" if decision.decision == "FAIL" else "container.missing",
+            f"no job can be contained as it must be: {decision.reason}",
+            "VO and site agree on containers, or the site installs Apptainer",
+        )
+    if runtime is None or decision.decision in ("NEVER", "DISABLE"):
+        return None
+    images = decision.images
+    taken = [verdict for verdict in decision.verdicts if verdict.taken]
+    return ContainerPlan(
+        runtime=runtime.path,
+        images=images,
+        default_platform=decision.default_platform,
+        required=decision.decision == "REQUIRED",
+        pid_namespace=runtime.pid_namespace,
+        sif=runtime.sif,
+        # HTCondor has one switch for all images: it stays on while the pilot answers for none, or not for all.
+        test_before_job=not taken or not all(verdict.proven for verdict in taken),
+        proven=_numbers(condor.version) >= NAMED_STARTERS_SINCE,
+        version=runtime.version,
+        mode={"userns": "unprivileged", "setuid": "privileged"}[runtime.mode],
+        binds=inputs.job_binds,
+        extra_arguments=(*_runtime_options(runtime), *inputs.container_options),
+    )
+
+
+def _runtime_options(runtime: Runtime) -> tuple[str, ...]:
+    """Without this option the runtime lets a shell evaluate what stands in variables' values."""
+    return ("--no-eval",) if _numbers(runtime.version) >= NO_EVAL_SINCE else ()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers of "1.4.5-2" or "apptainer version 1.4.5": (1, 4, 5); empty when there is none."""
+    numbers: list[int] = []
+    words = version.split() or [""]
+    for part in words[-1].split("-", maxsplit=1)[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
+    """The GPUs that a probe found usable; what is unknown is not offered."""
+    fact = facts.get("gpu.devices")
+    devices = fact.value if fact is not None and fact.known and fact.value else []
+    return tuple(
+        GpuDevice(
+            uuid=device["uuid"],
+            properties={
+                "DeviceUuid": device["uuid"],
+                "DeviceName": device.get("name"),
+                "GlobalMemoryMb": device.get("memory_mib"),
+                "Capability": _capability(device.get("capability")),
+            },
+        )
+        for device in devices
+        if device.get("uuid") and device.get("state", "usable") == "usable"
+    )
+
+
+def _capability(text: Json) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def _attributes(inputs: HandoffInputs) -> dict[str, Json]:
+    """The names that users' and frontends' expressions rely on, then what stages and plugins gave."""
+    config = inputs.config
+    attributes: dict[str, Json] = {
+        "IS_GLIDEIN": True,
+        "GLIDEIN_Site": config["site"]["name"],
+        "GLIDEIN_Entry_Name": config["entry"]["name"],
+        "GLIDEIN_Max_Idle": config["startd"]["idle_shutdown_seconds"],
+        "PilotId": inputs.pilot_id,
+        "PilotContainerDecision": inputs.decision.decision,
+    }
+    for score in inputs.benchmarks:
+        attributes |= score.attributes
+    return attributes | dict(inputs.attributes)
+
+
+def _end(inputs: HandoffInputs) -> int | None:
+    ends = [inputs.deadline] if inputs.deadline is not None else []
+    batch, walltime = inputs.facts.get("batch.end_time"), inputs.config["time"]["walltime_seconds"]
+    if batch is not None and batch.known:
+        ends.append(float(batch.value))
+    if walltime is not None:
+        ends.append(inputs.started + walltime)
+    if not ends:
+        return None
+    return int(min(ends) - inputs.config["time"]["teardown_seconds"] - END_MARGIN_SECONDS)
+
+
+def _retire(now: float, to_die: int) -> int:
+    shortest, longest = RETIRE_SECONDS
+    return int(to_die - min(longest, max(shortest, (to_die - now) / RETIRE_SHARE)))
+
+
+def _needed(facts: Mapping[str, Fact], name: str) -> float:
+    fact = facts.get(name)
+    if fact is None or not fact.known:
+        why = fact.detail if fact is not None else "no probe gave it"
+        raise _error(
+            FailureKind.NODE_RESOURCE,
+            "resource.unknown",
+            f"{name} is not known ({why}), and HTCondor would take the whole node for the pilot's own",
+            "the site makes it readable, or its file sets the limit",
+        )
+    return float(fact.value)
+
+
+def _channel_program() -> str:
+    found = next((path for path in CHANNEL_PROGRAMS if os.access(path, os.X_OK)), None)
+    if found is None:
+        raise _error(
+            FailureKind.NODE_RESOURCE,
+            "node.cat_missing",
+            f"none of {', '.join(CHANNEL_PROGRAMS)} can be run, and the ad channel needs one",
+            "the site installs the usual core utilities",
+        )
+    return found
+
+
+def _error(kind: FailureKind, code: str, message: str, hint: str) -> PilotError:
+    return PilotError(Failure(kind, code, message, hint=hint, stage="handoff"))

@@ -1,0 +1,90 @@
+"""The report: the state as people and programs read it (``report.json``, schema ``pilot-agent/report/1``)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pilot_agent.codec import to_json
+from pilot_agent.model import Fact, Json, worst_failure
+from pilot_agent.state import State
+
+SCHEMA = "pilot-agent/report/1"
+
+
+def build_report(state: State, *, status: str | None = None, finished: bool = False) -> dict[str, Json]:
+    """The report of ``state``; ``status`` overrides what the failures say, ``finished`` sets the end time."""
+    failure = worst_failure(list(state.failures))
+    found = "preempted" if failure and failure.kind == "preempted" else "failed" if failure else "ok"
+    return {
+        "schema": SCHEMA,
+        "pilot": {
+            "id": state.pilot_id,
+            "version": state.version,
+            "started": timestamp(state.started),
+            "finished": timestamp(time.time()) if finished else None,
+            "host": state.host,
+            "user": state.user,
+            "config": list(state.config.layers),
+        },
+        "outcome": {"status": status or found, "failure": to_json(failure) if failure else None},
+        "failures": to_json(state.failures),
+        "timeline": to_json(state.timeline),
+        "node": nest_facts(state.facts),
+        "container": _container(state),
+        "checks": to_json(state.checks),
+        "services": to_json(state.services),
+        "benchmarks": to_json(state.benchmarks),
+        "plugins": to_json(state.plugins),
+        "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
+        "ad": dict(state.attributes),
+        "leftovers": [],
+    }
+
+
+def nest_facts(facts: dict[str, Fact]) -> dict[str, Json]:
+    """Facts as the report nests them: ``cpu.usable`` becomes ``{"cpu": {"usable": {...}}}``."""
+    nested: dict[str, dict[str, Json]] = {}
+    for name in sorted(facts):
+        group, _, field_name = name.partition(".")
+        nested.setdefault(group, {})[field_name or "value"] = _fact(facts[name])
+    return nested
+
+
+def _fact(fact: Fact) -> Json:
+    entry: dict[str, Any] = {"value": fact.value, "unit": fact.unit, "status": fact.status.value}
+    entry |= {"source": fact.source, "detail": fact.detail, "where": fact.where}
+    if fact.limits:
+        entry["limits"] = [{"source": limit.source, "number": limit.number} for limit in fact.limits]
+    return entry
+
+
+def _container(state: State) -> Json:
+    decision = state.container
+    if decision is None:
+        return None
+    return {
+        "decision": decision.decision,
+        "cell": decision.cell,
+        "reason": decision.reason,
+        "runtime": to_json(decision.runtime) if decision.runtime else None,
+        "image": {"default": decision.default_platform, "platforms": decision.images},
+        "why": [
+            {
+                "candidate": verdict.path,
+                "platform": verdict.platform,
+                "taken": verdict.taken,
+                "proven": verdict.proven,
+                "reason": verdict.reason,
+                "seconds": verdict.seconds,
+                "facts": verdict.facts,
+            }
+            for verdict in decision.verdicts
+        ],
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """UTC time in ISO 8601, milliseconds."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"

@@ -1,0 +1,314 @@
+"""The stages between configure and handoff: each takes the state and returns the next one.
+
+A stage knows how to run what was declared for it and what its outcome means; how a child is run and kept in
+bounds is the host's business, what a probe reads or how an image is proven that of the packages behind the plugins.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from pilot_agent import host
+from pilot_agent.codec import CodecError, from_json
+from pilot_agent.collect import Declared
+from pilot_agent.events import EventLog
+from pilot_agent.hookspecs import Check, Context, Service, SetupResult
+from pilot_agent.lifecycle.identity import identify
+from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.model import (
+    BenchmarkScore,
+    CheckResult,
+    CheckStatus,
+    Fact,
+    Failure,
+    FailureKind,
+    ImageCandidate,
+    Json,
+    PilotError,
+    TimelineEntry,
+)
+from pilot_agent.plugins import containers, services
+from pilot_agent.requirements import evaluate, parse
+from pilot_agent.state import State
+from pilot_agent.workspace import Workspace
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a stage works with beside the state: how children are run, what was declared, where things are."""
+
+    around: host.Surroundings
+    loaded: host.Loaded
+    events: EventLog
+    workspace: Workspace
+    root: str = "/"
+    journal: Journal | None = None
+    """Where a process that stays is recorded before it starts; None where nothing stays (check, probe)."""
+
+    def context(self, state: State) -> Context:
+        """What a plugin's function is given at this point."""
+        return Context(
+            facts=state.facts,
+            config=state.config.values,
+            environment=state.environment,
+            root=self.root,
+            workspace=self.workspace.root,
+            interpreter=self.around.interpreter,
+        )
+
+
+def probe(session: Session, state: State) -> State:
+    """Run the probes by their needs, then take the smallest limit of every resource."""
+    return _gather(session, state, "probe", session.loaded.of("pilot_probes")).with_resolved_limits()
+
+
+def mount(session: Session, state: State) -> State:
+    """Find or mount file systems."""
+    return _gather(session, state, "mount", session.loaded.of("pilot_mounts"))
+
+
+def setup_early(session: Session, state: State) -> State:
+    """VO customisation that the container choice depends on."""
+    return _setup(session, state, "early")
+
+
+def setup_late(session: Session, state: State) -> State:
+    """Files, libraries and job environment."""
+    return _setup(session, state, "late")
+
+
+def container(session: Session, state: State) -> State:
+    """Find the runtime, decide, and prove images."""
+    offered = [declared.record for declared in session.loaded.of("pilot_images")]
+    requests = [declared.record for declared in session.loaded.of("pilot_containers")]
+    candidates: list[ImageCandidate] = [*state.images, *offered]
+    decision = containers.decide(session.context(state), candidates, requests, session.around.wake)
+    for verdict in decision.verdicts:
+        session.events.write("image.judged", path=verdict.path, taken=verdict.taken, reason=verdict.reason)
+    return replace(state, container=decision)
+
+
+def validate(session: Session, state: State) -> State:
+    """Requirements of all layers, then the checks of plugins; a required one that fails ends the pilot."""
+    results = [_requirement(entry, state) for entry in state.config.get("requirements")]
+    tasks = session.loaded.of("pilot_checks")
+    on_host = [task for task in tasks if task.record.where == "host"]
+    entries: list[TimelineEntry] = []
+    for ended in _run(session, state, on_host):
+        entries.append(_entry(state, "validate", ended))
+        results.append(_check_result(ended))
+    results += [_skipped(task) for task in tasks if task.record.where == "image"]
+    failures = [
+        Failure(result.kind, result.code or f"check.{result.name}", result.message, result.hint, stage="validate")
+        for result in results
+        if result.status is CheckStatus.FAIL
+    ]
+    return replace(
+        state,
+        checks=(*state.checks, *results),
+        failures=(*state.failures, *failures),
+        timeline=(*state.timeline, *entries),
+    )
+
+
+def service(session: Session, state: State) -> State:
+    """Start the sidecars in order of their needs, and wait until each is ready."""
+    for declared in host.in_order(session.loaded.of("pilot_services")):
+        record = declared.record
+
+        started = session.events.seconds()
+        outcome = services.start(
+            record, session.workspace, session.around.environment, session.around.wake, _journalled(session, record)
+        )
+        entry = TimelineEntry(
+            "service", declared.plugin, record.name, started, session.events.seconds() - started, outcome.status
+        )
+        state = replace(state, services=(*state.services, outcome), timeline=(*state.timeline, entry))
+        session.events.write("service.started", name=record.name, status=outcome.status, message=outcome.message)
+        if outcome.status == "failed" and record.required:
+            message = f"the required service {record.name} did not become ready: {outcome.message}"
+            failure = Failure(FailureKind.PLUGIN, "service.failed", message, plugin=declared.plugin, stage="service")
+            return replace(state, failures=(*state.failures, failure))
+    return state
+
+
+def _journalled(session: Session, record: Service) -> Callable[[int], None]:
+    """What to call with the pid once the service runs; its journal entry is made before that."""
+    journal = session.journal
+    if journal is None:
+        return lambda pid: None
+    stop_signal = signal.Signals[record.stop_signal]
+    number = journal.process(f"service {record.name}", stop_signal=stop_signal, stop_seconds=record.stop_seconds)
+
+    def started(pid: int) -> None:
+        identity = identify(pid)
+        if identity is not None:
+            journal.started(number, identity)
+
+    return started
+
+
+def benchmark(session: Session, state: State) -> State:
+    """Run the benchmarks one at a time; a failure is recorded and never fatal."""
+    entries: list[TimelineEntry] = []
+    scores: list[BenchmarkScore] = []
+    for ended in _run(session, state, session.loaded.of("pilot_benchmarks"), width=1):
+        score, ended = _decoded(ended, BenchmarkScore)
+        entries.append(_entry(state, "benchmark", ended))
+        if score is not None:
+            scores.append(score)
+    return replace(state, benchmarks=tuple(scores), timeline=(*state.timeline, *entries))
+
+
+def advertise(session: Session, state: State) -> State:
+    """Everything above as attributes of the machine ad; later sources override earlier ones."""
+    attributes: dict[str, Json] = {}
+    for declared in session.loaded.of("pilot_attributes"):
+        record = declared.record
+        value = record.value
+        if record.fact is not None:
+            fact = state.facts.get(record.fact)
+            value = fact.value if fact is not None and fact.known else None
+        if value is not None:
+            attributes[record.name] = value
+    for score in state.benchmarks:
+        attributes |= score.attributes
+    attributes |= state.setup_attributes | dict(state.config.get("startd.attributes"))
+    return replace(state, attributes=attributes)
+
+
+def _run(session: Session, state: State, tasks: Sequence[Declared], *, width: int = 8) -> list[host.Ended]:
+    ended: list[host.Ended] = []
+
+    def note(one: host.Ended) -> None:
+        ended.append(one)
+        status = one.failure.message if one.failure else "ok"
+        session.events.write("task.ended", plugin=one.declared.plugin, name=one.declared.record.name, status=status)
+        if one.log.strip():
+            session.events.write("task.log", plugin=one.declared.plugin, name=one.declared.record.name, text=one.log)
+
+    host.run_all(tasks, lambda _: session.context(state), session.around, note, width=width)
+    return ended
+
+
+def _gather(session: Session, state: State, stage: str, tasks: Sequence[Declared]) -> State:
+    """Run tasks whose results are findings; each sees the facts of those that ended before it."""
+    current = state
+
+    def note(ended: host.Ended) -> None:
+        nonlocal current
+        try:
+            found = host.findings(ended.answer)
+        except (CodecError, KeyError, TypeError) as error:
+            found = []
+            ended = _spoilt(ended, f"it answered something that is no fact: {error}")
+        reason = ended.failure.message if ended.failure else "the probe did not say"
+        given = {finding.name for finding in found if isinstance(finding, Fact)}
+        limited = {finding.resource for finding in found if not isinstance(finding, Fact)}
+        missing = [name for name in ended.declared.record.gives if name not in given | limited]
+        unknown = [Fact.unknown(name, reason, source=ended.declared.plugin) for name in missing]
+        current = current.with_findings([*found, *unknown])
+        current = replace(current, timeline=(*current.timeline, _entry(state, stage, ended)))
+        session.events.write(
+            "task.ended",
+            plugin=ended.declared.plugin,
+            name=ended.declared.record.name,
+            status="failed" if ended.failure else "ok",
+            detail=reason if ended.failure else "",
+            log=ended.log,
+        )
+
+    host.run_all(tasks, lambda _: session.context(current), session.around, note)
+    return current
+
+
+def _setup(session: Session, state: State, when: str) -> State:
+    tasks = [task for task in session.loaded.of("pilot_setups") if task.record.stage == when]
+    for ended in _run(session, state, host.in_order(tasks), width=1):
+        result, ended = _decoded(ended, SetupResult)
+        state = replace(state, timeline=(*state.timeline, _entry(state, f"setup {when}", ended)))
+        if result is not None:
+            state = replace(
+                state,
+                job_environment=state.job_environment | result.environment,
+                setup_attributes=state.setup_attributes | result.attributes,
+                images=(*state.images, *result.images),
+                binds=(*state.binds, *result.binds),
+            )
+        elif ended.declared.record.required and ended.failure is not None:
+            state = replace(state, failures=(*state.failures, replace(ended.failure, stage=f"setup {when}")))
+    return state
+
+
+def _requirement(entry: Json, state: State) -> CheckResult:
+    text, level = (entry, "required") if isinstance(entry, str) else (entry["require"], entry.get("level", "required"))
+    return evaluate(parse(text), state.facts, level)
+
+
+def _check_result(ended: host.Ended) -> CheckResult:
+    record: Check = ended.declared.record
+    result, ended = _decoded(ended, CheckResult)
+    if result is None:
+        message = ended.failure.message if ended.failure else "no verdict"
+        result = CheckResult(record.name, CheckStatus.FAIL, message, kind=FailureKind.PLUGIN, code="plugin.crashed")
+    else:
+        result = replace(result, kind=record.kind)
+    if result.status is CheckStatus.FAIL and not record.required:
+        result = replace(result, status=CheckStatus.WARN)
+    return result
+
+
+def _skipped(task: Declared) -> CheckResult:
+    message = "checks inside the image need a Python there; only programs can be run in it so far"
+    return CheckResult(task.record.name, CheckStatus.SKIP, message, where="image")
+
+
+def _decoded(ended: host.Ended, kind: type[T]) -> tuple[T | None, host.Ended]:
+    """The answer as a record; when it is none, the ended task carries the failure that says so."""
+    if ended.failure is not None:
+        return None, ended
+    try:
+        return from_json(kind, ended.answer), ended
+    except CodecError as error:
+        return None, _spoilt(ended, str(error))
+
+
+def _spoilt(ended: host.Ended, problem: str) -> host.Ended:
+    message = f"{ended.declared.record.name}: {problem}"
+    failure = Failure(FailureKind.PLUGIN, "plugin.answer", message, plugin=ended.declared.plugin)
+    return replace(ended, failure=failure)
+
+
+def _entry(state: State, stage: str, ended: host.Ended) -> TimelineEntry:
+    failure = ended.failure
+    status = "ok" if failure is None else "timeout" if failure.code == "plugin.timeout" else "failed"
+    return TimelineEntry(
+        stage=stage,
+        plugin=ended.declared.plugin,
+        what=ended.declared.record.name,
+        start=round(ended.started - state.started, 4),
+        seconds=round(ended.seconds, 4),
+        status=status,
+        detail=failure.message if failure else "",
+    )
+
+
+STAGES: dict[str, Callable[[Session, State], State]] = {
+    "probe": probe,
+    "mount": mount,
+    "setup_early": setup_early,
+    "container": container,
+    "validate": validate,
+    "setup_late": setup_late,
+    "service": service,
+    "benchmark": benchmark,
+    "advertise": advertise,
+}
+"""The stages between configure and handoff, in the order of design section 3."""
+
+__all__ = ["STAGES", "PilotError", "Session"]

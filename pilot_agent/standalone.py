@@ -1,0 +1,85 @@
+"""``check`` and ``probe``: the stages that look at a node, without a guardian, a startd or anything left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pilot_agent import configure, host
+from pilot_agent.config import Config
+from pilot_agent.environment import clean_environment
+from pilot_agent.events import EventLog
+from pilot_agent.interpreter import interpreter_command
+from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry
+from pilot_agent.progress import Progress
+from pilot_agent.stages import STAGES, Session
+from pilot_agent.state import State
+from pilot_agent.workspace import Workspace
+
+CHECK_STAGES = ("probe", "mount", "setup_early", "container", "validate")
+
+
+def look(
+    config: Config,
+    environment: Mapping[str, str],
+    *,
+    stages: Iterable[str],
+    root: str = "/",
+    only: frozenset[str] = frozenset(),
+) -> State:
+    """The state after ``stages`` on this node (or on the recording at ``root``); every stage runs whatever the
+    earlier ones found. ``only`` restricts the probe stage to probes of these names.
+
+    Raises ``PilotError`` when there is no place to work in, a plugin does not load, or ``only`` names no probe.
+    """
+    state = configure.new_state(config, environment, output=".")
+    with _temporary_workspace(state) as workspace, Progress() as progress:
+        around = host.Surroundings(
+            interpreter=tuple(interpreter_command()),
+            environment=clean_environment(environment, home=workspace.temporary, temporary=workspace.temporary),
+            directories=tuple(os.path.abspath(path) for path in config.get("plugins.directories")),
+        )
+        loaded = configure.load_plugins(config, around)
+        if only:
+            loaded = _restricted(loaded, only)
+        state = replace(state, workspace=workspace.root, plugins=loaded.plugins)
+        session = Session(around, loaded, EventLog(workspace.events, state.started), workspace, root)
+        for name in stages:
+            progress.say(name)
+            state = _stage(session, name, state)
+    return state
+
+
+def _stage(session: Session, name: str, state: State) -> State:
+    began = session.events.seconds()
+    try:
+        state = STAGES[name](session, state)
+        status = "ok"
+    except PilotError as error:
+        state = replace(state, failures=(*state.failures, error.at(stage=name).failure))
+        status = "failed"
+    entry = TimelineEntry(name, "agent", "stage", began, round(session.events.seconds() - began, 4), status)
+    return replace(state, timeline=(*state.timeline, entry))
+
+
+def _restricted(loaded: host.Loaded, only: frozenset[str]) -> host.Loaded:
+    """Only the probes named; everything else of the declarations stays. Raises ``PilotError`` (usage)."""
+    names = {declared.record.name for declared in loaded.of("pilot_probes")}
+    if unknown := sorted(only - names):
+        message = f"there is no probe {', '.join(unknown)}; known: {', '.join(sorted(names))}"
+        raise PilotError(Failure(FailureKind.USAGE, "usage", message))
+    kept = tuple(d for d in loaded.declared if d.hook != "pilot_probes" or d.record.name in only)
+    return host.Loaded(kept, loaded.plugins)
+
+
+@contextmanager
+def _temporary_workspace(state: State) -> Iterator[Workspace]:
+    workspace = configure.choose_workspace(state)
+    configure.make_workspace(workspace, lambda path: None)
+    try:
+        yield workspace
+    finally:
+        shutil.rmtree(workspace.root, ignore_errors=True)

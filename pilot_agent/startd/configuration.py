@@ -1,0 +1,321 @@
+"""From the plan to HTCondor's configuration: complete, private, and checked before anything is started.
+
+Nothing of the node's own configuration is read: CONDOR_CONFIG points to this text, and it names no other file.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.startd import plan as words
+from pilot_agent.startd.classad import (
+    LiteralError,
+    attribute_name,
+    config_literal,
+    config_text,
+    environment_string,
+    literal,
+)
+from pilot_agent.startd.containers import container_attributes, container_knobs, runtime_environment
+from pilot_agent.startd.fragments import SECURITY_KNOBS, fragment_lines
+from pilot_agent.startd.network import split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pilot_agent.model import Json
+    from pilot_agent.startd.plan import StartdPlan
+
+CHANNEL_JOB = "PILOT"
+GPU_INVENTORY = "gpus.ad"
+HISTORY = "startd_history"
+UPDATE_SECONDS = 270
+UPDATE_SPREAD_SECONDS = 60
+SHORTEST_UPDATE_SECONDS = 2
+# Attributes that the master's ad carries too, so that a pool's operators see whose pilot it is.
+MASTER_ATTRIBUTES = ("IS_GLIDEIN", "GLIDEIN_Site", "GLIDEIN_Entry_Name", "GLIDEIN_Factory", "PilotId")
+
+SLOT_ATTRIBUTES = frozenset(
+    (
+        *("activity", "cpus", "disk", "gpus", "machine", "memory", "myaddress", "mycurrenttime", "mytype", "name"),
+        *("requirements", "slotid", "slottype", "start", "startdipaddr", "state", "targettype", "partitionableslot"),
+        *("dynamicslot", "lastheardfrom", "daemonstarttime", "machineresources", "assignedgpus", "availablegpus"),
+        *(words.AD_TIME_ATTRIBUTE.lower(), words.ACCEPTING_ATTRIBUTE.lower()),
+    )
+)
+
+
+def render(plan: StartdPlan) -> str:
+    """The configuration's text. Raises ``PilotError`` (kind config) for a value, name or fragment it cannot carry."""
+    try:
+        knobs = _places(plan) | _identity(plan) | _security(plan) | _resources(plan) | _policy(plan)
+        knobs |= container_knobs(plan.container) | _life(plan) | _channel(plan) | _features(plan)
+        attributes = _attributes(plan, knobs)
+    except LiteralError as error:
+        hint = "the configuration or plugin that gave this value must change it"
+        failure = Failure(FailureKind.CONFIG, "startd.value", str(error), hint=hint, stage="handoff")
+        raise PilotError(failure) from None
+    lines = [f"{name} = {value}".rstrip() for name, value in (knobs | attributes).items()]
+    lines += fragment_lines(plan.fragments)
+    # A fragment may narrow START; what keeps an unattended pilot from taking jobs is added after it.
+    lines.append("START = ($(START)) && ($(PILOT_START))")
+    return "\n".join(lines) + "\n"
+
+
+def gpu_inventory(plan: StartdPlan) -> str:
+    """What HTCondor is told instead of looking for GPUs itself: exactly those that jobs may use.
+
+    The form is that of condor_gpu_discovery with -extra: a list of identifiers, then a nested ad for each.
+    """
+    lines = [f"DetectedGPUs={literal(', '.join(gpu.uuid for gpu in plan.gpus))}"]
+    for gpu in plan.gpus:
+        properties = {"id": gpu.uuid, **{name: value for name, value in gpu.properties.items() if value is not None}}
+        lines.append(f"{gpu.uuid.replace('-', '_')}={literal(properties)}")
+    return "\n".join(lines) + "\n"
+
+
+def history_path(plan: StartdPlan) -> str:
+    """The file with one ad for each job that ended here."""
+    return os.path.join(plan.workspace, "condor", "log", HISTORY)
+
+
+def private_directory(plan: StartdPlan) -> str:
+    """Where the configuration lies: outside every directory that a job's container sees."""
+    return os.path.join(plan.workspace, "private", "condor")
+
+
+def libexec_directory(plan: StartdPlan) -> str:
+    """HTCondor's LIBEXEC: the node's own, or links to it with one file replaced (see ``libexec``)."""
+    return os.path.join(private_directory(plan), "libexec") if plan.container is not None else plan.condor.libexec
+
+
+def _places(plan: StartdPlan) -> dict[str, str]:
+    local = config_text(os.path.join(plan.workspace, "condor"))
+    condor = plan.condor
+    return {
+        "LOCAL_CONFIG_FILE": "",
+        "LOCAL_CONFIG_DIR": "",
+        "USER_CONFIG_FILE": "",
+        "REQUIRE_LOCAL_CONFIG_FILE": "False",
+        "ENABLE_RUNTIME_CONFIG": "False",
+        "ENABLE_PERSISTENT_CONFIG": "False",
+        "RELEASE_DIR": config_text(condor.release),
+        "BIN": config_text(condor.bin),
+        "SBIN": config_text(condor.sbin),
+        "LIB": config_text(condor.lib),
+        "LIBEXEC": config_text(libexec_directory(plan)),
+        "LOCAL_DIR": local,
+        "LOG": "$(LOCAL_DIR)/log",
+        "SPOOL": "$(LOCAL_DIR)/spool",
+        "LOCK": "$(LOCAL_DIR)/lock",
+        "RUN": "$(LOCK)",
+        "EXECUTE": config_text(plan.execute_directory),
+        "ETC": config_text(private_directory(plan)),
+        "TMP_DIR": config_text(os.path.join(plan.workspace, "tmp")),
+        "STARTD_HISTORY": f"$(LOG)/{HISTORY}",
+        "MAX_DEFAULT_LOG": "4 Mb",
+        "MAIL": "/bin/true",
+    }
+
+
+def _identity(plan: StartdPlan) -> dict[str, str]:
+    collectors = ", ".join(_collector(address) for address in plan.collectors)
+    network = plan.network
+    knobs = {
+        "DAEMON_LIST": "MASTER, STARTD",
+        "MASTER_NAME": config_text(plan.name),
+        "STARTD_NAME": config_text(plan.name),
+        "COLLECTOR_HOST": collectors,
+        "CONDOR_HOST": config_text(split_address(plan.collectors[0])[0]),
+        "CCB_ADDRESS": "$(COLLECTOR_HOST)" if network.ccb else "",
+        # One daemon less. The daemons that need the pool to reach them do it through CCB.
+        "USE_SHARED_PORT": "False",
+        # Unlike any other host's: no job may take this node's files or users for its own.
+        "UID_DOMAIN": config_text(plan.name),
+        "FILESYSTEM_DOMAIN": config_text(plan.name),
+        "DEFAULT_DOMAIN_NAME": config_text(network.domain),
+        "NO_DNS": str(network.no_dns),
+    }
+    if network.no_dns:
+        # Without names an address of each family makes two names for one host.
+        knobs["ENABLE_IPV6"] = "False"
+    return knobs
+
+
+def _security(plan: StartdPlan) -> dict[str, str]:
+    knobs = {}
+    for level in ("DEFAULT", "CLIENT", "READ"):
+        for feature in ("AUTHENTICATION", "ENCRYPTION", "INTEGRITY", "NEGOTIATION"):
+            knobs[f"SEC_{level}_{feature}"] = "REQUIRED"
+        # No FS: jobs run with the pilot's uid and would pass for the pilot.
+        knobs[f"SEC_{level}_AUTHENTICATION_METHODS"] = "IDTOKENS"
+    tokens = config_text(plan.token_directory)
+    return knobs | {
+        "SEC_TOKEN_DIRECTORY": tokens,
+        "SEC_TOKEN_SYSTEM_DIRECTORY": tokens,
+        "SEC_PASSWORD_DIRECTORY": "$(ETC)/passwords.d",
+        "SEC_ENABLE_TOKEN_REQUEST": "False",
+        "SEC_ENABLE_TOKEN_FETCH": "False",
+        # The claim's own secret, made for one match, lets that match's schedd and starter talk to each other.
+        "SEC_ENABLE_MATCH_PASSWORD_AUTHENTICATION": "True",
+        "SEC_USE_FAMILY_SESSION": "True",
+        "ALLOW_CLIENT": "*",
+        "ALLOW_READ": "condor@family",
+        "ALLOW_WRITE": "condor@family",
+        "ALLOW_DAEMON": "condor@family",
+        "ALLOW_ADMINISTRATOR": "condor@family",
+        "ALLOW_CONFIG": "",
+        "ALLOW_OWNER": "",
+        "ALLOW_NEGOTIATOR": "",
+        "ALLOW_ADVERTISE_MASTER": "",
+        "ALLOW_ADVERTISE_STARTD": "",
+        "ALLOW_ADVERTISE_SCHEDD": "",
+    }
+
+
+def _resources(plan: StartdPlan) -> dict[str, str]:
+    knobs = {
+        "NUM_CPUS": str(plan.cores),
+        "MEMORY": str(plan.memory_mib),
+        "DISK": str(plan.disk_mib * 1024),
+        "RESERVED_MEMORY": "0",
+        "RESERVED_DISK": "0",
+        "NUM_SLOTS": "1",
+        "NUM_SLOTS_TYPE_1": "1",
+        "SLOT_TYPE_1": f"cpus={plan.cores}, memory={plan.memory_mib}, disk=100%, gpus={len(plan.gpus)}",
+        "SLOT_TYPE_1_PARTITIONABLE": "True",
+        "STARTD_DETECT_GPUS": "",
+    }
+    if not plan.gpus:
+        return knobs | {"MACHINE_RESOURCE_GPUs": "0"}
+    inventory = os.path.join(private_directory(plan), GPU_INVENTORY)
+    return knobs | {"MACHINE_RESOURCE_INVENTORY_GPUs": f"/bin/cat {config_text(inventory)}"}
+
+
+def _policy(plan: StartdPlan) -> dict[str, str]:
+    conditions = [
+        "($(PILOT_CHANNEL_ALIVE))",
+        f"(MY.{words.ACCEPTING_ATTRIBUTE} =!= False)",
+        "($(PILOT_CONTAINER_START))",
+    ]
+    if plan.to_retire is not None:
+        conditions.append(f"(time() < {plan.to_retire})")
+    vacate = str(plan.vacate_seconds)
+    return {
+        "START": "True",
+        "PILOT_START": " && ".join(conditions),
+        "PILOT_CHANNEL_ALIVE": _channel_alive(plan),
+        "IS_OWNER": "False",
+        "SUSPEND": "False",
+        "WANT_SUSPEND": "False",
+        "PREEMPT": "False",
+        "KILL": "False",
+        "RANK": "0",
+        "MaxJobRetirementTime": "0",
+        "MachineMaxVacateTime": vacate,
+        "SHUTDOWN_GRACEFUL_TIMEOUT": str(plan.vacate_seconds + 5),
+        "SHUTDOWN_FAST_TIMEOUT": vacate,
+        "KILLING_TIMEOUT": vacate,
+    }
+
+
+def _channel_alive(plan: StartdPlan) -> str:
+    """True while the keeper speaks. In the collector's copy of the ad, which is minutes old and the only one with
+    LastHeardFrom, the message is compared with the time at which the copy was sent."""
+    limit = plan.channel_period_seconds * words.MISSED_PERIODS
+    name = f"MY.{words.AD_TIME_ATTRIBUTE}"
+    here = f"time() - {name} <= {limit}"
+    there = f"MY.MyCurrentTime - {name} <= {limit}"
+    return f"ifThenElse(isUndefined(MY.LastHeardFrom), {here}, {there}) =?= True"
+
+
+def _life(plan: StartdPlan) -> dict[str, str]:
+    # Pilots started together must not report together for the rest of their lives. HTCondor looks whether a claim is
+    # there only when it reports, so a short patience needs more reports.
+    usual = UPDATE_SECONDS + zlib.crc32(plan.name.encode()) % UPDATE_SPREAD_SECONDS
+    interval = str(max(SHORTEST_UPDATE_SECONDS, min(usual, plan.idle_shutdown_seconds // 4)))
+    spoken = f"ifThenElse(isUndefined(MY.{words.AD_TIME_ATTRIBUTE}), MY.DaemonStartTime, MY.{words.AD_TIME_ATTRIBUTE})"
+    # Nobody supervises the daemons any more, neither keeper nor guardian: they must not outlive the pilot.
+    orphaned = f'(MY.MyType =?= "Machine") && (time() - {spoken} > {plan.orphan_seconds})'
+    overdue = f" || (time() > {plan.to_die})" if plan.to_die is not None else ""
+    return {
+        "UPDATE_INTERVAL": interval,
+        "MASTER_UPDATE_INTERVAL": interval,
+        "STARTD_NOCLAIM_SHUTDOWN": str(plan.idle_shutdown_seconds),
+        "STARTD.DAEMON_SHUTDOWN_FAST": f"(({orphaned}){overdue}) =?= True",
+        "MASTER.DAEMON_SHUTDOWN_FAST": "(STARTD_StartTime =?= 0)",
+        "MASTER_BACKOFF_CEILING": "60",
+        # A site that updates its HTCondor must not restart the pilot's.
+        "MASTER_NEW_BINARY_RESTART": "NEVER",
+        "MAX_TIME_SKIP": "1200",
+    }
+
+
+def _channel(plan: StartdPlan) -> dict[str, str]:
+    program, *arguments = plan.channel_command
+    for argument in arguments:
+        if any(character in argument for character in " '\"\t"):
+            raise LiteralError(f"argument {argument!r} of the ad channel holds a space or a quote")
+    prefix = f"STARTD_CRON_{CHANNEL_JOB}"
+    return {
+        "STARTD_CRON_JOBLIST": CHANNEL_JOB,
+        f"{prefix}_MODE": "WaitForExit",
+        f"{prefix}_PERIOD": "1s",
+        f"{prefix}_EXECUTABLE": config_text(program),
+        f"{prefix}_ARGS": config_text(" ".join(arguments)),
+        f"{prefix}_JOB_LOAD": "0.0",
+        f"{prefix}_KILL": "True",
+        "STARTD_CRON_MAX_JOB_LOAD": "1.0",
+    }
+
+
+def _features(plan: StartdPlan) -> dict[str, str]:
+    """What a pilot has no use for costs processes and tenths of a second at every start."""
+    return {
+        "FILETRANSFER_PLUGINS": ", ".join(map(config_text, plan.condor.plugins)),
+        "RUNBENCHMARKS": "False",
+        "HIBERNATE": '"NONE"',
+        "HIBERNATION_PLUGIN": "/bin/true",
+        "DOCKER": "",
+        "JAVA": "",
+        "VM_TYPE": "",
+        "PREEN": "",
+        "ENABLE_KERNEL_TUNING": "False",
+        "CREDMON_OAUTH": "",
+        "JOB_INHERITS_STARTER_ENVIRONMENT": "False",
+        "STARTER_JOB_ENVIRONMENT": environment_string(
+            {**plan.job_environment, **runtime_environment(plan.container, plan.workspace)}
+        ),
+        "USE_PROCD": "True",
+        "ENABLE_SSH_TO_JOB": str(plan.ssh_to_job),
+    }
+
+
+def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
+    """Constant attributes of the machine ad. Their names are configuration names too, so none may be a knob."""
+    taken = {name.lower() for name in knobs}
+    wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container)}
+    if plan.to_retire is not None:
+        wanted["GLIDEIN_ToRetire"] = plan.to_retire
+    if plan.to_die is not None:
+        wanted["GLIDEIN_ToDie"] = plan.to_die
+    lines = {}
+    for name, value in wanted.items():
+        attribute_name(name)
+        if name.lower() in SLOT_ATTRIBUTES:
+            raise LiteralError(f"attribute {name} cannot be advertised: HTCondor itself gives it a value")
+        if name.lower() in taken or SECURITY_KNOBS.match(name):
+            raise LiteralError(f"attribute {name} cannot be advertised: HTCondor has a configuration knob of that name")
+        lines[name] = config_literal(value)
+    lines["STARTD_ATTRS"] = ", ".join(wanted)
+    lines["MASTER_ATTRS"] = ", ".join(name for name in MASTER_ATTRIBUTES if name in wanted)
+    return lines
+
+
+def _collector(address: str) -> str:
+    if not address or any(character in address for character in " ,\t;"):
+        raise LiteralError(f"collector {address!r}: host:port without space or comma is needed")
+    return config_text(address)

@@ -1,0 +1,160 @@
+"""The container knobs: HTCondor itself starts the jobs' containers, told by expressions over the job's ad."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from pilot_agent.startd.classad import LiteralError, config_literal, config_text, string
+
+if TYPE_CHECKING:
+    from pilot_agent.model import Json
+    from pilot_agent.startd.plan import ContainerPlan
+
+# Platform words with which a job says that it does not mind.
+ANY_PLATFORM = ("any", "default", "")
+
+# A job whose own environment holds the runtime's variables could bind the pilot's private directory into its
+# container: HTCondor 23.9 hands them to the runtime. The runtime's prefix for variables of the container is harmless.
+RUNTIME_VARIABLES = r"(^|[^A-Za-z0-9_])(APPTAINER|SINGULARITY)_"
+
+# No such file: the runtime refuses, and its message tells the user what to change. START would be the wrong place for
+# this test: it would make every job's environment significant for matchmaking.
+REFUSED_IMAGE = "/dev/null/APPTAINER_and_SINGULARITY_variables_are_not_allowed_in_a_job's_environment"
+
+# The name under which the startd starts a job's starter. When the startd itself starts, it runs a starter without that
+# name, which tests the runtime for 0.1 s and leaves ~/.apptainer behind (seen with HTCondor 23.9.6): the pilot has
+# tested it already, so only the jobs' starters are told of it.
+JOB_STARTER = "slot_type_1"
+
+_BIND_SEPARATORS = re.compile(r"[\s,]")
+
+
+def container_knobs(container: ContainerPlan | None) -> dict[str, str]:
+    """The knobs; without a plan no job runs in a container and none can ask for one.
+
+    Raises ``LiteralError`` for an image path, bind or option that a configuration cannot carry.
+    """
+    if container is None:
+        return {
+            "SINGULARITY": "",
+            "SINGULARITY_JOB": "False",
+            "PILOT_IMAGE": "undefined",
+            "PILOT_CONTAINER_START": "(TARGET.REQUIRED_OS is undefined) || " + _any_platform(),
+        }
+    runtime = config_text(container.runtime)
+    return {
+        "SINGULARITY": "" if container.proven else runtime,
+        **({f"{JOB_STARTER}.SINGULARITY": runtime} if container.proven else {}),
+        "PILOT_IMAGE": config_text(image_expression(container)),
+        "SINGULARITY_JOB": _job_expression(container),
+        "SINGULARITY_IMAGE_EXPR": f"ifThenElse({_meddles()}, {config_literal(REFUSED_IMAGE)}, $(PILOT_IMAGE))",
+        "SINGULARITY_TARGET_DIR": config_text(container.target_directory),
+        # A job's own SingularityBind would reach the pilot's private directory: only the pilot's binds count.
+        "SINGULARITY_BIND_EXPR": config_literal(",".join(_checked_bind(bind) for bind in container.binds)),
+        "SINGULARITY_EXTRA_ARGUMENTS": config_literal(" ".join(map(_checked_option, container.extra_arguments))),
+        "SINGULARITY_USE_PID_NAMESPACES": str(container.pid_namespace),
+        # A plain switch, not an expression: it cannot tell an image that the pilot proved from a job's own.
+        "SINGULARITY_RUN_TEST_BEFORE_JOB": str(container.test_before_job),
+        "SINGULARITY_MOUNT_HOME": "False",
+        "SINGULARITY_VERBOSITY": "-s",
+        "PILOT_CONTAINER_START": _start_expression(container),
+    }
+
+
+def image_expression(container: ContainerPlan) -> str:
+    """The ClassAd expression for a job's image, undefined when the job names a platform that is not on offer.
+
+    An image that the job names comes first, then REQUIRED_OS, a list of platforms of which the first in the
+    dictionary's order is taken, then the default image.
+    """
+    default = container.images.get(container.default_platform or "")
+    default_text = string(default) if default is not None else "undefined"
+    expression = f"ifThenElse({_any_platform()}, {default_text}, undefined)"
+    for platform, image in reversed(list(container.images.items())):
+        member = f'stringListIMember({string(platform)}, TARGET.REQUIRED_OS, ", ")'
+        expression = f"ifThenElse({member}, {string(image)}, {expression})"
+    expression = f"ifThenElse(isString(TARGET.REQUIRED_OS), {expression}, {default_text})"
+    for attribute in ("ContainerImage", "SingularityImage"):
+        expression = f"ifThenElse(isString(TARGET.{attribute}), TARGET.{attribute}, {expression})"
+    return expression
+
+
+def runtime_environment(container: ContainerPlan | None, workspace: str) -> dict[str, str]:
+    """Variables of every job's starter: what the runtime writes stays in the workspace, not in the account's home.
+
+    Inside the container that path does not exist, so a nested runtime is given one that does.
+    """
+    if container is None:
+        return {}
+    prefix = "SINGULARITY" if os.path.basename(container.runtime) == "singularity" else "APPTAINER"
+    return {
+        f"{prefix}_CONFIGDIR": os.path.join(workspace, "tmp", "runtime"),
+        f"{prefix}ENV_{prefix}_CONFIGDIR": f"{container.target_directory}/.{prefix.lower()}",
+    }
+
+
+def container_attributes(container: ContainerPlan | None) -> dict[str, Json]:
+    """What the machine ad says about containers, under the names that users' expressions rely on."""
+    if container is None:
+        return {"HAS_SINGULARITY": False, "PilotJobIsolation": "none"}
+    return {
+        "HAS_SINGULARITY": True,
+        "SINGULARITY_PATH": container.runtime,
+        "SINGULARITY_VERSION": container.version,
+        "SINGULARITY_MODE": container.mode,
+        "CONTAINERSW_PATH": container.runtime,
+        "CONTAINERSW_VERSION": container.version,
+        "CONTAINERSW_MODE": container.mode,
+        "GLIDEIN_REQUIRED_OS": ",".join(container.images) or "any",
+        "HasSIF": container.sif,
+        **(_tested(container) if container.proven else {}),
+        "PilotJobIsolation": "strong" if container.required and container.pid_namespace else "weak",
+    }
+
+
+def _tested(container: ContainerPlan) -> dict[str, Json]:
+    """What HTCondor's own test of the runtime would have said; jobs' requirements name these."""
+    return {
+        "HasSingularity": True,
+        "HasContainer": True,
+        "HasSandboxImage": True,
+        "HasDockerURL": True,
+        "SingularityVersion": f"apptainer version {container.version}",
+    }
+
+
+def _any_platform() -> str:
+    members = (f'stringListIMember({string(word)}, TARGET.REQUIRED_OS, ", ")' for word in ANY_PLATFORM if word)
+    return "(" + " || ".join((*members, 'TARGET.REQUIRED_OS =?= ""')) + ")"
+
+
+def _job_expression(container: ContainerPlan) -> str:
+    if container.required:
+        return "True"
+    return "(TARGET.WantContainer =!= False) && isString($(PILOT_IMAGE))"
+
+
+def _start_expression(container: ContainerPlan) -> str:
+    if container.required:
+        return "isString($(PILOT_IMAGE))"
+    return f"isString($(PILOT_IMAGE)) || (TARGET.REQUIRED_OS is undefined) || {_any_platform()}"
+
+
+def _meddles() -> str:
+    """True for a job whose environment would steer the runtime itself."""
+    pattern = config_literal(RUNTIME_VARIABLES)
+    return " || ".join(f'(regexp({pattern}, TARGET.{name}, "i") =?= True)' for name in ("Environment", "Env"))
+
+
+def _checked_bind(bind: str) -> str:
+    if not bind.startswith("/") or _BIND_SEPARATORS.search(bind):
+        raise LiteralError(f"bind {bind!r}: an absolute path without space or comma is needed")
+    return bind
+
+
+def _checked_option(option: str) -> str:
+    if not option.startswith("-") or re.search(r"[\s\"']", option):
+        raise LiteralError(f"container option {option!r}: one word that begins with a hyphen is needed (--name=value)")
+    return option

@@ -1,0 +1,135 @@
+"""What the pilot's HTCondor will be: one frozen record, from which the configuration is written and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pilot_agent.hookspecs import StartdFragment
+    from pilot_agent.model import Json
+
+MASTER_ARGUMENTS = ("-f",)
+
+AD_TIME_ATTRIBUTE = "PilotAdTime"
+"""Epoch seconds; the keeper sends it every period. START is closed without it."""
+
+ACCEPTING_ATTRIBUTE = "PilotAccepting"
+"""False closes START; the keeper sends it when the pilot drains."""
+
+MISSED_PERIODS = 3
+"""START closes when this many messages of the ad channel are missing."""
+
+ORPHAN_SECONDS = 600
+"""Without a message of the ad channel for so long nobody supervises the daemons any more: they end themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class CondorPaths:
+    """Where the node's HTCondor lies. ``version`` is as the binaries say, or "unknown"; ``plugins`` are the
+    file transfer plugins that need no interpreter.
+    """
+
+    release: str
+    bin: str
+    sbin: str
+    libexec: str
+    lib: str
+    version: str = "unknown"
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def master(self) -> str:
+        """The program that the keeper starts."""
+        return f"{self.sbin}/condor_master"
+
+    def tool(self, name: str) -> str:
+        """A command-line tool such as ``condor_ping``."""
+        return f"{self.bin}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """One GPU that jobs may get: its identifier as CUDA_VISIBLE_DEVICES takes it, and what its ad says."""
+
+    uuid: str
+    properties: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """How HTCondor starts the jobs' containers.
+
+    ``images`` maps a platform to an image, in dictionary order; ``binds`` are ``source[:target[:ro]]``;
+    ``target_directory`` is where the job's scratch directory appears inside; ``required`` refuses jobs without an
+    image; ``test_before_job`` lets HTCondor test each image before each job, which is needed while an image on
+    offer is not proven. ``proven`` spares HTCondor its own test of the runtime at its start.
+    """
+
+    runtime: str
+    images: Mapping[str, str]
+    default_platform: str | None
+    required: bool
+    pid_namespace: bool
+    sif: bool
+    test_before_job: bool
+    proven: bool = True
+    version: str = ""
+    mode: str = ""
+    binds: tuple[str, ...] = ()
+    extra_arguments: tuple[str, ...] = ()
+    target_directory: str = "/srv"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """How the daemons name this host; ``domain`` is appended to names when no name server is asked."""
+
+    no_dns: bool
+    domain: str
+    ccb: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFragment:
+    """A plugin's raw configuration lines, with the plugin that is to blame for them."""
+
+    plugin: str
+    fragment: StartdFragment
+
+
+@dataclass(frozen=True, slots=True)
+class StartdPlan:
+    """Everything that decides the configuration; nothing else does.
+
+    ``workspace`` is the pilot's root directory. ``to_retire`` and ``to_die`` are epoch seconds: no new jobs after
+    the first, nothing left after the second. ``attributes`` are constant; ``channel_command`` is the program whose
+    output carries the changing ones. ``execute_directory`` is where jobs' scratch directories are made.
+    """
+
+    name: str
+    workspace: str
+    execute_directory: str
+    collectors: tuple[str, ...]
+    token_directory: str
+    condor: CondorPaths
+    network: NetworkPlan
+    cores: int
+    memory_mib: int
+    disk_mib: int
+    channel_command: tuple[str, ...]
+    gpus: tuple[GpuDevice, ...] = ()
+    ssh_to_job: bool = True
+    slots: Literal["partitionable"] = "partitionable"
+    idle_shutdown_seconds: int = 1200
+    vacate_seconds: int = 10
+    channel_period_seconds: int = 20
+    orphan_seconds: int = ORPHAN_SECONDS
+    container: ContainerPlan | None = None
+    job_environment: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Json] = field(default_factory=dict)
+    fragments: tuple[PluginFragment, ...] = ()
+    to_retire: int | None = None
+    to_die: int | None = None

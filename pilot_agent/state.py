@@ -1,0 +1,104 @@
+"""The state of a pilot between two stages: all of it, as one frozen record that is written after every stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from pilot_agent import __version__
+from pilot_agent.codec import CodecError, from_json, to_json
+from pilot_agent.collect import PluginReport
+from pilot_agent.config import Config
+from pilot_agent.files import read_bounded, write_json
+from pilot_agent.model import (
+    BenchmarkScore,
+    CheckResult,
+    ContainerDecision,
+    Fact,
+    Failure,
+    FailureKind,
+    Finding,
+    ImageCandidate,
+    Json,
+    Limit,
+    PilotError,
+    ServiceState,
+    TimelineEntry,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the pilot knows and has decided so far. Stages return a new one; nothing is changed in place."""
+
+    pilot_id: str
+    started: float
+    host: str
+    user: str
+    config: Config
+    environment: dict[str, str]
+    version: str = __version__
+    workspace: str | None = None
+    output: str = "."
+    finished_stages: tuple[str, ...] = ()
+    facts: dict[str, Fact] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    container: ContainerDecision | None = None
+    job_environment: dict[str, str] = field(default_factory=dict)
+    images: tuple[ImageCandidate, ...] = ()
+    binds: tuple[str, ...] = ()
+    setup_attributes: dict[str, Json] = field(default_factory=dict)
+    services: tuple[ServiceState, ...] = ()
+    benchmarks: tuple[BenchmarkScore, ...] = ()
+    attributes: dict[str, Json] = field(default_factory=dict)
+    declared: Json = None
+    plugins: tuple[PluginReport, ...] = ()
+
+    def with_findings(self, findings: Iterable[Finding]) -> State:
+        """This state with further facts and limits. The first source of a fact stands; later ones of the same name
+        replace it only if it was not known."""
+        facts = dict(self.facts)
+        limits = list(self.limits)
+        for finding in findings:
+            if isinstance(finding, Limit):
+                limits.append(finding)
+            elif finding.name not in facts or not facts[finding.name].known:
+                facts[finding.name] = finding
+        return replace(self, facts=facts, limits=tuple(limits))
+
+    def with_resolved_limits(self) -> State:
+        """This state with one fact per limited resource: the smallest limit is the value, and all are kept."""
+        facts = dict(self.facts)
+        by_resource: dict[str, list[Limit]] = {}
+        for limit in self.limits:
+            by_resource.setdefault(limit.resource, []).append(limit)
+        for resource, limits in by_resource.items():
+            smallest = min(limits, key=lambda limit: limit.number)
+            number = smallest.number
+            value = int(number) if float(number).is_integer() else number
+            facts[resource] = Fact(resource, value, smallest.unit, source=smallest.source, limits=tuple(limits))
+        return replace(self, facts=facts)
+
+
+def save_state(state: State, path: str) -> None:
+    """Write the state in one step, mode 0600. Raises ``OSError``."""
+    write_json(path, to_json(state))
+
+
+def load_state(path: str) -> State:
+    """The state saved at ``path``. Raises ``PilotError`` (state.unreadable) when it is missing or damaged."""
+    try:
+        return from_json(State, json.loads(read_bounded(path, limit_bytes=64 << 20)))
+    except (OSError, ValueError, CodecError) as error:
+        raise PilotError(
+            Failure(
+                FailureKind.USAGE,
+                "state.unreadable",
+                f"no pilot can be resumed from {path}: {error}",
+                hint="name the workspace of a pilot that was cut between two stages",
+            )
+        ) from error
