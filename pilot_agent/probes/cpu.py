@@ -129,14 +129,16 @@ def _kernel_limits(node: Node, online: frozenset[int] | None, listed: int) -> It
         quota = cgroup.read_cpu_quota(node, level)
         if quota is not None:
             yield _quota_limit(quota[0], level.source(quota[1]))
-    for level in cgroup.levels(node, "cpuset"):
-        members = parse_cpu_list(node.read(level.file("cpuset.cpus"))) or _effective(node, level)
+    for height, level in enumerate(cgroup.levels(node, "cpuset")):
+        members = parse_cpu_list(node.read(level.file("cpuset.cpus")))
+        if not members and height == 0:
+            members = _effective(node, level)
         if members:
             yield Limit(USABLE, len(members), UNIT, f"cpuset {level.path}")
 
 
 def _effective(node: Node, level: cgroup.Level) -> frozenset[int] | None:
-    """What a group without a set of its own takes from its ancestors, also from those that cannot be seen."""
+    """What the process's own group, without a set, takes from its ancestors, also from those that cannot be seen."""
     name = "cpuset.cpus.effective" if level.version == 2 else "cpuset.effective_cpus"
     return parse_cpu_list(node.read(level.file(name)))
 

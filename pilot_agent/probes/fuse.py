@@ -84,8 +84,10 @@ def probe_fuse(context: Context) -> Iterator[Finding]:
     if helpers:
         best = next(path for path, able in helpers.items() if able or not setuid)
         yield Fact("fuse.helper", best, source="search path", detail="setuid" if setuid else "not setuid")
-    else:
+    elif node.live:
         yield Fact.absent("fuse.helper", "neither fusermount3 nor fusermount was found")
+    else:
+        yield Fact.unknown("fuse.helper", NOT_RECORDED)
     if not node.live:
         for name in ("fuse.device", "fuse.userns_mount"):
             yield Fact.unknown(name, NOT_RECORDED)

@@ -61,7 +61,7 @@ def probe_memory(context: Context) -> Iterator[Finding]:
             yield Fact(f"memory.{name}_mib", listed[key], UNIT, source=source)
         else:
             yield Fact.unknown(f"memory.{name}_mib", "the kernel's list does not have it", source=source)
-    yield _shared_memory(node)
+    yield _shared_memory(node, listed.get("MemTotal"))
     limits = [
         Limit(USABLE, number, UNIT, source) for number, source in _bounds(node, context, listed.get("MemTotal", 0))
     ]
@@ -91,8 +91,9 @@ def _bounds(node: Node, context: Context, total: int) -> Iterator[tuple[int, str
         yield configured, "configuration site.memory_mib"
 
 
-def _shared_memory(node: Node) -> Fact:
-    """The size of ``/dev/shm``: asked of the file system, or read from the mount's options in a recording."""
+def _shared_memory(node: Node, total_mib: int | None) -> Fact:
+    """The size of ``/dev/shm``: asked of the file system, or in a recording read from the mount's options; a tmpfs
+    without a size may take half of the memory (tmpfs(5))."""
     name = "memory.shm_mib"
     if node.live:
         try:
@@ -101,7 +102,10 @@ def _shared_memory(node: Node) -> Fact:
             return Fact.absent(name, f"{SHARED_MEMORY}: {error.strerror}", source="statvfs")
         return Fact(name, status.f_blocks * status.f_frsize >> 20, UNIT, source=f"statvfs {SHARED_MEMORY}")
     mounts = [mount for mount in read_mounts(node) if mount.point == SHARED_MEMORY]
+    source = "/proc/self/mountinfo"
     size = parse_size_option(mounts[-1].options) if mounts else None
-    if size is None:
-        return Fact.unknown(name, NOT_RECORDED, source="/proc/self/mountinfo")
-    return Fact(name, size >> 20, UNIT, source="/proc/self/mountinfo")
+    if size is not None:
+        return Fact(name, size >> 20, UNIT, source=source)
+    if mounts and total_mib is not None and not any(option.startswith("size=") for option in mounts[-1].options):
+        return Fact(name, total_mib // 2, UNIT, source=source, detail="no size is set: half of the memory")
+    return Fact.unknown(name, NOT_RECORDED, source=source)

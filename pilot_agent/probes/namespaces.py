@@ -21,6 +21,8 @@ CLONE_NEWPID = 0x20000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
+PR_SET_DUMPABLE = 4
+
 TRIAL_SECONDS = 5.0
 # Directories that a trial may cover with a mount inside its own namespace; every node has one of them.
 _COVERED = ("/tmp", "/var/tmp", "/mnt", "/var", "/dev")  # noqa: S108 - nothing is written there
@@ -68,6 +70,8 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
 def enter_user_namespace(flags: int = 0) -> None:
     """Move this process to a user namespace where it is root, and to those of ``flags``. Raises ``OSError``."""
     user, group = os.geteuid(), os.getegid()
+    # A process that changed its account since it was started may not write its own maps otherwise (proc(5)).
+    _checked(_libc().prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
     unshare(CLONE_NEWUSER | flags)
     # The kernel lets an ordinary user map its group only after setgroups was given up (user_namespaces(7)).
     _write("/proc/self/setgroups", "deny")

@@ -1,0 +1,120 @@
+"""Every parser and every probe is fed with damaged files: unknown facts, never an exception."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pilot_agent.codec import to_json
+from pilot_agent.hookspecs import Context
+from pilot_agent.probes import allocation, amd, cgroup, cpu, fuse, gpu, memory, mountinfo, node, osinfo, slurm
+from pilot_agent.probes.batch import probe_batch
+from pilot_agent.probes.cpu import probe_cpu
+from pilot_agent.probes.fuse import probe_fuse
+from pilot_agent.probes.gpu import probe_gpu
+from pilot_agent.probes.memory import probe_memory
+from pilot_agent.probes.osinfo import probe_os
+from pilot_agent.probes.userns import probe_userns
+from tests.probes.trees import NAMES, NODES, context_of
+
+PARSERS: tuple[Callable[[str], Any], ...] = (
+    node.parse_integer,
+    node.parse_cpu_list,
+    mountinfo.parse_mountinfo,
+    cgroup.parse_memberships,
+    cgroup.parse_cpu_max,
+    cpu.parse_cpuinfo,
+    cpu.parse_allowed,
+    memory.parse_meminfo,
+    memory.parse_address_space,
+    lambda text: memory.parse_size_option((text,)),
+    osinfo.parse_os_release,
+    osinfo.parse_red_hat_release,
+    lambda text: osinfo.parse_glibc(text.encode("utf-8", "replace")),
+    allocation.parse_ad,
+    allocation.parse_memory_mib,
+    lambda text: slurm.parse_counts(text, 1),
+    slurm.smallest_count,
+    slurm.expand_hosts,
+    fuse.parse_filesystems,
+    gpu.parse_driver_version,
+    amd.parse_properties,
+)
+PROBES = (probe_cpu, probe_memory, probe_batch, probe_os, probe_userns, probe_fuse, probe_gpu)
+
+# Text near the formats: their own words and marks in any order, beside arbitrary characters.
+WORDS = st.sampled_from(
+    (
+        *"[]()=:,-/\"'\\\0²٣",
+        *("processor : ", "\n\n", "cpu", "18446744073709551616", "0-3", "x2)", "\\040", " kB", "memory", "/..", "n["),
+        *("max", "Max address space", "size=", "Cpus_allowed_list:", "MemTotal:", "cgroup2", "1-3]", "release"),
+        *("Linux", "GNU C Library", "version", " - ", "0:3", "\n", " ", "1", "0"),
+    )
+)
+DAMAGED = st.one_of(
+    st.text(),
+    st.lists(st.one_of(WORDS, st.text(max_size=5)), max_size=40).map(" ".join),
+    st.lists(WORDS, max_size=40).map("".join),
+)
+VARIABLES = (
+    *("SLURM_JOB_ID", "SLURM_CPUS_ON_NODE", "SLURM_JOB_CPUS_PER_NODE", "SLURM_JOB_NODELIST", "SLURMD_NODENAME"),
+    *("SLURM_NODEID", "SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_JOB_END_TIME", "PBS_JOBID", "PBS_NUM_PPN"),
+    *("NCPUS", "PBS_NODEFILE", "LSB_JOBID", "LSB_MCPU_HOSTS", "LSB_DJOB_NUMPROC", "JOB_ID", "SGE_ROOT", "NSLOTS"),
+    *("NHOSTS", "PE_HOSTFILE", "_CONDOR_MACHINE_AD", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "PATH", "TMPDIR"),
+)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_a_parser_takes_any_text(parser: Callable[[str], Any]) -> None:
+    @settings(max_examples=150, deadline=None)
+    @given(DAMAGED)
+    def parse(text: str) -> None:
+        parser(text)
+
+    parse()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(VARIABLES), DAMAGED))
+def test_probes_take_any_environment(environment: dict[str, str]) -> None:
+    context = context_of("slurm_cgroup2")
+    damaged = Context(root=context.root, environment=environment)
+    for probe in (probe_cpu, probe_memory, probe_batch, probe_gpu, probe_fuse):
+        json.dumps(to_json(list(probe(damaged))))
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Path]:
+    """A copy of all nodes that a test may damage."""
+    directory = Path(tempfile.mkdtemp(prefix="nodes-"))
+    shutil.copytree(NODES, directory / "nodes")
+    yield directory / "nodes"
+    shutil.rmtree(directory)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_probes_take_any_damage_to_a_nodes_files(nodes: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(NAMES))
+    files = sorted(path for path in (nodes / name / "root").rglob("*") if path.is_file())
+    victims = data.draw(st.lists(st.sampled_from(files), min_size=1, max_size=6, unique=True))
+    kept = {victim: victim.read_bytes() for victim in victims}
+    try:
+        for victim, content in kept.items():
+            cut = data.draw(st.integers(0, len(content)))
+            victim.write_bytes(content[:cut] + data.draw(st.binary(max_size=60)) + content[cut + 7 :])
+        recorded = json.loads((nodes / name / "environment.json").read_text())
+        context = Context(root=str(nodes / name / "root"), environment=recorded)
+        for probe in PROBES:
+            json.dumps(to_json(list(probe(context))))
+    finally:
+        for victim, content in kept.items():
+            victim.write_bytes(content)
