@@ -59,7 +59,7 @@ def loads(text: str | bytes | bytearray) -> Any:
 
 
 def dumps(data: Any, *, indent: int | None = None, default: Callable[[Any], Any] = _refuse) -> str:
-    """The JSON text of ``data``, ASCII only, in one line or with ``indent``. Raises ``TypeError`` and ``ValueError``."""
+    """The JSON text of ``data``, ASCII only, in one line or with ``indent``. Raises ``TypeError``, ``ValueError``."""
     if indent is None:
         return _encode(data, default)
     return _indented(data, indent, "\n", default)

@@ -152,7 +152,7 @@ class _Run:
         status = "failed" if failure else "ok"
         entry = TimelineEntry(name, "agent", "stage", _since(state, began), seconds, status)
         state = replace(state, timeline=(*state.timeline, entry), finished_stages=(*state.finished_stages, name))
-        session.events.write("stage.finished", stage=name, status=status, seconds=seconds)
+        session.events.write("stage.finished", stage=name, status=status, took_seconds=seconds)
         self._deliver(session, name, seconds, status)
         self._save(state, name)
         return state

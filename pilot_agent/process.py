@@ -44,8 +44,8 @@ class Result:
     """How a child ended.
 
     ``code`` is its exit code, or None when ``signal`` ended it or it never started (``error`` then says why, as
-    an errno name such as ENOENT). ``answer`` is what it wrote to its result descriptor. ``abandoned`` is the pid of
-    a child that even SIGKILL did not end (it sleeps in the kernel, for example on a dead mount) and was left behind.
+    an errno name such as ENOENT). ``answer`` is what it wrote to its result descriptor. ``abandoned`` is
+    the pid of a child that even SIGKILL did not end (it sleeps in the kernel, for example on a dead mount).
     """
 
     argv: tuple[str, ...]
@@ -303,9 +303,13 @@ class Runner:
         os.close(child.pidfd)
         del self._children[child.pid]
 
-    @staticmethod
     def _result(
-        child: _Child, *, code: int | None = None, ended_by: int | None = None, abandoned: int | None = None
+        self,
+        child: _Child,
+        *,
+        code: int | None = None,
+        ended_by: int | None = None,
+        abandoned: int | None = None,
     ) -> Result:
         return Result(
             argv=child.argv,
@@ -412,6 +416,7 @@ def _be_child(function: Callable[[], bytes], ends: dict[str, int]) -> None:
         os.dup2(lifted["stderr"], 2)
         answer = os.dup2(lifted["answer"], 3, inheritable=False)
         os.closerange(4, 65536)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", 1, closefd=False)
         content = memoryview(function())
         while content:
             content = content[os.write(answer, content) :]
@@ -422,4 +427,6 @@ def _be_child(function: Callable[[], bytes], ends: dict[str, int]) -> None:
         with contextlib.suppress(OSError):
             os.write(2, traceback.format_exc().encode())
     finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
         os._exit(code)

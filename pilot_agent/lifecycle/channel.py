@@ -56,11 +56,12 @@ class AdChannel:
         changed = False
         for name, value in attributes.items():
             try:
-                text = literal(value)
-                changed = changed or self._attributes.get(attribute_name(name)) != text
-                self._attributes[name] = text
+                key, text = attribute_name(name), literal(value)
             except LiteralError as error:
                 self._complain(f"{name}: {error}")
+                continue
+            changed = changed or self._attributes.get(key) != text
+            self._attributes[key] = text
         if changed:
             self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
 

@@ -78,9 +78,19 @@ def conclude(
     save_report(report, output)
     result = Outcome(exit_code, report["outcome"], leftovers)
     leave_outcome(workspace, result, alarm)
-    if alarm is not None and alarm.alone:
-        leftovers = remove_the_rest(workspace, result, output)
-        remove_runtime()
+    return remove_if_alone(workspace, result, output, alarm)
+
+
+def remove_if_alone(
+    workspace: Workspace, known: Outcome, output: str | None, alarm: Alarm | None
+) -> list[dict[str, Any]]:
+    """Do the guardian's part when there is none; what is left over.
+
+    Whoever goes on for a while after ``conclude`` calls it again at last."""
+    if alarm is None or not alarm.alone:
+        return known.leftovers
+    leftovers = remove_the_rest(workspace, known, output)
+    remove_runtime()
     return leftovers
 
 

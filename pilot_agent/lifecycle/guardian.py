@@ -124,7 +124,10 @@ class Guardian:
                 return False
             *lines, self._heard = (self._heard + chunk).split(b"\n")
             for line in lines:
-                self._take(loads(line))
+                try:
+                    self._take(loads(line))
+                except (ValueError, AttributeError, TypeError):  # torn: its sender was killed, or could send no more
+                    continue
 
     def _take(self, message: dict[str, Any]) -> None:
         if "workspace" in message:

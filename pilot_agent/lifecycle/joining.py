@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.loop import Loop
     from pilot_agent.lifecycle.plan import JoinPlan
 
+FIRST_TRY_SECONDS = 1.5
+"""Later than the slot's first ad, so that the daemons have the cores for themselves until then."""
 LONGEST_TRY_SECONDS = 10.0
 
 
@@ -35,7 +37,7 @@ class JoinCheck:
         self._failed = failed
         self._end = time.monotonic() + plan.seconds
         self._turn = 0
-        loop.call_later(0, self._try)
+        loop.call_later(min(FIRST_TRY_SECONDS, plan.seconds), self._try)
 
     def _try(self) -> None:
         seconds = max(1.0, min(LONGEST_TRY_SECONDS, self._end - time.monotonic()))

@@ -136,7 +136,7 @@ def remove_tree(
             raise NotOurs(f"{path} belongs to user {os.fstat(root).st_uid}, not to this one")
         removal = _Removal(path, root, budget)
         lifted = -1
-        while lifted != removal.moved and budget.left() > 0:
+        while lifted != removal.moved:  # what was lifted out of the depth lies in the root now
             lifted = removal.moved
             removal.leftovers.clear()
             removal.empty(root, path, 0, keep)

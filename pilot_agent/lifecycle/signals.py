@@ -96,11 +96,11 @@ class Alarm:
     def alone(self) -> bool:
         """True when no guardian is left (or there never was one) to remove what this process leaves."""
         self._read()
-        return self._guardian_fd is None
+        return self._guardian_fd is None or self.guardian_gone
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send one message to the guardian; without one, or when it cannot take more, nothing happens."""
-        if self._guardian_fd is not None:
+        if self._guardian_fd is not None and not self.guardian_gone:
             try:
                 os.write(self._guardian_fd, dumps(message).encode() + b"\n")
             except OSError:  # gone: the next reading says so
@@ -110,6 +110,9 @@ class Alarm:
         """Before this process becomes another program of the pilot: hold signals back, so that none is lost or kills,
         and hand the guardian's socket on. The other side's ``install`` takes both."""
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, *REQUEST_SIGNALS))
+        self._read()
+        if self.signal is not None:
+            os.kill(os.getpid(), self.signal)  # blocked: it waits for the next program
         if self._guardian_fd is not None:
             os.set_inheritable(self._guardian_fd, True)
 
@@ -137,11 +140,10 @@ class Alarm:
                 continue
             self.signal = self.signal or number
             self.fast = self.fast or number == signal.SIGQUIT
-        if self._guardian_fd is not None and _read_all(self._guardian_fd) is None:
+        if self._guardian_fd is not None and not self.guardian_gone and _read_all(self._guardian_fd) is None:
+            # It stays open: a program that follows by exec must find the end of the stream there, not another file.
             self.guardian_gone = True
             self._epoll.unregister(self._guardian_fd)
-            os.close(self._guardian_fd)
-            self._guardian_fd = None
         if not self._latched and (self.signal is not None or self.guardian_gone):
             self._latched = True
             os.eventfd_write(self._latch, 1)

@@ -214,6 +214,7 @@ def _container(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan | No
         )
     if runtime is None or decision.decision in ("NEVER", "DISABLE"):
         return None
+    _refuse_private_binds(inputs)
     images = decision.images
     taken = [verdict for verdict in decision.verdicts if verdict.taken]
     return ContainerPlan(
@@ -233,6 +234,20 @@ def _container(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan | No
     )
 
 
+def _refuse_private_binds(inputs: HandoffInputs) -> None:
+    """A bind that shows jobs the pilot's private directory gives every job the pool's token."""
+    private = os.path.realpath(Workspace(inputs.workspace).private)
+    for bind in inputs.job_binds:
+        source = os.path.realpath(bind.split(":", 1)[0])
+        if os.path.commonpath((source, private)) in (source, private):
+            raise _error(
+                FailureKind.CONFIG,
+                "container.bind",
+                f"bind {bind!r} would show jobs the pilot's private directory {private}",
+                "whoever asked for the bind names a narrower directory, or site.scratch lies elsewhere",
+            )
+
+
 def _runtime_options(runtime: Runtime) -> tuple[str, ...]:
     """Without this option the runtime lets a shell evaluate what stands in variables' values."""
     return ("--no-eval",) if _numbers(runtime.version) >= NO_EVAL_SINCE else ()
@@ -250,7 +265,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
-    """The GPUs that a probe found usable; what is unknown is not offered."""
+    """The GPUs that a probe found usable; what is unknown is not offered, nor what HTCondor gives jobs no way to."""
     fact = facts.get("gpu.devices")
     devices = fact.value if fact is not None and fact.known and fact.value else []
     return tuple(
@@ -264,7 +279,7 @@ def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
             },
         )
         for device in devices
-        if device.get("uuid") and device.get("state", "usable") == "usable"
+        if device.get("uuid") and device.get("state", "usable") == "usable" and device.get("vendor") != "amd"
     )
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: short, bounded, and never a reason to refuse a node."""

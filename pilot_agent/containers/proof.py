@@ -1,0 +1,158 @@
+"""Proof: a program really runs in an image, with the options that jobs get, and tells what it found there."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pilot_agent.containers.command import Bind, ContainerRun, runtime_options
+from pilot_agent.containers.messages import Diagnosis, diagnose
+from pilot_agent.containers.runtime import RuntimeProgram, mode_of
+from pilot_agent.model import FailureKind, Json
+from pilot_agent.process import Result
+
+# Shell builtins only, but for the C library, which prints its own version: every process here is paid by every pilot.
+# A failed redirection of a special builtin such as ":" would end the shell, so "true" is used.
+SCRIPT = r"""
+m=$1
+echo "$m pid $$ $PPID"
+while read -r a; do echo "$m uid_map $a"; break; done < /proc/self/uid_map
+f=/etc/os-release; [ -r "$f" ] || f=/usr/lib/os-release
+if [ -r "$f" ]; then while read -r a; do case $a in ID=*|VERSION_ID=*) echo "$m os $a";; esac; done < "$f"; fi
+for d in /tmp /var/tmp "$PWD"; do if true > "$d/.pilot-proof-$m"; then echo "$m writable $d"; fi; done 2>/dev/null
+for f in /lib/*-linux-gnu/libc.so.6 /lib64/libc.so.6 /lib/libc.so.6 /lib/ld-musl-*.so.1; do
+if [ -x "$f" ]; then "$f" 2>&1; break; fi; done
+echo "$m end"
+"""
+
+_GLIBC = re.compile(r"^GNU C Library .* version (\d+\.\d+)", re.MULTILINE)
+_MUSL = re.compile(r"^musl libc.*\n^Version (\S+)", re.MULTILINE)
+_CONVERTED = "Converting SIF file to temporary sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class ProofSetting:
+    """What all proofs of one runtime share. ``temporary`` is where each gets a directory of its own."""
+
+    program: RuntimeProgram
+    environment: Mapping[str, str]
+    temporary: str
+    binds: tuple[Bind, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How a proof ended. Without ``diagnosis`` the image runs; ``pid_namespace`` is what was seen inside."""
+
+    seconds: float
+    diagnosis: Diagnosis | None = None
+    mode: Literal["userns", "setuid"] = "userns"
+    pid_namespace: bool = False
+    facts: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A prepared proof: the command to run, the mark by which its output is known, the directory it leaves."""
+
+    argv: list[str]
+    mark: str
+    scratch: str
+
+    def clear(self) -> None:
+        """Remove what the run left; what cannot be removed goes with the workspace."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def prepare(setting: ProofSetting, image: str, *, pid_namespace: bool) -> Attempt:
+    """The proof of one image. Raises ``OSError`` when there is no room for its directory."""
+    mark = f"proof-{secrets.token_hex(8)}"
+    scratch = tempfile.mkdtemp(prefix="proof-", dir=setting.temporary)
+    os.chmod(scratch, 0o700)
+    run = ContainerRun(
+        runtime=setting.program.path,
+        image=image,
+        program=("/bin/sh", "-c", SCRIPT, "sh", mark),
+        scratch=scratch,
+        binds=setting.binds,
+        pid_namespace=pid_namespace,
+        options=(*runtime_options(setting.program.numbers, singularity=setting.program.singularity), *setting.options),
+    )
+    return Attempt(run.command_line(), mark, scratch)
+
+
+def read(attempt: Attempt, result: Result) -> Proof:
+    """What the run proves. Only lines with the attempt's own mark count, so neither an exit code of 255 nor noise of
+    the image or the runtime is taken for an answer."""
+    errors = result.stderr.decode("utf-8", "replace")
+    lines = result.stdout.decode("utf-8", "replace").splitlines()
+    marked = [line.removeprefix(attempt.mark).strip() for line in lines if line.startswith(attempt.mark)]
+    if not marked or marked[-1] != "end" or not result.ok:
+        return Proof(result.seconds, _failure(result, errors, started=bool(marked)))
+    told = _told(marked)
+    if _CONVERTED in errors:
+        return Proof(result.seconds, _UNPACKED)
+    unwritable = [directory for directory in ("/tmp", "/var/tmp") if directory not in told["writable"]]  # noqa: S108
+    if unwritable:
+        return Proof(result.seconds, _not_writable(unwritable))
+    return Proof(
+        seconds=result.seconds,
+        mode=mode_of(told["uid_map"][0] if told["uid_map"] else ""),
+        pid_namespace="1" in " ".join(told["pid"]).split(),
+        facts=_facts(told["os"], "\n".join(lines)),
+    )
+
+
+_UNPACKED = Diagnosis(
+    "image.unpacked_for_each_job",
+    FailureKind.NODE_RESOURCE,
+    "sif",
+    "the runtime cannot mount SIF files here and unpacks the whole image for every job",
+    "the site installs squashfuse and makes /dev/fuse usable, or the VO offers an unpacked image directory",
+)
+
+
+def _not_writable(directories: list[str]) -> Diagnosis:
+    message = f"jobs could not write to {' and '.join(directories)} inside"
+    hint = "the image needs /tmp and /var/tmp as directories, and the site space in the scratch directory"
+    return Diagnosis("image.tmp_not_writable", FailureKind.CONFIG, "image", message, hint)
+
+
+def _failure(result: Result, errors: str, *, started: bool) -> Diagnosis:
+    if result.timed_out or result.error or result.abandoned is not None:
+        hint = "the node is overloaded or the file system of the image hangs: the site must act"
+        code = "image.timeout" if result.timed_out else "container.not_started"
+        scope: Literal["image", "node"] = "node" if result.error else "image"
+        return Diagnosis(code, FailureKind.NODE_RESOURCE, scope, result.explain(), hint)
+    if started:
+        hint = "the VO corrects the image's shell and C library"
+        return Diagnosis("image.not_runnable", FailureKind.CONFIG, "image", f"broke off: {result.explain()}", hint)
+    return diagnose(errors)
+
+
+def _told(marked: list[str]) -> dict[str, list[str]]:
+    told: dict[str, list[str]] = {"pid": [], "uid_map": [], "os": [], "writable": []}
+    for line in marked:
+        what, _, value = line.partition(" ")
+        told.setdefault(what, []).append(value)
+    return told
+
+
+def _facts(release: list[str], output: str) -> dict[str, Json]:
+    fields = dict(line.partition("=")[::2] for line in release)
+    facts: dict[str, Json] = {}
+    for name, key in (("os.id", "ID"), ("os.version", "VERSION_ID")):
+        if key in fields:
+            facts[name] = fields[key].strip("\"'")
+    for name, pattern in (("os.glibc", _GLIBC), ("os.musl", _MUSL)):
+        match = pattern.search(output)
+        if match:
+            facts[name] = match[1]
+    return facts

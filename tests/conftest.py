@@ -1,0 +1,103 @@
+"""What every test may rely on, and what every test must leave as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import settings
+
+# The same examples in every run, and no limit on time: what a test finds does not depend on the machine's load.
+settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
+settings.load_profile("reproducible")
+
+MakePlugin = Callable[[str, str], str]
+"""Writes a plugin module: (name, source) -> the plugin directory it is in."""
+
+MakeDistribution = Callable[..., str]
+"""Writes the metadata of a distribution: (entry point's name, module, directory=None) -> the directory it is in."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Environment, working directory, open descriptors and children are after a test what they were before it."""
+    environment, directory = dict(os.environ), os.getcwd()
+    descriptors, children = _descriptors(), _children()
+    yield
+    now = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    before = {name: value for name, value in environment.items() if name != "PYTEST_CURRENT_TEST"}
+    assert now == before, "the test changed the environment"
+    assert os.getcwd() == directory, "the test changed the working directory"
+    opened = _descriptors().items() - descriptors.items()
+    assert not opened, f"the test left descriptors open: {sorted(opened)}"
+    left = _children() - children
+    assert not left, f"the test left children: {sorted(left)}"
+
+
+def _descriptors() -> dict[int, str]:
+    """Open descriptors and what they refer to; the one that lists the directory is gone when it is looked at."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _children() -> set[tuple[int, str]]:
+    return {(child.pid, child.name()) for child in psutil.Process().children(recursive=True)}
+
+
+@pytest.fixture
+def plugin_directory(tmp_path: Path) -> Path:
+    """An empty plugin directory."""
+    directory = tmp_path / "plugins"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def make_plugin(plugin_directory: Path) -> MakePlugin:
+    """Writes plugin modules into one plugin directory, whose path it returns. What a plugin usually needs of the
+    contract is imported for it."""
+
+    def write(name: str, source: str) -> str:
+        (plugin_directory / f"{name}.py").write_text(PREAMBLE + source)
+        return str(plugin_directory)
+
+    return write
+
+
+PREAMBLE = """\
+import os
+import shutil
+import sys
+import time
+
+from pilot_agent.hookspecs import (
+    Attribute, Benchmark, Check, ContainerRequest, Mount, Option, Periodic, Probe, Readiness, Service, Setup,
+    SetupResult, StartdFragment, hookimpl,
+)
+from pilot_agent.model import BenchmarkScore, CheckResult, CheckStatus, Fact, ImageCandidate, Limit
+
+"""
+
+
+@pytest.fixture
+def make_distribution(plugin_directory: Path) -> MakeDistribution:
+    """Writes a ``dist-info`` with one entry point of the pilot's group, into the plugin directory if not told another
+    one."""
+
+    def write(entry_point: str, module: str, directory: Path | None = None) -> str:
+        at = directory or plugin_directory
+        metadata = at / f"{entry_point}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {entry_point}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[pilot_agent]\n{entry_point} = {module}\n")
+        return str(at)
+
+    return write

@@ -1,0 +1,521 @@
+"""Layers become one validated document, and whatever is wrong with them is said at once and with its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilot_agent.cli import reference_page
+from pilot_agent.codec import to_json
+from pilot_agent.config import (
+    Config,
+    Layer,
+    command_line_layer,
+    environment_layer,
+    json_schema,
+    load_config,
+    parse_document,
+    read_layer,
+    validate,
+)
+from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, Key, Kind
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
+PAGE_HEADER = "# Configuration keys"
+
+
+def refused(*layers: Layer) -> Failure:
+    """The failure that these layers end in."""
+    with pytest.raises(PilotError) as caught:
+        load_config(layers)
+    assert caught.value.failure.kind is FailureKind.CONFIG
+    assert caught.value.failure.exit_code == 66
+    return caught.value.failure
+
+
+def problems(document: Mapping[str, Json]) -> list[str]:
+    """What is wrong with a document, as text."""
+    return [str(problem) for problem in validate(Layer("vo", document))]
+
+
+# ---- any document ------------------------------------------------------------------------------------------------
+
+words = st.text(st.characters(codec="utf-8"), max_size=12)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=10,
+)
+anything = st.recursive(
+    plain | st.dates() | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.integers() | st.none(), inner, max_size=3),
+    max_leaves=10,
+)
+section_names = st.sampled_from(sorted({key.path.split(".")[0] for key in KEYS}))
+key_names = st.sampled_from(sorted({key.path.split(".")[-1] for key in KEYS}))
+almost = st.dictionaries(
+    section_names | words | st.integers(), st.dictionaries(key_names | words | st.integers(), anything) | anything
+)
+layer_names = st.sampled_from(LAYERS[1:])
+
+
+@given(st.lists(st.builds(Layer, name=layer_names, document=almost), max_size=3))
+def test_a_document_of_any_content_is_taken_or_refused_with_its_problems(layers: list[Layer]) -> None:
+    try:
+        config = load_config(layers)
+    except PilotError as error:
+        assert error.failure.code == "config.invalid"
+    else:
+        json.dumps(to_json(config), allow_nan=False)
+
+
+finite = st.floats(min_value=1, max_value=1e9, allow_nan=False).filter(lambda number: not number.is_integer())
+
+
+def value_of(key: Key) -> st.SearchStrategy[Any]:
+    """Valid values of one key."""
+    if key.choices:
+        return st.sampled_from(key.choices).flatmap(lambda word: st.sampled_from([word, word.upper(), word.title()]))
+    return of_kind(key.kind)
+
+
+def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
+    """Valid values of one type."""
+    names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+    tree = st.recursive(
+        st.none() | st.booleans() | st.integers() | finite | words,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+        max_leaves=6,
+    )
+    requirement = st.fixed_dictionaries({"require": words}, optional={"level": words})
+    images = st.lists(words | record(IMAGE_FIELDS, "path"), max_size=2) if kind is Kind.IMAGES else st.nothing()
+    services = record(SERVICE_FIELDS, "command") if kind is Kind.SERVICES else st.nothing()
+    return {
+        Kind.STRING: words,
+        Kind.INTEGER: st.integers(1, 10**9),
+        Kind.NUMBER: st.integers(1, 10**9) | finite,
+        Kind.BOOLEAN: st.booleans(),
+        Kind.STRINGS: st.lists(words, max_size=3),
+        Kind.MAPPING: st.dictionaries(words, tree, max_size=3),
+        Kind.STRING_MAPPING: st.dictionaries(words, words, max_size=3),
+        Kind.REQUIREMENTS: st.lists(words | requirement, max_size=3),
+        Kind.IMAGES: st.dictionaries(names, images, max_size=2),
+        Kind.SERVICES: st.dictionaries(names, services, max_size=2),
+        Kind.WEIGHTED: st.booleans() | words,
+    }[kind]
+
+
+def record(fields: dict[str, Kind], needed: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Valid records with these fields."""
+    given_fields = {name: of_kind(kind) for name, kind in fields.items()}
+    return st.fixed_dictionaries({needed: given_fields.pop(needed)}, optional=given_fields)
+
+
+def nested(flat: Mapping[str, Json]) -> dict[str, Json]:
+    """``{"site.name": x}`` as ``{"site": {"name": x}}``."""
+    document: dict[str, Json] = {}
+    for path, value in flat.items():
+        section, _, name = path.partition(".")
+        if name:
+            document.setdefault(section, {})[name] = value
+        else:
+            document[section] = value
+    return document
+
+
+valid_documents = st.fixed_dictionaries({}, optional={key.path: value_of(key) for key in KEYS})
+
+
+@given(valid_documents)
+def test_a_valid_document_comes_back_value_by_value_in_either_syntax(flat: dict[str, Json]) -> None:
+    document = nested(flat)
+    texts = [json.dumps(document), yaml.safe_dump(document, allow_unicode=True)]
+    for text in texts:
+        config = load_config([Layer("vo", parse_document(text.encode(), "test"))])
+        assert {path: config.get(path) for path in flat} == flat
+        assert all(config.origins[path] == ("vo",) for path in flat)
+        untouched = [key for key in KEYS if key.path not in flat]
+        assert all(config.get(key.path) == key.default for key in untouched)
+        assert all(config.origins[key.path] == ("defaults",) for key in untouched)
+
+
+@given(valid_documents)
+def test_the_schema_takes_every_document_that_is_valid(flat: dict[str, Json]) -> None:
+    jsonschema.Draft202012Validator(json_schema()).validate(nested(flat))
+
+
+json_documents = st.dictionaries(section_names | words, st.dictionaries(key_names | words, plain, max_size=3) | plain)
+
+
+@given(json_documents)
+def test_schema_and_validation_agree_on_any_document(document: dict[str, Json]) -> None:
+    if has_odd_number(document):  # the schema takes 4.0 for an integer, and JSON knows no infinity
+        return
+    by_schema = jsonschema.Draft202012Validator(json_schema()).is_valid(document)
+    assert by_schema == (not problems(document))
+
+
+def has_odd_number(value: Json) -> bool:
+    """Whether there is a whole or an infinite floating-point number somewhere."""
+    if isinstance(value, dict):
+        return any(has_odd_number(inner) for inner in value.values())
+    if isinstance(value, list):
+        return any(has_odd_number(inner) for inner in value)
+    return isinstance(value, float) and (value.is_integer() or value - value != 0)
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")))
+def test_a_file_of_any_content_is_parsed_or_refused_with_its_name(text: str) -> None:
+    try:
+        assert isinstance(parse_document(text.encode("utf-8", "surrogatepass"), "vo.yaml"), dict)
+    except PilotError as error:
+        assert error.failure.code == "config.syntax"
+        assert "vo.yaml" in error.failure.message
+
+
+# ---- problems ----------------------------------------------------------------------------------------------------
+
+
+def test_every_problem_of_every_layer_is_reported_together() -> None:
+    failure = refused(
+        Layer("factory", {"pool": {"colectors": ["cm.example.org"]}, "startd": {"idle_shutdown_seconds": 0}}),
+        Layer("vo", {"vo": {"containers": "requird"}, "sight": {}}),
+        Layer("command line", {"site": {"cpus": "four"}}),
+    )
+    assert failure.code == "config.invalid"
+    assert failure.message == (
+        "the configuration has 5 problems: "
+        "pool.colectors (factory): unknown key; did you mean pool.collectors?; "
+        "startd.idle_shutdown_seconds (factory): 0 is less than 1; "
+        "vo.containers (vo): 'requird' is none of disable_gwms, never, optional, preferred, required, required_gwms; "
+        "did you mean required?; "
+        "sight (vo): unknown key; did you mean site?; "
+        "site.cpus (command line): expected an integer, found a string"
+    )
+    assert "config reference" in failure.hint
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ({"requirments": []}, "requirments (vo): unknown key; did you mean requirements?"),
+        ({"zzz": 1}, "zzz (vo): unknown key"),
+        ({"site": []}, "site (vo): expected a mapping, found a list"),
+        ({"site": {"cpus": True}}, "site.cpus (vo): expected an integer, found a boolean"),
+        ({"site": {"cpus": 1.5}}, "site.cpus (vo): expected an integer, found a number"),
+        ({"site": {"scratch": "/tmp"}}, "site.scratch (vo): expected a list, found a string"),
+        ({"site": {"scratch": ["/tmp", 3]}}, "site.scratch[1] (vo): expected a string, found an integer"),
+        ({"pool": {"ccb": "yes"}}, "pool.ccb (vo): expected a boolean, found a string"),
+        ({"time": {"vacate_seconds": float("nan")}}, "time.vacate_seconds (vo): expected a number, found nan"),
+        ({"time": {"vacate_seconds": -1}}, "time.vacate_seconds (vo): -1 is less than 0"),
+        ({"requirements": [{"level": "preferred"}]}, "requirements[0].require (vo): missing"),
+        ({"images": {"el9": "/x"}}, "images.el9 (vo): expected a list, found a string"),
+        ({"images": {"el9": [{"pat": "/x"}]}}, "images.el9[0].path (vo): missing"),
+        ({"images": {9: []}}, "images.9 (vo): a name must be a string, found an integer; quote it"),
+        ({"services": {"s": {}}}, "services.s.command (vo): missing"),
+        (
+            {"services": {"s": {"command": ["x"], "stop_sinal": "TERM"}}},
+            "services.s.stop_sinal (vo): unknown key; did you mean stop_signal?",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], 5: 1}}},
+            "services.s.5 (vo): unknown key",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "environment": {"A": 1}}}},
+            "services.s.environment.A (vo): expected a string, found an integer",
+        ),
+        ({"startd": {"job_environment": {"A": None}}}, "startd.job_environment.A (vo): expected a string"),
+    ],
+)
+def test_a_fault_is_named_with_its_path_and_layer(document: dict[str, Json], problem: str) -> None:
+    assert any(found.startswith(problem) for found in problems(document)), problems(document)
+
+
+def test_a_value_that_only_yaml_has_is_refused_at_its_place() -> None:
+    document = parse_document(b"startd: {attributes: {Born: 2024-01-02, Deep: {list: [.inf]}, 3: x}}", "vo.yaml")
+    assert sorted(problems(document)) == [
+        "startd.attributes.3 (vo): a name must be a string, found an integer; quote it",
+        "startd.attributes.Born (vo): expected a plain value, found a date; quote it",
+        "startd.attributes.Deep.list[0] (vo): expected a finite number, found inf",
+    ]
+
+
+def test_a_section_with_nothing_in_it_is_no_problem() -> None:
+    document = parse_document(b"site:\n  # name: not yet known\nvo: {name: example}\n", "site.yaml")
+    config = load_config([Layer("site", document)])
+    assert config.get("site.name") == "unknown"
+
+
+def test_a_choice_is_taken_in_any_case() -> None:
+    assert load_config([Layer("site", {"site": {"containers": "REQUIRED"}})]).get("site.containers") == "REQUIRED"
+
+
+# ---- layers ------------------------------------------------------------------------------------------------------
+
+
+def layered(path: str, *values: Json) -> Config:
+    """One key given by factory, entry, vo and site in turn; handed over in the wrong order on purpose."""
+    names = ("factory", "entry", "vo", "site")
+    layers = [Layer(name, nested({path: value})) for name, value in zip(names, values, strict=False)]
+    return load_config(reversed(layers))
+
+
+def test_the_stronger_layer_wins_whatever_the_order_in_which_they_come() -> None:
+    layers = [Layer(name, {"site": {"name": name}}) for name in LAYERS[1:]]
+    for end in range(1, len(layers) + 1):
+        config = load_config(layers[:end][::-1])
+        assert config.get("site.name") == layers[end - 1].name
+        assert config.origins["site.name"] == (layers[end - 1].name,)
+
+
+def test_of_a_limit_the_smallest_counts_however_weak_its_layer() -> None:
+    config = layered("site.cpus", 4, 16, 8)
+    assert config.get("site.cpus") == 4
+    assert config.origins["site.cpus"] == ("factory",)
+
+
+def test_layers_that_agree_on_the_smallest_are_all_named() -> None:
+    assert layered("time.walltime_seconds", 100, 200, 100).origins["time.walltime_seconds"] == ("factory", "vo")
+
+
+def test_requirements_of_all_layers_add_up() -> None:
+    config = layered("requirements", ["cpu.usable >= 4"], [], ["memory.usable_mib >= 8000"])
+    assert config.get("requirements") == ["cpu.usable >= 4", "memory.usable_mib >= 8000"]
+    assert config.origins["requirements"] == ("factory", "entry", "vo")
+
+
+def test_dictionaries_are_joined_and_the_stronger_layer_wins_a_name() -> None:
+    config = layered("images", {"el8": ["/8"], "el9": ["/9"]}, {"el9": ["/9b"], "el10": ["/10"]})
+    assert config.get("images") == {"el8": ["/8"], "el9": ["/9b"], "el10": ["/10"]}
+
+
+def test_nothing_given_is_not_the_same_as_something_empty() -> None:
+    assert layered("site.scratch", ["/scratch"], None).get("site.scratch") == ["/scratch"]
+    assert layered("site.scratch", ["/scratch"], []).get("site.scratch") == []
+
+
+def test_a_caller_that_changes_what_it_got_does_not_change_the_defaults() -> None:
+    load_config([]).get("startd.attributes")["Changed"] = True
+    load_config([]).get("requirements").append("cpu.usable >= 1000")
+    assert load_config([]).get("startd.attributes") == {}
+    assert load_config([]).get("requirements") == []
+
+
+def test_the_layers_that_were_used_are_named_with_their_files() -> None:
+    config = load_config([Layer("vo", {}, "/etc/vo.yaml"), Layer("factory", {}, "f.yaml"), Layer("environment", {})])
+    assert config.layers == ("factory:f.yaml", "vo:/etc/vo.yaml", "environment")
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{"site": {"name": "A", "name": "B"}}', "'name' stands twice"),
+        ("site: {name: A}\nsite: {cpus: 4}\n", "'site' stands twice (line 1)"),
+        ("vo: {name: x}\nsite:\n  name: A\n  name: B\n", "'name' stands twice (line 3)"),
+    ],
+)
+def test_a_key_given_twice_is_refused(text: str, where: str) -> None:
+    with pytest.raises(PilotError) as caught:
+        parse_document(text.encode(), "site.yaml")
+    assert caught.value.failure.code == "config.syntax"
+    assert where in caught.value.failure.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "site: [",
+        '{"site": ',
+        "- a\n- b\n",
+        "just text",
+        "!!python/object/apply:os.getpid []",
+        '!!int ""',
+        "a: !!bool maybe",
+        "a: !!timestamp never",
+        "? [a, b]\n: c\n",
+        "a: &x [*x]",
+        "a: <<",
+        "\x00",
+        '{"a":' * 100_000,
+        "[" * 5_000,
+    ],
+)
+def test_text_that_is_no_mapping_is_refused_with_the_files_name(text: str) -> None:
+    with pytest.raises(PilotError) as caught:
+        parse_document(text.encode(), "vo.yaml")
+    assert caught.value.failure.code == "config.syntax"
+    assert "vo.yaml" in caught.value.failure.message
+
+
+def test_an_empty_file_configures_nothing() -> None:
+    assert parse_document(b"", "vo.yaml") == {}
+    assert parse_document(b"# only a comment\n", "vo.yaml") == {}
+
+
+def test_a_file_that_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(PilotError) as caught:
+        read_layer("vo", str(tmp_path / "vo.yaml"))
+    assert caught.value.failure.code == "config.unreadable"
+    assert str(tmp_path / "vo.yaml") in caught.value.failure.message
+    assert "No such file" in caught.value.failure.message
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vo.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PilotError) as caught:
+        read_layer("vo", str(path))
+    assert caught.value.failure.code == "config.syntax"
+
+
+@pytest.mark.parametrize("name", ["wms", "defaults", "environment", "command line", ""])
+def test_only_layers_that_come_from_files_can_be_given_as_files(name: str) -> None:
+    with pytest.raises(PilotError) as caught:
+        read_layer(name, "/etc/hostname")
+    assert caught.value.failure.kind is FailureKind.USAGE
+    assert "factory, entry, vo, site" in caught.value.failure.message
+
+
+# ---- environment and command line --------------------------------------------------------------------------------
+
+
+def test_the_environment_is_a_layer() -> None:
+    layer = environment_layer(
+        {
+            "PILOT_AGENT_SITE__NAME": "Example_T2",
+            "PILOT_AGENT_SITE__CPUS": "4",
+            "PILOT_AGENT_STARTD__IDLE_SHUTDOWN_SECONDS": "60",
+            "PILOT_AGENT_REQUIREMENTS": '["cpu.usable >= 2"]',
+            "PILOT_AGENT_INTERPRETER": '["python3"]',
+            "PILOT_AGENT_GUARDIAN_FD": "7",
+            "HOME": "/",
+        }
+    )
+    assert layer.document == {
+        "site": {"name": "Example_T2", "cpus": 4},
+        "startd": {"idle_shutdown_seconds": 60},
+        "requirements": ["cpu.usable >= 2"],
+    }
+
+
+def test_a_wrong_variable_of_the_environment_is_a_problem_with_its_layer() -> None:
+    failure = refused(environment_layer({"PILOT_AGENT_SITE__NAMEE": "x"}))
+    assert "site.namee (environment): unknown key; did you mean site.name?" in failure.message
+
+
+variable_names = st.text("PILOTAGEN_SX", max_size=8).map(lambda tail: f"PILOT_AGENT_{tail}")
+
+
+@given(st.dictionaries(variable_names | words, words, max_size=4))
+def test_any_environment_is_taken_or_refused(environment: dict[str, str]) -> None:
+    try:
+        load_config([environment_layer(environment)])
+    except PilotError as error:
+        assert error.failure.code == "config.invalid"
+
+
+def test_values_on_the_command_line_need_no_quotes() -> None:
+    layer = command_line_layer(["site.name=A=B", "site.cpus=4", 'site.scratch=["/x"]', "pool.ccb=false", "vo.name="])
+    assert layer.document == {
+        "site": {"name": "A=B", "cpus": 4, "scratch": ["/x"]},
+        "pool": {"ccb": False},
+        "vo": {"name": ""},
+    }
+
+
+def test_an_argument_without_a_value_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(PilotError) as caught:
+        command_line_layer(["site.name"])
+    assert caught.value.failure.kind is FailureKind.USAGE
+
+
+@pytest.mark.parametrize("assignments", [["site=3", "site.name=x"], ["requirements=[]", "requirements.x=1"]])
+def test_a_key_given_whole_and_in_part_is_refused(assignments: list[str]) -> None:
+    with pytest.raises(PilotError) as caught:
+        command_line_layer(assignments)
+    assert caught.value.failure.code == "config.invalid"
+
+
+assignment = st.builds("{}={}".format, st.sampled_from([key.path for key in KEYS]) | words, words | plain.map(json.dumps))
+
+
+@given(st.lists(assignment, max_size=4))
+def test_any_assignments_are_taken_or_refused(assignments: list[str]) -> None:
+    try:
+        config = load_config([command_line_layer(assignments)])
+    except PilotError as error:
+        assert error.failure.code in {"config.invalid", "usage"}
+    else:
+        json.dumps(to_json(config), allow_nan=False)
+
+
+# ---- the table of keys -------------------------------------------------------------------------------------------
+
+
+def test_every_key_is_declared_once_and_explained() -> None:
+    paths = [key.path for key in KEYS]
+    assert len(paths) == len(set(paths))
+    for key in KEYS:
+        assert len(key.help) > 10, key.path
+        assert key.help == key.help.strip(), key.path
+        assert not key.help.endswith("."), key.path
+        assert key.path.count(".") <= 1, key.path
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_the_default_of_a_key_is_a_valid_value_of_it(key: Key) -> None:
+    assert problems(nested({key.path: key.default})) == []
+    jsonschema.Draft202012Validator(json_schema()).validate(nested({key.path: key.default}))
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
+    allowed = {
+        "smallest": {Kind.INTEGER, Kind.NUMBER},
+        "append": {Kind.STRINGS, Kind.REQUIREMENTS},
+        "join": {Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES},
+        "override": set(Kind),
+    }
+    assert key.kind in allowed[key.combine]
+
+
+def test_a_path_in_seconds_or_mebibytes_says_so() -> None:
+    numbers = [key for key in KEYS if key.kind in (Kind.INTEGER, Kind.NUMBER)]
+    units = ("seconds", "_mib", "cpus")
+    assert [key.path for key in numbers if not key.path.endswith(units)] == []
+
+
+def test_the_schema_is_a_schema_and_explains_every_key() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for key in KEYS:
+        section, _, name = key.path.partition(".")
+        entry = schema["properties"][section]
+        assert (entry["properties"][name] if name else entry)["description"] == key.help
+
+
+def test_the_reference_page_shows_the_keys_of_today() -> None:
+    command = (
+        f"(echo '{PAGE_HEADER}'; echo; .venv/bin/python -m pilot_agent config reference) > docs/reference/configuration.md"
+    )
+    assert PAGE.read_text() == f"{PAGE_HEADER}\n\n{reference_page()}", f"bring it up to date: {command}"
+
+
+def test_the_reference_page_names_every_key_with_its_meaning() -> None:
+    page = reference_page()
+    for key in KEYS:
+        assert f"| `{key.path}` | {key.kind.value} |" in page
+        assert key.help in page

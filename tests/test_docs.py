@@ -1,0 +1,48 @@
+"""The commands in the documentation work as written, and its pages hold together."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+NAMED_FILE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+
+
+def commands(page: Path) -> list[str]:
+    """The command lines of a page's console blocks."""
+    blocks = CONSOLE.findall(page.read_text(encoding="utf-8"))
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def test_every_command_of_a_page_succeeds(page: Path, tmp_path: Path) -> None:
+    for name, content in NAMED_FILE.findall(page.read_text(encoding="utf-8")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    for line in commands(page):
+        words = shlex.split(line)
+        assert words[:2] == ["python3", "pilot.pyz"], f"{line}: the test does not know how to run this"
+        command = [sys.executable, str(REPOSITORY / "pilot_agent" / "__main__.py"), *words[2:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    missing = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_the_hooks_page_names_every_hook() -> None:
+    from pilot_agent.hookspecs import DECLARATIONS
+
+    page = (REPOSITORY / "docs/reference/hooks.md").read_text(encoding="utf-8")
+    assert [name for name in [*DECLARATIONS, "pilot_event"] if f"`{name}`" not in page] == []

@@ -1,0 +1,51 @@
+"""JSON from the compiled half of its module is the JSON of the public one."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilot_agent import light
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_text_is_the_same_as_the_public_module_writes(value: object) -> None:
+    assert light.dumps(value) == json.dumps(value)
+    assert light.dumps(value, indent=1) == json.dumps(value, indent=1)
+
+
+@given(VALUES)
+def test_what_was_written_is_read_back(value: object) -> None:
+    assert light.loads(light.dumps(value)) == value
+    assert light.loads(json.dumps(value, indent=2).encode()) == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,]", '"a', "1 2", '{"a" 1}', "nothing", "[1}"])
+def test_damaged_text_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        light.loads(text)
+
+
+def test_not_a_number_is_read_as_the_public_module_reads_it() -> None:
+    assert math.isnan(light.loads("[NaN]")[0])
+    assert light.loads("-Infinity") == -math.inf
+
+
+def test_a_value_json_has_no_form_for_is_refused_or_given_to_default() -> None:
+    with pytest.raises(TypeError, match="set"):
+        light.dumps({1, 2})
+    assert light.dumps({"a": {1}}, default=sorted) == '{"a": [1]}'
+
+
+def test_signals_are_named() -> None:
+    assert light.signal_name(15) == "SIGTERM"
+    assert light.signal_name(63) == "signal 63"
