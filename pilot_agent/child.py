@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -75,6 +76,12 @@ def call(reference: str, context: Context) -> Json:
     return to_json(result)
 
 
+def limit_memory(mib: int | None) -> None:
+    """Bound this process's address space; more than that raises ``MemoryError`` where it is asked for."""
+    if mib is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20))
+
+
 def _periodic(reference: str, state_path: str, directories: str) -> int:
     """Run a periodic task on the facts that the pipeline saved; its attributes as JSON on standard output."""
     from pilot_agent.state import load_state
@@ -102,6 +109,7 @@ def _collect(request: Json) -> Json:
 
 
 def _call(request: Json) -> Json:
+    limit_memory(request.get("memory_mib"))
     return {"result": call(request["run"], from_json(Context, request["context"]))}
 
 

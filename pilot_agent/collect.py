@@ -63,6 +63,8 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
             arguments = dict.fromkeys(implementation.argnames, config)
             try:
                 records = list(implementation.function(**arguments) or ())
+            except PilotError:
+                raise
             except Exception as error:  # the plugin boundary
                 raise _load_failure(name, f"{hook} raised {type(error).__name__}: {error}") from error
             for record in records:

@@ -136,13 +136,20 @@ def run_all(
 
 def _start(runner: Runner, task: Declared, context: Context, around: Surroundings) -> int | Result:
     record = task.record
+    memory_mib = getattr(record, "memory_mib", None)
     if task.builtin:
+
+        def answer() -> bytes:
+            child.limit_memory(memory_mib)
+            return json.dumps({"result": child.call(record.run, context)}).encode()
+
         return runner.start_call(
-            lambda: json.dumps({"result": child.call(record.run, context)}).encode(),
+            answer,
             name=record.run,
             deadline_seconds=record.timeout_seconds,
         )
     request = {"directories": list(around.directories), "run": record.run, "context": to_json(context)}
+    request["memory_mib"] = memory_mib
     return runner.start(
         [*around.interpreter, "_child", "call", "{give}", "{answer}"],
         deadline_seconds=record.timeout_seconds,

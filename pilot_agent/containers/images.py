@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,7 +62,7 @@ def dictionary(images: Mapping[str, Json], *, origin: str = "configuration") -> 
     """The candidates of ``images`` (platform -> list of paths or {path, arch, requires}), in their order."""
     for platform, entries in images.items():
         for entry in entries:
-            fields = {"path": entry} if isinstance(entry, str) else entry
+            fields: Mapping[str, Json] = {"path": entry} if isinstance(entry, str) else entry
             yield ImageCandidate(
                 platform, fields["path"], fields.get("arch") or "", dict(fields.get("requires") or {}), origin
             )
@@ -88,7 +88,9 @@ def refusal(candidate: ImageCandidate, node: NodeNeeds) -> Refused | None:
     if unmet:
         return refused("image.not_in_dictionary", unmet)
     if _REGISTRY.match(candidate.path):
-        return refused("image.unproven", "a registry reference is fetched and proven at its first use, not at the start")
+        return refused(
+            "image.unproven", "a registry reference is fetched and proven at its first use, not at the start"
+        )
     if not candidate.path.startswith("/"):
         return refused("image.path", "neither an absolute path nor a registry reference")
     return None
@@ -119,7 +121,7 @@ def _level(text: str) -> int | None:
 
 def _older(version: str, than: str) -> bool:
     def numbers(text: str) -> list[int]:
-        return [int(part) for part in re.findall(r"\d+", text.split("-")[0])]
+        return [int(part) for part in re.findall(r"\d+", text.split("-", maxsplit=1)[0])]
 
     return numbers(version) < numbers(than)
 
@@ -178,3 +180,17 @@ def _judged(candidate: ImageCandidate, answer: Mapping[str, str]) -> Located | R
     if _REFUSED_CHARACTERS.search(answer["path"]):
         return Refused(candidate, "image.path", kind, f"it leads to {answer['path']!r}, which has refused characters")
     return Located(candidate, answer["path"], "directory" if answer["form"] == "directory" else "file")
+
+
+Resolver = Callable[[Sequence[ImageCandidate]], "list[Located | Refused]"]
+"""Judges and locates candidates; the answers are in the order of the candidates."""
+
+
+def resolve(
+    candidates: Sequence[ImageCandidate], node: NodeNeeds, wake: WakeUp | None = None
+) -> list[Located | Refused]:
+    """What this node can take of ``candidates``, each located. Raises ``Interrupted``."""
+    refusals = [refusal(candidate, node) for candidate in candidates]
+    wanted = [candidate for candidate, refused in zip(candidates, refusals, strict=True) if refused is None]
+    located = iter(locate_all(wanted, wake))
+    return [refused if refused is not None else next(located) for refused in refusals]

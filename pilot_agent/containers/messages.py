@@ -40,7 +40,7 @@ _USERNS_HINT = (
 # The first that matches decides, so the narrower ones come first. The texts are those of Apptainer 1.1 to 1.5.
 _KNOWN = (
     _Known(
-        r"can'?t mount proc filesystem|while mounting proc.*(not permitted|denied)|mount.*proc.*operation not permitted",
+        r"can'?t mount proc filesystem|mount(ing)? .*\bproc\b.*(not permitted|permission denied)",
         "apptainer.pid_namespace", _NODE, "pid_namespace",
         "whoever starts the container around the pilot leaves /proc unmasked",
     ),

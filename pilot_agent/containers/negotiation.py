@@ -52,6 +52,8 @@ def negotiate(vo: str, site: str) -> Negotiation:
     if row not in TABLE:
         return Negotiation("FAIL", cell, f"{vo!r} is nothing a VO can want; it says one of {', '.join(TABLE)}")
     if column not in SITE_WORDS:
-        return Negotiation("FAIL", cell, f"{site!r} is nothing a site can demand; it says one of {', '.join(SITE_WORDS)}")
+        return Negotiation(
+            "FAIL", cell, f"{site!r} is nothing a site can demand; it says one of {', '.join(SITE_WORDS)}"
+        )
     decision = TABLE[row][SITE_WORDS.index(column)]
     return Negotiation(decision, cell, f"the VO says {row}, the site {column}: {_MEANING[decision]}")

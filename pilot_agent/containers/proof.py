@@ -25,7 +25,7 @@ echo "$m pid $$ $PPID"
 while read -r a; do echo "$m uid_map $a"; break; done < /proc/self/uid_map
 f=/etc/os-release; [ -r "$f" ] || f=/usr/lib/os-release
 if [ -r "$f" ]; then while read -r a; do case $a in ID=*|VERSION_ID=*) echo "$m os $a";; esac; done < "$f"; fi
-for d in /tmp /var/tmp "$PWD"; do if true > "$d/.pilot-proof-$m"; then echo "$m writable $d"; fi; done 2>/dev/null
+for d in /tmp /var/tmp; do if true > "$d/.pilot-proof-$m"; then echo "$m writable $d"; fi; done 2>/dev/null
 for f in /lib/*-linux-gnu/libc.so.6 /lib64/libc.so.6 /lib/libc.so.6 /lib/ld-musl-*.so.1; do
 if [ -x "$f" ]; then "$f" 2>&1; break; fi; done
 echo "$m end"

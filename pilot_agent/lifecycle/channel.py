@@ -30,7 +30,7 @@ class AdChannel:
     of a value that no ClassAd can hold.
     """
 
-    __slots__ = ("_attributes", "_complain", "_due", "_fd", "_loop", "_path", "_period", "_rest", "_sent")
+    __slots__ = ("_attributes", "_complain", "_due", "_fd", "_loop", "_path", "_period", "_rest", "_sent", "ever_read")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class AdChannel:
         self._rest = b""
         self._sent = 0.0
         self._due = 0.0
+        self.ever_read = False
+        """True once a reader was there: the startd runs."""
         self.update({ACCEPTING_ATTRIBUTE: True, **attributes})
 
     def update(self, attributes: Mapping[str, Any]) -> None:
@@ -98,6 +100,7 @@ class AdChannel:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:  # ENXIO: no reader yet; ENOENT: the workspace is gone, which others notice
             return False
+        self.ever_read = True
         self._loop.watch(self._fd, self._lost, select.POLLERR)
         return True
 

@@ -119,7 +119,15 @@ class Keeper:
         Periodics(self._plan.periodics, self._loop, self._channel, self._periodic_failed, self._periodic_recovered)
         if self._plan.join is not None:
             JoinCheck(self._plan.join, self._loop, lambda: self._events.write("pool.joined"), self._end)
+            self._loop.call_later(self._plan.join.seconds, self._expect_startd)
         self._watch_deadline()
+
+    def _expect_startd(self) -> None:
+        """A startd that cannot start is started again by its master for ever; nobody would notice."""
+        if not self._channel.ever_read:
+            message = "the startd did not come up: it never asked for the pilot's attributes"
+            hint = "its log is logs/StartLog in the output directory"
+            self._end(final_report.failure("internal", "condor.startd_missing", message, hint=hint, stage="handoff"))
 
     def _look_at_alarm(self) -> None:
         reason = self._alarm.reason()

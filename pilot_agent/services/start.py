@@ -1,0 +1,195 @@
+"""Starts one service and waits until it is ready; one that does not become ready is ended again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pilot_agent.hookspecs import Service
+from pilot_agent.model import ServiceState
+from pilot_agent.process import Interrupted, WakeUp, run, start_resident
+from pilot_agent.workspace import Workspace
+
+ALIVE_SECONDS = 1.0
+"""A service that declares no readiness is ready when it still lives after so long."""
+
+FIRST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.5
+COMMAND_SECONDS = 10.0
+CONNECT_SECONDS = 1.0
+LOG_NAME = "log"
+PLACE = "{workspace}"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A started service: its record with every place filled in, its process, and how to watch both."""
+
+    service: Service
+    pid: int
+    pidfd: int
+    directory: str
+    environment: Mapping[str, str]
+    started: float
+
+
+def start_service(
+    service: Service,
+    workspace: Workspace,
+    environment: Mapping[str, str],
+    wake: WakeUp | None,
+    on_started: Callable[[int], None],
+) -> ServiceState:
+    """Start it in ``services/<name>`` of the workspace and wait for its readiness; ``on_started(pid)`` is called right
+    after the start. Its output goes to ``log`` there.
+
+    A service that cannot be started, dies, or is not ready in time is ``failed`` with the reason and the last line it
+    said, and nothing of it runs any more. Raises ``Interrupted``: the service then still runs, known to the journal.
+    """
+    if not _NAME.fullmatch(service.name):
+        return _failed(service, f"{service.name!r} is no name for a directory: letters, digits and . _ - only")
+    directory = os.path.join(workspace.services, service.name)
+    words = [_filled(word, directory) for word in service.command]
+    own = {name: _filled(value, directory) for name, value in service.environment.items()}
+    everything = {**environment, **own}
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        log = os.open(os.path.join(directory, LOG_NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        return _failed(service, f"its directory {directory} cannot be used: {error.strerror}")
+    started = time.monotonic()
+    try:
+        pid = start_resident(words, environment=everything, output=log, directory=directory)
+    except (OSError, ValueError) as error:
+        return _failed(service, f"{words[0]} could not be started: {error}")
+    finally:
+        os.close(log)
+    pidfd = os.pidfd_open(pid)
+    try:
+        on_started(pid)
+        return _until_ready(_Running(service, pid, pidfd, directory, everything, started), wake)
+    finally:
+        os.close(pidfd)
+
+
+def _until_ready(running: _Running, wake: WakeUp | None) -> ServiceState:
+    readiness = running.service.readiness
+    ready, what = _test_of(running, wake)
+    end = running.started + (readiness.timeout_seconds if what != "alive" else ALIVE_SECONDS)
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        if _waited(running.pidfd, wake, 0.0):
+            return _ended(running)
+        if ready():
+            seconds = round(time.monotonic() - running.started, 4)
+            message = f"ready by {what}"
+            return ServiceState(
+                running.service.name, "ready", running.pid, seconds, message, dict(running.service.attributes)
+            )
+        left = end - time.monotonic()
+        if left <= 0 and what != "alive":
+            said = _last_line(running.directory)
+            stop(running.service, running.pid, running.pidfd)
+            return _failed(running.service, f"not ready by {what} within {readiness.timeout_seconds:g} s{said}")
+        _waited(running.pidfd, wake, max(0.0, min(pause, left)))
+        pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+
+
+def _test_of(running: _Running, wake: WakeUp | None) -> tuple[Callable[[], bool], str]:
+    """How this service is asked whether it is ready, and the words for it."""
+    readiness = running.service.readiness
+    if readiness.port is not None:
+        port = readiness.port
+        return lambda: _accepts(port), f"port {port}"
+    if readiness.file is not None:
+        path = os.path.join(running.directory, _filled(readiness.file, running.directory))
+        return lambda: os.path.exists(path), f"file {path}"
+    if readiness.command:
+        words = [_filled(word, running.directory) for word in readiness.command]
+        return lambda: _exits_zero(words, running, wake), f"command {words[0]}"
+    return lambda: time.monotonic() - running.started >= ALIVE_SECONDS, "alive"
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=CONNECT_SECONDS):
+        return True
+    return False
+
+
+def _exits_zero(words: list[str], running: _Running, wake: WakeUp | None) -> bool:
+    left = running.started + running.service.readiness.timeout_seconds - time.monotonic()
+    deadline = max(0.1, min(COMMAND_SECONDS, left))
+    result = run(
+        words, deadline_seconds=deadline, environment=running.environment, directory=running.directory, wake=wake
+    )
+    return result.ok
+
+
+def _waited(pidfd: int, wake: WakeUp | None, seconds: float) -> bool:
+    """True when the service ended within ``seconds``. Raises ``Interrupted``."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    if wake is not None:
+        poller.register(wake.fileno(), select.POLLIN)
+    # poll() counts whole milliseconds; less than one would turn waiting into spinning.
+    events = poller.poll(max(1.0, seconds * 1000) if seconds > 0 else 0)
+    descriptors = {descriptor for descriptor, _ in events}
+    if wake is not None and wake.fileno() in descriptors:
+        raise Interrupted
+    return pidfd in descriptors
+
+
+def stop(service: Service, pid: int, pidfd: int) -> None:
+    """End a service that is a child of this process: its own signal, then KILL for what is left of its group."""
+    _signal_group(pid, _number(service.stop_signal))
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.poll(service.stop_seconds * 1000)
+    _signal_group(pid, signal.SIGKILL)
+    if poller.poll(CONNECT_SECONDS * 1000):
+        os.waitpid(pid, 0)
+
+
+def _ended(running: _Running) -> ServiceState:
+    _, status = os.waitpid(running.pid, 0)
+    # What it left in its process group would outlive it unseen.
+    _signal_group(running.pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(status)
+    how = f"exited {code}" if code >= 0 else f"was ended by signal {-code}"
+    return _failed(running.service, f"{how} before it was ready{_last_line(running.directory)}")
+
+
+def _failed(service: Service, message: str) -> ServiceState:
+    return ServiceState(service.name, "failed", message=message)
+
+
+def _last_line(directory: str) -> str:
+    try:
+        with open(os.path.join(directory, LOG_NAME), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f"; it said last: {lines[-1][:300]}" if lines else "; it said nothing"
+
+
+def _filled(text: str, directory: str) -> str:
+    return text.replace(PLACE, directory)
+
+
+def _number(name: str) -> signal.Signals:
+    return signal.Signals[name]
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
