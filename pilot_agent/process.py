@@ -421,12 +421,19 @@ def _be_child(function: Callable[[], bytes], ends: dict[str, int]) -> None:
         while content:
             content = content[os.write(answer, content) :]
         code = 0
-    except BaseException:  # noqa: BLE001 - the last frame of a process: everything is told to the parent as text
-        import traceback
-
+    except BaseException as error:  # noqa: BLE001 - the last frame of a process: the parent is told as text
         with contextlib.suppress(OSError):
-            os.write(2, traceback.format_exc().encode())
+            os.write(2, _told(error).encode())
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(code)
+
+
+def _told(error: BaseException) -> str:
+    """The traceback; only the error itself where the standard library can no longer be read."""
+    try:
+        import traceback
+    except ImportError:
+        return f"{type(error).__name__}: {error}\n"
+    return "".join(traceback.format_exception(error))
