@@ -6,9 +6,10 @@ mode, so that lines of different processes never mix.
 
 from __future__ import annotations
 
-import json
 import os
 import time
+
+from pilot_agent.light import dumps
 
 
 class EventLog:
@@ -26,7 +27,7 @@ class EventLog:
         """Append one event. An event that cannot be written (disk full, directory gone) must not end a pilot:
         it goes to standard error instead."""
         record = {"seconds": self.seconds(), "event": event, **data}
-        line = json.dumps(record, default=str).encode() + b"\n"
+        line = dumps(record, default=str).encode() + b"\n"
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+from pilot_agent.light import dumps
 
 
 def write_atomically(path: str, content: bytes, *, mode: int = 0o600) -> None:
@@ -38,7 +39,7 @@ def _open_new(path: str, mode: int) -> int:
 
 def write_json(path: str, data: object, *, mode: int = 0o600) -> None:
     """Replace ``path`` by ``data`` as JSON, in one step. Raises ``OSError``."""
-    write_atomically(path, json.dumps(data, indent=1).encode() + b"\n", mode=mode)
+    write_atomically(path, dumps(data, indent=1).encode() + b"\n", mode=mode)
 
 
 def read_bounded(path: str, *, limit_bytes: int = 1 << 20) -> bytes:

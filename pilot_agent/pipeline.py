@@ -67,18 +67,21 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     if options.resume is not None:
         workspace = Workspace(os.path.abspath(options.resume))
         state = load_state(workspace.state)
-        alarm.tell({"workspace": workspace.root, "output": state.output, "started": state.started})
+        _announce(alarm, state, workspace.root)
         return state, workspace
     config = configure.read_layers(options.given, environment)
     output = config.get("upload.directory") or options.given.output
     state = configure.new_state(config, environment, output=output)
     workspace = configure.choose_workspace(state)
-
-    def announce(path: str) -> None:
-        alarm.tell({"workspace": path, "output": state.output, "started": state.started})
-
-    configure.make_workspace(workspace, announce)
+    configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
     return replace(state, workspace=workspace.root), workspace
+
+
+def _announce(alarm: Alarm, state: State, workspace: str) -> None:
+    """Tell the guardian what it needs for an end without this process."""
+    budget_seconds = state.config.get("time.teardown_seconds")
+    about = {"workspace": workspace, "output": state.output, "started": state.started, "budget_seconds": budget_seconds}
+    alarm.tell(about)
 
 
 class _Run:
@@ -205,7 +208,7 @@ class _Run:
         code = failure.exit_code if failure else 0
         events.write("pilot.ending", failure=to_json(failure))
         report = build_report(state, finished=True)
-        finish.conclude(
+        leftovers = finish.conclude(
             self.workspace,
             output=state.output,
             report=report,
@@ -217,10 +220,12 @@ class _Run:
         if failure is not None:
             say(failure)
             if failure.kind is not FailureKind.PREEMPTED:
-                self._hold(state, events)
+                self._hold(state)
+        outcome = finish.Outcome(code, report["outcome"], leftovers)
+        finish.remove_if_alone(self.workspace, outcome, state.output, self.alarm)
         return code
 
-    def _hold(self, state: State, events: EventLog) -> None:
+    def _hold(self, state: State) -> None:
         """Keep the slot for a while, so that a broken node does not eat a queue (design section 6)."""
         seconds = state.config.get("on_failure.hold_seconds")
         if seconds is None:

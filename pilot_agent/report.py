@@ -10,6 +10,7 @@ from pilot_agent.model import Fact, Json, worst_failure
 from pilot_agent.state import State
 
 SCHEMA = "pilot-agent/report/1"
+SCHEMA_FILE = "report.schema.json"
 
 
 def build_report(state: State, *, status: str | None = None, finished: bool = False) -> dict[str, Json]:
@@ -40,6 +41,15 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "ad": dict(state.attributes),
         "leftovers": [],
     }
+
+
+def report_schema() -> dict[str, Json]:
+    """The JSON Schema (2020-12) of the report, from the file in this package."""
+    import importlib.resources
+    import json
+
+    found: dict[str, Json] = json.loads(importlib.resources.files("pilot_agent").joinpath(SCHEMA_FILE).read_bytes())
+    return found
 
 
 def nest_facts(facts: dict[str, Fact]) -> dict[str, Json]:

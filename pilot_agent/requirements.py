@@ -43,7 +43,9 @@ _TOKEN = re.compile(
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
-_VERSION_PART = re.compile(r"\d+|\D+")
+_VERSION_PART = re.compile(r"[0-9]+|[^0-9]+")
+_DIGITS = re.compile(r"[0-9]+")
+LONGEST_TEXT = 1000
 
 
 class RequirementError(PilotError):
@@ -77,6 +79,8 @@ class _Token:
 
 def parse(text: str) -> Requirement:
     """The requirement of one line. Raises ``RequirementError``."""
+    if len(text) > LONGEST_TEXT:
+        raise RequirementError(text[:50] + "...", LONGEST_TEXT, "the end")
     return _Parser(text).requirement()
 
 
@@ -296,7 +300,7 @@ def _order(found: Json, value: str | float | bool) -> int | None:
     if found == text:
         return 0
     left, right = _VERSION_PART.findall(found), _VERSION_PART.findall(text)
-    if not any(part.isdigit() for part in (*left, *right)):
+    if not any(_DIGITS.fullmatch(part) for part in (*left, *right)):
         return None
     return _version_order(left, right)
 
@@ -304,9 +308,11 @@ def _order(found: Json, value: str | float | bool) -> int | None:
 def _version_order(left: list[str], right: list[str]) -> int | None:
     """Numbers by size, the text between them must be the same; a longer version comes after its beginning."""
     for ours, theirs in zip(left, right, strict=False):
-        if ours.isdigit() and theirs.isdigit():
-            if int(ours) != int(theirs):
-                return -1 if int(ours) < int(theirs) else 1
+        if _DIGITS.fullmatch(ours) and _DIGITS.fullmatch(theirs):
+            # By length first: a number of thousands of digits is not for int().
+            sizes = [(len(part.lstrip("0")), part.lstrip("0")) for part in (ours, theirs)]
+            if sizes[0] != sizes[1]:
+                return -1 if sizes[0] < sizes[1] else 1
         elif ours != theirs:
             return None
     return (len(left) > len(right)) - (len(left) < len(right))

@@ -224,7 +224,9 @@ def _without(
     """No containers: the end of the pilot where they are required, jobs without one where they are preferred."""
     if outcome.decision == "REQUIRED":
         raise PilotError(replace(failure, message=f"{failure.message} ({outcome.cell} requires containers)"))
-    others = "".join(f"; {refusal.path}: {refusal.reason}" for refusal in refusals if refusal.path not in failure.message)
+    others = "".join(
+        f"; {refusal.path}: {refusal.reason}" for refusal in refusals if refusal.path not in failure.message
+    )
     reason = f"{outcome.reason}; none here, so jobs run without: {failure.code}: {failure.message}{others}"
     verdicts = tuple(replace(verdict, taken=False) for verdict in known.verdicts(trials))
     return ContainerDecision("PREFERRED", outcome.cell, reason[:REASON_LIMIT], verdicts=verdicts)

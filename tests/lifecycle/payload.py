@@ -1,0 +1,84 @@
+"""A payload for the tests: the guardian and keeper of the project, with a small pipeline of its own between them.
+
+``payload.py run SCENARIO`` is what a batch system would start. SCENARIO is a JSON file, see ``scenario.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from pilot_agent.files import write_json
+from pilot_agent.interpreter import interpreter_command
+from pilot_agent.lifecycle import final_report, finish, guardian, keeper
+from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.lifecycle.spawn import spawn
+from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.workspace import Workspace
+
+
+def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
+    """What the real pipeline does around its stages."""
+    with open(path, encoding="utf-8") as file:
+        scenario = json.load(file)
+    if "exit_early" in scenario:
+        return int(scenario["exit_early"])
+    become_subreaper()
+    alarm = Alarm.install(int(os.environ["PILOT_AGENT_GUARDIAN_FD"]))
+    workspace = Workspace(scenario["workspace"])
+    alarm.tell({"workspace": workspace.root, "output": scenario["output"], "started": time.time()})
+    os.mkdir(workspace.root, 0o700)
+    workspace.create()
+    report = final_report.empty_report("test")
+    write_json(workspace.report, report)
+    journal = Journal(workspace.journal)
+    services = [start_service(journal, service) for service in scenario.get("services", ())]
+    for argv in scenario.get("strays", ()):
+        spawn(argv, os.environ)
+    write_json(os.path.join(workspace.root, "tmp", "pids"), {"pipeline": os.getpid()})
+    if scenario.get("stay"):
+        while alarm.reason() is None:
+            time.sleep(0.02)
+        number = alarm.signal
+        problem = (
+            final_report.failure("preempted", "guardian.gone", "") if number is None else final_report.preempted(number)
+        )
+        final_report.set_outcome(report, problem)
+        code = 70 if number is None else 128 + number
+        finish.conclude(
+            workspace, output=scenario["output"], report=report, exit_code=code, budget_seconds=10, alarm=alarm
+        )
+        return code
+    os.mkfifo(workspace.ad_channel, 0o600)
+    write_json(workspace.keeper_plan, {**scenario["plan"], "services": services, "workspace": workspace.root})
+    alarm.keep_across_exec()
+    command = [*interpreter_command(), "_keeper", workspace.root]
+    os.execv(command[0], command)
+
+
+def start_service(journal: Journal, service: dict[str, object]) -> dict[str, object]:
+    """Start one service of the scenario and journal it."""
+    argv = service.pop("argv")
+    assert isinstance(argv, list)
+    pid = spawn(argv, os.environ, output=os.devnull)
+    journal.process_started(str(service["name"]), pid, "SIGTERM", 1.0)
+    return {**service, "pid": pid}
+
+
+def main() -> int:
+    """Dispatch, as ``__main__`` does."""
+    signal.alarm(120)  # a test that goes wrong must not leave a process for ever
+    command, *arguments = sys.argv[1:]
+    if command == "run":
+        return guardian.main(arguments)
+    return keeper.main(arguments) if command == "_keeper" else pipeline(arguments[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

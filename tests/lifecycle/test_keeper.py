@@ -1,0 +1,300 @@
+"""What the keeper does while jobs run: the channel to the ads, services, periodic tasks, the pool, the deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lifecycle.scenario import OBEDIENT_MASTER, Pilot, wait_until
+
+
+def with_reader(pilot: Pilot) -> str:
+    """A master that, like the startd, runs a cat on the channel and starts it again when it died."""
+    return f"(while :; do cat {pilot.workspace}/private/ads.fifo >> {pilot.directory}/ads; done) & " + OBEDIENT_MASTER
+
+
+def ads(pilot: Pilot) -> list[dict[str, str]]:
+    """Every whole ad that the reader got."""
+    path = pilot.directory / "ads"
+    texts = path.read_text().split("-\n")[:-1] if path.exists() else []
+    return [dict(line.split(" = ", 1) for line in text.splitlines()) for text in texts]
+
+
+def last_ad(pilot: Pilot) -> dict[str, str]:
+    found = ads(pilot)
+    return found[-1] if found else {}
+
+
+def service(argv: list[str], *, required: bool) -> dict[str, Any]:
+    attributes = {"ExampleModels": "a,b"}
+    return {"name": "example", "argv": argv, "required": required, "attributes": attributes}
+
+
+def channel(pilot: Pilot, **attributes: object) -> dict[str, object]:
+    return {"path": f"{pilot.workspace}/private/ads.fifo", "period_seconds": 1, "attributes": attributes}
+
+
+def test_the_channel_renews_the_ad_every_period(pilot: Pilot) -> None:
+    pilot.plan(with_reader(pilot), channel=channel(pilot, Text='say "x"', Number=3, Nothing=None))
+    pilot.start()
+    wait_until(lambda: len(ads(pilot)) >= 2, "two ads came")
+    first, second = ads(pilot)[:2]
+    assert first["Text"] == '"say \\"x\\""'
+    assert first["Number"] == "3"
+    assert first["Nothing"] == "undefined"
+    assert first["PilotAccepting"] == "true"
+    assert int(second["PilotAdTime"]) >= int(first["PilotAdTime"])
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+    assert pilot.nothing_left()
+
+
+def test_a_reader_that_died_gets_whole_ads_again(pilot: Pilot) -> None:
+    pilot.plan(with_reader(pilot))
+    pilot.start()
+    wait_until(lambda: ads(pilot), "the first ad came")
+    cats = [pid for pid in pilot.processes() if Path(f"/proc/{pid}/comm").read_text() == "cat\n"]
+    (pilot.directory / "ads").write_text("")
+    for pid in cats:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "PilotAdTime" in last_ad(pilot), "an ad came to the next reader")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+
+
+def test_the_end_stops_accepting_jobs_first(pilot: Pilot) -> None:
+    master = with_reader(pilot).replace("TERM QUIT", "QUIT").replace("trap", 'trap "" TERM; trap', 1)
+    times = {"deadline": None, "budget_seconds": 20, "vacate_seconds": 3}
+    pilot.plan(master, time=times)
+    pilot.start()
+    wait_until(lambda: ads(pilot), "the first ad came")
+    pilot.send(signal.SIGTERM)
+    wait_until(lambda: last_ad(pilot).get("PilotAccepting") == "false", "the ad says so")
+    assert pilot.wait() == 143
+    assert pilot.nothing_left()
+
+
+def test_a_value_that_no_classad_holds_is_told_and_the_rest_sent(pilot: Pilot) -> None:
+    pilot.plan(with_reader(pilot), channel=channel(pilot, Fine=1, **{"not a name": 1}, Huge=2**70))
+    pilot.start()
+    wait_until(lambda: last_ad(pilot).get("Fine") == "1", "the ad came")
+    assert pilot.event_names().count("channel.refused") == 2
+    assert "Huge" not in last_ad(pilot)
+
+
+def test_an_optional_service_that_dies_loses_its_attributes(pilot: Pilot) -> None:
+    pilot.scenario["services"] = [service(["/bin/sleep", "2"], required=False)]
+    pilot.plan(with_reader(pilot))
+    pilot.start()
+    wait_until(lambda: last_ad(pilot).get("ExampleModels") == '"a,b"', "the service is in the ad")
+    assert last_ad(pilot)["Example_Ready"] == "true"
+    wait_until(lambda: last_ad(pilot).get("ExampleModels") == "undefined", "the service left the ad")
+    assert last_ad(pilot)["Example_Ready"] == "false"
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+    assert "service.died" in pilot.event_names()
+
+
+@pytest.mark.parametrize("argv", [["/bin/false"], ["/bin/sh", "-c", "sleep 1; exit 4"]])
+def test_a_required_service_that_dies_ends_the_pilot(pilot: Pilot, argv: list[str]) -> None:
+    pilot.scenario["services"] = [service(argv, required=True)]
+    pilot.plan()
+    pilot.start()
+    assert pilot.wait() == 69
+    assert pilot.report()["outcome"]["failure"]["code"] == "service.died"
+    assert pilot.nothing_left()
+
+
+def test_services_are_stopped_by_their_signal(pilot: Pilot) -> None:
+    script = (
+        f"trap 'touch {pilot.directory}/stopped; exit' TERM; touch {pilot.directory}/up; while :; do sleep 0.02; done"
+    )
+    pilot.scenario["services"] = [service(["/bin/sh", "-c", script], required=True)]
+    pilot.plan()
+    pilot.start()
+    pilot.running()
+    wait_until((pilot.directory / "up").exists, "the service is up")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+    assert (pilot.directory / "stopped").exists()
+    assert pilot.nothing_left()
+
+
+def periodic(pilot: Pilot, script: str, on_failure: str = "report") -> list[dict[str, object]]:
+    argv = ["/bin/sh", "-c", script]
+    return [
+        {"name": "load", "argv": argv, "environment": pilot.environment, "period_seconds": 1, "timeout_seconds": 1,
+         "on_failure": on_failure}
+    ]  # fmt: skip
+
+
+def test_a_periodic_task_puts_its_answer_into_the_ad(pilot: Pilot) -> None:
+    script = """echo noise >&2; echo '{"NodeLoad": 1.5}'"""
+    pilot.plan(with_reader(pilot), periodics=periodic(pilot, script))
+    pilot.start()
+    wait_until(lambda: last_ad(pilot).get("NodeLoad") == "1.5", "the attribute is in the ad")
+
+
+@pytest.mark.parametrize("script", ["exit 3", "sleep 60", "echo no json", "echo '[1]'", "kill -KILL $$"])
+def test_a_periodic_task_that_fails_is_told(pilot: Pilot, script: str) -> None:
+    pilot.plan(periodics=periodic(pilot, script))
+    pilot.start()
+    wait_until(lambda: "periodic.failed" in pilot.event_names(), "the failure was recorded")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+    assert pilot.nothing_left()
+
+
+def test_a_periodic_task_can_close_the_pilot_for_jobs_and_open_it_again(pilot: Pilot) -> None:
+    script = f"test -e {pilot.directory}/healthy && echo '{{}}'"
+    pilot.plan(with_reader(pilot), periodics=periodic(pilot, script, "stop_accepting"))
+    pilot.start()
+    wait_until(lambda: last_ad(pilot).get("PilotAccepting") == "false", "no jobs are accepted")
+    (pilot.directory / "healthy").touch()
+    wait_until(lambda: last_ad(pilot).get("PilotAccepting") == "true", "jobs are accepted again")
+
+
+def test_a_periodic_task_can_end_the_pilot(pilot: Pilot) -> None:
+    pilot.plan(periodics=periodic(pilot, "exit 3", "drain"))
+    pilot.start()
+    assert pilot.wait() == 69
+    assert pilot.report()["outcome"]["failure"]["code"] == "periodic.failed"
+
+
+def join(pilot: Pilot, *scripts: str) -> dict[str, object]:
+    commands = [["/bin/sh", "-c", script] for script in scripts]
+    times = {"seconds": 3, "period_seconds": 0.2}
+    collectors = ["cm.example.org"] * len(scripts)
+    return {"commands": commands, "collectors": collectors, "environment": pilot.environment, **times}
+
+
+def test_joining_is_tried_until_one_collector_answers(pilot: Pilot) -> None:
+    pilot.plan(join=join(pilot, "exit 1", f"test -e {pilot.directory}/up || {{ touch {pilot.directory}/up; exit 1; }}"))
+    pilot.start()
+    wait_until(lambda: "pool.joined" in pilot.event_names(), "the pilot joined")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "kind"),
+    [
+        ("echo 'ERROR: failed to make connection to <1.2.3.4>'; exit 1", 65, "network"),
+        ("echo 'failed to authenticate'; exit 1", 67, "credential"),
+    ],
+)
+def test_a_pilot_that_cannot_join_says_who_must_act(pilot: Pilot, script: str, code: int, kind: str) -> None:
+    pilot.plan(join=join(pilot, script))
+    pilot.start()
+    assert pilot.wait() == code
+    assert pilot.report()["outcome"]["failure"]["kind"] == kind
+    assert pilot.nothing_left()
+
+
+def test_a_startd_that_never_comes_up_is_noticed(pilot: Pilot) -> None:
+    pilot.plan(join=join(pilot, "exit 0"))
+    pilot.start()
+    assert pilot.wait() == 70
+    assert pilot.report()["outcome"]["failure"]["code"] == "condor.startd_missing"
+    assert pilot.nothing_left()
+
+
+def deadline(seconds: float) -> dict[str, float]:
+    return {"deadline": time.time() + seconds, "budget_seconds": 12, "vacate_seconds": 0.5}
+
+
+def test_an_idle_pilot_ends_at_its_deadline_with_0(pilot: Pilot) -> None:
+    pilot.plan(time=deadline(1.0))
+    pilot.start()
+    assert pilot.wait() == 0
+    assert "deadline.reached" in pilot.event_names()
+    assert pilot.nothing_left()
+
+
+def test_a_deadline_that_cuts_jobs_is_a_preemption(pilot: Pilot) -> None:
+    starter = pilot.directory / "condor_starter"
+    shutil.copy("/bin/sleep", starter)
+    pilot.plan(f"setsid {starter} 600 & {OBEDIENT_MASTER}", time=deadline(1.0))
+    pilot.start()
+    assert pilot.wait() == 143
+    assert pilot.report()["outcome"]["failure"]["code"] == "deadline.reached"
+    assert pilot.nothing_left()
+
+
+def test_a_master_that_cannot_be_started_is_told(pilot: Pilot) -> None:
+    pilot.plan()
+    pilot.scenario["plan"]["master"]["argv"] = ["/nonexistent/condor_master", "-f"]
+    pilot.start()
+    assert pilot.wait() == 64
+    assert pilot.report()["outcome"]["failure"]["code"] == "condor.start"
+    assert pilot.nothing_left()
+
+
+def test_a_plan_that_cannot_be_read_is_an_internal_failure(pilot: Pilot) -> None:
+    pilot.plan()
+    del pilot.scenario["plan"]["master"]
+    pilot.start()
+    assert pilot.wait() == 70
+    assert "keeper.plan" in (pilot.directory / "stdout").read_text()
+    assert pilot.nothing_left()
+
+
+def test_logs_and_events_come_back(pilot: Pilot) -> None:
+    pilot.plan("echo out; echo err >&2; exit 0")
+    pilot.start()
+    assert pilot.wait() == 0
+    assert (pilot.output / "logs" / "MasterLog").read_text() == "out\nerr\n"
+    assert "pilot.ending" in pilot.event_names()
+
+
+def test_jobs_are_counted_from_the_history(pilot: Pilot) -> None:
+    history = pilot.directory / "history"
+    ad = 'ClusterId = {n}\nProcId = 0\nOwner = "u"\nJobStatus = 4\nExitBySignal = false\nExitCode = {code}\n'
+    ad += "RemoteWallClockTime = 5\nCompletionDate = {n}00\n*** end\n"
+    history.write_text("".join(ad.format(n=n, code=code) for n, code in ((1, 0), (2, 0), (3, 3))))
+    pilot.plan("sleep 0.1", history=str(history))
+    pilot.start()
+    assert pilot.wait() == 0
+    jobs = pilot.report()["jobs"]
+    assert (jobs["started"], jobs["ended"]) == (3, {"exit 0": 2, "exit 3": 1})
+
+
+def test_the_unpacked_interpreter_goes_with_the_keeper_when_the_guardian_is_gone(pilot: Pilot) -> None:
+    runtime = pilot.directory / "pilot-runtime-1"
+    (runtime / "bin").mkdir(parents=True)
+    pilot.extra_environment["PILOT_AGENT_RUNTIME_CLEAN"] = str(runtime)
+    pilot.plan()
+    pilot.start()
+    pilot.running()
+    pilot.send(signal.SIGKILL)
+    assert pilot.nothing_left()
+    wait_until(lambda: not runtime.exists(), "the interpreter is gone")
+
+
+def test_a_directory_that_is_no_unpacked_interpreter_is_left_alone(pilot: Pilot) -> None:
+    precious = pilot.directory / "precious"
+    precious.mkdir()
+    pilot.extra_environment["PILOT_AGENT_RUNTIME_CLEAN"] = str(precious)
+    pilot.plan()
+    pilot.start()
+    pilot.running()
+    pilot.send(signal.SIGKILL)
+    assert pilot.nothing_left()
+    assert precious.exists()
+
+
+def test_a_report_that_was_deleted_is_published_from_memory(pilot: Pilot) -> None:
+    pilot.plan()
+    pilot.start()
+    pilot.running()
+    (pilot.workspace / "report.json").unlink()
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+    assert json.loads((pilot.output / "report.json").read_text())["pilot"]["id"] == "test"
