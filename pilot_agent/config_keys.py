@@ -76,6 +76,7 @@ KEYS: tuple[Key, ...] = (
     Key("startd.no_dns", Kind.WEIGHTED, "auto", "configure HTCondor without name look-ups: auto, true or false"),
     Key("startd.domain", Kind.STRING, "pilot.local", "domain used when there are no name look-ups"),
     Key("startd.channel_period_seconds", Kind.INTEGER, 20, "period of the ad channel", minimum=1),
+    Key("startd.ssh_to_job", Kind.BOOLEAN, True, "let users enter their running jobs with condor_ssh_to_job"),
     Key("startd.attributes", Kind.MAPPING, {}, "further attributes of the machine ad", "join"),
     Key("startd.job_environment", Kind.STRING_MAPPING, {}, "environment variables of every job", "join"),
     Key("time.walltime_seconds", Kind.INTEGER, None, "how long the pilot may live", "smallest", minimum=1),

@@ -132,7 +132,7 @@ class _Search:
         failure: Failure | None = None
         last: _Found | None = None
         configured = self.context.config["containers"]["runtime"]
-        for path, origin in runtime.places(configured, self.environment.get("PATH", "")):
+        for path, origin in runtime.places(configured, self.environment["PATH"], system=runtime.SYSTEM_DIRECTORY):
             program = runtime.ask(path, origin, self.environment, self.wake)
             if isinstance(program, RuntimeRefusal):
                 self.refusals += (program,)

@@ -158,9 +158,12 @@ def _look_at(paths: Sequence[str]) -> bytes:
 def _looked(path: str) -> dict[str, str]:
     try:
         real = os.path.realpath(path, strict=True)
-        if stat.S_ISDIR(os.stat(real).st_mode):
+        mode = os.stat(real).st_mode
+        if stat.S_ISDIR(mode):
             os.listdir(real)
             return {"path": real, "form": "directory"}
+        if not stat.S_ISREG(mode):
+            return {"path": real, "form": "unknown"}
         with open(real, "rb") as file:
             head = file.read(1082)
     except OSError as error:

@@ -43,7 +43,7 @@ class RuntimeRefusal:
     reason: str
 
 
-def places(configured: str | None, search_path: str, *, system: str = SYSTEM_DIRECTORY) -> Iterator[tuple[str, str]]:
+def places(configured: str | None, search_path: str, *, system: str) -> Iterator[tuple[str, str]]:
     """(path, origin) of every runtime to ask, in order, one program only once: the configured one, those of the
     site's search path (apptainer before singularity), those of the system's directory.
 

@@ -19,6 +19,8 @@ TIME_ATTRIBUTE = "PilotAdTime"
 """Seconds since the epoch of the last message; START closes when it is too old."""
 ACCEPTING_ATTRIBUTE = "PilotAccepting"
 END_OF_AD = "-\n"
+END_OF_AD_NOW = "- update:true\n"
+"""Makes the startd report the ad to the collector; otherwise a slot may wait five minutes for its first job."""
 SHORTEST_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 
@@ -30,7 +32,8 @@ class AdChannel:
     of a value that no ClassAd can hold.
     """
 
-    __slots__ = ("_attributes", "_complain", "_due", "_fd", "_loop", "_path", "_period", "_rest", "_sent", "ever_read")
+    __slots__ = ("_attributes", "_complain", "_due", "_fd", "_loop", "_path", "_period", "_rest", "_sent",
+                 "_urgent", "ever_read")  # fmt: skip
 
     def __init__(
         self,
@@ -49,6 +52,8 @@ class AdChannel:
         self._rest = b""
         self._sent = 0.0
         self._due = 0.0
+        self._urgent = False
+        """Whether the collector shall hear of the next message at once, not with the startd's next report."""
         self.ever_read = False
         """True once a reader was there: the startd runs."""
         self.update({ACCEPTING_ATTRIBUTE: True, **attributes})
@@ -65,6 +70,7 @@ class AdChannel:
             changed = changed or self._attributes.get(key) != text
             self._attributes[key] = text
         if changed:
+            self._urgent = True
             self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
 
     def close(self) -> None:
@@ -101,6 +107,7 @@ class AdChannel:
         except OSError:  # ENXIO: no reader yet; ENOENT: the workspace is gone, which others notice
             return False
         self.ever_read = True
+        self._urgent = True
         self._loop.watch(self._fd, self._lost, select.POLLERR)
         return True
 
@@ -122,4 +129,6 @@ class AdChannel:
     def _message(self) -> bytes:
         lines = [f"{name} = {text}\n" for name, text in self._attributes.items()]
         lines.append(f"{TIME_ATTRIBUTE} = {int(time.time())}\n")
-        return ("".join(lines) + END_OF_AD).encode()
+        end = END_OF_AD_NOW if self._urgent else END_OF_AD
+        self._urgent = False
+        return ("".join(lines) + end).encode()

@@ -116,6 +116,12 @@ class Alarm:
         if self._guardian_fd is not None:
             os.set_inheritable(self._guardian_fd, True)
 
+    def close(self) -> None:
+        """Give the descriptors back; the alarm is of no use after it."""
+        self._epoll.close()
+        for descriptor in (self._reader, self._writer, self._latch):
+            os.close(descriptor)
+
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self._epoll.fileno()

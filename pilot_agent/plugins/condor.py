@@ -174,7 +174,7 @@ def build_plan(
         idle_shutdown_seconds=config["startd"]["idle_shutdown_seconds"],
         vacate_seconds=int(config["time"]["vacate_seconds"]),
         channel_period_seconds=config["startd"]["channel_period_seconds"],
-        ssh_to_job=bool(config["startd"].get("ssh_to_job", True)),
+        ssh_to_job=bool(config["startd"]["ssh_to_job"]),
         container=_container(inputs, condor),
         job_environment=dict(inputs.job_environment),
         attributes=_attributes(inputs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -23,7 +24,7 @@ def with_reader(pilot: Pilot) -> str:
 def ads(pilot: Pilot) -> list[dict[str, str]]:
     """Every whole ad that the reader got."""
     path = pilot.directory / "ads"
-    texts = path.read_text().split("-\n")[:-1] if path.exists() else []
+    texts = re.split(r"^-.*\n", path.read_text(), flags=re.MULTILINE)[:-1] if path.exists() else []
     return [dict(line.split(" = ", 1) for line in text.splitlines()) for text in texts]
 
 

@@ -1,0 +1,127 @@
+"""The configuration says everything, reads nothing else, and refuses what it cannot carry."""
+
+from __future__ import annotations
+
+import pytest
+
+from pilot_agent.model import FailureKind, PilotError
+from pilot_agent.startd.configuration import gpu_inventory, render
+from pilot_agent.startd.plan import GpuDevice, NetworkPlan
+from pilot_agent.startd.verify import expected
+from tests.startd.plans import CONTAINER, fragment, knobs, plan
+
+
+def test_resources_are_all_explicit_and_no_gpu_is_zero() -> None:
+    found = knobs(render(plan()))
+    assert found["NUM_CPUS"] == "4"
+    assert found["MEMORY"] == "8000"
+    assert found["DISK"] == str(20000 * 1024)
+    assert found["SLOT_TYPE_1"] == "cpus=4, memory=8000, disk=100%, gpus=0"
+    assert found["MACHINE_RESOURCE_GPUs"] == "0"
+    assert found["STARTD_DETECT_GPUS"] == ""
+
+
+def test_nothing_of_the_node_is_read() -> None:
+    found = knobs(render(plan()))
+    assert found["LOCAL_CONFIG_FILE"] == found["LOCAL_CONFIG_DIR"] == found["USER_CONFIG_FILE"] == ""
+    assert found["REQUIRE_LOCAL_CONFIG_FILE"] == "False"
+
+
+def test_only_tokens_authenticate_and_everything_is_protected() -> None:
+    found = knobs(render(plan()))
+    for level in ("DEFAULT", "CLIENT", "READ"):
+        assert found[f"SEC_{level}_AUTHENTICATION_METHODS"] == "IDTOKENS"
+        for feature in ("AUTHENTICATION", "ENCRYPTION", "INTEGRITY"):
+            assert found[f"SEC_{level}_{feature}"] == "REQUIRED"
+
+
+def test_everything_that_is_checked_before_the_start_is_in_the_text() -> None:
+    found = knobs(render(plan()))
+    assert {name: found[name] for name in expected(plan())} == expected(plan())
+
+
+def test_the_pilots_own_start_condition_comes_after_every_fragment() -> None:
+    lines = render(plan(fragments=(fragment("START = True"),))).splitlines()
+    assert lines[-1] == "START = ($(START)) && ($(PILOT_START))"
+    assert lines[-2] == "START = True"
+
+
+def test_gpus_are_told_and_not_looked_for() -> None:
+    one = plan(gpus=(GpuDevice("GPU-1a2b", {"DeviceName": "X", "Capability": 9.0, "Missing": None}),))
+    found = knobs(render(one))
+    assert found["MACHINE_RESOURCE_INVENTORY_GPUs"] == "/bin/cat /scratch/pilot-x/private/condor/gpus.ad"
+    assert "MACHINE_RESOURCE_GPUs" not in found
+    assert gpu_inventory(one).splitlines() == [
+        'DetectedGPUs="GPU-1a2b"',
+        'GPU_1a2b=[ id = "GPU-1a2b"; DeviceName = "X"; Capability = 9.0 ]',
+    ]
+
+
+def test_times_close_start_and_end_the_daemons() -> None:
+    found = knobs(render(plan(to_retire=1000, to_die=2000)))
+    assert "(time() < 1000)" in found["PILOT_START"]
+    assert "(time() > 2000)" in found["STARTD.DAEMON_SHUTDOWN_FAST"]
+    assert (found["GLIDEIN_ToRetire"], found["GLIDEIN_ToDie"]) == ("1000", "2000")
+    assert "GLIDEIN_ToDie" in found["STARTD_ATTRS"]
+
+
+def test_a_short_patience_makes_htcondor_look_often() -> None:
+    assert knobs(render(plan(idle_shutdown_seconds=20)))["UPDATE_INTERVAL"] == "5"
+    assert 270 <= int(knobs(render(plan()))["UPDATE_INTERVAL"]) < 330
+
+
+def test_a_site_path_with_a_dollar_opens_no_macro() -> None:
+    found = knobs(render(plan(workspace="/scratch/$(ENV)x")))
+    assert found["LOCAL_DIR"] == "/scratch/$(DOLLAR)(ENV)x/condor"
+
+
+def test_a_jobs_own_binds_do_not_count() -> None:
+    assert knobs(render(plan()))["SINGULARITY_BIND_EXPR"] == '""'
+
+
+def test_without_containers_no_job_gets_one() -> None:
+    found = knobs(render(plan(container=None)))
+    assert found["SINGULARITY"] == ""
+    assert found["SINGULARITY_JOB"] == "False"
+    assert found["HAS_SINGULARITY"] == "false"
+    assert found["LIBEXEC"] == "/usr/libexec/condor"
+
+
+def test_the_names_of_collectors_pass_through() -> None:
+    found = knobs(render(plan(collectors=("a.example:9618?sock=c", "[2001:db8::1]:9618"))))
+    assert found["COLLECTOR_HOST"] == "a.example:9618?sock=c, [2001:db8::1]:9618"
+    assert found["CONDOR_HOST"] == "a.example"
+
+
+def test_without_ccb_no_broker_is_named() -> None:
+    assert knobs(render(plan(network=NetworkPlan(no_dns=False, domain="d", ccb=False))))["CCB_ADDRESS"] == ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workspace": "/scratch/a\nDAEMON_LIST = X"},
+        {"collectors": ("a b",)},
+        {"collectors": ("",)},
+        {"channel_command": ("/usr/bin/cat", "/a b")},
+        {"attributes": {"NUM_CPUS": 3}},
+        {"attributes": {"SEC_DEFAULT_AUTHENTICATION": "NEVER"}},
+        {"attributes": {"Cpus": 3}},
+        {"attributes": {"a b": 3}},
+        {"attributes": {"A": "x\ny"}},
+        {"job_environment": {"A": "x\ny"}},
+    ],
+)
+def test_values_that_would_become_something_else_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(PilotError) as caught:
+        render(plan(**changes))
+    assert caught.value.failure.kind is FailureKind.CONFIG
+    assert caught.value.failure.code == "startd.value"
+
+
+@pytest.mark.parametrize("bad", ["relative", "/a b", "/a,/b"])
+def test_binds_that_would_become_others_are_refused(bad: str) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(PilotError, match="bind"):
+        render(plan(container=replace(CONTAINER, binds=(bad,))))

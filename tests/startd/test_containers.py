@@ -1,0 +1,56 @@
+"""The image expression, as HTCondor will evaluate it, in the order that users expect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pilot_agent.startd.containers import container_attributes, container_knobs, image_expression, runtime_environment
+from tests.startd.plans import CONTAINER
+
+
+def test_a_jobs_own_image_comes_before_its_platform_and_that_before_the_default() -> None:
+    text = image_expression(CONTAINER)
+    places = [text.index(word) for word in ("SingularityImage", "ContainerImage", '"el9"', '"el8"', '"any"')]
+    assert places == sorted(places)
+    assert text.endswith('"/images/el9")))')
+
+
+def test_an_unknown_platform_has_no_image() -> None:
+    assert '"/images/el9", undefined)' in image_expression(CONTAINER)
+
+
+def test_without_a_default_image_the_job_must_name_one() -> None:
+    text = image_expression(replace(CONTAINER, default_platform=None))
+    assert text.endswith("undefined)))")
+
+
+def test_required_containers_leave_no_way_out() -> None:
+    found = container_knobs(CONTAINER)
+    assert found["SINGULARITY_JOB"] == "True"
+    assert found["PILOT_CONTAINER_START"] == "isString($(PILOT_IMAGE))"
+
+
+def test_preferred_containers_can_be_declined() -> None:
+    found = container_knobs(replace(CONTAINER, required=False))
+    assert found["SINGULARITY_JOB"] == "(TARGET.WantContainer =!= False) && isString($(PILOT_IMAGE))"
+    assert "TARGET.REQUIRED_OS is undefined" in found["PILOT_CONTAINER_START"]
+
+
+def test_the_runtime_writes_into_the_workspace() -> None:
+    assert runtime_environment(CONTAINER, "/w") == {
+        "APPTAINER_CONFIGDIR": "/w/tmp/runtime",
+        "APPTAINERENV_APPTAINER_CONFIGDIR": "/srv/.apptainer",
+    }
+    assert runtime_environment(None, "/w") == {}
+
+
+def test_isolation_is_weak_without_a_pid_namespace() -> None:
+    assert container_attributes(CONTAINER)["PilotJobIsolation"] == "strong"
+    assert container_attributes(replace(CONTAINER, pid_namespace=False))["PilotJobIsolation"] == "weak"
+    assert container_attributes(None)["PilotJobIsolation"] == "none"
+
+
+def test_a_runtime_that_the_pilot_did_not_prove_is_left_to_htcondor() -> None:
+    found = container_knobs(replace(CONTAINER, proven=False))
+    assert found["SINGULARITY"] == "/usr/bin/apptainer"
+    assert "HasSingularity" not in container_attributes(replace(CONTAINER, proven=False))
