@@ -46,6 +46,7 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
         "startd": {
             "condor_directory": None,
             "no_dns": True,
+            "ssh_to_job": True,
             "domain": "d",
             "idle_shutdown_seconds": 1200,
             "channel_period_seconds": 20,
