@@ -1,0 +1,122 @@
+"""``python -m server_stub serve | submit | collect | pilots --config factory.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from pilot_agent.codec import to_json
+from pilot_agent.model import PilotError
+from server_stub.batch import HTCondor
+from server_stub.collect import collect
+from server_stub.entries import Factory, read_factory
+from server_stub.store import Pilot, Store
+from server_stub.submit import submit_pilots
+from server_stub.web import COLUMNS, row
+
+# In a table that a terminal shows; the page has more room.
+NARROW = ("pilot", "entry", "state", "host", "exit", "jobs", "outcome", "message")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; its exit code, by the kind of the failure (as the pilot's)."""
+    parsed = _parser().parse_args(argv)
+    _configure_log()
+    try:
+        factory = read_factory(parsed.config)
+        _make_state(factory)
+        with Store(factory.database) as store:
+            return COMMANDS[parsed.command](parsed, factory, store)
+    except PilotError as error:
+        failure = error.failure
+        hint = f"\n  {failure.hint}" if failure.hint else ""
+        sys.stderr.write(f"server_stub: {failure.code}: {failure.message}{hint}\n")
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m server_stub", description="A factory of pilots.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="publish the payload, show the pilots, collect their reports")
+    submit = commands.add_parser("submit", help="submit pilots to an entry")
+    submit.add_argument("--entry", required=True, metavar="NAME")
+    submit.add_argument("--count", type=int, default=1, metavar="N")
+    gather = commands.add_parser("collect", help="ask the batch system about the pilots and take their reports")
+    gather.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for all to end")
+    pilots = commands.add_parser("pilots", help="list the pilots")
+    pilots.add_argument("--entry", metavar="NAME", help="only those of one entry")
+    for command in (serve, submit, gather, pilots):
+        command.add_argument("--config", required=True, metavar="FILE", help="the factory's file, YAML or JSON")
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _configure_log() -> None:
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.add_log_level,
+        structlog.processors.JSONRenderer(),
+    ]
+    structlog.configure(processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
+def _make_state(factory: Factory) -> None:
+    """Nobody but the factory's account reads what pilots are given."""
+    os.makedirs(os.path.join(factory.state, "pilots"), mode=0o700, exist_ok=True)
+    os.chmod(factory.state, 0o700)
+
+
+def _serve(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
+    from server_stub.serve import serve
+
+    serve(factory, store, HTCondor())
+    return 0
+
+
+def _submit(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
+    _show(submit_pilots(factory, factory.entry(parsed.entry), parsed.count, store, HTCondor()), parsed.json)
+    return 0
+
+
+def _collect(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
+    until = time.monotonic() + parsed.wait
+    changed = {pilot.id: pilot for pilot in collect(factory, store, HTCondor())}
+    while store.pilots(unfinished=True) and time.monotonic() < until:
+        time.sleep(min(factory.collect_seconds, max(0.0, until - time.monotonic())))
+        changed |= {pilot.id: pilot for pilot in collect(factory, store, HTCondor())}
+    _show(list(changed.values()), parsed.json)
+    return 0
+
+
+def _pilots(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
+    _show(store.pilots(entry=parsed.entry), parsed.json)
+    return 0
+
+
+def _show(pilots: list[Pilot], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps([to_json(pilot) for pilot in pilots], indent=2) + "\n")
+        return
+    chosen = [COLUMNS.index(name) for name in NARROW]
+    cells = [[row(pilot)[index] for index in chosen] for pilot in pilots]
+    lines = [NARROW, *cells]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(NARROW))]
+    for line in lines:
+        columns = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write(columns.rstrip() + "\n")
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Factory, Store], int]] = {
+    "serve": _serve,
+    "submit": _submit,
+    "collect": _collect,
+    "pilots": _pilots,
+}

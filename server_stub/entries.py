@@ -1,0 +1,243 @@
+"""The factory's own file: where it keeps and publishes things, and its entries, one for each site queue.
+
+All problems of the file are reported together, each with its path, as in the pilot's own configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from pilot_agent.config import Layer, Problem, parse_document, validate
+from pilot_agent.files import read_bounded
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
+
+PayloadKind = Literal["pyz", "sh"]
+PAYLOADS: tuple[PayloadKind, ...] = ("pyz", "sh")
+FILE_LIMIT_BYTES = 4 << 20
+
+# Names become parts of paths, of ClassAd strings and of a submit description: nothing that any of them could misread.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One site queue.
+
+    ``requirements`` is the HTCondor expression that chooses the site's nodes. ``tokens`` is a directory with one
+    token file for each pilot to come, of which a submission takes one. ``pilot`` is the pilot's configuration, layer
+    ``entry``.
+    """
+
+    name: str
+    site: str
+    payload: PayloadKind
+    requirements: str = "True"
+    max_pilots: int = 10
+    cores: int = 1
+    memory_mib: int = 1024
+    tokens: str | None = None
+    pilot: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def payload_file(self) -> str:
+        """Name of the payload in the directory that the factory publishes."""
+        return f"pilot.{self.payload}"
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """The whole file. ``url`` is how worker nodes reach the server that listens at ``address`` and ``port``;
+    ``pilot`` is the configuration of every pilot, layer ``factory``; paths are absolute."""
+
+    name: str
+    state: str
+    payloads: str
+    launcher: str
+    url: str
+    address: str = "127.0.0.1"
+    port: int = 8080
+    collect_seconds: int = 5
+    pilot: Mapping[str, Json] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name. Raises ``PilotError`` (entry.unknown)."""
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        known = ", ".join(entry.name for entry in self.entries) or "none"
+        message = f"the factory {self.name} has no entry {name!r}; it has {known}"
+        raise PilotError(Failure(FailureKind.USAGE, "entry.unknown", message))
+
+    @property
+    def database(self) -> str:
+        """URL of the store."""
+        return f"sqlite:///{os.path.join(self.state, 'factory.sqlite')}"
+
+    def pilot_directory(self, pilot_id: str) -> str:
+        """The private directory with what one pilot was given and what it returned."""
+        return os.path.join(self.state, "pilots", pilot_id)
+
+
+def read_factory(path: str) -> Factory:
+    """The factory that a YAML or JSON file describes; relative paths in it start at the file's directory.
+
+    Raises ``PilotError`` (config.unreadable, config.syntax, config.invalid), the last with every problem.
+    """
+    try:
+        content = read_bounded(path, limit_bytes=FILE_LIMIT_BYTES)
+    except OSError as error:
+        message = f"the factory's file {path} cannot be read: {error.strerror}"
+        hint = "name an existing file with --config; the factory's operator must act"
+        raise PilotError(Failure(FailureKind.CONFIG, "config.unreadable", message, hint)) from error
+    return parse_factory(parse_document(content, path), os.path.dirname(os.path.abspath(path)))
+
+
+def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
+    """The factory that ``document`` describes. Raises ``PilotError`` (config.invalid) with every problem."""
+    problems: list[Problem] = []
+    reader = _Reader(document, "", directory, problems)
+    factory = Factory(
+        name=reader.name("name"),
+        state=reader.path("state"),
+        payloads=reader.path("payloads"),
+        launcher=reader.path("launcher"),
+        url=reader.text("url", URL).rstrip("/"),
+        address=reader.text("address", default="127.0.0.1"),
+        port=reader.integer("port", default=8080, minimum=1, maximum=65535),
+        collect_seconds=reader.integer("collect_seconds", default=5, minimum=1),
+        pilot=reader.pilot("pilot", "factory"),
+        entries=_entries(reader.items("entries"), directory, problems),
+    )
+    reader.refuse_others()
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        message = f"the factory's file has {count}: " + "; ".join(f"{p.path}: {p.message}" for p in problems)
+        hint = "correct the named keys; the factory's operator must act"
+        raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
+    return factory
+
+
+def _entries(items: Iterable[Json], directory: str, problems: list[Problem]) -> tuple[Entry, ...]:
+    entries: list[Entry] = []
+    for index, item in enumerate(items):
+        path = f"entries[{index}]"
+        if not isinstance(item, Mapping):
+            problems.append(Problem(path, "factory", "expected a mapping with name, site and payload"))
+            continue
+        entry = _entry(_Reader(item, f"{path}.", directory, problems))
+        if entry.name and entry.name in {other.name for other in entries}:
+            problems.append(Problem(f"{path}.name", "factory", f"{entry.name!r} is the name of an earlier entry too"))
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _entry(reader: _Reader) -> Entry:
+    entry = Entry(
+        name=reader.name("name"),
+        site=reader.name("site"),
+        payload=cast("PayloadKind", reader.choice("payload", PAYLOADS)),
+        requirements=reader.expression("requirements", default="True"),
+        max_pilots=reader.integer("max_pilots", default=10, minimum=0),
+        cores=reader.integer("cores", default=1, minimum=1),
+        memory_mib=reader.integer("memory_mib", default=1024, minimum=1),
+        tokens=reader.path("tokens", default="") or None,
+        pilot=reader.pilot("pilot", "entry"),
+    )
+    reader.refuse_others()
+    return entry
+
+
+class _Reader:
+    """Reads the keys of one mapping, and notes what is wrong under the key's path; then it gives a harmless value."""
+
+    def __init__(self, document: Mapping[str, Json], prefix: str, directory: str, problems: list[Problem]) -> None:
+        self._document = document
+        self._prefix = prefix
+        self._directory = directory
+        self._problems = problems
+        self._asked: list[str] = []
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None, *, default: str | None = None) -> str:
+        value = self._take(key)
+        if value is None:
+            if default is None:
+                self._note(key, "missing")
+            return default or ""
+        if not isinstance(value, str):
+            return self._note(key, f"expected a string, found {value!r}")
+        if pattern is not None and not pattern.fullmatch(value):
+            return self._note(key, f"{value!r} does not fit {pattern.pattern}")
+        return value
+
+    def name(self, key: str) -> str:
+        return self.text(key, NAME)
+
+    def path(self, key: str, *, default: str | None = None) -> str:
+        value = self.text(key, default=default)
+        return os.path.normpath(os.path.join(self._directory, value)) if value else ""
+
+    def expression(self, key: str, *, default: str) -> str:
+        """A ClassAd expression. The submit language would end it at a line's end and expand ``$(...)`` in it."""
+        value = self.text(key, default=default)
+        if any(character in value for character in "\n\r\0") or "$(" in value:
+            return self._note(key, "an expression is one line and has no $(...) in it")
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        value = self.text(key)
+        if value and value not in choices:
+            self._note(key, f"{value!r} is none of {', '.join(choices)}")
+        return value
+
+    def integer(self, key: str, *, default: int, minimum: int, maximum: int | None = None) -> int:
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._note(key, f"expected an integer, found {value!r}")
+        elif value < minimum or (maximum is not None and value > maximum):
+            self._note(key, f"{value} is not in {minimum}..{'' if maximum is None else maximum}")
+        else:
+            return value
+        return default
+
+    def items(self, key: str) -> list[Json]:
+        value = self._take(key)
+        if isinstance(value, list) and value:
+            return value
+        self._note(key, "at least one entry is needed")
+        return []
+
+    def pilot(self, key: str, layer: str) -> dict[str, Json]:
+        """A document of the pilot's own configuration, judged by the pilot's own rules."""
+        value = self._take(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self._note(key, f"expected a mapping, found {value!r}")
+            return {}
+        for problem in validate(Layer(layer, value)):
+            self._note(f"{key}.{problem.path}", problem.message)
+        return dict(value)
+
+    def refuse_others(self) -> None:
+        """Note every key that nobody asked for."""
+        for key in self._document:
+            if key not in self._asked:
+                near = difflib.get_close_matches(str(key), self._asked, n=1)
+                self._note(str(key), "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
+
+    def _take(self, key: str) -> Json:
+        self._asked.append(key)
+        return self._document.get(key)
+
+    def _note(self, key: str, message: str) -> str:
+        self._problems.append(Problem(f"{self._prefix}{key}", "factory", message))
+        return ""

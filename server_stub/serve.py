@@ -1,0 +1,55 @@
+"""The running server: the web application, and beside it the collector, until a signal ends both."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import structlog
+import uvicorn
+
+from pilot_agent.model import PilotError
+from server_stub.batch import BatchSystem
+from server_stub.collect import collect
+from server_stub.entries import Factory
+from server_stub.store import Store
+from server_stub.web import application
+
+
+def serve(factory: Factory, store: Store, batch: BatchSystem) -> None:
+    """Publish and collect until SIGTERM or SIGINT."""
+    # uvicorn handles both while it runs and raises them again afterwards; the collector's last write comes first.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    stop = threading.Event()
+    collector = threading.Thread(target=collect_until, args=(stop, factory, store, batch), name="collector")
+    collector.start()
+    log = structlog.get_logger("server_stub.serve")
+    log.info("serving", factory=factory.name, address=factory.address, port=factory.port, url=factory.url)
+    try:
+        uvicorn.run(
+            application(factory, store),
+            host=factory.address,
+            port=factory.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+    finally:
+        stop.set()
+        collector.join()
+        log.info("stopped", factory=factory.name)
+
+
+def collect_until(stop: threading.Event, factory: Factory, store: Store, batch: BatchSystem) -> None:
+    """Collect every ``collect_seconds`` until ``stop`` is set; a batch system that does not answer is asked again."""
+    log = structlog.get_logger("server_stub.collect")
+    while not stop.wait(factory.collect_seconds):
+        try:
+            for pilot in collect(factory, store, batch):
+                log.info(
+                    "pilot", pilot=pilot.id, entry=pilot.entry, state=pilot.state.value, host=pilot.host,
+                    exit_code=pilot.exit_code, outcome=pilot.outcome, message=pilot.message,
+                )  # fmt: skip
+        except PilotError as error:
+            log.warning(error.failure.code, message=error.failure.message)

@@ -1,0 +1,174 @@
+"""Making pilots: a private directory for each, a submit description, and the hand-over to the batch system."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from dataclasses import replace
+
+from pilot_agent.files import write_atomically, write_json
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from server_stub.batch import BatchSystem
+from server_stub.entries import Entry, Factory
+from server_stub.store import Pilot, PilotState, Store
+
+FACTORY_FILE = "factory.json"
+ENTRY_FILE = "entry.json"
+TOKEN_FILE = "pilot.token"  # noqa: S105 - a file's name
+DESCRIPTION_FILE = "pilot.sub"
+REPORT_FILE = "report.json"
+EVENTS_FILE = "events.jsonl"
+LOGS_DIRECTORY = "logs"
+OUTPUT_FILE = "pilot.out"
+ERROR_FILE = "pilot.err"
+OUTPUTS = (REPORT_FILE, EVENTS_FILE, LOGS_DIRECTORY)
+
+
+def submit_pilots(factory: Factory, entry: Entry, count: int, store: Store, batch: BatchSystem) -> list[Pilot]:
+    """Submit ``count`` pilots to an entry; the pilots as stored.
+
+    Raises ``PilotError``: entry.full (nothing was submitted), payload.missing, token.missing, batch.failed (those
+    before it were submitted).
+    """
+    room = entry.max_pilots - store.count_unfinished(entry.name)
+    if count > room:
+        message = f"the entry {entry.name} has room for {max(room, 0)} of its {entry.max_pilots} pilots, {count} asked"
+        hint = "wait for pilots to end, or raise max_pilots; the factory's operator must act"
+        raise PilotError(Failure(FailureKind.CONFIG, "entry.full", message, hint, retry=True))
+    digest = payload_digest(factory, entry)
+    return [_submit_one(factory, entry, digest, store, batch) for _ in range(count)]
+
+
+def payload_digest(factory: Factory, entry: Entry) -> str:
+    """The sha256 of the payload that the factory publishes for an entry. Raises ``PilotError`` (payload.missing)."""
+    path = os.path.join(factory.payloads, entry.payload_file)
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        message = f"the payload {path} cannot be read: {error.strerror}"
+        hint = "build it with `make payload` and put it there; the factory's operator must act"
+        raise PilotError(Failure(FailureKind.CONFIG, "payload.missing", message, hint)) from error
+
+
+def _submit_one(factory: Factory, entry: Entry, digest: str, store: Store, batch: BatchSystem) -> Pilot:
+    pilot_id = secrets.token_hex(6)
+    directory = factory.pilot_directory(pilot_id)
+    pilot = Pilot(
+        pilot_id, entry.name, entry.site, entry.payload_file, digest, PilotState.PREPARED, time.time(), directory
+    )
+    path = prepare(factory, entry, pilot)
+    store.save(pilot)
+    try:
+        pilot = replace(pilot, state=PilotState.QUEUED, job=batch.submit(path))
+    except PilotError as error:
+        store.save(replace(pilot, state=PilotState.REFUSED, ended=time.time(), message=error.failure.message))
+        drop_token(directory)
+        raise
+    store.save(pilot)
+    return pilot
+
+
+def prepare(factory: Factory, entry: Entry, pilot: Pilot) -> str:
+    """Make the pilot's private directory with all that its job takes along; the path of the submit description.
+
+    Raises ``PilotError`` (token.missing).
+    """
+    os.makedirs(pilot.directory, mode=0o700)
+    if entry.tokens is not None:
+        _take_token(entry, pilot.directory)
+    write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory))
+    write_json(os.path.join(pilot.directory, ENTRY_FILE), entry_layer(entry))
+    # The batch system holds a job whose output is missing. Empty ones go along, so a pilot that ends before it writes
+    # its own comes back all the same, with what it printed.
+    for name in (REPORT_FILE, EVENTS_FILE):
+        write_atomically(os.path.join(pilot.directory, name), b"")
+    os.mkdir(os.path.join(pilot.directory, LOGS_DIRECTORY), mode=0o700)
+    path = os.path.join(pilot.directory, DESCRIPTION_FILE)
+    write_atomically(path, description(factory, entry, pilot).encode())
+    return path
+
+
+def factory_layer(factory: Factory) -> dict[str, Json]:
+    """The pilot's configuration, layer ``factory``."""
+    return _with(factory.pilot, "factory", name=factory.name)
+
+
+def entry_layer(entry: Entry) -> dict[str, Json]:
+    """The pilot's configuration, layer ``entry``."""
+    document = _with(_with(entry.pilot, "entry", name=entry.name), "site", name=entry.site)
+    return document if entry.tokens is None else _with(document, "pool", token=TOKEN_FILE)
+
+
+def _with(document: Json, section: str, **values: str) -> dict[str, Json]:
+    return {**document, section: {**(document.get(section) or {}), **values}}
+
+
+def description(factory: Factory, entry: Entry, pilot: Pilot) -> str:
+    """The submit description of a pilot's job. Every value in it was checked when the factory's file was read."""
+    inputs = [FACTORY_FILE, ENTRY_FILE, *([TOKEN_FILE] if entry.tokens is not None else []), *OUTPUTS]
+    inputs.append(f"{factory.url}/payload/{entry.payload_file}")
+    layers = f"--config factory={FACTORY_FILE} --config entry={ENTRY_FILE}"
+    lines = {
+        "universe": "vanilla",
+        "executable": factory.launcher,
+        "arguments": f'"--payload {entry.payload_file} --sha256 {pilot.sha256} -- run {layers} --output ."',
+        "initialdir": pilot.directory,
+        "output": OUTPUT_FILE,
+        "error": ERROR_FILE,
+        "log": "pilot.log",
+        "getenv": "False",
+        # A pilot that its site preempted is not started again; whether another one is wanted the factory decides.
+        "requirements": f"({entry.requirements}) && (MY.NumJobStarts ?: 0) == 0",
+        "request_cpus": str(entry.cores),
+        "request_memory": f"{entry.memory_mib}M",
+        "should_transfer_files": "YES",
+        "when_to_transfer_output": "ON_EXIT",
+        "transfer_executable": "True",
+        "transfer_input_files": ", ".join(inputs),
+        "transfer_output_files": ", ".join(OUTPUTS),
+        "kill_sig": "SIGTERM",
+        "want_graceful_removal": "True",
+        "periodic_remove": "JobStatus == 1 && NumJobStarts > 0",
+        "notification": "Never",
+        "My.PilotFactory": f'"{factory.name}"',
+        "My.PilotEntry": f'"{entry.name}"',
+        "My.PilotId": f'"{pilot.id}"',
+    }
+    if entry.tokens is not None:
+        lines["encrypt_input_files"] = TOKEN_FILE
+    return "".join(f"{name} = {value}\n" for name, value in lines.items()) + "queue 1\n"
+
+
+def _take_token(entry: Entry, directory: str) -> None:
+    """Move one of the entry's tokens to the pilot's directory; no two pilots ever get the same."""
+    if entry.tokens is None:
+        return
+    target = os.path.join(directory, TOKEN_FILE)
+    try:
+        names = sorted(name for name in os.listdir(entry.tokens) if not name.startswith("."))
+    except OSError as error:
+        raise _no_token(entry, f"the directory {entry.tokens} cannot be read: {error.strerror}") from error
+    for name in names:
+        try:
+            os.rename(os.path.join(entry.tokens, name), target)
+        except FileNotFoundError:  # another submission was quicker
+            continue
+        os.chmod(target, 0o600)
+        return
+    raise _no_token(entry, f"the directory {entry.tokens} is empty")
+
+
+def _no_token(entry: Entry, found: str) -> PilotError:
+    message = f"no token for a pilot of the entry {entry.name}: {found}"
+    hint = "put one token file for each pilot there; the VO must act"
+    return PilotError(Failure(FailureKind.CREDENTIAL, "token.missing", message, hint, retry=True))
+
+
+def drop_token(directory: str) -> None:
+    """Delete the factory's copy of a pilot's token, once the pilot has no more use for it."""
+    path = os.path.join(directory, TOKEN_FILE)
+    if os.path.lexists(path):
+        os.unlink(path)

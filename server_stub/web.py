@@ -1,0 +1,105 @@
+"""The factory's HTTP side: the payload for worker nodes, and what became of the pilots for people and programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from html import escape
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from pilot_agent.codec import to_json
+from pilot_agent.report import timestamp
+from server_stub.entries import PAYLOADS, Factory
+from server_stub.store import Pilot, Store
+
+PAYLOAD_FILES = frozenset(f"pilot.{kind}" for kind in PAYLOADS)
+COLUMNS = ("pilot", "entry", "site", "state", "job", "host", "submitted", "exit", "jobs", "outcome", "message")
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Pilots of {factory}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2em; }} table {{ border-collapse: collapse; }}
+th, td {{ text-align: left; padding: .3em .8em .3em 0; border-bottom: 1px solid #ccc; vertical-align: top; }}
+</style></head><body><h1>Pilots of {factory}</h1>
+<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></body></html>
+"""
+
+
+def application(factory: Factory, store: Store) -> Starlette:
+    """The ASGI application of a factory. It only reads; it does not close the store."""
+
+    async def payload(request: Request) -> Response:
+        name: str = request.path_params["name"]
+        path = os.path.join(factory.payloads, name)
+        # Only the names that entries can ask for: whatever else lies in that directory is not published.
+        if name not in PAYLOAD_FILES or not os.path.isfile(path):
+            return _absent(f"there is no payload {name!r}; known: {', '.join(sorted(PAYLOAD_FILES))}")
+        return FileResponse(path, media_type="application/octet-stream")
+
+    async def pilots(request: Request) -> Response:
+        listed = await run_in_threadpool(store.pilots)
+        if _wants_json(request):
+            return JSONResponse([to_json(pilot) for pilot in listed])
+        return HTMLResponse(page(factory, listed))
+
+    async def report(request: Request) -> Response:
+        pilot_id: str = request.path_params["pilot_id"]
+        found = await run_in_threadpool(store.report, pilot_id)
+        return _absent(f"there is no report of a pilot {pilot_id!r}") if found is None else JSONResponse(found)
+
+    async def home(request: Request) -> Response:
+        return RedirectResponse("/pilots")
+
+    return Starlette(
+        routes=[
+            Route("/", home),
+            Route("/payload/{name}", payload),
+            Route("/pilots", pilots),
+            Route("/pilots/{pilot_id}/report", report),
+        ]
+    )
+
+
+def page(factory: Factory, pilots: list[Pilot]) -> str:
+    """The table of pilots, HTML."""
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(pilot)) + "</tr>" for pilot in pilots)
+    return PAGE.format(factory=escape(factory.name), head=head, rows=rows)
+
+
+def _cells(pilot: Pilot) -> list[str]:
+    name = escape(pilot.id)
+    link = f'<a href="/pilots/{name}/report">{name}</a>' if pilot.report else name
+    return [link, *(escape(text) for text in row(pilot)[1:])]
+
+
+def row(pilot: Pilot) -> list[str]:
+    """A pilot as the texts of ``COLUMNS``."""
+    shown: Callable[[object], str] = lambda value: "" if value is None else str(value)  # noqa: E731
+    return [
+        pilot.id,
+        pilot.entry,
+        pilot.site,
+        pilot.state.value,
+        shown(pilot.job),
+        pilot.host,
+        timestamp(pilot.submitted),
+        shown(pilot.exit_code),
+        shown(pilot.jobs_started),
+        pilot.outcome,
+        pilot.message,
+    ]
+
+
+def _wants_json(request: Request) -> bool:
+    asked = request.query_params.get("format")
+    return asked == "json" or (asked is None and "application/json" in request.headers.get("accept", ""))
+
+
+def _absent(message: str) -> Response:
+    return JSONResponse({"error": message}, status_code=404)

@@ -1,0 +1,93 @@
+"""A factory with real files, and a batch system whose answers the test decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.model import Failure, FailureKind, PilotError
+from server_stub.batch import BatchJob
+from server_stub.entries import Factory, parse_factory
+from server_stub.store import JobId, Store
+
+PAYLOAD = b"#!/usr/bin/env python3\nPK"
+
+
+@dataclass
+class ScriptedBatch:
+    """Answers as it is told, and keeps what it was asked to submit."""
+
+    waiting: dict[JobId, BatchJob] = field(default_factory=dict)
+    gone: dict[JobId, BatchJob] = field(default_factory=dict)
+    submitted: list[Path] = field(default_factory=list)
+    broken: bool = False
+
+    def submit(self, description: str) -> JobId:
+        self._answer()
+        self.submitted.append(Path(description))
+        return JobId(100 + len(self.submitted), 0)
+
+    def queue(self, factory: str) -> dict[JobId, BatchJob]:
+        self._answer()
+        return self.waiting
+
+    def ended(self, job: JobId) -> BatchJob | None:
+        self._answer()
+        return self.gone.get(job)
+
+    def _answer(self) -> None:
+        if self.broken:
+            raise PilotError(Failure(FailureKind.NETWORK, "batch.failed", "the access point does not answer"))
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    """A factory's file with two entries, whose payload, launcher and tokens exist."""
+    (tmp_path / "payload").mkdir()
+    (tmp_path / "payload" / "pilot.pyz").write_bytes(PAYLOAD)
+    (tmp_path / "payload" / "secret.txt").write_text("not for everybody")
+    (tmp_path / "launcher.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "tokens").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "tokens" / name).write_text(f"token-{name}\n")
+    return {
+        "name": "example",
+        "state": "state",
+        "payloads": "payload",
+        "launcher": "launcher.sh",
+        "url": "http://10.77.0.3:8080",
+        "pilot": {"vo": {"name": "example"}},
+        "entries": [
+            {
+                "name": "site-a",
+                "site": "Example_T2",
+                "payload": "pyz",
+                "requirements": 'TARGET.Machine == "wn1.example.org"',
+                "max_pilots": 2,
+                "tokens": "tokens",
+                "pilot": {"startd": {"idle_shutdown_seconds": 20}},
+            },
+            {"name": "site-b", "site": "Example_T3", "payload": "sh"},
+        ],
+    }
+
+
+@pytest.fixture
+def factory(document: dict[str, Any], tmp_path: Path) -> Factory:
+    return parse_factory(document, str(tmp_path))
+
+
+@pytest.fixture
+def store(factory: Factory) -> Iterator[Store]:
+    Path(factory.state, "pilots").mkdir(parents=True)
+    with Store(factory.database) as opened:
+        yield opened
+
+
+@pytest.fixture
+def batch() -> ScriptedBatch:
+    return ScriptedBatch()

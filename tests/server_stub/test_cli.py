@@ -1,0 +1,62 @@
+"""The factory's commands answer people with tables, programs with JSON, and mistakes with a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server_stub.cli import main
+from server_stub.entries import Factory
+from server_stub.store import Pilot, PilotState, Store
+
+
+@pytest.fixture
+def file(document: dict[str, Any], tmp_path: Path) -> str:
+    path = tmp_path / "factory.yaml"
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def save_one(factory: Factory, store: Store) -> None:
+    store.save(Pilot("p1", "site-a", "S", "pilot.pyz", "0" * 64, PilotState.LOST, 1.0, "/p1", message="gone"))
+
+
+def test_pilots_are_listed_for_people(
+    file: str, factory: Factory, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_one(factory, store)
+    assert main(["pilots", "--config", file]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["pilot", "entry", "state"]
+    assert row.split() == ["p1", "site-a", "lost", "gone"]
+
+
+def test_pilots_are_listed_for_programs(
+    file: str, factory: Factory, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_one(factory, store)
+    assert main(["pilots", "--config", file, "--json", "--entry", "site-a"]) == 0
+    assert [pilot["id"] for pilot in json.loads(capsys.readouterr().out)] == ["p1"]
+    assert main(["pilots", "--config", file, "--json", "--entry", "site-b"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_the_factorys_state_is_private(file: str, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    assert main(["pilots", "--config", file]) == 0
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_unknown_entry_is_the_callers_mistake(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "--config", file, "--entry", "nowhere"]) == 2
+    assert "no entry 'nowhere'" in capsys.readouterr().err
+
+
+def test_a_wrong_file_is_a_configuration_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "factory.yaml"
+    path.write_text("name: x\nname: y\n")
+    assert main(["serve", "--config", str(path)]) == 66
+    assert "'name' stands twice" in capsys.readouterr().err

@@ -1,0 +1,205 @@
+"""A pilot is followed to its end, and what it returned is judged before it is believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.lifecycle.publish import MARKER
+from pilot_agent.model import PilotError
+from server_stub.batch import BatchJob
+from server_stub.collect import LOST_AFTER_SECONDS, ReportError, collect, judge, read_report
+from server_stub.entries import Factory
+from server_stub.store import JobId, Pilot, PilotState, Store
+from server_stub.submit import submit_pilots
+from tests.server_stub.conftest import ScriptedBatch
+
+JOB = JobId(101, 0)
+
+
+@pytest.fixture
+def pilot(factory: Factory, store: Store, batch: ScriptedBatch) -> Pilot:
+    """One submitted pilot."""
+    return submit_pilots(factory, factory.entry("site-a"), 1, store, batch)[0]
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    document = {
+        "schema": "pilot-agent/report/1",
+        "pilot": {"id": "p"},
+        "outcome": {"status": "ok", "failure": None},
+        "timeline": [],
+        "node": {},
+        "jobs": {"started": 8},
+    }
+    return {**document, **changes}
+
+
+def returned(pilot: Pilot, content: str) -> None:
+    Path(pilot.directory, "report.json").write_text(content)
+
+
+def stored(store: Store, pilot: Pilot) -> Pilot:
+    found = store.get(pilot.id)
+    assert found is not None
+    return found
+
+
+def test_a_pilot_is_followed_from_the_queue_to_its_report(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    batch.waiting[JOB] = BatchJob(PilotState.QUEUED)
+    assert collect(factory, store, batch) == []
+    batch.waiting[JOB] = BatchJob(PilotState.RUNNING, host="wn1.example.org")
+    assert [one.host for one in collect(factory, store, batch)] == ["wn1.example.org"]
+    returned(pilot, json.dumps(report()))
+    batch.waiting.clear()
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=0)
+    (ended,) = collect(factory, store, batch, now=50.0)
+    assert (ended.state, ended.exit_code, ended.outcome, ended.jobs_started) == (PilotState.ENDED, 0, "ok", 8)
+    assert (ended.ended, ended.host, ended.report) == (50.0, "wn1.example.org", True)
+    assert store.report(pilot.id) == report()
+    assert collect(factory, store, batch) == []
+
+
+def test_a_failure_in_the_report_is_shown_with_the_pilot(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    failure = {"kind": "node_resource", "code": "fuse.missing", "message": "no /dev/fuse"}
+    returned(pilot, json.dumps(report(outcome={"status": "failed", "failure": failure})))
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=64)
+    (ended,) = collect(factory, store, batch)
+    assert (ended.failure_kind, ended.failure_code, ended.message) == ("node_resource", "fuse.missing", "no /dev/fuse")
+
+
+def test_the_token_is_deleted_when_the_pilot_has_ended(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    token = Path(pilot.directory, "pilot.token")
+    batch.waiting[JOB] = BatchJob(PilotState.RUNNING)
+    collect(factory, store, batch)
+    assert token.exists()
+    batch.waiting.clear()
+    batch.gone[JOB] = BatchJob(PilotState.REMOVED)
+    collect(factory, store, batch)
+    assert not token.exists()
+
+
+def test_a_pilot_without_a_report_says_so(factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot) -> None:
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=68)
+    (ended,) = collect(factory, store, batch)
+    assert (ended.message, ended.report, ended.exit_code) == ("no report came back", False, 68)
+    assert store.report(pilot.id) is None
+
+
+def test_the_last_words_of_a_pilot_without_a_report_are_shown(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    Path(pilot.directory, "pilot.err").write_text("noise\npilot-agent: artifact.digest: wrong payload\n")
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=68)
+    (ended,) = collect(factory, store, batch)
+    assert ended.message.endswith("it last said: pilot-agent: artifact.digest: wrong payload")
+
+
+def test_a_report_that_the_pilot_could_only_print_counts_too(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    printed = f"noise\n{MARKER}\n{json.dumps(report())}\n{MARKER}\n"
+    Path(pilot.directory, "pilot.out").write_text(printed)
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=0)
+    assert collect(factory, store, batch)[0].report
+    assert store.report(pilot.id) == report()
+
+
+def test_a_report_that_was_printed_only_in_part_is_none(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    Path(pilot.directory, "pilot.out").write_text(f"{MARKER}\n{json.dumps(report())[:40]}")
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=137)
+    assert collect(factory, store, batch)[0].message == "no report came back"
+
+
+def test_a_held_pilot_shows_the_reason_and_is_followed_further(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    batch.waiting[JOB] = BatchJob(PilotState.HELD, reason="no route to the payload")
+    (held,) = collect(factory, store, batch)
+    assert (held.state, held.message) == (PilotState.HELD, "no route to the payload")
+    batch.waiting[JOB] = BatchJob(PilotState.RUNNING)
+    assert collect(factory, store, batch)[0].state is PilotState.RUNNING
+
+
+def test_a_pilot_that_was_removed_while_held_keeps_the_reason(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    batch.waiting[JOB] = BatchJob(PilotState.HELD, reason="no route to the payload")
+    collect(factory, store, batch)
+    batch.waiting.clear()
+    batch.gone[JOB] = BatchJob(PilotState.REMOVED)
+    assert collect(factory, store, batch)[0].message == "no route to the payload"
+
+
+def test_a_job_between_queue_and_history_is_waited_for_and_then_lost(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    collect(factory, store, batch, now=100.0)
+    collect(factory, store, batch, now=100.0 + LOST_AFTER_SECONDS - 1)
+    assert stored(store, pilot).state is PilotState.QUEUED
+    collect(factory, store, batch, now=100.0 + LOST_AFTER_SECONDS)
+    lost = stored(store, pilot)
+    assert (lost.state, lost.message) == (PilotState.LOST, "neither the queue nor the history knows the job 101.0")
+
+
+def test_a_job_that_shows_up_again_is_not_lost(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    collect(factory, store, batch, now=100.0)
+    batch.waiting[JOB] = BatchJob(PilotState.RUNNING)
+    collect(factory, store, batch, now=101.0)
+    batch.waiting.clear()
+    collect(factory, store, batch, now=101.0 + LOST_AFTER_SECONDS)
+    assert stored(store, pilot).state is PilotState.RUNNING
+
+
+def test_a_batch_system_that_does_not_answer_changes_nothing(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    batch.broken = True
+    with pytest.raises(PilotError):
+        collect(factory, store, batch)
+    assert stored(store, pilot) == pilot
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "no report came back"),
+        ("{", "is no JSON"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ("[" * 100_000, "is no JSON"),
+    ],
+)
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path, content: str, problem: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ReportError, match=problem):
+        read_report(str(tmp_path / "report.json"))
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ([], "schema 'list'"),
+        (report(schema="pilot-agent/report/9"), "schema 'pilot-agent/report/9'"),
+        (report(timeline=None), "no proper 'timeline'"),
+        (report(outcome={"status": "fine"}), "outcome 'fine'"),
+        (report(jobs={}), "None jobs were started"),
+        (report(outcome={"status": "failed", "failure": {"kind": "weather"}}), "no known kind"),
+        (report(outcome={"status": "failed", "failure": {}}), "no known kind"),
+    ],
+)
+def test_a_document_that_is_no_report_is_refused_with_the_place(document: object, problem: str) -> None:
+    with pytest.raises(ReportError, match=problem):
+        judge(document)

@@ -1,0 +1,101 @@
+"""The factory's file is read whole, and every mistake in it is named with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.model import PilotError
+from server_stub.entries import Factory, parse_factory, read_factory
+
+
+def message_of(document: dict[str, Any]) -> str:
+    with pytest.raises(PilotError) as caught:
+        parse_factory(document, "/etc/factory")
+    assert caught.value.failure.code == "config.invalid"
+    assert caught.value.failure.exit_code == 66
+    return caught.value.failure.message
+
+
+def test_a_file_becomes_a_factory_with_its_entries(factory: Factory, tmp_path: Path) -> None:
+    assert factory.name == "example"
+    assert [entry.name for entry in factory.entries] == ["site-a", "site-b"]
+    assert factory.entry("site-a").payload_file == "pilot.pyz"
+    assert factory.entry("site-b").payload_file == "pilot.sh"
+    assert factory.entry("site-b").requirements == "True"
+
+
+def test_relative_paths_start_at_the_files_directory(document: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "factory.json"
+    path.write_text(json.dumps(document))
+    factory = read_factory(str(path))
+    assert factory.state == str(tmp_path / "state")
+    assert factory.entry("site-a").tokens == str(tmp_path / "tokens")
+
+
+def test_all_problems_are_reported_together_with_their_paths(document: dict[str, Any]) -> None:
+    document["url"] = "ftp://example.org"
+    document["prot"] = 80
+    document["entries"][0]["payload"] = "rpm"
+    document["entries"][0]["max_pilots"] = -1
+    document["entries"][1]["name"] = "site-a"
+    del document["entries"][1]["site"]
+    message = message_of(document)
+    assert "6 problems" in message
+    assert "prot: unknown key; did you mean port?" in message
+    assert "entries[0].payload: 'rpm' is none of pyz, sh" in message
+    assert "entries[0].max_pilots: -1 is not in 0.." in message
+    assert "entries[1].name: 'site-a' is the name of an earlier entry too" in message
+    assert "entries[1].site: missing" in message
+
+
+def test_a_mistake_in_a_pilots_configuration_is_found_before_any_pilot_is_sent(document: dict[str, Any]) -> None:
+    document["pilot"] = {"sartd": {}}
+    document["entries"][0]["pilot"] = {"startd": {"idle_shutdown_secs": 20}}
+    message = message_of(document)
+    assert "pilot.sartd: unknown key; did you mean startd?" in message
+    assert "entries[0].pilot.startd.idle_shutdown_secs: unknown key" in message
+
+
+@pytest.mark.parametrize("expression", ["True\nqueue 100", "$(HOME)", 'a == "$(b)"', "True\r"])
+def test_an_expression_cannot_smuggle_lines_or_macros_into_the_submit_description(
+    document: dict[str, Any], expression: str
+) -> None:
+    document["entries"][0]["requirements"] = expression
+    assert "entries[0].requirements: an expression is one line" in message_of(document)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a b", 'a"b', "a\n", "x" * 64, ".hidden"])
+def test_a_name_that_a_path_or_an_ad_could_misread_is_refused(document: dict[str, Any], name: str) -> None:
+    document["entries"][0]["name"] = name
+    assert "entries[0].name" in message_of(document)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("entries", [], "entries: at least one entry is needed"),
+        ("entries", {"a": 1}, "entries: at least one entry is needed"),
+        ("entries", ["site-a"], "entries[0]: expected a mapping"),
+        ("port", 70000, "port: 70000 is not in 1..65535"),
+        ("port", True, "port: expected an integer"),
+        ("pilot", ["x"], "pilot: expected a mapping"),
+        ("launcher", 3, "launcher: expected a string"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(document: dict[str, Any], key: str, value: object, place: str) -> None:
+    document[key] = value
+    assert place in message_of(document)
+
+
+def test_an_unknown_entry_is_named_with_the_known_ones(factory: Factory) -> None:
+    with pytest.raises(PilotError, match="no entry 'site-c'; it has site-a, site-b"):
+        factory.entry("site-c")
+
+
+def test_a_file_that_is_missing_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(PilotError, match="cannot be read: No such file"):
+        read_factory(str(tmp_path / "absent.yaml"))

@@ -1,0 +1,131 @@
+"""A submission makes one private directory with everything its job takes, and nothing secret where it can be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from pilot_agent.config import load_config, read_layer
+from pilot_agent.model import PilotError
+from server_stub.entries import Factory
+from server_stub.store import JobId, PilotState, Store
+from server_stub.submit import submit_pilots
+from tests.server_stub.conftest import PAYLOAD, ScriptedBatch
+
+
+def lines_of(description: Path) -> dict[str, str]:
+    lines = description.read_text().splitlines()
+    assert lines[-1] == "queue 1"
+    return dict(line.split(" = ", 1) for line in lines[:-1])
+
+
+def test_a_submitted_pilot_is_queued_with_its_job_and_digest(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    assert (pilot.state, pilot.job) == (PilotState.QUEUED, JobId(101, 0))
+    assert pilot.sha256 == hashlib.sha256(PAYLOAD).hexdigest()
+    assert store.get(pilot.id) == pilot
+    assert [state for _, state in store.changes(pilot.id)] == [PilotState.PREPARED, PilotState.QUEUED]
+
+
+def test_the_description_names_launcher_payload_digest_layers_and_outputs(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    lines = lines_of(batch.submitted[0])
+    assert lines["executable"] == factory.launcher
+    assert lines["arguments"] == (
+        f'"--payload pilot.pyz --sha256 {pilot.sha256} -- '
+        'run --config factory=factory.json --config entry=entry.json --output ."'
+    )
+    assert lines["requirements"] == '(TARGET.Machine == "wn1.example.org") && (MY.NumJobStarts ?: 0) == 0'
+    assert "http://10.77.0.3:8080/payload/pilot.pyz" in lines["transfer_input_files"].split(", ")
+    assert lines["transfer_output_files"] == "report.json, events.jsonl, logs"
+    assert lines["getenv"] == "False"
+    assert lines["My.PilotId"] == f'"{pilot.id}"'
+
+
+def test_all_that_the_job_takes_along_exists_in_a_private_directory(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    directory = Path(pilot.directory)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    for name in lines_of(batch.submitted[0])["transfer_input_files"].split(", "):
+        assert name.startswith("http://") or (directory / name).exists(), name
+
+
+def test_the_pilots_layers_are_valid_and_say_who_sent_it(factory: Factory, store: Store, batch: ScriptedBatch) -> None:
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    layers = [read_layer(name, f"{pilot.directory}/{name}.json") for name in ("factory", "entry")]
+    config = load_config(layers)
+    assert config.get("factory.name") == "example"
+    assert config.get("entry.name") == "site-a"
+    assert config.get("site.name") == "Example_T2"
+    assert config.get("vo.name") == "example"
+    assert config.get("startd.idle_shutdown_seconds") == 20
+    assert config.get("pool.token") == "pilot.token"
+
+
+def test_each_pilot_gets_a_token_of_its_own_that_only_its_directory_holds(
+    factory: Factory, store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    pilots = submit_pilots(factory, factory.entry("site-a"), 2, store, batch)
+    tokens = [Path(pilot.directory, "pilot.token") for pilot in pilots]
+    assert {token.read_text() for token in tokens} == {"token-a\n", "token-b\n"}
+    assert all(token.stat().st_mode & 0o777 == 0o600 for token in tokens)
+    assert list((tmp_path / "tokens").iterdir()) == []
+    for description in batch.submitted:
+        assert "token-" not in description.read_text()
+        assert lines_of(description)["encrypt_input_files"] == "pilot.token"
+
+
+def test_an_entry_without_tokens_sends_none(
+    factory: Factory, store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    (tmp_path / "payload" / "pilot.sh").write_text("#!/bin/sh\n")
+    (pilot,) = submit_pilots(factory, factory.entry("site-b"), 1, store, batch)
+    assert not Path(pilot.directory, "pilot.token").exists()
+    assert "pilot.token" not in batch.submitted[0].read_text()
+    assert "pool" not in json.loads(Path(pilot.directory, "entry.json").read_text())
+
+
+def test_without_a_token_left_the_failure_names_the_directory_and_who_must_act(
+    factory: Factory, store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    for token in (tmp_path / "tokens").iterdir():
+        token.unlink()
+    with pytest.raises(PilotError, match="tokens is empty") as caught:
+        submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    assert caught.value.failure.code == "token.missing"
+    assert "the VO must act" in caught.value.failure.hint
+    assert batch.submitted == []
+
+
+def test_an_entry_takes_no_more_pilots_than_it_may_have(factory: Factory, store: Store, batch: ScriptedBatch) -> None:
+    submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    with pytest.raises(PilotError, match="room for 1 of its 2 pilots, 2 asked"):
+        submit_pilots(factory, factory.entry("site-a"), 2, store, batch)
+    assert len(batch.submitted) == 1
+
+
+def test_without_the_payload_nothing_is_submitted(factory: Factory, store: Store, batch: ScriptedBatch) -> None:
+    with pytest.raises(PilotError, match=r"pilot\.sh cannot be read") as caught:
+        submit_pilots(factory, factory.entry("site-b"), 1, store, batch)
+    assert caught.value.failure.code == "payload.missing"
+    assert store.pilots() == []
+
+
+def test_a_pilot_that_the_batch_system_refuses_is_remembered_without_its_token(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    batch.broken = True
+    with pytest.raises(PilotError, match="does not answer"):
+        submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    (pilot,) = store.pilots()
+    assert (pilot.state, pilot.message) == (PilotState.REFUSED, "the access point does not answer")
+    assert not Path(pilot.directory, "pilot.token").exists()
