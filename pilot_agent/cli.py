@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -91,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
 def _fail(error: PilotError) -> int:
     failure = error.failure
     hint = f"\n  {failure.hint}" if failure.hint else ""
-    sys.stderr.write(f"pilot-agent: {failure.code}: {failure.message}{hint}\n")
+    _warn(f"pilot-agent: {failure.code}: {failure.message}{hint}\n")
     return failure.exit_code
 
 
@@ -172,7 +173,8 @@ def _configured(parsed: argparse.Namespace) -> tuple[Config, host.Loaded]:
         clean_environment(os.environ, home="/", temporary="/tmp"),  # noqa: S108 - nothing is written there
         tuple(os.path.abspath(path) for path in config.get("plugins.directories")),
     )
-    return config, configure.load_plugins(config, around)
+    loaded, config = configure.load_plugins(config, around)
+    return config, loaded
 
 
 def _negotiate(parsed: argparse.Namespace) -> int:
@@ -219,10 +221,15 @@ def _leave_root(parsed: argparse.Namespace) -> None:
     if parsed.user is not None:
         become(parsed.user)
     elif os.geteuid() == 0:
-        sys.stderr.write(
+        _warn(
             "pilot-agent: warning: running as root; a pilot runs as an ordinary account and may find less. "
             "Use --user NAME to look as that account.\n"
         )
+
+
+def _warn(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
 
 
 def _print(what: Json) -> None:
@@ -230,7 +237,7 @@ def _print(what: Json) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # a closed pipe or a full disk: the exit code still tells
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, Key, Kind
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.requirements import LEVELS, REQUIRED, RequirementError, parse
 
 ENVIRONMENT_PREFIX = "PILOT_AGENT_"
 FILE_LAYERS = LAYERS[1:-2]
@@ -235,9 +236,19 @@ def _candidate_problems(value: Json, path: str) -> list[tuple[str, str]]:
 
 
 def _requirement_problems(value: Json, path: str) -> list[tuple[str, str]]:
-    if isinstance(value, str):
-        return []
-    return _record_problems(value, path, {"require": Kind.STRING, "level": Kind.STRING}, ("require",))
+    if not isinstance(value, str):
+        problems = _record_problems(value, path, {"require": Kind.STRING, "level": Kind.STRING}, ("require",))
+        if problems:
+            return problems
+        level = value.get("level") or REQUIRED
+        if level not in LEVELS:
+            return [(f"{path}.level", f"{level!r} is none of {', '.join(LEVELS)}{_nearest(level, LEVELS)}")]
+        value = value["require"]
+    try:
+        parse(value)
+    except RequirementError as error:
+        return [(path, error.failure.message)]
+    return []
 
 
 def _combine(key: Key, given: list[tuple[str, Json]]) -> tuple[Json, tuple[str, ...]]:

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pilot_agent import host
 from pilot_agent.config import Config, Layer, command_line_layer, environment_layer, load_config, read_layer
@@ -114,9 +114,13 @@ def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> Non
         raise PilotError(Failure(FailureKind.NODE_RESOURCE, "scratch.failed", message, retry=True)) from error
 
 
-def load_plugins(config: Config, around: host.Surroundings) -> host.Loaded:
-    """All plugins' declarations. Raises ``PilotError`` (plugin.load, config.invalid for a plugin's own options)."""
+def load_plugins(config: Config, around: host.Surroundings) -> tuple[host.Loaded, Config]:
+    """All plugins' declarations, and the configuration with the defaults of their options.
+
+    Raises ``PilotError`` (plugin.load, config.invalid for a plugin's own options).
+    """
     names: list[str] = config.get("plugins.load")
     loaded = host.load_plugins(names, config.values, around, config.get("plugins.timeout_seconds"))
-    host.check_options(loaded, config.get("plugins.options"))
-    return loaded
+    options = host.complete_options(loaded, config.get("plugins.options"))
+    plugins = {**config.values["plugins"], "options": options}
+    return loaded, replace(config, values={**config.values, "plugins": plugins})

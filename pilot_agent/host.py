@@ -243,8 +243,11 @@ def in_order(tasks: Sequence[Declared]) -> list[Declared]:
     return listed
 
 
-def check_options(loaded: Loaded, given: Mapping[str, Json]) -> None:
-    """Refuse options no plugin declared, and values of the wrong type. Raises ``PilotError`` (config.invalid)."""
+def complete_options(loaded: Loaded, given: Mapping[str, Json]) -> dict[str, dict[str, Json]]:
+    """Plugin -> option -> value: what was given, else the option's default.
+
+    Raises ``PilotError`` (config.invalid) for options that no plugin declared and values of the wrong type.
+    """
     known = {(declared.plugin, declared.record.name): declared.record for declared in loaded.of("pilot_options")}
     problems: list[Problem] = []
     for plugin, options in given.items():
@@ -257,6 +260,10 @@ def check_options(loaded: Loaded, given: Mapping[str, Json]) -> None:
                 problems.append(Problem(path, "plugins", f"expected {option.type}, found {type(value).__name__}"))
     if problems:
         raise invalid(problems)
+    complete: dict[str, dict[str, Json]] = {}
+    for (plugin, name), option in known.items():
+        complete.setdefault(plugin, {})[name] = given.get(plugin, {}).get(name, option.default)
+    return complete
 
 
 _OPTION_TYPES: Mapping[str, Callable[[Json], bool]] = {

@@ -128,11 +128,12 @@ class _Run:
         if state.declared is None:
             began = time.time()
             events.write("pilot.started", id=state.pilot_id, version=state.version, host=state.host, user=state.user)
-            loaded = configure.load_plugins(state.config, around)
+            loaded, config = configure.load_plugins(state.config, around)
             seconds = round(time.time() - began, 4)
             entry = TimelineEntry("configure", "agent", "plugins", _since(state, began), seconds, "ok")
             state = replace(
                 state,
+                config=config,
                 declared=declared_to_json(list(loaded.declared)),
                 plugins=loaded.plugins,
                 timeline=(*state.timeline, entry),

@@ -32,6 +32,9 @@ _UNMET: dict[str, CheckStatus] = {
     "preferred": CheckStatus.WARN,
     "reported": CheckStatus.SKIP,
 }
+LEVELS = tuple(_UNMET)
+"""How much a requirement counts, the first the default."""
+REQUIRED = LEVELS[0]
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<text>"[^"]*"|'[^']*')

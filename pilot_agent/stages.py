@@ -32,7 +32,7 @@ from pilot_agent.model import (
 )
 from pilot_agent.plugins import containers, services
 from pilot_agent.requirements import evaluate, parse
-from pilot_agent.state import State
+from pilot_agent.state import State, UnitMismatch
 from pilot_agent.workspace import Workspace
 
 T = TypeVar("T")
@@ -204,9 +204,10 @@ def _gather(session: Session, state: State, stage: str, tasks: Sequence[Declared
         nonlocal current
         try:
             found = host.findings(ended.answer)
-        except (CodecError, KeyError, TypeError) as error:
+            current.require_same_units(found)
+        except (CodecError, KeyError, TypeError, UnitMismatch) as error:
             found = []
-            ended = _spoilt(ended, f"it answered something that is no fact: {error}")
+            ended = _spoilt(ended, f"its answer cannot be used: {error}")
         reason = ended.failure.message if ended.failure else "the probe did not say"
         given = {finding.name for finding in found if isinstance(finding, Fact)}
         limited = {finding.resource for finding in found if not isinstance(finding, Fact)}

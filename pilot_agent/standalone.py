@@ -42,10 +42,10 @@ def look(
             environment=clean_environment(environment, home=workspace.temporary, temporary=workspace.temporary),
             directories=tuple(os.path.abspath(path) for path in config.get("plugins.directories")),
         )
-        loaded = configure.load_plugins(config, around)
+        loaded, config = configure.load_plugins(config, around)
         if only:
             loaded = _restricted(loaded, only)
-        state = replace(state, workspace=workspace.root, plugins=loaded.plugins)
+        state = replace(state, config=config, workspace=workspace.root, plugins=loaded.plugins)
         session = Session(around, loaded, EventLog(workspace.events, state.started), workspace, root)
         for name in stages:
             progress.say(name)

@@ -28,6 +28,10 @@ from pilot_agent.model import (
 )
 
 
+class UnitMismatch(ValueError):  # noqa: N818 - it names what is wrong
+    """Two limits of one resource in different units."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What the pilot knows and has decided so far. Stages return a new one; nothing is changed in place."""
@@ -69,6 +73,15 @@ class State:
             elif finding.name not in facts or not facts[finding.name].known:
                 facts[finding.name] = finding
         return replace(self, facts=facts, limits=tuple(limits))
+
+    def require_same_units(self, findings: Iterable[Finding]) -> None:
+        """Raises ``UnitMismatch`` for a limit in another unit than the limits that others gave for its resource:
+        their numbers must not be compared."""
+        units = {limit.resource: limit.unit for limit in self.limits}
+        for finding in findings:
+            if isinstance(finding, Limit) and units.setdefault(finding.resource, finding.unit) != finding.unit:
+                known = units[finding.resource]
+                raise UnitMismatch(f"{finding.resource} is limited in {known} elsewhere, here in {finding.unit}")
 
     def with_resolved_limits(self) -> State:
         """This state with one fact per limited resource: the smallest limit is the value, and all are kept."""

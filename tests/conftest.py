@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 # The same examples in every run, and no limit on time: what a test finds does not depend on the machine's load.
-settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
+settings.register_profile("reproducible", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("reproducible")
 
 MakePlugin = Callable[[str, str], str]

@@ -28,6 +28,7 @@ from pilot_agent.config import (
 )
 from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, Key, Kind
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.requirements import LEVELS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 PAGE_HEADER = "# Configuration keys"
@@ -100,7 +101,8 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
         max_leaves=6,
     )
-    requirement = st.fixed_dictionaries({"require": words}, optional={"level": words})
+    texts = st.sampled_from(["cpu.usable >= 4", "os.id in [debian, rocky]", "not fuse.usable"])
+    requirement = st.fixed_dictionaries({"require": texts}, optional={"level": st.sampled_from(LEVELS)})
     images = st.lists(words | record(IMAGE_FIELDS, "path"), max_size=2) if kind is Kind.IMAGES else st.nothing()
     services = record(SERVICE_FIELDS, "command") if kind is Kind.SERVICES else st.nothing()
     return {
@@ -111,7 +113,7 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.STRINGS: st.lists(words, max_size=3),
         Kind.MAPPING: st.dictionaries(words, tree, max_size=3),
         Kind.STRING_MAPPING: st.dictionaries(words, words, max_size=3),
-        Kind.REQUIREMENTS: st.lists(words | requirement, max_size=3),
+        Kind.REQUIREMENTS: st.lists(texts | requirement, max_size=3),
         Kind.IMAGES: st.dictionaries(names, images, max_size=2),
         Kind.SERVICES: st.dictionaries(names, services, max_size=2),
         Kind.WEIGHTED: st.booleans() | words,
@@ -142,7 +144,7 @@ valid_documents = st.fixed_dictionaries({}, optional={key.path: value_of(key) fo
 @given(valid_documents)
 def test_a_valid_document_comes_back_value_by_value_in_either_syntax(flat: dict[str, Json]) -> None:
     document = nested(flat)
-    texts = [json.dumps(document), yaml.safe_dump(document, allow_unicode=True)]
+    texts = [json.dumps(document), yaml.safe_dump(document)]
     for text in texts:
         config = load_config([Layer("vo", parse_document(text.encode(), "test"))])
         assert {path: config.get(path) for path in flat} == flat
@@ -505,6 +507,14 @@ def test_the_schema_is_a_schema_and_explains_every_key() -> None:
         section, _, name = key.path.partition(".")
         entry = schema["properties"][section]
         assert (entry["properties"][name] if name else entry)["description"] == key.help
+
+
+def test_a_requirement_that_cannot_be_read_is_named_with_its_place() -> None:
+    document = {"requirements": ["cpu.usable >= 4", "cpu.usable >=", {"require": "fuse.usable", "level": "prefered"}]}
+    first, second = validate(Layer("vo", document))
+    assert first.path == "requirements[1]"
+    assert second.path == "requirements[2].level"
+    assert "did you mean preferred" in second.message
 
 
 def test_the_reference_page_shows_the_keys_of_today() -> None:

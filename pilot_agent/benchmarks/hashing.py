@@ -7,7 +7,6 @@ oversubscribed node from a good one; it is no measure of physics code.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from dataclasses import dataclass
@@ -44,6 +43,8 @@ def measure(cores: int, seconds: float) -> HashRate:
 
 
 def _hash_for(seconds: float) -> float:
+    import hashlib  # late: OpenSSL is loaded by the benchmark's own process and not by the pilot's
+
     block = bytes(BLOCK_BYTES)
     digest = hashlib.sha256()
     blocks = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -108,6 +107,8 @@ def _temporary(context: Context) -> Iterator[str]:
     if context.workspace is not None:
         yield Workspace(context.workspace).temporary
         return
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="pilot-agent-", ignore_cleanup_errors=True) as directory:
         yield directory
 

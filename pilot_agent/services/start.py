@@ -7,7 +7,6 @@ import os
 import re
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
 COMMAND_SECONDS = 10.0
 CONNECT_SECONDS = 1.0
+KILL_SECONDS = 1.0
 LOG_NAME = "log"
 PLACE = "{workspace}"
 
@@ -120,6 +120,8 @@ def _test_of(running: _Running, wake: WakeUp | None) -> tuple[Callable[[], bool]
 
 
 def _accepts(port: int) -> bool:
+    import socket
+
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=CONNECT_SECONDS):
         return True
     return False
@@ -150,12 +152,12 @@ def _waited(pidfd: int, wake: WakeUp | None, seconds: float) -> bool:
 
 def stop(service: Service, pid: int, pidfd: int) -> None:
     """End a service that is a child of this process: its own signal, then KILL for what is left of its group."""
-    _signal_group(pid, _number(service.stop_signal))
+    _signal_group(pid, signal.Signals[service.stop_signal])
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     poller.poll(service.stop_seconds * 1000)
     _signal_group(pid, signal.SIGKILL)
-    if poller.poll(CONNECT_SECONDS * 1000):
+    if poller.poll(KILL_SECONDS * 1000):
         os.waitpid(pid, 0)
 
 
@@ -184,10 +186,6 @@ def _last_line(directory: str) -> str:
 
 def _filled(text: str, directory: str) -> str:
     return text.replace(PLACE, directory)
-
-
-def _number(name: str) -> signal.Signals:
-    return signal.Signals[name]
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -1,0 +1,96 @@
+"""What runtimes say when they fail; the texts marked as seen came from Apptainer 1.4.5, the others from its sources."""
+
+from __future__ import annotations
+
+import pytest
+
+from pilot_agent.containers.messages import diagnose
+from pilot_agent.model import FailureKind
+
+NODE, CONFIG = FailureKind.NODE_RESOURCE, FailureKind.CONFIG
+
+SEEN = [
+    (
+        ("INFO   : A system administrator may need to enable user namespaces, install\n"
+        "INFO   :   apptainer-suid, or compile with ./mconfig --with-suid\n"
+        "\x1b[91mERROR  : Failed to create user namespace: maximum number of user namespaces exceeded, check "
+        "/proc/sys/user/max_user_namespaces\n\x1b[0m"),
+        "userns.disabled", NODE, "node",
+    ),
+    ("ERROR  : Failed to create user namespace: not allowed to create user namespace\n", "userns.disabled", NODE,
+     "node"),
+    (
+        ("FATAL:   While checking container encryption: could not open image /images/missing: failed to retrieve path "
+        "for /images/missing: lstat /images/missing: no such file or directory\n"),
+        "image.missing", CONFIG, "image",
+    ),
+    (
+        "FATAL:   While checking container encryption: could not open image /etc/passwd: image format not recognized\n",
+        "image.format", CONFIG, "image",
+    ),
+    (
+        ("INFO:    gocryptfs not found, will not be able to use gocryptfs\n"
+        "FATAL:   container creation failed: image driver mount failure: image driver squashfuse_ll instance exited "
+        "with error: squashfuse_ll exited: Something went wrong trying to read the squashfs image.\n"),
+        "image.damaged", CONFIG, "image",
+    ),
+    (
+        ("FATAL:   container creation failed: image driver mount failure: image driver squashfuse_ll instance exited "
+        "with error: squashfuse_ll exited: fuse: mount failed: Invalid argument\n"),
+        "fuse.missing", NODE, "sif",
+    ),
+    (
+        ("WARNING: passwd file doesn't exist in container, not updating\n"
+        "FATAL:   container creation failed: mount hook function failure: mount /var/lib/apptainer/mnt/session/dev->"
+        "/dev error: while mounting /var/lib/apptainer/mnt/session/dev: destination /dev doesn't exist in container\n"),
+        "image.incomplete", CONFIG, "image",
+    ),
+    (
+        ("WARNING: Skipping mount /var/lib/apptainer/mnt/session/var/tmp [tmp]: /var/tmp doesn't exist in container\n"
+        "FATAL:   stat /bin/sh: no such file or directory\n"),
+        "image.no_shell", CONFIG, "image",
+    ),
+    (
+        ("FATAL:   container creation failed: mount hook function failure: mount /nonexist->/srv error: while mounting "
+        "/nonexist: mount source /nonexist doesn't exist\n"),
+        "container.bind_missing", CONFIG, "node",
+    ),
+    ('Error for command "exec": unknown flag: --badopt\n', "container.option_unknown", CONFIG, "node"),
+]  # fmt: skip
+
+KNOWN = [
+    ("FATAL: can't mount proc filesystem to /proc: operation not permitted", "apptainer.pid_namespace", NODE,
+     "pid_namespace"),
+    ("ERROR  : Could not write info to setgroups: Permission denied", "userns.apparmor", NODE, "node"),
+    ("ERROR  : Failed to create mount namespace: mount namespace requires privileges", "userns.no_mount_namespace",
+     NODE, "node"),
+    ("FATAL: couldn't determine user account information: user: unknown userid 12345", "account.not_in_passwd", NODE,
+     "node"),
+    ("FATAL: container creation failed: No layer in use (overlay or underlay)", "apptainer.no_overlay", NODE, "node"),
+    ("FATAL: exec /bin/sh failed: exec format error", "image.wrong_architecture", CONFIG, "image"),
+    ("FATAL: kernel too old", "image.needs_newer_kernel", CONFIG, "image"),
+    ("FATAL: apptainer image is not in an allowed configured path", "apptainer.image_forbidden", NODE, "image"),
+    ("FATAL: read /cvmfs/x: Transport endpoint is not connected", "image.mount_dead", NODE, "image"),
+    ("FATAL: while extracting: no space left on device", "disk.full", NODE, "node"),
+    ("FATAL: something new", "image.not_runnable", CONFIG, "image"),
+    ("", "image.not_runnable", CONFIG, "image"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "code", "kind", "scope"), [*SEEN, *KNOWN])
+def test_each_message_has_a_code_somebody_who_acts_and_what_it_spoils(
+    text: str, code: str, kind: FailureKind, scope: str
+) -> None:
+    diagnosis = diagnose(text)
+    assert (diagnosis.code, diagnosis.kind, diagnosis.scope) == (code, kind, scope)
+    assert diagnosis.message
+    assert diagnosis.hint
+
+
+def test_the_message_is_the_fatal_line_without_level_and_colour() -> None:
+    text = "\x1b[31mWARNING: one\x1b[0m\n\x1b[91mFATAL:   it broke\x1b[0m\nINFO: bye\n"
+    assert diagnose(text).message == "it broke"
+
+
+def test_a_long_message_is_cut() -> None:
+    assert len(diagnose("FATAL: " + "x" * 5000).message) == 300

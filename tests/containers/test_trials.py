@@ -1,0 +1,155 @@
+"""The order of proofs, what one failure means for the others, and the budget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from pilot_agent.containers import trials
+from pilot_agent.containers.images import Located
+from pilot_agent.containers.proof import ProofSetting
+from pilot_agent.containers.runtime import RuntimeProgram
+from pilot_agent.containers.trials import Trials, try_all
+from pilot_agent.model import ImageCandidate
+from pilot_agent.process import Interrupted
+from tests.containers.runtimes import NO_FUSE, NO_PID_NAMESPACE, NO_USER_NAMESPACE, UNPACKS, calls, make_runtime
+
+
+def located(name: str) -> Located:
+    form: Literal["file", "directory"] = "file" if name.endswith(".sif") else "directory"
+    return Located(ImageCandidate("p", name), f"/images/{name}", form)
+
+
+class Bench:
+    """One runtime and what it is given."""
+
+    def __init__(self, tmp_path: Path, behaviour: str = "", sif: str = "") -> None:
+        self.runtime = make_runtime(tmp_path / "bin", behaviour, sif=sif)
+        self.temporary = tmp_path / "tmp"
+        self.temporary.mkdir()
+        program = RuntimeProgram(str(self.runtime), "apptainer", "1.4.5", (1, 4, 5), "PATH")
+        self.setting = ProofSetting(program, {"PATH": "/usr/bin:/bin"}, str(self.temporary))
+
+    def run(self, *ladders: Sequence[str], budget_seconds: float = 30.0) -> Trials:
+        made = [[located(name) for name in ladder] for ladder in ladders]
+        return try_all(self.setting, made, budget_seconds=budget_seconds)
+
+    @property
+    def images(self) -> list[str]:
+        """The images that were tried, in their order."""
+        return [word for call in calls(self.runtime) for word in call.split() if word.startswith("/images/")]
+
+
+def test_the_first_candidate_that_runs_is_chosen(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    found = bench.run(["broken-a", "broken-b", "good", "never"])
+    assert found.chosen(0, 4) == 2
+    assert (0, 3) not in found.proofs
+    assert bench.images == ["/images/broken-a", "/images/broken-b", "/images/good"]
+
+
+def test_a_platform_whose_candidates_all_fail_has_none(tmp_path: Path) -> None:
+    found = Bench(tmp_path).run(["broken"], ["good"])
+    assert found.chosen(0, 1) is None
+    assert found.chosen(1, 1) == 0
+    assert found.any_proven
+
+
+def test_the_default_platform_is_tried_first(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(["one"], ["two"], ["three"])
+    assert bench.images[0] == "/images/one"
+    assert sorted(bench.images) == ["/images/one", "/images/three", "/images/two"]
+
+
+def test_an_image_of_two_platforms_is_proven_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    found = bench.run(["same"], ["other"], ["third"], ["same"])
+    assert found.chosen(3, 1) == 0
+    assert bench.images.count("/images/same") == 1
+
+
+def test_without_pid_namespaces_the_image_is_tried_again_without_one_and_so_are_the_rest(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, NO_PID_NAMESPACE)
+    found = bench.run(["one"], ["two"], ["three"], ["four"])
+    assert all(found.chosen(ladder, 1) == 0 for ladder in range(4))
+    assert not found.pid_namespace
+    contained = [call for call in calls(bench.runtime) if " -C " in call]
+    assert len(contained) <= trials.WIDTH
+
+
+def test_a_node_that_refuses_user_namespaces_is_not_asked_for_every_image(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, NO_USER_NAMESPACE)
+    found = bench.run(["one", "other"], ["two"], ["three"], ["four"], ["five"])
+    assert found.node_problem is not None
+    assert found.node_problem.code == "userns.disabled"
+    assert len(bench.images) <= trials.WIDTH
+    assert not found.any_proven
+    assert not found.pid_namespace
+
+
+@pytest.mark.parametrize(("behaviour", "sif"), [("", NO_FUSE), (UNPACKS, "")])
+def test_where_sif_files_cannot_be_mounted_only_one_is_tried(tmp_path: Path, behaviour: str, sif: str) -> None:
+    bench = Bench(tmp_path, behaviour, sif)
+    found = bench.run(["one.sif", "one"], ["two"], ["three.sif"], ["four.sif", "four"])
+    assert found.sif is False
+    assert [found.chosen(ladder, length) for ladder, length in enumerate((2, 1, 1, 2))] == [1, 0, None, 1]
+    assert len([image for image in bench.images if image.endswith(".sif")]) <= trials.WIDTH
+
+
+def test_a_sif_file_that_runs_shows_that_they_can_be_used(tmp_path: Path) -> None:
+    assert Bench(tmp_path).run(["one.sif"]).sif is True
+
+
+def test_without_a_sif_file_nothing_is_said_of_them(tmp_path: Path) -> None:
+    assert Bench(tmp_path).run(["one"]).sif is None
+
+
+def test_without_time_only_the_default_image_is_proven_and_the_rest_stay_untried(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    found = bench.run(["one"], ["two"], ["three"], budget_seconds=0.0)
+    assert set(found.proofs) == {(0, 0)}
+    assert found.chosen(2, 1) == 0
+    assert bench.images == ["/images/one"]
+
+
+def test_an_image_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "LONGEST_SECONDS", 0.3)
+    found = Bench(tmp_path).run(["hanging", "good"])
+    proof = found.proofs[0, 0]
+    assert proof.diagnosis is not None
+    assert proof.diagnosis.code == "image.timeout"
+
+
+def test_nothing_of_a_proof_is_left(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(["one"], ["broken"], ["two"])
+    assert list(bench.temporary.iterdir()) == []
+
+
+def test_a_signal_ends_the_proofs_and_leaves_nothing(tmp_path: Path) -> None:
+    class Woken:
+        def __init__(self) -> None:
+            self.ends = os.pipe()
+            os.write(self.ends[1], b"x")
+
+        def fileno(self) -> int:
+            return self.ends[0]
+
+    bench, wake = Bench(tmp_path), Woken()
+    with pytest.raises(Interrupted):
+        try_all(bench.setting, [[located("hanging")]], budget_seconds=30, wake=wake)
+    for end in wake.ends:
+        os.close(end)
+    assert list(bench.temporary.iterdir()) == []
+
+
+def test_no_room_for_a_proof_is_an_error_of_the_system(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.temporary.rmdir()
+    with pytest.raises(FileNotFoundError):
+        bench.run(["one"])

@@ -1,0 +1,201 @@
+"""The command line as callers see it: output, exit codes, and a sentence for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from pilot_agent import __version__, cli
+from pilot_agent.config_keys import KEYS
+from pilot_agent.environment import clean_environment
+from pilot_agent.interpreter import interpreter_command
+from pilot_agent.process import Result, run
+from pilot_agent.report import report_schema
+from tests.conftest import MakePlugin
+
+
+def pilot(tmp_path: Path, *arguments: str, **environment: str) -> Result:
+    """Run the real command in a process of its own, in an empty directory."""
+    directory = tmp_path / "cwd"
+    directory.mkdir(exist_ok=True)
+    surroundings = clean_environment({}, home=str(tmp_path), temporary=str(tmp_path)) | environment
+    command = [*interpreter_command(), *arguments]
+    return run(command, deadline_seconds=120, environment=surroundings, directory=str(directory))
+
+
+def said(result: Result) -> str:
+    """What it said on standard error."""
+    return result.stderr.decode()
+
+
+def test_the_version_is_one_line(tmp_path: Path) -> None:
+    assert pilot(tmp_path, "--version").stdout == f"pilot-agent {__version__}\n".encode()
+
+
+@pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["check", "--colour"], ["config", "everything"]])
+def test_a_wrong_command_line_exits_2_with_the_usage(tmp_path: Path, arguments: list[str]) -> None:
+    result = pilot(tmp_path, *arguments)
+    assert result.code == 2
+    assert "usage: pilot-agent" in said(result)
+
+
+@pytest.mark.parametrize("command", ["run", "check", "probe", "explain", "plugins", "config"])
+def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"])
+    assert caught.value.code == 0
+    assert "example" in capsys.readouterr().out
+
+
+def test_an_unknown_key_exits_66_with_its_path_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "vo.yaml"
+    path.write_text("vo: {nme: x}\n")
+    for command in ("check", "run", "explain"):
+        result = pilot(tmp_path, command, "--config", f"vo={path}", "--set", "site.account=nobody")
+        assert result.code == 66, said(result)
+        assert "vo.nme (vo): unknown key; did you mean vo.name?" in said(result)
+        assert "Traceback" not in said(result)
+
+
+def test_a_plugin_that_does_not_load_exits_68_with_its_name(tmp_path: Path, make_plugin: MakePlugin) -> None:
+    directory = make_plugin("broken", "raise RuntimeError('no licence')\n")
+    given = ["--set", f'plugins.directories=["{directory}"]', "--set", 'plugins.load=["broken"]']
+    result = pilot(tmp_path, "check", *given)
+    assert result.code == 68
+    assert "plugin.load: plugin broken" in said(result)
+    assert "no licence" in said(result)
+    assert "Traceback" not in said(result)
+
+
+def test_check_prints_a_report_that_fits_its_schema_and_leaves_nothing(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    result = pilot(tmp_path, "check", "--json", "--set", f'site.scratch=["{scratch}"]')
+    report = json.loads(result.stdout)
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert report["node"]["cpu"]["usable"]["value"] >= 1
+    assert (result.code == 0) == (report["outcome"]["status"] == "ok")
+    assert list(scratch.iterdir()) == []
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
+def test_check_prints_a_page_with_a_verdict(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "check")
+    assert "This node is" in result.text
+    assert "cpu.usable" in result.text
+
+
+def test_a_requirement_that_is_not_met_makes_the_node_unfit(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "check", "--set", 'requirements=["cpu.usable >= 100000"]')
+    assert result.code == 64
+    assert "NOT fit" in result.text
+    assert "100000" in result.text
+
+
+def test_probe_runs_only_what_is_named_and_judges_nothing(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "probe", "memory", "--json", "--set", 'requirements=["cpu.usable >= 100000"]')
+    assert result.code == 0
+    report = json.loads(result.stdout)
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert {entry["what"] for entry in report["timeline"] if entry["plugin"] != "agent"} == {"memory"}
+
+
+def test_an_unknown_probe_is_a_mistake_of_the_caller_who_is_told_the_known_ones(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "probe", "cpus")
+    assert result.code == 2
+    assert "there is no probe cpus; known: " in said(result)
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"PYTHONPATH": "/evil", "PYTHONHOME": "/evil"},
+        {"_CONDOR_COLLECTOR_HOST": "evil", "CONDOR_CONFIG": "/evil", "APPTAINER_BIND": "/evil"},
+        {"LC_ALL": "C", "LANG": "C"},
+        {"HOME": "/nowhere", "TMPDIR": "/nowhere"},
+    ],
+    ids=lambda poison: next(iter(poison)),
+)
+def test_a_site_with_an_odd_environment_is_still_probed(tmp_path: Path, poison: dict[str, str]) -> None:
+    if "PYTHONHOME" in poison:  # only `-I` keeps it out, which the interpreter of the command has
+        assert "-I" in interpreter_command()
+    assert pilot(tmp_path, "probe", "cpu", "memory", **poison).code == 0
+
+
+def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path) -> None:
+    command = " ".join(f"'{part}'" for part in [*interpreter_command(), "config", "reference"])
+    environment = clean_environment({}, home=str(tmp_path), temporary=str(tmp_path))
+    for ending in (">&-", "2>&1 | head -c 10 >/dev/null; exit ${PIPESTATUS[0]}", ">/dev/full"):
+        argv = ["/bin/bash", "-c", f"{command} {ending}"]
+        result = run(argv, deadline_seconds=60, environment=environment)
+        assert result.code == 0, (ending, result.explain())
+        assert "Traceback" not in result.stdout.decode() + said(result)
+
+
+@pytest.mark.parametrize(
+    ("vo", "site", "decision", "code"),
+    [("required", "never", "FAIL", 66), ("REQUIRED", "Preferred", "REQUIRED", 0), ("never", "never", "NEVER", 0)],
+)
+def test_negotiate_prints_the_decision_also_when_it_fails(
+    vo: str, site: str, decision: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["negotiate", "--vo", vo, "--site", site, "--json"]) == code
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == ["decision", "cell", "vo", "site", "reason"]
+    assert answer["decision"] == decision
+
+
+def test_config_show_says_where_every_value_is_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "show", "--set", "site.name=X"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["site.name"] == {"value": "X", "from": ["command line"]}
+    assert set(shown) == {key.path for key in KEYS}
+
+
+def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "schema"]) == 0
+    jsonschema.Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
+
+
+def test_config_reference_is_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "reference"]) == 0
+    assert capsys.readouterr().out == cli.reference_page()
+
+
+def test_plugins_and_explain_list_what_a_plugin_declares(tmp_path: Path, make_plugin: MakePlugin) -> None:
+    source = "@hookimpl\ndef pilot_probes(config):\n    yield Probe(name='extra', run=f'{__name__}:look')\n"
+    directory = make_plugin("myvo", source)
+    given = ["--set", f'plugins.directories=["{directory}"]', "--set", 'plugins.load=["myvo"]']
+    listed = {plugin["name"]: plugin for plugin in json.loads(pilot(tmp_path, "plugins", "--json", *given).stdout)}
+    assert (listed["myvo"]["hooks"], listed["myvo"]["source"]) == (["pilot_probes"], f"{directory}/myvo.py")
+    assert listed["builtin.probes"]["source"] == "payload"
+    explained = json.loads(pilot(tmp_path, "explain", "--json", *given).stdout)
+    assert "extra" in {declared["record"]["name"] for declared in explained["plan"] if declared["plugin"] == "myvo"}
+    assert "extra" in pilot(tmp_path, "explain", *given).text
+
+
+def test_run_as_root_without_an_account_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        assert cli.parser().parse_args(["run"]).command == "run"
+        return
+    result = pilot(tmp_path, "run")
+    assert result.code == 66
+    assert "root.refused" in said(result)
+    assert "site.account" in said(result)
+
+
+def test_probe_as_another_account_sees_what_that_account_sees(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        assert pilot(tmp_path, "probe", "cpu", "--user", "nobody").code == 66
+        return
+    report = json.loads(pilot(tmp_path, "probe", "cpu", "--json", "--user", "nobody", TMPDIR="/tmp").stdout)
+    assert report["pilot"]["user"] == "nobody"
+
+
+def test_the_interpreter_of_these_tests_is_the_one_that_runs_them() -> None:
+    assert interpreter_command()[0] == sys.executable

@@ -1,0 +1,139 @@
+"""From what the caller gave to a state: layers, the site's own file, the workspace."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pilot_agent import configure
+from pilot_agent.config import Config, command_line_layer, load_config
+from pilot_agent.configure import Given, make_workspace, new_state, read_layers
+from pilot_agent.model import FailureKind, PilotError
+from pilot_agent.workspace import Workspace
+
+
+def read(tmp_path: Path, *files: str, assignments: tuple[str, ...] = (), **environment: str) -> Config:
+    """The effective configuration with a site file that is the test's own."""
+    given = Given(files, assignments, site_file=str(tmp_path / "site.yaml"))
+    return read_layers(given, environment)
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> str:
+    """A file with this text."""
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_files_environment_and_command_line_come_together(tmp_path: Path) -> None:
+    factory = write(tmp_path / "factory.yaml", "site: {name: F, cpus: 8}\nfactory: {name: F}\n")
+    vo = write(tmp_path / "vo.json", '{"vo": {"name": "V"}, "site": {"cpus": 4}}')
+    config = read(
+        tmp_path,
+        f"vo={vo}",
+        f"factory={factory}",
+        assignments=("site.name=C",),
+        PILOT_AGENT_VO__NAME="E",
+    )
+    assert [config.get(path) for path in ("site.name", "site.cpus", "vo.name", "factory.name")] == ["C", 4, "E", "F"]
+    assert config.layers == (f"factory:{factory}", f"vo:{vo}", "environment", "command line")
+
+
+def test_a_bare_path_is_the_sites_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine=odd.yaml", "site: {name: X}\n")
+    assert read(tmp_path, path).origins["site.name"] == ("site",)
+
+
+def test_the_sites_own_file_is_read_without_being_named(tmp_path: Path) -> None:
+    write(tmp_path / "site.yaml", "site: {name: own}\n")
+    assert read(tmp_path).get("site.name") == "own"
+
+
+def test_a_named_site_file_takes_the_place_of_the_sites_own(tmp_path: Path) -> None:
+    write(tmp_path / "site.yaml", "site: {name: own, cpus: 1}\n")
+    named = write(tmp_path / "named.yaml", "site: {name: named}\n")
+    config = read(tmp_path, f"site={named}")
+    assert (config.get("site.name"), config.get("site.cpus")) == ("named", None)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o646])
+def test_a_site_file_that_others_may_write_does_not_count(tmp_path: Path, mode: int) -> None:
+    write(tmp_path / "site.yaml", "site: {name: own}\n", mode)
+    assert read(tmp_path).get("site.name") == "unknown"
+
+
+def test_problems_of_all_sources_are_reported_together(tmp_path: Path) -> None:
+    vo = write(tmp_path / "vo.yaml", "vo: {nam: x}\n")
+    with pytest.raises(PilotError) as caught:
+        read(tmp_path, f"vo={vo}", assignments=("site.cpus=many",), PILOT_AGENT_POOL__CBB="true")
+    message = caught.value.failure.message
+    assert "vo.nam (vo): unknown key; did you mean vo.name?" in message
+    assert "pool.cbb (environment): unknown key; did you mean pool.ccb?" in message
+    assert "site.cpus (command line): expected an integer" in message
+
+
+def test_a_layer_that_does_not_exist_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(PilotError) as caught:
+        read(tmp_path, "wms=/etc/hostname")
+    assert caught.value.failure.kind is FailureKind.USAGE
+
+
+def test_a_new_state_knows_its_configuration_and_no_more(tmp_path: Path) -> None:
+    config = load_config([])
+    one, two = (new_state(config, {"A": "1"}, output=".") for _ in range(2))
+    assert one.pilot_id != two.pilot_id
+    assert one.environment == {"A": "1"}
+    assert os.path.isabs(one.output)
+    assert (one.facts, one.failures, one.workspace) == ({}, (), None)
+
+
+def test_an_account_without_a_name_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    state = new_state(load_config([]), {}, output=".")
+    assert state.user == str(os.geteuid())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+def test_a_workspace_is_private_and_announced_before_it_exists(tmp_path: Path, umask: int) -> None:
+    workspace = Workspace(str(tmp_path / "pilot-1"))
+    announced: list[tuple[str, bool]] = []
+    before = os.umask(umask)
+    try:
+        make_workspace(workspace, lambda path: announced.append((path, os.path.exists(path))))
+    finally:
+        os.umask(before)
+    assert announced == [(workspace.root, False)]
+    assert stat.S_IMODE(os.stat(workspace.root).st_mode) == 0o700
+    assert os.path.isdir(workspace.tokens)
+
+
+def test_a_workspace_that_cannot_be_made_is_the_sites_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "pilot-1").mkdir()
+    with pytest.raises(PilotError) as caught:
+        make_workspace(Workspace(str(tmp_path / "pilot-1")), lambda path: None)
+    assert (caught.value.failure.code, caught.value.failure.exit_code) == ("scratch.failed", 64)
+
+
+def test_a_configured_scratch_directory_is_taken_first(tmp_path: Path) -> None:
+    config = load_config([command_line_layer([f'site.scratch=["{tmp_path}"]'])])
+    workspace = configure.choose_workspace(new_state(config, {}, output="."))
+    assert Path(workspace.root).parent == tmp_path
+    assert not os.path.exists(workspace.root)
+
+
+def test_a_node_without_any_scratch_names_every_candidate_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configure, "WORKSPACE_MINIMUM_MIB", 1 << 40)
+    config = load_config([command_line_layer([f'site.scratch=["{tmp_path}", "/nowhere"]'])])
+    with pytest.raises(PilotError) as caught:
+        configure.choose_workspace(new_state(config, {}, output="."))
+    failure = caught.value.failure
+    assert (failure.code, failure.kind) == ("scratch.none", FailureKind.NODE_RESOURCE)
+    assert f"{tmp_path}: " in failure.message
+    assert "/nowhere: " in failure.message

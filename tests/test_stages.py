@@ -1,0 +1,361 @@
+"""What a plugin declares has its effect in its stage, and a bad plugin has none beyond its own line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent import host, stages
+from pilot_agent.config import Layer, load_config
+from pilot_agent.configure import new_state
+from pilot_agent.environment import clean_environment
+from pilot_agent.events import EventLog
+from pilot_agent.interpreter import interpreter_command
+from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.model import BenchmarkScore, CheckStatus, Fact, FactStatus, FailureKind, Json
+from pilot_agent.stages import Session
+from pilot_agent.state import State
+from pilot_agent.workspace import Workspace
+from tests.conftest import MakePlugin
+
+Prepare = Callable[..., tuple[Session, State]]
+
+
+@pytest.fixture
+def prepare(
+    make_plugin: MakePlugin, plugin_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Prepare:
+    """A session and a fresh state for a plugin with this source: (source, configuration)."""
+    monkeypatch.setattr(host, "BUILTIN_PLUGINS", ())
+
+    def write(source: str, document: dict[str, Json] | None = None) -> tuple[Session, State]:
+        make_plugin("example", source)
+        config = load_config([Layer("vo", document or {})])
+        workspace = Workspace(str(tmp_path / "pilot-1"))
+        os.mkdir(workspace.root)
+        workspace.create()
+        environment = clean_environment({}, home=workspace.temporary, temporary=workspace.temporary)
+        around = host.Surroundings(tuple(interpreter_command()), environment, (str(plugin_directory),))
+        loaded = host.load_plugins(["example"], config.values, around, 60)
+        state = new_state(config, {"SITE": "x"}, output=str(tmp_path))
+        return Session(around, loaded, EventLog(workspace.events, state.started), workspace), state
+
+    return write
+
+
+def events(session: Session) -> list[dict[str, Any]]:
+    """What was recorded."""
+    return [json.loads(line) for line in Path(session.workspace.events).read_text().splitlines()]
+
+
+def test_pilot_options_are_checked_against_what_is_configured(prepare: Prepare) -> None:
+    session, _ = prepare("@hookimpl\ndef pilot_options():\n    yield Option(name='depth', type='integer', default=1)\n")
+    host.complete_options(session.loaded, {"example": {"depth": 3}})
+    with pytest.raises(Exception, match=r"plugins\.options\.example\.depth .*expected integer"):
+        host.complete_options(session.loaded, {"example": {"depth": "deep"}})
+
+
+def test_pilot_probes_give_facts_and_limits_and_see_those_they_require(prepare: Prepare) -> None:
+    session, state = prepare("""
+def first(context):
+    yield Fact("example.site", context.environment["SITE"])
+    yield Limit("cpu.usable", 8, "cores", "first")
+
+def second(context):
+    yield Fact("example.seen", context.value("example.site"))
+    yield Limit("cpu.usable", 2, "cores", "second")
+
+@hookimpl
+def pilot_probes(config):
+    yield Probe(name="second", run=f"{__name__}:second", requires=("example.site",), gives=("example.seen",))
+    yield Probe(name="first", run=f"{__name__}:first", gives=("example.site",))
+""")
+    state = stages.probe(session, state)
+    assert state.facts["example.seen"].value == "x"
+    assert (state.facts["cpu.usable"].value, state.facts["cpu.usable"].source) == (2, "second")
+    assert [entry.what for entry in state.timeline] == ["first", "second"]
+    assert not state.failures
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("raise ValueError('broken')", "failed"),
+        ("os._exit(0)", "failed"),
+        ("time.sleep(600)", "timeout"),
+        ("return Fact('example.lost', 1)", "failed"),
+        ("return 3", "failed"),
+        ("yield CheckResult('a', CheckStatus.PASS)", "failed"),
+    ],
+)
+def test_a_probe_that_fails_makes_its_facts_unknown_and_the_pilot_goes_on(
+    prepare: Prepare, body: str, status: str
+) -> None:
+    session, state = prepare(f"""
+def bad(context):
+    {body}
+
+def good(context):
+    yield Fact("example.good", 1)
+
+@hookimpl
+def pilot_probes(config):
+    yield Probe(name="bad", run=f"{{__name__}}:bad", gives=("example.lost",), timeout_seconds=1.5)
+    yield Probe(name="good", run=f"{{__name__}}:good", gives=("example.good",), timeout_seconds=60)
+""")
+    state = stages.probe(session, state)
+    assert state.facts["example.good"].value == 1
+    lost = state.facts["example.lost"]
+    assert lost.status is FactStatus.UNKNOWN
+    assert lost.detail
+    assert {entry.what: entry.status for entry in state.timeline} == {"bad": status, "good": "ok"}
+    assert not state.failures
+
+
+def test_a_probe_that_does_not_give_what_it_promised_makes_it_unknown(prepare: Prepare) -> None:
+    session, state = prepare("""
+def quiet(context):
+    return []
+
+@hookimpl
+def pilot_probes(config):
+    yield Probe(name="quiet", run=f"{__name__}:quiet", gives=("example.promised",))
+""")
+    assert stages.probe(session, state).facts["example.promised"].detail == "the probe did not say"
+
+
+def test_what_a_probe_prints_is_in_the_events(prepare: Prepare) -> None:
+    session, state = prepare("""
+def loud(context):
+    print("a word to its author")
+    return []
+
+@hookimpl
+def pilot_probes(config):
+    yield Probe(name="loud", run=f"{__name__}:loud")
+""")
+    stages.probe(session, state)
+    assert any("a word to its author" in event.get("log", "") for event in events(session))
+
+
+def test_pilot_mounts_give_facts(prepare: Prepare) -> None:
+    session, state = prepare("""
+def look(context):
+    yield Fact("example.mounted", os.path.ismount("/"))
+
+@hookimpl
+def pilot_mounts(config):
+    yield Mount(name="data", run=f"{__name__}:look", gives=("example.mounted",))
+""")
+    assert stages.mount(session, state).facts["example.mounted"].value is True
+
+
+SETUPS = """
+def early(context):
+    return SetupResult(environment={"A": "early"}, images=(ImageCandidate("el9", "/images/el9"),), binds=("/data",))
+
+def late(context):
+    return SetupResult(environment={"A": "late"}, attributes={"HasLate": True})
+
+@hookimpl
+def pilot_setups(config):
+    yield Setup(name="late", run=f"{__name__}:late")
+    yield Setup(name="early", run=f"{__name__}:early", stage="early")
+"""
+
+
+def test_pilot_setups_contribute_in_their_stage(prepare: Prepare) -> None:
+    session, state = prepare(SETUPS)
+    state = stages.setup_early(session, state)
+    assert (state.job_environment, state.binds, state.setup_attributes) == ({"A": "early"}, ("/data",), {})
+    assert [image.path for image in state.images] == ["/images/el9"]
+    state = stages.setup_late(session, state)
+    assert (state.job_environment, state.setup_attributes) == ({"A": "late"}, {"HasLate": True})
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("body", ["raise ValueError('broken')", "return {'environment': 'wrong'}"])
+def test_a_setup_that_fails_ends_the_pilot_only_if_it_is_required(prepare: Prepare, required: bool, body: str) -> None:
+    session, state = prepare(f"""
+def bad(context):
+    {body}
+
+@hookimpl
+def pilot_setups(config):
+    yield Setup(name="bad", run=f"{{__name__}}:bad", required={required})
+""")
+    state = stages.setup_late(session, state)
+    assert [failure.kind for failure in state.failures] == ([FailureKind.PLUGIN] if required else [])
+    assert state.timeline[-1].status == "failed"
+
+
+CHECKS = """
+def verdict(context):
+    return CheckResult("any", CheckStatus.FAIL, "too small", hint="buy more", code="example.small")
+
+def broken(context):
+    raise ValueError("broken")
+
+@hookimpl
+def pilot_checks(config):
+    yield Check(name="verdict", run=f"{__name__}:verdict", kind="network", required=REQUIRED)
+    yield Check(name="broken", run=f"{__name__}:broken", required=REQUIRED)
+"""
+
+
+def test_pilot_checks_that_fail_end_the_pilot_with_their_kind(prepare: Prepare) -> None:
+    session, state = prepare(CHECKS.replace("REQUIRED", "True"))
+    state = stages.validate(session, state)
+    found = {failure.code: failure for failure in state.failures}
+    assert found["example.small"].kind is FailureKind.NETWORK
+    assert found["example.small"].hint == "buy more"
+    assert found["plugin.crashed"].kind is FailureKind.PLUGIN
+
+
+def test_checks_that_are_not_required_only_warn(prepare: Prepare) -> None:
+    session, state = prepare(CHECKS.replace("REQUIRED", "False"))
+    state = stages.validate(session, state)
+    assert not state.failures
+    assert {result.status for result in state.checks} == {CheckStatus.WARN}
+
+
+def test_requirements_of_the_configuration_are_judged_with_the_checks(prepare: Prepare) -> None:
+    wanted: list[Json] = ["example.cores >= 4", {"require": "example.cores >= 8", "level": "preferred"}]
+    session, state = prepare("", {"requirements": wanted})
+    state = state.with_findings([Fact("example.cores", 2)])
+    state = stages.validate(session, state)
+    assert [result.status for result in state.checks] == [CheckStatus.FAIL, CheckStatus.WARN]
+    assert len(state.failures) == 1
+
+
+def test_pilot_services_run_beside_and_are_journalled(prepare: Prepare) -> None:
+    session, state = prepare("""
+@hookimpl
+def pilot_services(config):
+    command = ("/bin/sh", "-c", "touch {workspace}/ready; exec sleep 600")
+    yield Service(name="cache", command=command, readiness=Readiness(file="{workspace}/ready", timeout_seconds=60),
+                  attributes={"HasCache": True})
+""")
+    state = stages.service(replace(session, journal=Journal(session.workspace.journal)), state)
+    [service] = state.services
+    assert service.pid is not None
+    try:
+        assert (service.status, service.attributes) == ("ready", {"HasCache": True}), service.message
+        entries = [json.loads(line) for line in Path(session.workspace.journal).read_text().splitlines()]
+        assert str(service.pid) in json.dumps(entries)
+        assert "service cache" in json.dumps(entries[0])
+    finally:
+        os.killpg(service.pid, signal.SIGKILL)
+        os.waitpid(service.pid, 0)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_service_that_does_not_start_ends_the_pilot_only_if_it_is_required(prepare: Prepare, required: bool) -> None:
+    session, state = prepare(f"""
+@hookimpl
+def pilot_services(config):
+    yield Service(name="gone", command=("/nowhere/squid",), required={required})
+""")
+    state = stages.service(session, state)
+    assert state.services[0].status == "failed"
+    assert [failure.code for failure in state.failures] == (["service.failed"] if required else [])
+
+
+def test_pilot_benchmarks_give_scores_and_their_failures_are_never_fatal(prepare: Prepare) -> None:
+    session, state = prepare("""
+def score(context):
+    return BenchmarkScore("hash", 12.5, "MB/s", 0.1, attributes={"HashRate": 12.5})
+
+def greedy(context):
+    return len(bytearray(2 << 30))
+
+@hookimpl
+def pilot_benchmarks(config):
+    yield Benchmark(name="greedy", run=f"{__name__}:greedy", memory_mib=256)
+    yield Benchmark(name="hash", run=f"{__name__}:score")
+""")
+    state = stages.benchmark(session, state)
+    assert state.benchmarks == (BenchmarkScore("hash", 12.5, "MB/s", 0.1, attributes={"HashRate": 12.5}),)
+    assert {entry.what: entry.status for entry in state.timeline} == {"greedy": "failed", "hash": "ok"}
+    assert not state.failures
+    assert stages.advertise(session, state).attributes == {"HashRate": 12.5}
+
+
+def test_pilot_attributes_reach_the_ad_and_unknown_facts_do_not(prepare: Prepare) -> None:
+    session, state = prepare(
+        """
+@hookimpl
+def pilot_attributes(config):
+    yield Attribute(name="Literal", value=[1, "two"])
+    yield Attribute(name="Cores", fact="example.cores")
+    yield Attribute(name="Lost", fact="example.lost")
+    yield Attribute(name="Never", fact="example.never")
+    yield Attribute(name="Site", value="plugin")
+""",
+        {"startd": {"attributes": {"Site": "configured"}}},
+    )
+    state = state.with_findings([Fact("example.cores", 4), Fact.unknown("example.lost", "x")])
+    assert stages.advertise(session, state).attributes == {"Literal": [1, "two"], "Cores": 4, "Site": "configured"}
+
+
+def test_pilot_images_are_judged_with_those_of_the_configuration(prepare: Prepare) -> None:
+    session, state = prepare(
+        """
+@hookimpl
+def pilot_images(config):
+    yield ImageCandidate("el9", "/nowhere/el9", origin="example")
+""",
+        {"vo": {"containers": "preferred"}, "images": {"el8": ["/nowhere/el8"]}},
+    )
+    state = stages.container(session, state)
+    assert state.container is not None
+    assert state.container.images == {}
+
+
+def test_pilot_containers_startd_and_periodics_keep_what_they_ask_for(prepare: Prepare) -> None:
+    session, _ = prepare("""
+@hookimpl
+def pilot_containers(config):
+    yield ContainerRequest(name="data", binds=("/data:/data:ro",), environment={"A": "1"}, options=("--nv",))
+
+@hookimpl
+def pilot_startd(config):
+    yield StartdFragment(name="rank", text="RANK = 1")
+
+@hookimpl
+def pilot_periodics(config):
+    yield Periodic(name="load", run=f"{__name__}:load", period_seconds=60, on_failure="drain")
+""")
+    records = {declared.hook: declared.record for declared in session.loaded.declared}
+    assert records["pilot_containers"].options == ("--nv",)
+    assert records["pilot_startd"].text == "RANK = 1"
+    assert (records["pilot_periodics"].run, records["pilot_periodics"].on_failure) == ("example:load", "drain")
+
+
+def test_the_stages_are_those_of_the_design_in_their_order() -> None:
+    assert list(stages.STAGES) == [
+        "probe",
+        "mount",
+        "setup_early",
+        "container",
+        "validate",
+        "setup_late",
+        "service",
+        "benchmark",
+        "advertise",
+    ]
+
+
+def test_time_in_the_timeline_counts_from_the_pilots_start(prepare: Prepare) -> None:
+    session, state = prepare(SETUPS)
+    entry = stages.setup_late(session, state).timeline[0]
+    assert 0 <= entry.start <= time.time() - state.started
+    assert entry.seconds >= 0
