@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pilot_agent.config import Config, Layer, command_line_layer, environment_la
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import scratch
 from pilot_agent.state import State
-from pilot_agent.workspace import Workspace
+from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 SITE_FILE = "/etc/pilot-agent/site.yaml"
 WORKSPACE_MINIMUM_MIB = 64
@@ -66,7 +65,7 @@ def _trusted(path: str) -> bool:
 def new_state(config: Config, environment: Mapping[str, str], *, output: str, started: float | None = None) -> State:
     """The state of a pilot that knows only its configuration."""
     return State(
-        pilot_id=secrets.token_hex(6),
+        pilot_id=os.urandom(6).hex(),
         started=time.time() if started is None else started,
         host=socket.gethostname(),
         user=_user_name(),
@@ -83,10 +82,13 @@ def _user_name() -> str:
         return str(os.geteuid())
 
 
-def choose_workspace(state: State) -> Workspace:
-    """Where the workspace will be; nothing is made yet. Raises ``PilotError`` (scratch.none) naming every candidate
-    that was refused, with its reason."""
-    tried = scratch.choose(state.config.get("site.scratch"), state.environment, WORKSPACE_MINIMUM_MIB)
+def choose_workspace(state: State, *, here: bool = True) -> Workspace:
+    """Where the workspace will be; nothing is made yet. The current directory is a candidate when ``here``.
+
+    Raises ``PilotError`` (scratch.none) naming every candidate that was refused, with its reason.
+    """
+    wanted = state.config.get("site.scratch")
+    tried = scratch.choose(wanted, state.environment, WORKSPACE_MINIMUM_MIB, here=here)
     if tried.chosen is None:
         listed = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in tried.refused)
         raise PilotError(
@@ -99,7 +101,7 @@ def choose_workspace(state: State) -> Workspace:
                 retry=True,
             )
         )
-    return Workspace(os.path.join(tried.chosen.path, f"pilot-{state.pilot_id}"))
+    return Workspace(os.path.join(tried.chosen.path, f"{WORKSPACE_PREFIX}{state.pilot_id}"))
 
 
 def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> None:

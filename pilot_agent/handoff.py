@@ -9,6 +9,7 @@ from pilot_agent.hookspecs import ContainerRequest
 from pilot_agent.lifecycle import plan
 from pilot_agent.model import ContainerDecision, Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import condor
+from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.stages import Session
 from pilot_agent.startd.plan import PluginFragment
 from pilot_agent.state import State
@@ -44,6 +45,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         deadline=handoff.deadline,
         budget_seconds=state.config.get("time.teardown_seconds"),
         vacate_seconds=state.config.get("time.vacate_seconds"),
+        hold_seconds=hold_seconds(state.config.get("on_failure.hold_seconds"), state.environment),
     )
     made = plan.KeeperPlan(
         workspace=session.workspace.root,

@@ -37,6 +37,11 @@ class Loaded:
         """The declarations made through one hook, in plugin order."""
         return [declared for declared in self.declared if declared.hook == hook]
 
+    def giver(self, fact: str) -> str | None:
+        """The plugin whose probe or mount gives a fact."""
+        tasks = [*self.of("pilot_probes"), *self.of("pilot_mounts")]
+        return next((task.plugin for task in tasks if fact in task.record.gives), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -75,9 +80,19 @@ def load_plugins(
     for name, found, report in _collect_external(names, config, around, timeout_seconds):
         if report.error:
             raise PilotError(_load_failure(name, report.error))
+        _require_new_facts(name, found, Loaded(tuple(declared), ()))
         declared += found
         reports.append(report)
     return Loaded(tuple(declared), tuple(reports))
+
+
+def _require_new_facts(plugin: str, found: Sequence[Declared], earlier: Loaded) -> None:
+    """Raises ``PilotError`` (plugin.load) for a fact that two plugins want to give: it would be a race."""
+    for declared in found:
+        for fact in getattr(declared.record, "gives", ()):
+            owner = earlier.giver(fact)
+            if owner is not None:
+                raise PilotError(_load_failure(plugin, f"it gives the fact {fact}, which {owner} gives already"))
 
 
 def _collect_external(

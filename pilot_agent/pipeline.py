@@ -6,6 +6,7 @@ not the handoff undoes what was made, writes the last report and leaves an exit 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -21,11 +22,14 @@ from pilot_agent.events import EventLog
 from pilot_agent.files import write_json
 from pilot_agent.hookspecs import Event
 from pilot_agent.interpreter import interpreter_command
+from pilot_agent.interruption import preempted
 from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
+from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.process import Interrupted
 from pilot_agent.report import build_report
 from pilot_agent.stages import STAGES, Session
@@ -52,13 +56,15 @@ def run(options: Options, environment: Mapping[str, str]) -> int:
     descriptor = environment.get(GUARDIAN_FD)
     become_subreaper()
     alarm = Alarm.install(int(descriptor) if descriptor else None)
-    site_environment = {name: value for name, value in environment.items() if name != GUARDIAN_FD}
+    site_environment = {
+        name: value for name, value in environment.items() if name not in (GUARDIAN_FD, LOCK_FD_VARIABLE)
+    }
     try:
         state, workspace = _begin(options, site_environment, alarm)
     except PilotError as error:
-        return _refuse(error, options)
+        return _refuse(error, options, site_environment, alarm)
     except Interrupted:
-        return _preempted(alarm).exit_code
+        return preempted(alarm).exit_code
     return _Run(options, alarm, workspace).to_the_end(state)
 
 
@@ -66,6 +72,7 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     """Configure as far as the workspace, or take up a pilot that was cut."""
     if options.resume is not None:
         workspace = Workspace(os.path.abspath(options.resume))
+        lock(workspace)
         state = load_state(workspace.state)
         _announce(alarm, state, workspace.root)
         return state, workspace
@@ -74,6 +81,7 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     state = configure.new_state(config, environment, output=output)
     workspace = configure.choose_workspace(state)
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
+    lock(workspace)
     return replace(state, workspace=workspace.root), workspace
 
 
@@ -108,7 +116,7 @@ class _Run:
                     self._cut()
             self._hand_over(session, state)
         except Interrupted:
-            state = replace(state, failures=(*state.failures, _preempted(self.alarm)))
+            state = replace(state, failures=(*state.failures, preempted(self.alarm)))
         except PilotError as error:
             state = replace(state, failures=(*state.failures, error.failure))
         except Exception as error:  # noqa: BLE001 - a bug must still undo everything and say what it was
@@ -174,10 +182,7 @@ class _Run:
             save_state(state, self.workspace.state)
             write_json(self.workspace.report, build_report(state))
         except OSError as error:
-            message = f"state and report cannot be written after {stage}: {error.strerror}"
-            hint = "free space in the scratch directory; the site must act"
-            failure = Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint, stage=stage, retry=True)
-            raise PilotError(failure) from error
+            raise PilotError(_unwritten(error, stage)) from error
 
     def _cut(self) -> None:
         """Go on in a new process image that knows only what was saved (the way into cvmfsexec, section 9)."""
@@ -198,10 +203,10 @@ class _Run:
         self._become(["_keeper", self.workspace.root])
 
     def _become(self, arguments: list[str]) -> None:
-        environment = dict(os.environ)
         self.alarm.keep_across_exec()
+        keep_across_exec()
         command = [*interpreter_command(), *arguments]
-        os.execve(command[0], command, environment)
+        os.execv(command[0], command)
 
     def _end(self, state: State, events: EventLog) -> int:
         """Teardown without a keeper: report, undo, and the exit code for the guardian."""
@@ -221,19 +226,23 @@ class _Run:
         if failure is not None:
             say(failure)
             if failure.kind is not FailureKind.PREEMPTED:
-                self._hold(state)
+                configured = state.config.get("on_failure.hold_seconds")
+                hold(self.alarm, hold_seconds(configured, state.environment))
         outcome = finish.Outcome(code, report["outcome"], leftovers)
         finish.remove_if_alone(self.workspace, outcome, state.output, self.alarm)
         return code
 
-    def _hold(self, state: State) -> None:
-        """Keep the slot for a while, so that a broken node does not eat a queue (design section 6)."""
-        seconds = state.config.get("on_failure.hold_seconds")
-        if seconds is None:
-            batch = state.facts.get("batch.system")
-            seconds = 1200 if batch is not None and batch.known and batch.value != "none" else 0
-        if seconds > 0:
-            select.select([self.alarm.fileno()], [], [], seconds)
+
+def _unwritten(error: OSError, stage: str) -> Failure:
+    message = f"state and report cannot be written after {stage}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free space in the scratch directory; the site must act"
+        return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint, stage=stage, retry=True)
+    if error.errno == errno.ENOENT:
+        hint = "somebody removed the pilot's workspace while it ran; the site must find out who"
+        return Failure(FailureKind.NODE_RESOURCE, "workspace.gone", message, hint, stage=stage, retry=True)
+    hint = "the scratch directory must stay writable; the site must act"
+    return Failure(FailureKind.NODE_RESOURCE, "workspace.write", message, hint, stage=stage, retry=True)
 
 
 def say(failure: Failure) -> None:
@@ -246,23 +255,29 @@ def say(failure: Failure) -> None:
         return
 
 
-def _refuse(error: PilotError, options: Options) -> int:
-    """A pilot that ends before it has a workspace still leaves a report where its output goes."""
+def _refuse(error: PilotError, options: Options, environment: Mapping[str, str], alarm: Alarm) -> int:
+    """A pilot that ends before it has a workspace still leaves a report where its output goes, and holds its slot."""
     failure = error.at(stage="configure").failure
     say(failure)
     if failure.kind is not FailureKind.USAGE:
         finish.leave_note(os.path.abspath(options.given.output), to_json(failure))
+        hold(alarm, hold_seconds(_configured_hold(options, environment), environment))
     return failure.exit_code
 
 
-def _preempted(alarm: Alarm) -> Failure:
-    reason = alarm.reason()
-    if isinstance(reason, int):
-        message = f"signal {reason} told the pilot to end"
-        return Failure(FailureKind.PREEMPTED, f"signal.{reason}", message, signal=reason, retry=True)
-    return Failure(
-        FailureKind.PREEMPTED, "guardian.gone", "the guardian is gone; the pilot undid everything", retry=True
-    )
+def _configured_hold(options: Options, environment: Mapping[str, str]) -> int | None:
+    """The configured time, as far as the configuration can be read at all."""
+    try:
+        held: int | None = configure.read_layers(options.given, environment).get("on_failure.hold_seconds")
+    except PilotError:
+        return None
+    return held
+
+
+def hold(alarm: Alarm, seconds: float) -> None:
+    """Keep the slot for a while, so that a broken node does not eat a queue; a signal ends it."""
+    if seconds > 0:
+        select.select([alarm.fileno()], [], [], seconds)
 
 
 def _bug(error: BaseException) -> Failure:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-import threading
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 PATIENCE_SECONDS = 2.0
 
 
 class Progress:
-    """Says what is going on, on standard error and only to a terminal; silent for whatever is quick."""
+    """Says what is going on, on standard error and only to a terminal; silent for whatever is quick.
+
+    By an interval timer and not by a thread: the probes are forked, and a fork of a process with threads is unsafe.
+    """
 
     def __init__(self) -> None:
         self._what = ""
         self._shown = False
-        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -34,15 +36,13 @@ class Progress:
         self._cancel()
         self._what = what
         if sys.stderr.isatty():
-            self._timer = threading.Timer(PATIENCE_SECONDS, self._show)
-            self._timer.daemon = True
-            self._timer.start()
+            signal.signal(signal.SIGALRM, self._show)
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
 
-    def _show(self) -> None:
+    def _show(self, number: int, frame: FrameType | None) -> None:
         self._shown = True
         sys.stderr.write(f"\r\x1b[K... {self._what}")
         sys.stderr.flush()
 
     def _cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -25,6 +25,7 @@ from pilot_agent.model import (
     Fact,
     Failure,
     FailureKind,
+    Finding,
     ImageCandidate,
     Json,
     PilotError,
@@ -32,7 +33,7 @@ from pilot_agent.model import (
 )
 from pilot_agent.plugins import containers, services
 from pilot_agent.requirements import evaluate, parse
-from pilot_agent.state import State, UnitMismatch
+from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
 
 T = TypeVar("T")
@@ -204,8 +205,9 @@ def _gather(session: Session, state: State, stage: str, tasks: Sequence[Declared
         nonlocal current
         try:
             found = host.findings(ended.answer)
-            current.require_same_units(found)
-        except (CodecError, KeyError, TypeError, UnitMismatch) as error:
+            _require_own(session.loaded, ended.declared, found)
+            current.require_comparable(found)
+        except (CodecError, KeyError, TypeError, BadFinding) as error:
             found = []
             ended = _spoilt(ended, f"its answer cannot be used: {error}")
         reason = ended.failure.message if ended.failure else "the probe did not say"
@@ -226,6 +228,17 @@ def _gather(session: Session, state: State, stage: str, tasks: Sequence[Declared
 
     host.run_all(tasks, lambda _: session.context(current), session.around, note)
     return current
+
+
+def _require_own(loaded: host.Loaded, declared: Declared, found: Sequence[Finding]) -> None:
+    """Raises ``BadFinding`` for a fact that another plugin, or nobody, said it would give; limits are open to all."""
+    if declared.builtin:
+        return
+    for finding in found:
+        if isinstance(finding, Fact) and finding.name not in declared.record.gives:
+            owner = loaded.giver(finding.name)
+            whose = f"it belongs to {owner}" if owner else "`gives` does not name it"
+            raise BadFinding(f"the fact {finding.name} is not this one's to give: {whose}")
 
 
 def _setup(session: Session, state: State, when: str) -> State:

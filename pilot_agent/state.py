@@ -28,8 +28,8 @@ from pilot_agent.model import (
 )
 
 
-class UnitMismatch(ValueError):  # noqa: N818 - it names what is wrong
-    """Two limits of one resource in different units."""
+class BadFinding(ValueError):  # noqa: N818 - it names what is wrong
+    """A fact or limit that cannot be taken as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,18 @@ class State:
                 facts[finding.name] = finding
         return replace(self, facts=facts, limits=tuple(limits))
 
-    def require_same_units(self, findings: Iterable[Finding]) -> None:
-        """Raises ``UnitMismatch`` for a limit in another unit than the limits that others gave for its resource:
+    def require_comparable(self, findings: Iterable[Finding]) -> None:
+        """Raises ``BadFinding`` for a limit below zero, and for one in another unit than others gave for its resource:
         their numbers must not be compared."""
         units = {limit.resource: limit.unit for limit in self.limits}
         for finding in findings:
-            if isinstance(finding, Limit) and units.setdefault(finding.resource, finding.unit) != finding.unit:
-                known = units[finding.resource]
-                raise UnitMismatch(f"{finding.resource} is limited in {known} elsewhere, here in {finding.unit}")
+            if not isinstance(finding, Limit):
+                continue
+            if finding.number < 0:
+                raise BadFinding(f"{finding.resource} is limited to {finding.number:g}, which is less than nothing")
+            known = units.setdefault(finding.resource, finding.unit)
+            if known != finding.unit:
+                raise BadFinding(f"{finding.resource} is limited in {known} elsewhere, here in {finding.unit}")
 
     def with_resolved_limits(self) -> State:
         """This state with one fact per limited resource: the smallest limit is the value, and all are kept."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+WORKSPACE_PREFIX = "pilot-"
+
 
 class Workspace:
     """The directory ``pilot-<id>`` of one pilot (mode 0700) and the paths in it."""
@@ -54,6 +56,11 @@ class Workspace:
     def state(self) -> str:
         """The whole state after the last finished stage."""
         return self._at("private", "state.json")
+
+    @property
+    def lock(self) -> str:
+        """Locked as long as the pilot lives: nobody else may take its workspace up."""
+        return self._at("private", "lock")
 
     @property
     def keeper_plan(self) -> str:

@@ -21,7 +21,7 @@ from pilot_agent.lifecycle.signals import REQUEST_SIGNALS, Alarm, reset_inherite
 from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.light import loads, signal, signal_name
-from pilot_agent.workspace import Workspace
+from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Guardian:
         """Everything that the child did not come to."""
         EventLog(workspace.events, self._started).write("pilot.ending", by="guardian", failure=problem)
         report = final_report.read_report(workspace.report) or final_report.empty_report(
-            os.path.basename(workspace.root).removeprefix("pilot-"), self._started
+            os.path.basename(workspace.root).removeprefix(WORKSPACE_PREFIX), self._started
         )
         final_report.set_outcome(report, problem)
         leftovers = conclude(

@@ -18,6 +18,7 @@ from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE, AdChannel
 from pilot_agent.lifecycle.joining import JoinCheck
 from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import FAST_SECONDS, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     others = (*REQUEST_SIGNALS, signal.SIGCHLD, signal.SIGCONT)
     alarm = Alarm.install(int(descriptor) if descriptor else None, also=others, sticky=False)
     workspace = Workspace(arguments[0])
+    keep_from_children()
     try:
         plan = read_plan(workspace.keeper_plan)
     except (OSError, PlanError) as error:
@@ -220,7 +222,21 @@ class Keeper:
             alarm=self._alarm,
             started=self._plan.started,
         )
+        self._hold(self._plan.time.hold_seconds - alive)
         return exit_code
+
+    def _hold(self, seconds: float) -> None:
+        """Keep the slot of a pilot that failed soon after the hand-off, so that a broken node does not eat a queue
+        (design section 6). A signal, or the guardian's death, ends it."""
+        if self._problem is None or self._problem["kind"] == "preempted" or seconds <= 0:
+            return
+        until = time.monotonic() + seconds
+        self._loop.call_later(seconds, lambda: None)
+        while time.monotonic() < until and self._alarm.reason() is None:
+            self._loop.turn()
+        if self._alarm.alone:
+            finish.remove_the_rest(self._workspace, finish.Outcome(0, {}, []), None)
+            finish.remove_runtime()
 
     def _exit_code(self) -> int:
         if self._problem is None:

@@ -11,6 +11,7 @@ from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.processes import kill_descendants, stop_process
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
+from pilot_agent.workspace import WORKSPACE_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from pilot_agent.workspace import Workspace
 
-WORKSPACE_PREFIX = "pilot-"
 REMOVAL_SHARE_SECONDS = 2.0
 """What stopping processes leaves for unmounting and removing."""
 

@@ -19,6 +19,7 @@ _BLOCK = b"\0" * 65536
 # A program and no shell: the file itself must be executed, and this interpreter only ends.
 _PROGRAM = b"#!/bin/true\n"
 _VARIABLES = ("_CONDOR_SCRATCH_DIR", "SLURM_TMPDIR", "TMPDIR", "PBS_JOBDIR")
+CURRENT_DIRECTORY = "current directory"
 _LAST_RESORTS = ("/tmp", "/var/tmp")  # noqa: S108 - a candidate; the workspace in it is a new directory, mode 0700
 
 
@@ -60,7 +61,7 @@ def scratch_candidates(
         if environment.get(variable):
             found.setdefault(environment[variable], variable)
     with contextlib.suppress(FileNotFoundError):
-        found.setdefault(directory or os.getcwd(), "current directory")
+        found.setdefault(directory or os.getcwd(), CURRENT_DIRECTORY)
     for path in _LAST_RESORTS:
         found.setdefault(path, "usual place")
     return found
