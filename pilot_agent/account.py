@@ -12,7 +12,7 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 
 def become(name: str) -> None:
     """Change to the account for good: groups, gid, uid, and HOME. Raises ``PilotError`` (account.unknown,
-    account.root, account.denied)."""
+    account.root, account.denied, account.python)."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -31,7 +31,16 @@ def become(name: str) -> None:
     except PermissionError as error:
         message = f"this process may not change to the account {name!r}: {error.strerror}"
         raise PilotError(Failure(FailureKind.CONFIG, "account.denied", message, "start as root, or as it")) from error
+    _require_readable_python(name)
     os.environ.update(HOME=entry.pw_dir, USER=name, LOGNAME=name)
+
+
+def _require_readable_python(name: str) -> None:
+    """Raises ``PilotError`` (account.python) when the account cannot read the library that this process still needs."""
+    if not os.access(os.__file__, os.R_OK):
+        message = f"the account {name!r} may not read the Python that runs this, {os.path.dirname(os.__file__)}"
+        hint = "use pilot.sh, or a Python that every account can read"
+        raise PilotError(Failure(FailureKind.CONFIG, "account.python", message, hint))
 
 
 def refuse_root(account: str | None) -> None:

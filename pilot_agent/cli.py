@@ -16,6 +16,7 @@ from pilot_agent.config import Config, json_schema
 from pilot_agent.config_keys import KEYS
 from pilot_agent.configure import Given
 from pilot_agent.interpreter import interpreter_command
+from pilot_agent.interruption import bug
 from pilot_agent.model import Json, PilotError, worst_failure
 from pilot_agent.report import build_report, nest_facts
 
@@ -87,6 +88,8 @@ def main(argv: Sequence[str]) -> int:
         return _fail(error)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - the last catch: a person gets one line and not a traceback
+        return _fail(PilotError(bug(error)))
 
 
 def _fail(error: PilotError) -> int:
@@ -171,7 +174,7 @@ def _configured(parsed: argparse.Namespace) -> tuple[Config, host.Loaded]:
     around = host.Surroundings(
         tuple(interpreter_command()),
         clean_environment(os.environ, home="/", temporary="/tmp"),  # noqa: S108 - nothing is written there
-        tuple(os.path.abspath(path) for path in config.get("plugins.directories")),
+        tuple(configure.absolute(path) for path in config.get("plugins.directories")),
     )
     loaded, config = configure.load_plugins(config, around)
     return config, loaded

@@ -71,6 +71,9 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
                 if not isinstance(record, record_type):
                     message = f"{hook} yielded a {type(record).__name__} where a {record_type.__name__} is needed"
                     raise _load_failure(name, message)
+                module, _, function = getattr(record, "run", "module:function").partition(":")
+                if not (module and function):
+                    raise _load_failure(name, f"{hook}: run={module!r} names no function; module:function is needed")
                 key = (hook, getattr(record, "name", ""))
                 if key[1] and key in taken:
                     raise _load_failure(name, f"{hook} yielded two records with the name {key[1]!r}")

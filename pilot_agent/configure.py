@@ -1,9 +1,11 @@
-"""The configure stage: layers merged, workspace chosen and made, credential looked at, plugins loaded."""
+"""The configure stage: layers merged, workspace chosen and made, plugins loaded."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,8 @@ from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 SITE_FILE = "/etc/pilot-agent/site.yaml"
 WORKSPACE_MINIMUM_MIB = 64
+# Variables that probably hold a secret: no probe or plugin sees them, and no file of the pilot.
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASS|CREDENTIAL|PRIVATE|BEARER|AUTH|COOKIE|_KEY|X509_USER", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,18 @@ def new_state(config: Config, environment: Mapping[str, str], *, output: str, st
         host=socket.gethostname(),
         user=_user_name(),
         config=config,
-        environment=dict(environment),
-        output=os.path.abspath(output),
+        environment={name: value for name, value in environment.items() if not SECRET_NAME.search(name)},
+        output=absolute(output),
     )
+
+
+def absolute(path: str) -> str:
+    """The absolute path. Raises ``PilotError`` (usage) for a relative one when the current directory is gone."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        message = f"the current directory was removed, so {path} means nothing"
+        raise PilotError(Failure(FailureKind.USAGE, "usage", message, "start in a directory that exists")) from None
 
 
 def _user_name() -> str:
@@ -112,6 +125,7 @@ def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> Non
         os.chmod(workspace.root, 0o700)
         workspace.create()
     except OSError as error:
+        shutil.rmtree(workspace.root, ignore_errors=True)
         message = f"the workspace {workspace.root} cannot be made: {error.strerror}"
         raise PilotError(Failure(FailureKind.NODE_RESOURCE, "scratch.failed", message, retry=True)) from error
 

@@ -1,6 +1,8 @@
-"""What a stop signal, or the guardian's death, means for the pilot."""
+"""What a stop signal, the guardian's death, or a bug means for the pilot."""
 
 from __future__ import annotations
+
+import traceback
 
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.model import Failure, FailureKind
@@ -15,3 +17,10 @@ def preempted(alarm: Alarm) -> Failure:
     return Failure(
         FailureKind.PREEMPTED, "guardian.gone", "the guardian is gone; the pilot undid everything", retry=True
     )
+
+
+def bug(error: BaseException) -> Failure:
+    """The failure for an exception that nobody foresaw, with the place it came from."""
+    place = " ".join("".join(traceback.format_exception(error)[-2:]).split())[:600]
+    message = f"a bug: {type(error).__name__}: {error} ({place})"
+    return Failure(FailureKind.INTERNAL, "internal.bug", message, "report it with events.jsonl to the developers")

@@ -22,7 +22,7 @@ from pilot_agent.events import EventLog
 from pilot_agent.files import write_json
 from pilot_agent.hookspecs import Event
 from pilot_agent.interpreter import interpreter_command
-from pilot_agent.interruption import preempted
+from pilot_agent.interruption import bug, preempted
 from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
@@ -38,7 +38,7 @@ from pilot_agent.workspace import Workspace
 
 GUARDIAN_FD = "PILOT_AGENT_GUARDIAN_FD"
 EVENT_HOOK = "pilot_event"
-EVENT_DELIVERY_SECONDS = 10.0
+EVENT_DELIVERY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ def run(options: Options, environment: Mapping[str, str]) -> int:
         return _refuse(error, options, site_environment, alarm)
     except Interrupted:
         return preempted(alarm).exit_code
+    except Exception as error:  # noqa: BLE001 - a bug must still leave a report and the right exit code
+        return _refuse(PilotError(bug(error)), options, site_environment, alarm)
     return _Run(options, alarm, workspace).to_the_end(state)
 
 
@@ -100,6 +102,7 @@ class _Run:
         self.alarm = alarm
         self.workspace = workspace
         self.journal = Journal(workspace.journal)
+        self.slow_observers: set[str] = set()
 
     def to_the_end(self, state: State) -> int:
         """Run every stage that is left. Failures and interruptions end in teardown and an exit code."""
@@ -114,13 +117,13 @@ class _Run:
                     return self._end(state, events)
                 if name in self.options.cut_after or "every" in self.options.cut_after:
                     self._cut()
-            self._hand_over(session, state)
+            state = self._hand_over(session, state)
         except Interrupted:
             state = replace(state, failures=(*state.failures, preempted(self.alarm)))
         except PilotError as error:
             state = replace(state, failures=(*state.failures, error.failure))
         except Exception as error:  # noqa: BLE001 - a bug must still undo everything and say what it was
-            state = replace(state, failures=(*state.failures, _bug(error)))
+            state = replace(state, failures=(*state.failures, bug(error)))
         return self._end(state, events)
 
     def _prepare(self, state: State, events: EventLog) -> tuple[State, Session]:
@@ -130,7 +133,7 @@ class _Run:
             environment=clean_environment(
                 state.environment, home=self.workspace.temporary, temporary=self.workspace.temporary
             ),
-            directories=tuple(os.path.abspath(path) for path in state.config.get("plugins.directories")),
+            directories=tuple(configure.absolute(path) for path in state.config.get("plugins.directories")),
             wake=self.alarm,
         )
         if state.declared is None:
@@ -172,9 +175,13 @@ class _Run:
     def _deliver(self, session: Session, name: str, seconds: float, status: str) -> None:
         for plugin in session.loaded.plugins:
             if EVENT_HOOK in plugin.hooks:
+                if plugin.name in self.slow_observers:
+                    continue
                 event = Event(name="stage.finished", seconds=seconds, data={"stage": name, "status": status})
                 problem = host.deliver_events(plugin.name, [event], session.around, EVENT_DELIVERY_SECONDS)
                 if problem:
+                    # An observer must not delay: who was slow or failed once hears no more.
+                    self.slow_observers.add(plugin.name)
                     session.events.write("event.not_delivered", plugin=plugin.name, problem=problem)
 
     def _save(self, state: State, stage: str) -> None:
@@ -189,18 +196,25 @@ class _Run:
         arguments = ["_pipeline", *self.options.arguments, "--resume", self.workspace.root]
         self._become(arguments)
 
-    def _hand_over(self, session: Session, state: State) -> None:
-        """The handoff stage: write the startd's configuration and the keeper's plan, then become the keeper."""
+    def _hand_over(self, session: Session, state: State) -> State:
+        """The handoff stage: write the startd's configuration and the keeper's plan, then become the keeper.
+
+        Comes back only when it failed, with the state that says why.
+        """
         from pilot_agent.handoff import keeper_plan
 
         began = time.time()
         session.events.write("stage.started", stage="handoff")
-        the_plan, state = keeper_plan(session, state)
-        entry = TimelineEntry("handoff", "agent", "stage", _since(state, began), round(time.time() - began, 4), "ok")
-        state = replace(state, timeline=(*state.timeline, entry))
+        try:
+            the_plan, state = keeper_plan(session, state)
+        except PilotError as error:
+            state = replace(state, failures=(*state.failures, error.at(stage="handoff").failure))
+            return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, "failed")))
+        state = replace(state, timeline=(*state.timeline, _handoff_entry(state, began, "ok")))
         write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
         self._save(state, "handoff")
         self._become(["_keeper", self.workspace.root])
+        return state
 
     def _become(self, arguments: list[str]) -> None:
         self.alarm.keep_across_exec()
@@ -260,7 +274,7 @@ def _refuse(error: PilotError, options: Options, environment: Mapping[str, str],
     failure = error.at(stage="configure").failure
     say(failure)
     if failure.kind is not FailureKind.USAGE:
-        finish.leave_note(os.path.abspath(options.given.output), to_json(failure))
+        finish.leave_note(options.given.output, to_json(failure))
         hold(alarm, hold_seconds(_configured_hold(options, environment), environment))
     return failure.exit_code
 
@@ -280,12 +294,8 @@ def hold(alarm: Alarm, seconds: float) -> None:
         select.select([alarm.fileno()], [], [], seconds)
 
 
-def _bug(error: BaseException) -> Failure:
-    import traceback
-
-    place = traceback.format_exception(error)[-2:]
-    message = f"a bug: {type(error).__name__}: {error} ({' '.join(''.join(place).split())[:600]})"
-    return Failure(FailureKind.INTERNAL, "internal.bug", message, "report it with events.jsonl to the developers")
+def _handoff_entry(state: State, began: float, status: str) -> TimelineEntry:
+    return TimelineEntry("handoff", "agent", "stage", _since(state, began), round(time.time() - began, 4), status)
 
 
 def _since(state: State, moment: float) -> float:

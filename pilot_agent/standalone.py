@@ -68,7 +68,7 @@ def _look(
         around = host.Surroundings(
             interpreter=tuple(interpreter_command()),
             environment=clean_environment(environment, home=workspace.temporary, temporary=workspace.temporary),
-            directories=tuple(os.path.abspath(path) for path in config.get("plugins.directories")),
+            directories=tuple(configure.absolute(path) for path in config.get("plugins.directories")),
             wake=alarm,
         )
         loaded, config = configure.load_plugins(config, around)

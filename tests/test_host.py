@@ -77,6 +77,7 @@ def look(context):
 def pilot_probes(config):
     yield Probe(name="good", run=f"{__name__}:look", gives=("good.site",))
 """
+OTHER = GOOD.replace("good.site", "other.site")
 
 
 def bad(body: str, *, timeout_seconds: float = LONG_SECONDS) -> str:
@@ -164,8 +165,15 @@ def test_a_plugin_that_prints_megabytes_at_import_still_loads(around: Surroundin
 
 def test_a_plugin_does_not_see_what_another_one_changed(around: Surroundings, make_plugin: MakePlugin) -> None:
     make_plugin("first", f"os.environ['CHANGED'] = '1'\nimport string\nstring.digits = ''\n{GOOD}")
-    make_plugin("second", f"assert 'CHANGED' not in os.environ\nimport string\nassert string.digits\n{GOOD}")
+    make_plugin("second", f"assert 'CHANGED' not in os.environ\nimport string\nassert string.digits\n{OTHER}")
     assert [plugin.name for plugin in load(around, "first", "second").plugins] == ["first", "second"]
+
+
+def test_two_plugins_cannot_give_the_same_fact(around: Surroundings, make_plugin: MakePlugin) -> None:
+    make_plugin("first", GOOD)
+    make_plugin("second", GOOD)
+    with pytest.raises(PilotError, match=r"second .* gives the fact good\.site, which first gives already"):
+        load(around, "first", "second")
 
 
 def test_the_sites_environment_reaches_no_plugin(

@@ -18,7 +18,7 @@ PACKAGE = "pilot_agent"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "account"),
     ("pipeline", "standalone"),
-    ("handoff", "render"),
+    ("handoff", "render", "interruption"),
     ("stages", "configure", "report"),
     ("host", "state", "collect", "child"),
     ("plugins",),

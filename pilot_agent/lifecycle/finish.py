@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from pilot_agent.files import read_bounded, write_json
@@ -138,11 +139,11 @@ def leave_note(output: str, problem: dict[str, Any]) -> None:
 def remove_runtime() -> bool:
     """Remove the interpreter that the self-extracting payload unpacked for this pilot, if it did; True when it is gone.
 
-    The very last act: nothing can be imported after it. A directory that is not named as the payload names it, or is
-    not ours, is left alone.
+    The very last act: nothing can be imported after it. Only the directory that this process's own interpreter runs
+    from is taken for one, named and owned as the payload makes it: the variable may come from anywhere.
     """
     directory = os.environ.get(RUNTIME_VARIABLE, "")
-    if not directory:
+    if not directory or directory != sys.prefix or not os.path.exists(os.path.join(directory, "bin", "pilot-python")):
         return False
     try:
         return not remove_tree(directory, Budget(FINAL_SECONDS), prefix=RUNTIME_PREFIX)

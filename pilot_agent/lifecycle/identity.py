@@ -65,7 +65,7 @@ def read_stat(pid: int) -> Stat | None:
 def boot_id() -> str:
     """This boot of the kernel, as a random identifier; empty when it cannot be read."""
     try:
-        with open(f"{PROC}/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open(f"{PROC}/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return ""

@@ -42,7 +42,7 @@ def children(pid: int) -> list[int]:
         return found
     for thread in threads:
         try:
-            with open(f"{PROC}/{pid}/task/{thread}/children", encoding="ascii") as file:
+            with open(f"{PROC}/{pid}/task/{thread}/children", encoding="utf-8") as file:
                 found += [int(number) for number in file.read().split()]
         except FileNotFoundError:
             if os.path.exists(f"{PROC}/{pid}/task/{thread}"):
@@ -197,7 +197,7 @@ def _leftover(pid: int) -> dict[str, Any]:
 
 def _wait_channel(pid: int) -> str:
     try:
-        with open(f"{PROC}/{pid}/wchan", encoding="ascii") as file:
+        with open(f"{PROC}/{pid}/wchan", encoding="utf-8") as file:
             return file.read().strip() or "unknown"
     except OSError:
         return "unknown"

@@ -1,4 +1,8 @@
-"""What leaves the node at the end: report, events and logs, copied to the output directory before all is removed."""
+"""What leaves the node at the end: report, events and logs, copied to the output directory before all is removed.
+
+All of it is for the pilot's own account only: logs hold command lines of users' jobs, and the output directory may be
+one that everybody can enter.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,16 @@ LOG_LIMIT_BYTES = 20 << 20
 EVENTS_LIMIT_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 16
 MARKER = "=== pilot-agent report ==="
+JOB_RECORDS = ("startd_history", "transfer_history", "XferStatsLog")
+"""Beginnings of the names of files in HTCondor's log directory that hold users' job ads (their environment, their
+arguments) or the URLs of their files: they stay on the node; the report's ``jobs`` says what a factory needs."""
 PRINT_SECONDS = 2.0
 PRINT_CHUNK_BYTES = 4096  # a pipe that is writable takes at least this much without blocking (pipe(7), PIPE_BUF)
 
 
 def save_logs(workspace: Workspace, output: str, limit_bytes: int = LOG_LIMIT_BYTES) -> list[str]:
     """Copy HTCondor's and the services' logs to ``output``/logs, of big ones only the end, ``limit_bytes`` in all.
+    Records of users' jobs are left out.
 
     The problems, one line each; none of them stops the rest.
     """
@@ -34,7 +42,7 @@ def save_logs(workspace: Workspace, output: str, limit_bytes: int = LOG_LIMIT_BY
         return []
     directory = os.path.join(output, "logs")
     try:
-        os.makedirs(directory, exist_ok=True)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
         return [f"{directory}: {error.strerror}"]
     problems = []
@@ -65,7 +73,7 @@ def save_report(report: dict[str, Any], output: str | None) -> bool:
     if output is not None:
         try:
             os.makedirs(output, exist_ok=True)
-            write_json(os.path.join(output, "report.json"), report, mode=0o644)
+            write_json(os.path.join(output, "report.json"), report)
             return True
         except OSError as error:
             _print(2, f"pilot-agent: the report cannot be written to {output}: {error.strerror}\n")
@@ -87,7 +95,8 @@ def _find_logs(workspace: Workspace) -> list[tuple[int, str, str]]:
         except OSError:
             continue
         for entry in entries:
-            if (not prefix or entry.name.endswith(".log")) and entry.is_file(follow_symlinks=False):
+            wanted = entry.name.endswith(".log") if prefix else not entry.name.startswith(JOB_RECORDS)
+            if wanted and entry.is_file(follow_symlinks=False):
                 found.append((entry.stat(follow_symlinks=False).st_size, entry.path, prefix + entry.name))
     return found
 
@@ -100,8 +109,9 @@ def _copy_end(source: str, target: str, limit_bytes: int) -> int:
         if not stat.S_ISREG(status.st_mode):
             return 0
         os.lseek(reader, max(0, status.st_size - limit_bytes), os.SEEK_SET)
-        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            os.fchmod(writer, 0o600)  # one that an earlier pilot left keeps its mode otherwise
             copied = 0
             while copied < limit_bytes and (chunk := os.read(reader, min(CHUNK_BYTES, limit_bytes - copied))):
                 view = memoryview(chunk)

@@ -189,7 +189,7 @@ def _mount_of(descriptor: int) -> tuple[int, str]:
     of the same file system (proc(5), fdinfo)."""
     number = ""
     try:
-        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as file:
             for line in file:
                 if line.startswith("mnt_id:"):
                     number = line.split()[1]

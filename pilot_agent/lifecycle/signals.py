@@ -19,8 +19,9 @@ GUARDIAN_GONE: Literal["guardian gone"] = "guardian gone"
 
 
 def reset_inherited() -> None:
-    """Undo what the caller left: ignored signals (nohup, a shell's background job), blocked ones, and descriptors
-    that children would inherit."""
+    """Undo what the caller left: ignored signals (nohup, a shell's background job), blocked ones, descriptors that
+    children would inherit, and a umask that takes rights from the pilot itself or leaves writing to everybody."""
+    os.umask(os.umask(0o077) & 0o077 | 0o022)
     for number in signal.valid_signals():
         if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
             try:

@@ -2,20 +2,69 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 from pilot_agent.hookspecs import Check, Context, hookimpl
-from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json
+from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json, PilotError
+from pilot_agent.startd.discovery import find_condor
+from pilot_agent.startd.token import read_token
 
 
 @hookimpl
 def pilot_checks(config: Mapping[str, Json]) -> Iterable[Check]:
-    """One check each for user namespaces, FUSE and CVMFS."""
+    """What a pilot needs of any node, what its pool needs of it, and what containers and CVMFS need."""
+    joins = bool(config["pool"]["collectors"])
+    yield Check(name="resources", run=f"{__name__}:check_resources")
+    yield Check(name="condor", run=f"{__name__}:check_condor", required=joins)
+    if joins:
+        yield Check(name="token", run=f"{__name__}:check_token", kind=FailureKind.CREDENTIAL)
     yield Check(name="userns", run=f"{__name__}:check_userns", required=False)
     yield Check(name="fuse", run=f"{__name__}:check_fuse", required=False)
     if config["cvmfs"]["repositories"] and config["cvmfs"]["use"].lower() != "never":
         required = config["cvmfs"]["use"].lower() == "required"
         yield Check(name="cvmfs", run=f"{__name__}:check_cvmfs", required=required, kind=FailureKind.NODE_RESOURCE)
+
+
+def check_resources(context: Context) -> CheckResult:
+    """Whether cores, memory and disk are known: HTCondor would take the whole node for what is not."""
+    names = ("cpu.usable", "memory.usable_mib", "disk.workspace_free_mib")
+    unknown = [name for name in names if context.value(name) is None]
+    if not unknown:
+        return CheckResult("resources", CheckStatus.PASS, "cores, memory and disk are known")
+    message = f"not known: {', '.join(unknown)}"
+    hint = "the site makes them readable, or limits them in its file"
+    return CheckResult("resources", CheckStatus.FAIL, message, hint, code="resource.unknown")
+
+
+def check_condor(context: Context) -> CheckResult:
+    """Whether the node has the HTCondor that the pilot will start."""
+    try:
+        found = find_condor(context.config["startd"]["condor_directory"], context.environment)
+    except PilotError as error:
+        return _failed("condor", error)
+    return CheckResult("condor", CheckStatus.PASS, f"HTCondor {found.version} in {found.sbin}")
+
+
+def check_token(context: Context) -> CheckResult:
+    """Whether the pool's token is there, readable, and not expired."""
+    path = context.config["pool"]["token"]
+    if not path:
+        hint = "the factory or the VO sets pool.token"
+        return CheckResult("token", CheckStatus.FAIL, "pool.token names no file", hint, code="token.missing")
+    try:
+        _, token = read_token(path)
+    except PilotError as error:
+        return _failed("token", error)
+    if token.expires is None:
+        return CheckResult("token", CheckStatus.PASS, "the pool's token never expires")
+    until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(token.expires))
+    return CheckResult("token", CheckStatus.PASS, f"the pool's token is good until {until}")
+
+
+def _failed(name: str, error: PilotError) -> CheckResult:
+    failure = error.failure
+    return CheckResult(name, CheckStatus.FAIL, failure.message, failure.hint, code=failure.code)
 
 
 def check_userns(context: Context) -> CheckResult:

@@ -1,0 +1,223 @@
+"""The guard: what a job's ad may not say, because HTCondor would act on it outside the job's container.
+
+HTCondor's starter runs with the pilot's uid. Some attributes of a job make it run programs, open files or send files
+there, where the pool's token can be read. START cannot refuse them: it sees values, and an expression of the job gives
+each reader another one. HTCondor's hook before the transfer gets the job's ad as text, so it sees the expression itself
+and everything that is no plain literal is refused. A refused job is held, with a sentence for its owner.
+
+The program is one POSIX shell and one ``cat``. A string of a job may hold line ends, so a line may be forged. Every
+rule therefore only forbids: a forged line can add a refusal and never take one away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pilot_agent.startd.plan import ContainerPlan
+
+GUARD = "pilot_guard"
+"""The program's name in LIBEXEC."""
+
+HELD = 1
+"""Its exit code for a job that is held: HTCondor holds a job for 1 to 299."""
+
+# HTCondor runs a program, writes a file or reads one for these, outside the container.
+FORBIDDEN = (
+    *("PreCmd", "PostCmd", "ToolDaemonCmd", "TransferPlugins"),
+    *("StarterUserLog", "JobStarterLog", "JobStarterDebug", "ManifestDir", "RequestedChroot"),
+    # Checkpoints are sent while the job goes on: nothing can look for links in between.
+    *("CheckpointExitCode", "SuccessCheckpointExitCode", "SuccessCheckpointExitSignal", "CheckpointSig"),
+)
+# Names of files in the job's scratch directory, separated by commas or semicolons, some as `new = old`.
+NAMES = (
+    *("TransferOutput", "TransferOutputFiles", "TransferCheckpoint", "FailureFiles", "TransferInputRemaps"),
+    "TransferIntermediate",
+)
+# Names of files that the submit node sends, or URLs that the node itself opens.
+SOURCES = ("TransferInput", "TransferInputFiles", "PublicInputFiles", "TransferOutputRemaps", "OutputDestination")
+STREAMS = (("In", "In"), ("Out", "Out"), ("Err", "Err"))
+IMAGES = ("ContainerImage", "SingularityImage")
+# Schemes that the runtime or HTCondor fetches from elsewhere; others name files or containers of the node.
+SCHEMES = ("docker", "oras", "library", "shub", "http", "https", "osdf", "stash", "pelican", "s3", "gs")
+ALWAYS_ALLOWED = ("/cvmfs",)
+
+_PROGRAM = r"""#!/bin/sh
+# Reads a job's ad and refuses what would act outside the job's container; made by the pilot.
+LC_ALL=C
+set -f
+newline='
+'
+
+refuse() {
+    echo 'HookStatusCode = @HELD@'
+    echo "HookStatusMessage = \"This pilot refuses the job: $1\""
+    exit @HELD@
+}
+
+# Leaves the text of a string literal in $text; anything else is an expression, whose value nobody knows.
+literal() {
+    text=${value#\"}
+    [ "$text" != "$value" ] || refuse "$name must be a plain string and not an expression."
+    value=$text
+    text=${value%\"}
+    [ "$text" != "$value" ] || refuse "$name must be a plain string and not an expression."
+    case $text in
+        \"* | *[!\\]\"*) refuse "$name must be a plain string and not an expression." ;;
+    esac
+}
+
+# Leaves $text without quotes and blanks in $squeezed: HTCondor joins the parts of a word that quotes divide.
+squeeze() {
+    IFS=" '\"\\	"
+    set -- $text
+    IFS=
+    squeezed=$*
+    IFS=$newline
+}
+
+inside() {
+    literal
+    squeeze
+    case ,$squeezed, in
+        *[,\;=]/* | *[,\;=/]..[,\;=/]* | *://*)
+            refuse "$name may only name files in the job's own directory, without a leading / and without '..'." ;;
+    esac
+}
+
+image() {
+    literal
+    case $text in
+        '' | [!A-Za-z0-9_./]* | *[!A-Za-z0-9_.+:@=%/~-]* | .. | ../* | */.. | */../*)
+            refuse "$name is no name of an image: letters, digits and _.+:@=%/~- are allowed, '..' is not." ;;
+        @IMAGES@) ;;
+        @SCHEMES@) ;;
+        /* | *:*)
+            refuse "$name names a file of the node that is not on offer: name a transferred file, a registry, a path below /cvmfs or REQUIRED_OS." ;;
+    esac
+}
+
+universe=
+transfer=
+streams=
+ad=$(cat)
+IFS=$newline
+for line in $ad; do
+    name=${line%% = *}
+    value=${line#* = }
+    case $value in [Uu][Nn][Dd][Ee][Ff][Ii][Nn][Ee][Dd]) continue ;; esac
+    case $name in
+        @FORBIDDEN@)
+            refuse "$name makes HTCondor act outside the job's container; take it out of the submit file." ;;
+        @UNIVERSE@)
+            [ "$value" = 5 ] || refuse "only the vanilla and the container universe run here."
+            universe=5 ;;
+        @SHOULD@)
+            case $value in
+                '"YES"' | '"IF_NEEDED"') transfer=$value ;;
+                *) refuse 'files must be transferred; set should_transfer_files = YES.' ;;
+            esac ;;
+        @DOMAIN@)
+            literal
+            case $text in [Pp][Ii][Ll][Oo][Tt]-*) refuse "$name may not be the pilot's." ;; esac ;;
+        @DOCKER@)
+            case $value in
+                [Ff][Aa][Ll][Ss][Ee]) ;;
+                *) refuse 'the docker universe does not run here; use container_image.' ;;
+            esac ;;
+        @ENVIRONMENT@)
+            literal
+            squeeze
+            case $squeezed in
+                *APPTAINER_* | *SINGULARITY_*)
+                    refuse "$name may not set APPTAINER_ and SINGULARITY_ variables; take them out of the environment." ;;
+            esac ;;
+        @PLATFORM@)
+            literal ;;
+        @TARGET@)
+            literal
+            case $text in
+                '' | [!/]* | *[!A-Za-z0-9_./-]* | *..*) refuse "$name must be a plain absolute path." ;;
+            esac ;;
+        @IMAGE@)
+            image ;;
+        @NAMES@)
+            inside ;;
+        @SOURCES@)
+            literal
+            squeeze
+            case $squeezed in
+                *[Ff][Ii][Ll][Ee]:*) refuse "$name may not hold a file: URL, which is a file of the node." ;;
+            esac ;;
+        @STREAM_SWITCHES@)
+            case $value in
+                [Tt][Rr][Uu][Ee]) ;;
+                *) streams="$streams ${name#????????}" ;;
+            esac ;;
+        @STREAMS@)
+            literal
+            case $text in
+                /dev/null) ;;
+                .. | */..) refuse "$name must name a file." ;;
+                /* | ../* | */../*) absolute="$absolute $name" ;;
+            esac ;;
+    esac
+done
+[ "$universe" ] || refuse 'its ad names no universe.'
+[ "$transfer" ] || refuse 'files must be transferred; set should_transfer_files = YES.'
+if [ "$absolute" ] && [ "$streams" ]; then
+    IFS=' '
+    for name in $absolute; do
+        for stream in $streams; do
+            case $name,$stream in
+                [Ii]*,[Ii]* | [Oo]*,[Oo]* | [Ee]*,[Ee]*)
+                    refuse "$name names a file of the node; take out transfer_input, transfer_output or transfer_error = false." ;;
+            esac
+        done
+    done
+fi
+exit 0
+"""
+
+
+def guard_text(container: ContainerPlan) -> str:
+    """The program for jobs of this plan: reads the job's ad on its standard input and ends with 0, or with ``HELD``
+    after it printed the reason.
+    """
+    allowed = (*ALWAYS_ALLOWED, *container.allowed_paths)
+    images = [_quoted(image) for image in container.images.values()]
+    images += [_quoted(path.rstrip("/")) + "/*" for path in allowed]
+    switches = [f"Transfer{switch}" for switch, _ in STREAMS]
+    patterns = {
+        "HELD": str(HELD),
+        "IMAGES": " | ".join(images),
+        "SCHEMES": " | ".join(f"{scheme}://[A-Za-z0-9_]*" for scheme in SCHEMES),
+        "FORBIDDEN": _any(FORBIDDEN),
+        "UNIVERSE": _any(("JobUniverse",)),
+        "SHOULD": _any(("ShouldTransferFiles",)),
+        "DOMAIN": _any(("FileSystemDomain",)),
+        "DOCKER": _any(("WantDocker",)),
+        "ENVIRONMENT": _any(("Environment", "Env")),
+        "PLATFORM": _any(("REQUIRED_OS",)),
+        "TARGET": _any(("ContainerTargetDir",)),
+        "IMAGE": _any(IMAGES),
+        "NAMES": _any(NAMES),
+        "SOURCES": _any(SOURCES),
+        "STREAM_SWITCHES": _any(switches),
+        "STREAMS": _any(name for _, name in STREAMS),
+    }
+    text = _PROGRAM
+    for name, pattern in patterns.items():
+        text = text.replace(f"@{name}@", pattern)
+    return text
+
+
+def _any(names: Iterable[str]) -> str:
+    """A shell pattern for any of these attributes in any case, as ClassAds take them."""
+    return " | ".join("".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in name) for name in names)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -1,0 +1,45 @@
+"""What a job leaves in its scratch directory for HTCondor to follow: links to files outside.
+
+HTCondor sends a job's output with the pilot's uid and follows links, so a link to the pool's token would send the
+token. The program below is HTCondor's hook between a job's end and the transfer of its output; when it starts, the
+job's processes are gone.
+"""
+
+from __future__ import annotations
+
+LINKS = "pilot_links"
+"""The program's name in LIBEXEC."""
+
+PATIENCE_SECONDS = 3600
+"""HTCondor goes on without the hook after this time: longer than any directory that fits a node takes."""
+
+# An absolute link was meant for the container's directories, which the node has not. A relative one without `..`
+# stays inside, because the links it may pass through are looked at too.
+LINKS_TEXT = """\
+#!/bin/sh
+# Removes the links of an ended job that lead out of its scratch directory; made by the pilot.
+LC_ALL=C
+export LC_ALL
+
+# What cannot be looked through is not sent: HTCondor holds the job because nothing can be opened.
+close() {
+    chmod 0 .
+    exit 1
+}
+
+cat > /dev/null
+here=$(pwd -P) || close
+export here
+# A directory that its owner cannot list would hide a link.
+find . -type d ! -perm -0700 -exec chmod u+rwx {} \\; || close
+find . -type l -lname '/*' -delete || close
+find . -type l -lname '*..*' -exec sh -c '
+    for link do
+        case $(readlink -m -- "$link") in
+            "$here" | "$here"/*) ;;
+            *) rm -f -- "$link" || exit 1 ;;
+        esac
+    done
+' sh {} + || close
+exit 0
+"""
