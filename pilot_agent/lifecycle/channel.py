@@ -23,6 +23,9 @@ END_OF_AD_NOW = "- update:true\n"
 """Makes the startd report the ad to the collector; otherwise a slot may wait five minutes for its first job."""
 SHORTEST_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 0.03
+STARTING_SECONDS = 5.0
+AFTER_SECOND_SECONDS = 0.003
 
 
 class AdChannel:
@@ -32,8 +35,21 @@ class AdChannel:
     of a value that no ClassAd can hold.
     """
 
-    __slots__ = ("_attributes", "_complain", "_due", "_fd", "_loop", "_path", "_period", "_rest", "_sent",
-                 "_urgent", "ever_read")  # fmt: skip
+    __slots__ = (
+        "_attributes",
+        "_complain",
+        "_created",
+        "_due",
+        "_fd",
+        "_first_messages",
+        "_loop",
+        "_path",
+        "_period",
+        "_rest",
+        "_sent",
+        "_urgent",
+        "ever_read",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +68,8 @@ class AdChannel:
         self._rest = b""
         self._sent = 0.0
         self._due = 0.0
+        self._created = time.monotonic()
+        self._first_messages = 2
         self._urgent = False
         """Whether the collector shall hear of the next message at once, not with the startd's next report."""
         self.ever_read = False
@@ -92,14 +110,24 @@ class AdChannel:
             return  # an earlier timer has done it
         self._due = 0.0
         if self._fd is None and not self._open():
-            self._send_by(now + RETRY_SECONDS)
+            self._send_by(now + (FIRST_RETRY_SECONDS if self._starting(now) else RETRY_SECONDS))
             return
         # An ad that the reader has not taken yet is finished first; the new one waits for the next turn.
         if not self._rest:
             self._rest = self._message()
             self._sent = now
         self._flush()
+        if self._first_messages and self._fd is not None:
+            # The startd reports its slots when it first wakes after a whole second of the clock; without this it
+            # sleeps until the next one.
+            self._first_messages -= 1
+            self._send_by(now + AFTER_SECOND_SECONDS + 1 - time.time() % 1)
+            return
         self._send_by(now + (RETRY_SECONDS if self._rest or self._fd is None else self._period))
+
+    def _starting(self, now: float) -> bool:
+        """True while the startd can be expected any moment."""
+        return not self.ever_read and now - self._created < STARTING_SECONDS
 
     def _open(self) -> bool:
         try:

@@ -1,0 +1,125 @@
+"""The command line: which figures to measure, one table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from subprocess import TimeoutExpired
+
+from benchmarks import lives, memory, small, timeline
+from benchmarks.estimate import FEWEST_ROUNDS
+from benchmarks.figures import Figure, table, write
+from benchmarks.node import PAYLOADS, REPOSITORY, MeasurementError, place
+from tests.testbed import prerequisites
+from tests.testbed.command import CommandError
+from tests.testbed.namespaces import StartError
+
+LIVES = ("start", "start-processes", "slot-ad", "stop")
+NAMES = ("version", "second-start", *LIVES, "memory", "size")
+PROFILE = "profile"
+FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure; 0, 1 with a message when something could not be measured, 3 when a goal is missed."""
+    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: all), or {PROFILE}")
+    parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS, help="rounds with a pilot (default and least: 10)")
+    parser.add_argument("--payloads", type=Path, default=PAYLOADS, help="directory of pilot.pyz and pilot.sh")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - {*NAMES, PROFILE})
+    if unknown:
+        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join((*NAMES, PROFILE))}")
+    if options.rounds < FEWEST_ROUNDS:
+        parser.error(f"--rounds must be at least {FEWEST_ROUNDS}")
+    wanted = options.names or NAMES
+    # A request to end unwinds the blocks that take the grid down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kept = Kept(options.payloads / "bench")
+    try:
+        _measure(wanted, options.rounds, options.payloads, kept)
+    except FAILURES as error:
+        kept.fail("the testbed", error)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    if kept.figures:
+        print("\n" + table(kept.figures))
+    if kept.failed:
+        return 1
+    return 3 if any(figure.met() is False for figure in kept.figures) else 0
+
+
+def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> None:
+    """Measure the figures one after the other; what one of them lacks does not keep the others from being measured."""
+    if "size" in wanted:
+        kept.add("size", lambda: small.size(payloads))
+    if set(wanted) == {"size"}:
+        return
+    prerequisites.require()
+    with place(payloads) as where:
+        if PROFILE in wanted:
+            print(timeline.profile(where))
+        if "version" in wanted:
+            kept.add("version", lambda: small.version(where))
+        if "second-start" in wanted:
+            kept.add("second-start", lambda: small.second_start(where))
+        if set(LIVES) & set(wanted):
+            kept.add("whole lives", lambda: lives.measure(where, rounds, wanted, _say))
+        if "memory" in wanted:
+            kept.add("memory", lambda: memory.measure(where, rounds, _say))
+
+
+class Kept:
+    """The figures so far; each is written to `directory` at once. `failed` tells whether one could not be measured."""
+
+    def __init__(self, directory: Path) -> None:
+        self.figures: list[Figure] = []
+        self.failed = False
+        self._directory = directory
+        self._origin = commit()
+        self._machine = machine()
+
+    def add(self, what: str, measure: Callable[[], Sequence[Figure]]) -> None:
+        """Measure and keep; a failure is said and remembered."""
+        try:
+            measured = measure()
+        except FAILURES as error:
+            self.fail(what, error)
+            return
+        for figure in measured:
+            write(figure, self._directory, self._origin, self._machine)
+            self.figures.append(figure)
+
+    def fail(self, what: str, error: BaseException) -> None:
+        """Say why something could not be measured."""
+        self.failed = True
+        print(f"benchmarks: {what}: {error}", file=sys.stderr)
+
+
+def commit() -> str:
+    """The commit that was measured, with `+` when the tree differs from it."""
+    head = _git("rev-parse", "--short", "HEAD")
+    return head + ("+" if _git("--no-optional-locks", "status", "--porcelain") else "")
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+    load = round(os.getloadavg()[0], 2)
+    return {"cores": os.cpu_count(), "cpu": model, "kernel": platform.release(), "load_before": load}
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(REPOSITORY), *words], check=False, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Tests of the arithmetic behind the project's measurements."""

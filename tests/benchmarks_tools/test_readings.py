@@ -1,0 +1,69 @@
+"""What is read from logs and from the kernel's files is what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.memory import role
+from benchmarks.node import slot_ad_moments
+from benchmarks.processes import Memory, parse_rollup
+from benchmarks.timeline import parse_imports
+
+COLLECTOR_LOG = """\
+11/21/26 02:46:27.123 (D_ALWAYS) MasterAd     : Inserting ** "< pilot_1 >"
+11/21/26 02:46:28.250 MachineSlotAd  : Inserting ** "< slot1@pilot_1 , 10.77.0.11 >"
+11/21/26 02:46:29.000 MachineSlotAd  : Updating ... "< slot1@pilot_1 , 10.77.0.11 >"
+11/21/26 02:46:29.500 MachinePvtAd   : Inserting ** "< slot1@pilot_1 , 10.77.0.11 >"
+"""
+
+ROLLUP = """\
+55d0c0e00000-7ffd2d5f2000 ---p 00000000 00:00 0                          [rollup]
+Rss:               10944 kB
+Pss:                9184 kB
+Pss_Dirty:          4000 kB
+Private_Clean:       100 kB
+Private_Dirty:      4000 kB
+"""
+
+IMPORTS = """\
+import time: self [us] | cumulative | imported package
+import time:       100 |        100 |   pilot_agent.light
+import time:       250 |        350 | pilot_agent.lifecycle.guardian
+pilot-agent said something
+"""
+
+
+def test_slot_ads_are_found_among_the_others() -> None:
+    first, second = slot_ad_moments(COLLECTOR_LOG)
+    assert first == 1795229188.25
+    assert second - first == 0.75
+
+
+def test_memory_is_read_in_kib() -> None:
+    assert parse_rollup(ROLLUP) == Memory(rss_kib=10944, pss_kib=9184, private_kib=4100)
+
+
+def test_imports_are_read_with_their_depth() -> None:
+    light, guardian = parse_imports(IMPORTS)
+    assert (light.module, light.own, light.depth) == ("pilot_agent.light", 100, 1)
+    assert (guardian.module, guardian.own, guardian.cumulative, guardian.depth) == (
+        "pilot_agent.lifecycle.guardian",
+        250,
+        350,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["/usr/bin/python3", "-I", "/x/pilot.pyz", "run", "--config", "a"], "guardian"),
+        (["/usr/bin/python3", "-I", "/x/pilot.pyz", "_keeper", "/w"], "keeper"),
+        (["/usr/bin/python3", "-I", "/x/pilot.pyz", "_channel", "/w"], "_channel"),
+        (["PILOT", "/w/ads.fifo"], "ad channel"),
+        (["/bin/cat", "/w/ads"], "cat"),
+        ([], "?"),
+    ],
+)
+def test_a_process_is_called_by_its_command(words: list[str], expected: str) -> None:
+    assert role(words) == expected
