@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pilot_agent import __version__, configure, host
 from pilot_agent.account import become, refuse_root
 from pilot_agent.codec import to_json
-from pilot_agent.config import Config, json_schema
-from pilot_agent.config_keys import KEYS
+from pilot_agent.config import Config
+from pilot_agent.config_keys import CONTAINER_WISHES, KEYS
+from pilot_agent.config_schema import json_schema
 from pilot_agent.configure import Given
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import bug
@@ -22,7 +23,10 @@ from pilot_agent.report import build_report, nest_facts
 
 EPILOGS = {
     "run": "example: pilot-agent run --config factory=factory.yaml --config vo=vo.yaml --output .",
-    "check": "examples: pilot-agent check; pilot-agent check --json --config vo=vo.yaml; as root: --user pilot",
+    "check": "It makes a directory of its own in a scratch directory, writes and runs a file there, and removes it. "
+    "Exit code: 0 fit, 64 the node, 65 the network, 66 the configuration, 67 a credential, 68 a damaged plugin or "
+    "artifact, 69 a failing plugin, 70 a bug. Examples: pilot-agent check; "
+    "pilot-agent check --json --config vo=vo.yaml; as root: --user pilot",
     "probe": "examples: pilot-agent probe; pilot-agent probe cpu memory --json",
     "explain": "example: pilot-agent explain --config site=site.yaml --set site.containers=required",
     "plugins": "example: pilot-agent plugins --set 'plugins.directories=[\"/opt/vo\"]' --set 'plugins.load=[\"myvo\"]'",
@@ -50,12 +54,21 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     for command in (check, probe):
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
-    negotiate = commands.add_parser("negotiate", help="what follows from VO and site container wishes")
-    negotiate.add_argument("--vo", required=True, metavar="VALUE")
-    negotiate.add_argument("--site", required=True, metavar="VALUE")
+    negotiate = commands.add_parser(
+        "negotiate",
+        help="what follows from VO and site container wishes",
+        description=f"What follows from container wishes. VALUE is one of {', '.join(CONTAINER_WISHES)}; in any case.",
+        epilog=EPILOGS["negotiate"],
+    )
+    negotiate.add_argument("--vo", required=True, metavar="VALUE", help="what the VO wants")
+    negotiate.add_argument("--site", required=True, metavar="VALUE", help="what the site demands")
     negotiate.add_argument("--json", action="store_true", help="print JSON")
     config = _command(commands, "config", "the keys of the configuration, their schema, or the effective values")
-    config.add_argument("what", choices=("reference", "schema", "show"))
+    config.add_argument(
+        "what",
+        choices=("reference", "schema", "show"),
+        help="the table of all keys (Markdown); their JSON Schema; the effective values and their layers (JSON)",
+    )
     return top
 
 

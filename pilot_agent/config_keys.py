@@ -124,6 +124,14 @@ SERVICE_FIELDS: dict[str, Kind] = {
 }
 """Fields of one entry of ``services``."""
 
+SERVICE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""A service's name becomes a directory's: the pattern of those that can."""
+
+READY_WAYS = ("port", "ready_file", "ready_command")
+"""The fields of which a service has one at most: how it is known to be ready."""
+
+LARGEST_PORT = 65535
+
 IMAGE_FIELDS: dict[str, Kind] = {"path": Kind.STRING, "arch": Kind.STRING, "requires": Kind.MAPPING}
 """Fields of one candidate of ``images``."""
 

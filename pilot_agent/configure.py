@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pilot_agent import host
-from pilot_agent.config import Config, Layer, command_line_layer, environment_layer, load_config, read_layer
+from pilot_agent.config import Config, Layer, load_config
+from pilot_agent.config_check import Problem, invalid, nearest
+from pilot_agent.config_read import command_line_layer, environment_layer, read_layer
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import scratch
 from pilot_agent.state import State
+from pilot_agent.trust.local import writable_by_others
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 SITE_FILE = "/etc/pilot-agent/site.yaml"
@@ -38,9 +41,9 @@ def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
     """The effective configuration. Raises ``PilotError`` that names every problem."""
     layers: list[Layer] = []
     named = [_named_file(text) for text in given.files]
-    if not any(layer == "site" for layer, _ in named) and _trusted(given.site_file):
-        layers.append(read_layer("site", given.site_file))
-    layers += [read_layer(layer, path) for layer, path in named]
+    if not any(layer == "site" for layer, _ in named) and os.path.exists(given.site_file):
+        named.insert(0, ("site", given.site_file))
+    layers += [_read_own(layer, path) for layer, path in named]
     layers += [environment_layer(environment), command_line_layer(given.assignments)]
     config = load_config(layers)
     return Config(config.values, config.origins, tuple(name for name in config.layers if _matters(name, layers)))
@@ -57,13 +60,14 @@ def _matters(name: str, layers: Sequence[Layer]) -> bool:
     return layer is not None and bool(layer.document)
 
 
-def _trusted(path: str) -> bool:
-    """A site's own file counts when root owns it and nobody else may write it (design section 10)."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    return status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+def _read_own(layer: str, path: str) -> Layer:
+    """The layer in a file. Raises ``PilotError``, also (config.exposed) when others on this node can change it."""
+    reason = writable_by_others(path)
+    if reason:
+        message = f"the {layer} configuration is not read: {reason}"
+        hint = f"`chmod go-w {path}`, make it root's or this account's, and keep it where only they may rename"
+        raise PilotError(Failure(FailureKind.CONFIG, "config.exposed", message, hint))
+    return read_layer(layer, path)
 
 
 def new_state(config: Config, environment: Mapping[str, str], *, output: str, started: float | None = None) -> State:
@@ -133,10 +137,31 @@ def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> Non
 def load_plugins(config: Config, around: host.Surroundings) -> tuple[host.Loaded, Config]:
     """All plugins' declarations, and the configuration with the defaults of their options.
 
-    Raises ``PilotError`` (plugin.load, config.invalid for a plugin's own options).
+    Raises ``PilotError`` (plugin.load; config.invalid for a directory that is missing and for a plugin's own options).
     """
+    _require_directories(config)
     names: list[str] = config.get("plugins.load")
     loaded = host.load_plugins(names, config.values, around, config.get("plugins.timeout_seconds"))
     options = host.complete_options(loaded, config.get("plugins.options"))
     plugins = {**config.values["plugins"], "options": options}
     return loaded, replace(config, values={**config.values, "plugins": plugins})
+
+
+def _require_directories(config: Config) -> None:
+    layers = " and ".join(config.origins.get("plugins.directories", ()))
+    paths = [absolute(path) for path in config.get("plugins.directories")]
+    problems = [
+        Problem(f"plugins.directories[{index}]", layers, f"there is no directory {path}{nearest(path, _beside(path))}")
+        for index, path in enumerate(paths)
+        if not os.path.isdir(path)
+    ]
+    if problems:
+        raise invalid(problems)
+
+
+def _beside(path: str) -> list[str]:
+    """The directories that lie where ``path`` would lie."""
+    try:
+        return [entry.path for entry in os.scandir(os.path.dirname(path)) if entry.is_dir()]
+    except OSError:
+        return []

@@ -17,10 +17,11 @@ from typing import Any
 from pilot_agent import child
 from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.collect import Declared, PluginReport, declarations, declared_from_json, implemented_hooks
-from pilot_agent.config import Problem, invalid
+from pilot_agent.config_check import Problem, invalid
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
 from pilot_agent.process import Result, Runner, WakeUp
+from pilot_agent.trust.local import code_writable_by_others
 
 BUILTIN_PLUGINS = ("probes", "cvmfs", "containers", "services", "benchmarks", "checks", "attributes")
 CONCURRENT_CHILDREN = 8
@@ -77,6 +78,7 @@ def load_plugins(
         found = declarations(f"builtin.{name}", module, config, builtin=True)
         declared += found
         reports.append(PluginReport(f"builtin.{name}", "payload", implemented_hooks(module), len(found)))
+    _require_own_code(around.directories if names else ())
     for name, found, report in _collect_external(names, config, around, timeout_seconds):
         if report.error:
             raise PilotError(_load_failure(name, report.error))
@@ -84,6 +86,16 @@ def load_plugins(
         declared += found
         reports.append(report)
     return Loaded(tuple(declared), tuple(reports))
+
+
+def _require_own_code(directories: Sequence[str]) -> None:
+    """Raises ``PilotError`` (plugin.load) when others on this node can change what would be imported."""
+    for directory in directories:
+        reason = code_writable_by_others(directory)
+        if reason:
+            message = f"the plugins in {directory} are not loaded: {reason}"
+            hint = "make it root's or this account's, `chmod -R go-w` it, and keep it where only they may rename"
+            raise PilotError(Failure(FailureKind.CORRUPTION, "plugin.load", message, hint))
 
 
 def _require_new_facts(plugin: str, found: Sequence[Declared], earlier: Loaded) -> None:

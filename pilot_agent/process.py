@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+from pilot_agent.model import Failure, FailureKind, PilotError
+
 KILL_AFTER_SECONDS = 0.5
 GIVE_UP_AFTER_SECONDS = 2.0
 OUTPUT_LIMIT_BYTES = 1 << 20
@@ -83,6 +85,12 @@ class Result:
         if self.signal is not None:
             return f"{self.argv[0]} was ended by signal {self.signal}{tail}"
         return f"{self.argv[0]} exited {self.code}{tail}"
+
+
+def _no_process(name: str, error: OSError) -> PilotError:
+    message = f"no process could be started for {name}: {error.strerror}"
+    hint = "the site raises the account's limit of processes (ulimit -u) or of memory, or ends what else it runs"
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, "process.limit", message, hint, retry=True))
 
 
 @dataclass(slots=True)
@@ -189,12 +197,19 @@ class Runner:
     ) -> int:
         """Run ``function`` in a forked child; what it returns is the result's ``answer``.
 
-        For code of the payload itself: a fork costs two milliseconds where a new interpreter costs twenty.
+        For code of the payload itself: a fork costs two milliseconds where a new interpreter costs twenty. Raises
+        ``PilotError`` (process.limit) where the node allows no further process.
         """
         pipes = {stream: os.pipe() for stream in ("stdout", "stderr", "answer")}
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            for pair in pipes.values():
+                os.close(pair[0])
+                os.close(pair[1])
+            raise _no_process(name, error) from error
         if pid == 0:
             _be_child(function, {stream: pair[1] for stream, pair in pipes.items()})
         for pair in pipes.values():

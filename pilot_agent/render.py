@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-import textwrap
 from collections.abc import Iterable, Sequence
 
 from pilot_agent.hookspecs import DECLARATIONS
@@ -11,43 +11,127 @@ from pilot_agent.host import Loaded
 from pilot_agent.model import CheckStatus, Fact, FactStatus, worst_failure
 from pilot_agent.state import State
 
+GAP = 2
+NARROWEST = 16
+"""Fewer characters than this are no column that a text can be read in."""
+WIDE = 80
+"""From this width on there is room for where a fact was read."""
+LISTED_CHARACTERS = 120
+STACKED = "      "
 MARKS = {CheckStatus.PASS: "ok  ", CheckStatus.FAIL: "FAIL", CheckStatus.WARN: "warn", CheckStatus.SKIP: "skip"}
 
 
 def table(rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
-    """Rows as aligned columns; the last column is folded so that no line is wider than the terminal."""
+    """Rows as aligned columns. The last two columns are folded so that no line is wider than the terminal; where that
+    leaves them too little room, each row becomes two lines or more, what belongs to the first columns indented."""
     cells = [[str(cell) for cell in row] for row in rows]
     if not cells:
         return ""
-    total = width or shutil.get_terminal_size((100, 24)).columns
-    widths = [max(len(row[index]) for row in cells) for index in range(len(cells[0]) - 1)]
-    indent = sum(widths) + 2 * len(widths)
-    room = max(total - indent, 20)
+    total = width or terminal_width()
+    widths = [max(len(row[index]) for row in cells) for index in range(len(cells[0]))]
+    fixed = max(len(widths) - 2, 0) if len(widths) != 2 else 1
+    room = total - sum(widths[:fixed]) - GAP * (len(widths) - 1)
+    folded = _shared(widths[fixed:], room)
+    if folded is None:
+        return "\n".join(_stacked(row, fixed, total) for row in cells)
+    return "\n".join(_line(row, [*widths[:fixed], *folded]) for row in cells)
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; 100 where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def _shared(natural: Sequence[int], room: int) -> list[int] | None:
+    """The widths of the columns that may be folded: what they would take, or the room shared so that a narrow one is
+    not folded for a wide one. None when the room is too small for either."""
+    if sum(natural) <= room:
+        return list(natural)
+    if room < NARROWEST * len(natural):
+        return None
+    if len(natural) == 1:
+        return [room]
+    first, last = natural
+    if first <= room // 2:
+        return [first, room - first]
+    if last <= room // 2:
+        return [room - last, last]
+    share = min(max(room * first // (first + last), NARROWEST), room - NARROWEST)
+    return [share, room - share]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    columns = [fold(cell, size) for cell, size in zip(row, widths, strict=True)]
     lines = []
-    for row in cells:
-        head = "".join(f"{cell:<{size}}  " for cell, size in zip(row, widths, strict=False))
-        folded = textwrap.wrap(row[-1], room, break_long_words=True) or [""]
-        lines.append((head + folded[0]).rstrip())
-        lines += [" " * indent + part for part in folded[1:]]
+    for number in range(max(map(len, columns))):
+        parts = [column[number] if number < len(column) else "" for column in columns]
+        lines.append((" " * GAP).join(f"{part:<{size}}" for part, size in zip(parts, widths, strict=True)).rstrip())
     return "\n".join(lines)
 
 
+def _stacked(row: Sequence[str], fixed: int, total: int) -> str:
+    head = (" " * GAP).join(row[:fixed]).rstrip()
+    rest = [line for cell in row[fixed:] if cell for line in fold(cell, max(total - len(STACKED), NARROWEST))]
+    return "\n".join([*fold(head, total), *(STACKED + line for line in rest)])
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` characters, broken at spaces; a path that is too long for a line at its slashes, and
+    only a word that has none anywhere."""
+    if len(text) <= width and text.isprintable():
+        return [text]
+    lines = [""]
+    for word in text.split():
+        glue = " " if lines[-1] else ""
+        for piece in [word] if len(word) <= width else _pieces(word, width):
+            if len(lines[-1]) + len(glue) + len(piece) <= width:
+                lines[-1] += glue + piece
+            else:
+                lines.append(piece)
+            glue = ""
+    return lines
+
+
+def _pieces(word: str, width: int) -> list[str]:
+    parts = re.findall(r"/?[^/]+|/", word)
+    return [part[start : start + width] for part in parts for start in range(0, len(part), width)]
+
+
+def paragraph(text: str, *, indent: str = "", width: int | None = None) -> str:
+    """A text folded to the terminal, every line but the first two columns further in."""
+    first, *rest = fold(text, (width or terminal_width()) - len(indent) - GAP)
+    return "\n".join([indent + first, *(indent + " " * GAP + line for line in rest)])
+
+
 def facts(state: State) -> str:
-    """Every fact: name, value with unit, where it was read."""
-    return table((fact.name, _value(fact), fact.source) for _, fact in sorted(state.facts.items()))
+    """Every fact: name, value with unit, and on a terminal that is wide enough where it was read."""
+    return _fact_table([fact for _, fact in sorted(state.facts.items())])
+
+
+def _fact_table(shown: Iterable[Fact], indent: str = "") -> str:
+    wide = terminal_width() >= WIDE
+    return table((indent + fact.name, _value(fact), *([fact.source] if wide else [])) for fact in shown)
 
 
 def _value(fact: Fact) -> str:
     if fact.status is not FactStatus.KNOWN:
-        return f"{fact.status.value}: {fact.detail}"[:70]
+        return f"{fact.status.value}: {fact.detail}"
     if isinstance(fact.value, list):
-        text = ", ".join(_item(item) for item in fact.value) or "none"
+        text = _listed([_item(item) for item in fact.value])
     elif isinstance(fact.value, bool):
         text = "yes" if fact.value else "no"
     else:
         text = str(fact.value)
-    text = f"{text} {fact.unit}" if fact.unit and fact.unit not in ("", "bool") else text
-    return text if len(text) <= 48 else text[:45] + "..."
+    return f"{text} {fact.unit}" if fact.unit and fact.unit not in ("", "bool") else text
+
+
+def _listed(items: Sequence[str]) -> str:
+    """The items, of many the first few and how many more there are; ``--json`` has them all."""
+    shown = 1
+    while shown < len(items) and len(", ".join(items[: shown + 1])) <= LISTED_CHARACTERS:
+        shown += 1
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return (", ".join(items[:shown]) or "none") + more
 
 
 def _item(item: object) -> str:
@@ -89,7 +173,7 @@ BRIEF = (
 
 def _brief(state: State) -> str:
     known = [state.facts[name] for name in BRIEF if name in state.facts]
-    return table((f"  {fact.name}", _value(fact), fact.source) for fact in known)
+    return _fact_table(known, indent="  ")
 
 
 def _checks(state: State) -> str:
@@ -104,23 +188,25 @@ def _container(state: State) -> str:
     decision = state.container
     if decision is None:
         return ""
-    lines = [f"Containers: {decision.decision} ({decision.cell}) - {decision.reason}"]
+    lines = [paragraph(f"Containers: {decision.decision} ({decision.cell}) - {decision.reason}")]
     if decision.runtime:
         runtime = decision.runtime
-        lines.append(f"  runtime {runtime.path} {runtime.version}, {runtime.mode}")
+        lines.append(paragraph(f"runtime {runtime.path} {runtime.version}, {runtime.mode}", indent="  "))
     rows = [("  taken " if v.taken else "  not   ", v.platform, v.path, v.reason) for v in decision.verdicts]
     if rows:
         lines.append(table(rows))
     return "\n".join(lines)
 
 
-def verdict(state: State) -> str:
-    """One line: fit or not, and if not, why and what would change it."""
+def verdict(state: State, *, width: int | None = None) -> str:
+    """Fit or not, and if not, why and what would change it."""
     failure = worst_failure(list(state.failures))
     if failure is None:
         return "This node is fit."
-    hint = f"\n  to change it: {failure.hint}" if failure.hint else ""
-    return f"This node is NOT fit: {failure.message} ({failure.kind}, {failure.code}){hint}"
+    lines = [paragraph(f"This node is NOT fit: {failure.message} ({failure.kind}, {failure.code})", width=width)]
+    if failure.hint:
+        lines.append(paragraph(f"to change it: {failure.hint}", indent="  ", width=width))
+    return "\n".join(lines)
 
 
 def plugin_table(loaded: Loaded) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from pilot_agent import configure, host
 from pilot_agent.config import Config
+from pilot_agent.config_check import nearest
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
 from pilot_agent.interpreter import interpreter_command
@@ -98,7 +99,8 @@ def _restricted(loaded: host.Loaded, only: frozenset[str]) -> host.Loaded:
     """Only the probes named; everything else of the declarations stays. Raises ``PilotError`` (usage)."""
     names = {declared.record.name for declared in loaded.of("pilot_probes")}
     if unknown := sorted(only - names):
-        message = f"there is no probe {', '.join(unknown)}; known: {', '.join(sorted(names))}"
+        near = "".join(nearest(name, names) for name in unknown)
+        message = f"there is no probe {', '.join(unknown)}{near}; known: {', '.join(sorted(names))}"
         raise PilotError(Failure(FailureKind.USAGE, "usage", message))
     kept = tuple(d for d in loaded.declared if d.hook != "pilot_probes" or d.record.name in only)
     return host.Loaded(kept, loaded.plugins)

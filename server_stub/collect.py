@@ -19,6 +19,7 @@ from server_stub.submit import ERROR_FILE, OUTPUT_FILE, REPORT_FILE, drop_token
 REPORT_LIMIT_BYTES = 16 << 20
 SAID_LIMIT_BYTES = REPORT_LIMIT_BYTES + (1 << 20)
 SHOWN_CHARACTERS = 300
+MOST_JOBS = 2**31 - 1  # what an INTEGER column of any database holds
 OUTCOMES = frozenset({"ok", "failed", "preempted"})
 
 # A job may be missing for a moment between the queue and the history.
@@ -47,7 +48,8 @@ class EmptyReportError(ReportError):
 def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | None = None) -> list[Pilot]:
     """Ask the batch system once about every unfinished pilot; those of which something changed, as stored now.
 
-    Raises ``PilotError`` (batch.failed) before anything was changed, or between two pilots.
+    A report that cannot be stored becomes a message of its pilot and stops nothing. Raises ``PilotError``
+    (batch.failed) before anything was changed, or between two pilots.
     """
     unfinished = [pilot for pilot in store.pilots(unfinished=True) if pilot.job is not None]
     if not unfinished:
@@ -59,27 +61,41 @@ def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | 
         told = queue.get(pilot.job) if pilot.job else None
         if told is None and pilot.job is not None:
             told = batch.ended(pilot.job)
-        newer, report = _newer(pilot, told, moment)
+        newer = _newer(pilot, told, moment)
+        if told is not None and told.state.final:
+            newer = _save_with_report(store, newer)
+        elif newer != pilot:
+            store.save(newer)
         if newer != pilot:
-            store.save(newer, report=report)
             changed.append(newer)
         if newer.state.final:
             drop_token(newer.directory)
     return changed
 
 
-def _newer(pilot: Pilot, told: BatchJob | None, now: float) -> tuple[Pilot, Json]:
+def _newer(pilot: Pilot, told: BatchJob | None, now: float) -> Pilot:
+    """The pilot as the batch system tells it; one that ended keeps its message until its report was read."""
     if told is None:
-        return _missing(pilot, now), None
-    newer = replace(pilot, state=told.state, host=told.host or pilot.host, missing_since=None)
+        return _missing(pilot, now)
+    newer = replace(pilot, state=told.state, host=shown(told.host) or pilot.host, missing_since=None)
     if told.state is PilotState.HELD:
-        return replace(newer, message=told.reason), None
+        return replace(newer, message=shown(told.reason))
     if not told.state.final:
-        return newer, None
-    ended, report = _with_report(replace(newer, ended=now, exit_code=told.exit_code, message=""))
-    if report is None and pilot.state is PilotState.HELD:  # why it was held explains more than what it did not return
-        ended = replace(ended, message=pilot.message)
-    return ended, report
+        return newer
+    message = pilot.message if pilot.state is PilotState.HELD else ""
+    return replace(newer, ended=now, exit_code=told.exit_code, message=message)
+
+
+def _save_with_report(store: Store, pilot: Pilot) -> Pilot:
+    """Store a pilot that ended, with its report when it returned one; as stored."""
+    # Jobs run with the pilot's uid: a report is what strangers may have written, and one must not stop the collector.
+    try:
+        ended, report = _with_report(pilot)
+        store.save(ended, report=report)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the pilots after this one have done nothing wrong
+        ended = replace(pilot, message=shown(f"the pilot's report cannot be stored: {type(error).__name__}: {error}"))
+        store.save(ended)
+    return ended
 
 
 def _missing(pilot: Pilot, now: float) -> Pilot:
@@ -96,7 +112,9 @@ def _with_report(pilot: Pilot) -> tuple[Pilot, Json]:
         report = find_report(pilot.directory)
         summary = judge(report)
     except ReportError as error:
-        return replace(pilot, message=f"{error}{_last_words(pilot.directory)}"), None
+        # Why it was held explains more than what it did not return.
+        said = pilot.message or shown(f"{error}{_last_words(pilot.directory)}")
+        return replace(pilot, message=said), None
     return replace(
         pilot,
         outcome=summary.outcome,
@@ -133,7 +151,7 @@ def _said(directory: str, name: str) -> str:
 def _last_words(directory: str) -> str:
     """The last line that a pilot without a report wrote to standard error."""
     lines = _said(directory, ERROR_FILE).strip().splitlines()
-    return f"; it last said: {lines[-1][:SHOWN_CHARACTERS]}" if lines else ""
+    return f"; it last said: {lines[-1]}" if lines else ""
 
 
 def read_report(path: str) -> Json:
@@ -160,23 +178,31 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
+def shown(text: object) -> str:
+    """A stranger's text as one short line for a table or a terminal: nothing in it moves a cursor or turns the
+    direction of writing, and every database and encoding takes it."""
+    return "".join(sign if sign.isprintable() else " " for sign in str(text)[:SHOWN_CHARACTERS])
+
+
 def judge(report: Json) -> Summary:
     """What a report says, once it is certain that it is one. Raises ``ReportError`` with the place that is wrong."""
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         found = report.get("schema") if isinstance(report, dict) else type(report).__name__
-        raise ReportError(f"the pilot's report has the schema {found!r} and not {SCHEMA!r}")
-    for name, kind in (("pilot", dict), ("outcome", dict), ("timeline", list), ("node", dict), ("jobs", dict)):
-        if not isinstance(report.get(name), kind):
+        raise ReportError(f"the pilot's report has the schema {shown(repr(found))} and not {SCHEMA!r}")
+    for name, shape in (("pilot", dict), ("outcome", dict), ("timeline", list), ("node", dict), ("jobs", dict)):
+        if not isinstance(report.get(name), shape):
             raise ReportError(f"the pilot's report has no proper {name!r}")
     outcome = report["outcome"].get("status")
-    if outcome not in OUTCOMES:
-        raise ReportError(f"the pilot's report has the outcome {outcome!r}, none of {', '.join(sorted(OUTCOMES))}")
+    if not isinstance(outcome, str) or outcome not in OUTCOMES:
+        known = ", ".join(sorted(OUTCOMES))
+        raise ReportError(f"the pilot's report has the outcome {shown(repr(outcome))}, none of {known}")
     started = report["jobs"].get("started")
-    if not isinstance(started, int):
-        raise ReportError(f"the pilot's report says that {started!r} jobs were started")
+    if not isinstance(started, int) or isinstance(started, bool) or not 0 <= started <= MOST_JOBS:
+        raise ReportError(f"the pilot's report says that {shown(repr(started))} jobs were started")
     failure = report["outcome"].get("failure")
     if failure is None:
         return Summary(outcome, jobs_started=started)
-    if not isinstance(failure, dict) or failure.get("kind") not in set(FailureKind):
+    kind = failure.get("kind") if isinstance(failure, dict) else None
+    if not isinstance(kind, str) or kind not in set(FailureKind):
         raise ReportError("the pilot's report has a failure of no known kind")
-    return Summary(outcome, failure["kind"], str(failure.get("code")), str(failure.get("message")), started)
+    return Summary(outcome, kind, shown(failure.get("code")), shown(failure.get("message")), started)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from pilot_agent.config import Layer, Problem, parse_document, validate
+from pilot_agent.config_check import Problem, validate
+from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 
@@ -223,7 +224,7 @@ class _Reader:
         if not isinstance(value, Mapping):
             self._note(key, f"expected a mapping, found {value!r}")
             return {}
-        for problem in validate(Layer(layer, value)):
+        for problem in validate(value, layer):
             self._note(f"{key}.{problem.path}", problem.message)
         return dict(value)
 

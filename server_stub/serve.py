@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable
 
 import structlog
 import uvicorn
@@ -42,7 +44,9 @@ def serve(factory: Factory, store: Store, batch: BatchSystem) -> None:
 
 
 def collect_until(stop: threading.Event, factory: Factory, store: Store, batch: BatchSystem) -> None:
-    """Collect every ``collect_seconds`` until ``stop`` is set; a batch system that does not answer is asked again."""
+    """Collect every ``collect_seconds`` until ``stop`` is set; a batch system that does not answer is asked again.
+
+    Whatever goes wrong is logged and tried again: without the collector the page would go on showing old states."""
     log = structlog.get_logger("server_stub.collect")
     while not stop.wait(factory.collect_seconds):
         try:
@@ -52,4 +56,12 @@ def collect_until(stop: threading.Event, factory: Factory, store: Store, batch: 
                     exit_code=pilot.exit_code, outcome=pilot.outcome, message=pilot.message,
                 )  # fmt: skip
         except PilotError as error:
-            log.warning(error.failure.code, message=error.failure.message)
+            _tell(log.warning, error.failure.code, error.failure.message)
+        except Exception as error:  # noqa: BLE001 - the boundary of the thread
+            _tell(log.error, "collector.failed", f"{type(error).__name__}: {error}")
+
+
+def _tell(say: Callable[..., object], event: str, message: str) -> None:
+    """Log one line; a log that is closed or on a full disk is no reason to stop either."""
+    with contextlib.suppress(OSError, ValueError):
+        say(event, message=message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from html import escape
@@ -50,7 +51,10 @@ def application(factory: Factory, store: Store) -> Starlette:
     async def report(request: Request) -> Response:
         pilot_id: str = request.path_params["pilot_id"]
         found = await run_in_threadpool(store.report, pilot_id)
-        return _absent(f"there is no report of a pilot {pilot_id!r}") if found is None else JSONResponse(found)
+        if found is None:
+            return _absent(f"there is no report of a pilot {pilot_id!r}")
+        # ASCII: what a pilot returned may hold half of a surrogate pair, which UTF-8 cannot carry.
+        return Response(json.dumps(found), media_type="application/json")
 
     async def home(request: Request) -> Response:
         return RedirectResponse("/pilots")

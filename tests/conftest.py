@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def _descriptors() -> dict[int, str]:
 
 def _children() -> set[tuple[int, str]]:
     return {(child.pid, child.name()) for child in psutil.Process().children(recursive=True)}
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that everybody can get to; those of pytest lie in a private one."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:  # a sticky directory on every system
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_probe_runs_only_what_is_named_and_judges_nothing(tmp_path: Path) -> Non
 def test_an_unknown_probe_is_a_mistake_of_the_caller_who_is_told_the_known_ones(tmp_path: Path) -> None:
     result = pilot(tmp_path, "probe", "cpus")
     assert result.code == 2
-    assert "there is no probe cpus; known: " in said(result)
+    assert "there is no probe cpus; did you mean cpu?; known: " in said(result)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_probe_as_another_account_sees_what_that_account_sees(tmp_path: Path) ->
         assert json.loads(done.stdout)["pilot"]["user"] == "nobody"
     else:
         assert done.code == 66
-        assert "account.python" in done.stderr
+        assert "account.python" in said(done)
 
 
 def readable_by_nobody(path: str) -> bool:
@@ -208,3 +208,21 @@ def readable_by_nobody(path: str) -> bool:
 
 def test_the_interpreter_of_these_tests_is_the_one_that_runs_them() -> None:
     assert interpreter_command()[0] == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("check", ("makes a directory of its own", "removes it", "0 fit", "64 the node")),
+        ("negotiate", ("disable_gwms, never, optional, preferred, required, required_gwms", "what the site demands")),
+        ("config", ("JSON Schema", "effective values")),
+    ],
+)
+def test_the_help_of_a_command_says_what_it_takes_and_does(
+    capsys: pytest.CaptureFixture[str], command: str, told: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    page = " ".join(capsys.readouterr().out.split())
+    for words in told:
+        assert words in page

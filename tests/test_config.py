@@ -15,18 +15,11 @@ from hypothesis import strategies as st
 
 from pilot_agent.cli import reference_page
 from pilot_agent.codec import to_json
-from pilot_agent.config import (
-    Config,
-    Layer,
-    command_line_layer,
-    environment_layer,
-    json_schema,
-    load_config,
-    parse_document,
-    read_layer,
-    validate,
-)
+from pilot_agent.config import Config, Layer, load_config
+from pilot_agent.config_check import validate
 from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, Key, Kind
+from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
+from pilot_agent.config_schema import json_schema
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.requirements import LEVELS
 
@@ -45,7 +38,7 @@ def refused(*layers: Layer) -> Failure:
 
 def problems(document: Mapping[str, Json]) -> list[str]:
     """What is wrong with a document, as text."""
-    return [str(problem) for problem in validate(Layer("vo", document))]
+    return [str(problem) for problem in validate(document, "vo")]
 
 
 # ---- any document ------------------------------------------------------------------------------------------------
@@ -104,7 +97,7 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
     texts = st.sampled_from(["cpu.usable >= 4", "os.id in [debian, rocky]", "not fuse.usable"])
     requirement = st.fixed_dictionaries({"require": texts}, optional={"level": st.sampled_from(LEVELS)})
     images = st.lists(words | record(IMAGE_FIELDS, "path"), max_size=2) if kind is Kind.IMAGES else st.nothing()
-    services = record(SERVICE_FIELDS, "command") if kind is Kind.SERVICES else st.nothing()
+    services = service() if kind is Kind.SERVICES else st.nothing()
     return {
         Kind.STRING: words,
         Kind.INTEGER: st.integers(1, 10**9),
@@ -115,14 +108,31 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.STRING_MAPPING: st.dictionaries(words, words, max_size=3),
         Kind.REQUIREMENTS: st.lists(texts | requirement, max_size=3),
         Kind.IMAGES: st.dictionaries(names, images, max_size=2),
-        Kind.SERVICES: st.dictionaries(names, services, max_size=2),
+        Kind.SERVICES: st.dictionaries(services_of_people, services, max_size=2),
         Kind.WEIGHTED: st.booleans() | words,
     }[kind]
 
 
-def record(fields: dict[str, Kind], needed: str) -> st.SearchStrategy[dict[str, Any]]:
+services_of_people = st.sampled_from(["triton", "s3.cache", "x_1-b"])
+ways_to_be_ready = ("port", "ready_file", "ready_command")
+
+
+def service() -> st.SearchStrategy[dict[str, Any]]:
+    """Valid records of a service."""
+    return record(
+        SERVICE_FIELDS,
+        "command",
+        command=st.lists(words, min_size=1, max_size=3),
+        port=st.integers(1, 65535),
+        stop_signal=st.sampled_from(["SIGTERM", "int", "Usr1"]),
+    ).filter(lambda entry: sum(bool(entry.get(way)) for way in ways_to_be_ready) < 2)
+
+
+def record(
+    fields: dict[str, Kind], needed: str, **narrower: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
     """Valid records with these fields."""
-    given_fields = {name: of_kind(kind) for name, kind in fields.items()}
+    given_fields = {name: of_kind(kind) for name, kind in fields.items()} | narrower
     return st.fixed_dictionaries({needed: given_fields.pop(needed)}, optional=given_fields)
 
 
@@ -159,7 +169,22 @@ def test_the_schema_takes_every_document_that_is_valid(flat: dict[str, Json]) ->
     jsonschema.Draft202012Validator(json_schema()).validate(nested(flat))
 
 
-json_documents = st.dictionaries(section_names | words, st.dictionaries(key_names | words, plain, max_size=3) | plain)
+odd_services = st.dictionaries(
+    services_of_people | words,
+    st.fixed_dictionaries(
+        {"command": st.lists(words, max_size=1)},
+        optional={
+            "port": st.sampled_from([-1, 0, 1, 65535, 65536]),
+            "ready_file": words,
+            "ready_command": st.lists(words, max_size=1),
+            "stop_signal": st.sampled_from(["", "SIG", "SIGTERM", "sigint", "hup", "TERMINATE", "SIGTERM "]) | words,
+        },
+    ),
+    max_size=2,
+)
+json_documents = st.dictionaries(
+    section_names | words, st.dictionaries(key_names | words, plain, max_size=3) | plain
+) | st.fixed_dictionaries({"services": odd_services})
 
 
 @given(json_documents)
@@ -236,6 +261,24 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         (
             {"services": {"s": {"command": ["x"], 5: 1}}},
             "services.s.5 (vo): unknown key",
+        ),
+        ({"services": {"s": {"command": []}}}, "services.s.command (vo): is empty; the first word is the program"),
+        (
+            {"services": {"s": {"command": ["x"], "port": 65536}}},
+            "services.s.port (vo): 65536 is no TCP port; it is 1 to 65535",
+        ),
+        ({"services": {"s": {"command": ["x"], "port": 0}}}, "services.s.port (vo): 0 is no TCP port"),
+        (
+            {"services": {"s": {"command": ["x"], "stop_signal": "SIGTREM"}}},
+            "services.s.stop_signal (vo): 'SIGTREM' is no signal; did you mean SIGTERM?",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "port": 80, "ready_file": "up"}}},
+            "services.s (vo): has port and ready_file; give one way to know that it is ready",
+        ),
+        (
+            {"services": {"../b": {"command": ["x"]}}},
+            "services.../b (vo): '../b' is no name of a service: letters, digits and . _ - only",
         ),
         (
             {"services": {"s": {"command": ["x"], "environment": {"A": 1}}}},
@@ -365,6 +408,37 @@ def test_text_that_is_no_mapping_is_refused_with_the_files_name(text: str) -> No
         parse_document(text.encode(), "vo.yaml")
     assert caught.value.failure.code == "config.syntax"
     assert "vo.yaml" in caught.value.failure.message
+
+
+def test_a_fault_of_yaml_is_told_in_one_line_with_its_place() -> None:
+    with pytest.raises(PilotError) as caught:
+        parse_document(b"vo:\n  name: [a, b\nsite: {}\n", "/etc/vo.yaml")
+    message = caught.value.failure.message
+    assert message.startswith("/etc/vo.yaml is not valid: line 3, column ")
+    assert "\n" not in message
+    assert "<unicode string>" not in message
+    assert "^" not in message
+
+
+def test_aliases_that_multiply_are_refused_before_they_cost_anything() -> None:
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 12)]
+    text = "startd:\n  attributes:\n" + "".join(f"    {line}\n" for line in lines)
+    with pytest.raises(PilotError) as caught:
+        parse_document(text.encode(), "vo.yaml")
+    assert caught.value.failure.code == "config.syntax"
+    assert "aliases" in caught.value.failure.message
+
+
+def test_a_long_text_repeated_by_aliases_is_refused_too() -> None:
+    text = f"a: &a {'x' * 10_000}\nb: [{', '.join(['*a'] * 1_000)}]\n"
+    with pytest.raises(PilotError, match="aliases"):
+        parse_document(text.encode(), "vo.yaml")
+
+
+def test_an_alias_used_as_people_use_it_is_taken() -> None:
+    text = b"images: {el9: &both [/a, /b], default: *both}\n"
+    assert parse_document(text, "vo.yaml") == {"images": {"el9": ["/a", "/b"], "default": ["/a", "/b"]}}
 
 
 def test_an_empty_file_configures_nothing() -> None:
@@ -511,7 +585,7 @@ def test_the_schema_is_a_schema_and_explains_every_key() -> None:
 
 def test_a_requirement_that_cannot_be_read_is_named_with_its_place() -> None:
     document = {"requirements": ["cpu.usable >= 4", "cpu.usable >=", {"require": "fuse.usable", "level": "prefered"}]}
-    first, second = validate(Layer("vo", document))
+    first, second = validate(document, "vo")
     assert first.path == "requirements[1]"
     assert second.path == "requirements[2].level"
     assert "did you mean preferred" in second.message

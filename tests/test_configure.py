@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from pilot_agent import configure
-from pilot_agent.config import Config, command_line_layer, load_config
-from pilot_agent.configure import Given, make_workspace, new_state, read_layers
+from pilot_agent.config import Config, load_config
+from pilot_agent.config_read import command_line_layer
+from pilot_agent.configure import Given, load_plugins, make_workspace, new_state, read_layers
+from pilot_agent.host import Surroundings
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.workspace import Workspace
 
@@ -60,9 +63,27 @@ def test_a_named_site_file_takes_the_place_of_the_sites_own(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o664, 0o646])
-def test_a_site_file_that_others_may_write_does_not_count(tmp_path: Path, mode: int) -> None:
-    write(tmp_path / "site.yaml", "site: {name: own}\n", mode)
-    assert read(tmp_path).get("site.name") == "unknown"
+@pytest.mark.parametrize("name", ["site", "vo"])
+def test_a_file_that_others_may_write_is_refused_and_not_passed_over(open_path: Path, mode: int, name: str) -> None:
+    path = write(open_path / f"{name}.yaml", "site: {name: own}\n", mode)
+    with pytest.raises(PilotError) as caught:
+        read(open_path, *([f"vo={path}"] if name == "vo" else []))
+    failure = caught.value.failure
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "config.exposed")
+    assert f"the {name} configuration is not read: {path} may be written by everybody" in failure.message
+    assert "chmod go-w" in failure.hint
+
+
+def test_a_plugin_directory_that_is_not_there_is_named_with_the_one_that_is(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    text = json.dumps({"plugins": {"directories": [str(tmp_path), str(tmp_path / "plugin")]}})
+    config = read(tmp_path, f"vo={write(tmp_path / 'vo.yaml', text)}")
+    with pytest.raises(PilotError) as caught:
+        load_plugins(config, Surroundings((), {}))
+    failure = caught.value.failure
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "config.invalid")
+    expected = f"plugins.directories[1] (vo): there is no directory {tmp_path}/plugin; did you mean {tmp_path}/plugins?"
+    assert expected in failure.message
 
 
 def test_problems_of_all_sources_are_reported_together(tmp_path: Path) -> None:

@@ -496,3 +496,19 @@ def test_an_observer_that_hangs_is_given_up(around: Surroundings, make_plugin: M
     problem = host.deliver_events("observer", EVENTS, around, 1.0)
     assert problem is not None
     assert "did not end within" in problem
+
+
+@pytest.mark.parametrize("loose", ["", "mine.py"])
+def test_plugins_that_others_on_the_node_can_change_are_not_loaded(
+    around: Surroundings, only_external: None, open_path: Path, loose: str
+) -> None:
+    (open_path / "mine.py").write_text("x = 1\n")
+    (open_path / loose).chmod(0o777)
+    around = replace(around, directories=(str(open_path),))
+    with pytest.raises(PilotError) as caught:
+        load(around, "mine")
+    failure = caught.value.failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "plugin.load")
+    where = str(open_path / loose)
+    assert failure.message == f"the plugins in {open_path} are not loaded: {where} may be written by everybody"
+    assert "chmod" in failure.hint

@@ -24,8 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plugins",),
     ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust"),
     (
-        *("process", "config", "config_keys", "hookspecs", "codec", "files", "events", "workspace", "environment"),
-        *("interpreter", "progress", "light", "requirements"),
+        *("process", "config", "config_check", "config_keys", "config_read", "config_schema", "hookspecs", "codec"),
+        *("files", "events", "workspace", "environment", "interpreter", "progress", "light", "requirements"),
     ),
     ("model", ""),
 )
@@ -112,13 +112,13 @@ def test_a_module_has_its_place_and_imports_downwards_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in sources() if name.startswith("probes.")])
 def test_a_probe_knows_nothing_but_probes_and_the_ground(name: str) -> None:
-    allowed = {"probes", "model", "hookspecs", "files", "process", "environment", "codec"}
+    allowed = {"probes", "model", "hookspecs", "files", "process", "environment", "codec", "trust"}
     assert {target.partition(".")[0] for target, _ in imports_of(name)} <= allowed
 
 
 @pytest.mark.parametrize("name", ["pipeline", "standalone", "stages", "configure", "host"])
 def test_the_pipeline_reaches_what_plugins_do_only_through_plugins(name: str) -> None:
-    behind_plugins = PACKAGES - {"lifecycle"}
+    behind_plugins = PACKAGES - {"lifecycle", "trust"}
     assert not {target.partition(".")[0] for target, _ in imports_of(name)} & behind_plugins
 
 

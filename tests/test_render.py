@@ -12,15 +12,71 @@ from pilot_agent.collect import Declared, PluginReport
 from pilot_agent.hookspecs import Attribute, Probe
 from pilot_agent.host import Loaded
 from pilot_agent.model import CheckResult, CheckStatus, Fact, Failure, FailureKind, ImageCandidate
-from pilot_agent.render import check_report, facts, plan_table, plugin_table, table, verdict
+from pilot_agent.render import check_report, facts, fold, plan_table, plugin_table, table, verdict
 from tests.test_state import EMPTY, full
 
 cells = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=60)
 
 
-@given(st.lists(st.tuples(cells.map(lambda text: text[:8]), cells.map(lambda text: text[:8]), cells)))
-def test_no_line_of_a_table_is_wider_than_the_terminal(rows: list[tuple[str, str, str]]) -> None:
-    assert all(len(line) <= 80 for line in table(rows, width=80).splitlines())
+short = cells.map(lambda text: text[:8])
+
+
+@given(st.lists(st.tuples(short, short, cells)), st.integers(48, 200))
+def test_no_line_of_a_table_is_wider_than_the_terminal(rows: list[tuple[str, str, str]], width: int) -> None:
+    assert all(len(line) <= width for line in table(rows, width=width).splitlines())
+
+
+@given(st.lists(st.tuples(cells, cells, cells, cells)), st.integers(20, 300))
+def test_nothing_of_a_table_is_lost_at_any_width(rows: list[tuple[str, str, str, str]], width: int) -> None:
+    shown = "".join(table(rows, width=width).split())
+    for letter in set("".join("".join(row) for row in rows)) - {" "}:
+        assert shown.count(letter) == sum(cell.count(letter) for row in rows for cell in row)
+
+
+@given(st.text(max_size=200), st.integers(1, 80))
+def test_folding_keeps_every_word_and_the_width(text: str, width: int) -> None:
+    lines = fold(text, width)
+    assert all(len(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_a_path_is_broken_at_its_slashes() -> None:
+    assert fold("read from /proc/sys/kernel/osrelease now", 16) == ["read from /proc", "/sys/kernel", "/osrelease now"]
+    assert fold("x86-64-v4 and x86-64-v3", 12) == ["x86-64-v4", "and", "x86-64-v3"]
+
+
+def test_of_two_wide_columns_each_gets_its_share() -> None:
+    rows = [("a", "one two three four five six seven eight nine ten", "uno dos tres cuatro cinco seis siete ocho")]
+    lines = table(rows, width=60).splitlines()
+    assert lines[0].startswith("a  one two three four five six")
+    assert "uno dos tres" in lines[0]
+    assert len(lines) == 2
+
+
+def test_where_columns_have_no_room_a_row_takes_two_lines() -> None:
+    rows = [("a.very.long.name.of.a.fact.of.this.node", "a value in words that is long", "/a/file")]
+    assert table(rows, width=60).splitlines() == [
+        "a.very.long.name.of.a.fact.of.this.node",
+        "      a value in words that is long",
+        "      /a/file",
+    ]
+
+
+def test_a_reason_is_shown_whole_and_its_source_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "neither /dev/nvidia*, nor /proc/driver/nvidia, nor /sys/class/kfd shows a device on this node, so none"
+    state = replace(EMPTY, facts={"gpu.count": Fact.absent("gpu.count", reason, source="sysfs")})
+    for width in (40, 60, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        page = facts(state)
+        assert " ".join(reason.split()) in " ".join(page.replace("sysfs", "").split())
+        assert ("sysfs" in page) == (width >= 80)
+        assert all(len(line) <= width for line in page.splitlines())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_page_of_a_check_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert [line for line in check_report(full()).splitlines() if len(line) > width] == []
 
 
 def test_columns_stand_under_each_other_and_the_last_one_is_folded() -> None:
@@ -39,11 +95,14 @@ def test_nothing_is_an_empty_table() -> None:
         (Fact("a", True), "yes"),
         (Fact("a", []), "none"),
         (Fact("a", [{"name": "A100", "uuid": "x"}, {"path": "/scratch"}]), "A100, /scratch"),
+        (Fact("a", ["word"] * 100), "word and 80 more"),
+        (Fact("a", ["w" * 70] * 2), f"{'w' * 70} and 1 more"),
         (Fact.unknown("a", "the probe timed out"), "unknown: the probe timed out"),
         (Fact.absent("a", "no GPU"), "absent: no GPU"),
     ],
 )
-def test_a_value_is_shown_as_people_say_it(fact: Fact, shown: str) -> None:
+def test_a_value_is_shown_as_people_say_it(fact: Fact, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert shown in facts(replace(EMPTY, facts={"a": fact}))
 
 
@@ -53,7 +112,7 @@ def test_a_fit_node_is_called_fit() -> None:
 
 def test_an_unfit_node_says_why_and_what_would_change_it() -> None:
     failure = Failure(FailureKind.NODE_RESOURCE, "disk.too_small", "3 MiB free, 64 needed", "free some; the site acts")
-    text = verdict(replace(EMPTY, failures=(failure,)))
+    text = verdict(replace(EMPTY, failures=(failure,)), width=100)
     assert "NOT fit: 3 MiB free, 64 needed (node_resource, disk.too_small)" in text
     assert "free some; the site acts" in text
 

@@ -79,7 +79,7 @@ class ContainerRun:
             words += bind.words()
         words += ["--home", self.scratch]
         words += ["-C"] if self.pid_namespace else ["--contain", "--ipc", "--cleanenv"]
-        return [*words, *self.options, self.image, *self.program]
+        return [*words, *self.options, "--", self.image, *self.program]
 
 
 def runtime_options(version: tuple[int, ...], *, singularity: bool = False) -> tuple[str, ...]:

@@ -16,12 +16,16 @@ LOCK_FD_VARIABLE = "PILOT_AGENT_LOCK_FD"
 
 
 def lock(workspace: Workspace) -> None:
-    """Hold the workspace for this process and what it becomes. Raises ``PilotError`` (workspace.in_use)."""
+    """Hold the workspace for this process and what it becomes. Raises ``PilotError`` (workspace.in_use,
+    state.unreadable)."""
     if os.environ.get(LOCK_FD_VARIABLE):
         keep_from_children()
         return
     from pilot_agent.model import Failure, FailureKind, PilotError
 
+    if not os.path.isdir(workspace.private):
+        message = f"no pilot can be resumed from {workspace.root}: it is no pilot's workspace"
+        raise PilotError(Failure(FailureKind.USAGE, "state.unreadable", message, "name the workspace of a pilot"))
     try:
         descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

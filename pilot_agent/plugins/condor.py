@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pilot_agent.environment import clean_environment
@@ -18,13 +18,16 @@ from pilot_agent.startd.configuration import (
     private_directory,
     render,
 )
+from pilot_agent.startd.confinement import COPY, RUNTIME, STARTER, can_confine, runtime_text, starter_text
 from pilot_agent.startd.discovery import find_condor
+from pilot_agent.startd.guard import GUARD, guard_text
 from pilot_agent.startd.join import join_commands
 from pilot_agent.startd.libexec import make_libexec
+from pilot_agent.startd.links import LINKS, LINKS_TEXT
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
 from pilot_agent.startd.token import install_token
-from pilot_agent.startd.verify import verify
+from pilot_agent.startd.verify import verify, verify_hooks
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -96,8 +99,8 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
     """Find HTCondor, take the token, write the configuration and have HTCondor read it back. Starts nothing.
 
     Raises ``PilotError``: ``condor.missing``, ``condor.incomplete`` (node), ``token.*`` (credential),
-    ``pool.missing``, ``startd.value``, ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``
-    (node); ``Interrupted`` when ``wake`` becomes readable.
+    ``pool.missing``, ``startd.value``, ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``,
+    ``startd.hook`` (node); ``Interrupted`` when ``wake`` becomes readable.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
     condor = find_condor(config["startd"]["condor_directory"], inputs.site_environment)
@@ -117,8 +120,11 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
     )
     try:
         install_token(config["pool"]["token"], workspace.tokens)
-        plan = build_plan(inputs, condor, network, collectors)
-        _write(plan, workspace)
+        environment = master_environment(inputs.site_environment, workspace)
+        plan = _confined(build_plan(inputs, condor, network, collectors), inputs, environment, wake)
+        _write(plan, workspace, config["pool"]["token"])
+        if plan.container is not None:
+            verify_hooks(libexec_directory(plan), workspace.temporary, environment, wake=wake)
     except OSError as error:
         raise _error(
             FailureKind.NODE_RESOURCE,
@@ -126,7 +132,6 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
             f"HTCondor's configuration cannot be written to {workspace.private}: {error.strerror}",
             "the site gives the pilot a scratch directory with space left",
         ) from error
-    environment = master_environment(inputs.site_environment, workspace)
     verify(plan, environment, wake=wake)
     return Handoff(
         plan=plan,
@@ -190,10 +195,40 @@ def master_environment(site_environment: Mapping[str, str], workspace: Workspace
     return environment | {"CONDOR_CONFIG": workspace.condor_config}
 
 
-def _write(plan: StartdPlan, workspace: Workspace) -> None:
+def _confined(
+    plan: StartdPlan, inputs: HandoffInputs, environment: Mapping[str, str], wake: WakeUp | None
+) -> StartdPlan:
+    """The plan, with starters that cannot see the token where the node allows it.
+
+    A runtime that is setuid would have no rights in a user namespace. A starter without the token cannot register with
+    CCB, and condor_ssh_to_job then finds no way to it: sites choose one of the two with ``startd.ssh_to_job``.
+    """
+    runtime = inputs.decision.runtime
+    if plan.ssh_to_job or plan.container is None or runtime is None or runtime.mode != "userns":
+        return plan
+    workspace = Workspace(inputs.workspace)
+    source = os.path.abspath(inputs.config["pool"]["token"])
+    os.mkdir(os.path.join(workspace.private, COPY), 0o700)
+    confined = can_confine(environment, tokens=workspace.tokens, source=source, private=workspace.private, wake=wake)
+    return replace(plan, container=replace(plan.container, confined=confined))
+
+
+def _programs(plan: StartdPlan, container: ContainerPlan, workspace: Workspace, token: str) -> dict[str, str]:
+    """What HTCondor runs around a job, by its name in LIBEXEC."""
+    starter, source = os.path.join(plan.condor.sbin, "condor_starter"), os.path.abspath(token)
+    return {
+        GUARD: guard_text(container),
+        LINKS: LINKS_TEXT,
+        RUNTIME: runtime_text(container.runtime),
+        STARTER: starter_text(starter, tokens=workspace.tokens, source=source, private=workspace.private),
+    }
+
+
+def _write(plan: StartdPlan, workspace: Workspace, token: str) -> None:
     text = render(plan)
-    if libexec_directory(plan) != plan.condor.libexec:
-        make_libexec(plan.condor.libexec, libexec_directory(plan))
+    if plan.container is not None:
+        programs = _programs(plan, plan.container, workspace, token)
+        make_libexec(plan.condor.libexec, libexec_directory(plan), programs)
     if plan.gpus:
         inventory = os.path.join(private_directory(plan), GPU_INVENTORY)
         write_atomically(inventory, gpu_inventory(plan).encode())
@@ -231,6 +266,7 @@ def _container(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan | No
         mode={"userns": "unprivileged", "setuid": "privileged"}[runtime.mode],
         binds=inputs.job_binds,
         extra_arguments=(*_runtime_options(runtime), *inputs.container_options),
+        allowed_paths=tuple(inputs.config["containers"]["allowed_paths"]),
     )
 
 

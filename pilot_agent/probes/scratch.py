@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pilot_agent.probes.mountinfo import Mount, mount_of, read_mounts
 from pilot_agent.probes.node import Node
 from pilot_agent.process import Runner, run
+from pilot_agent.trust.local import replaceable_by_others
 
 ASSESS_SECONDS = 5.0
 MINIMUM_INODES = 1000
@@ -109,7 +110,8 @@ def assess_with_deadline(
 def assess(
     directory: str, *, minimum_mib: int = 0, mounts: Sequence[Mount] = (), run_program: bool = True
 ) -> ScratchVerdict:
-    """The verdict on one directory: it exists, has room, takes a file that reaches the disk, and lets it be executed.
+    """The verdict on one directory: it exists, has room, takes a file that reaches the disk, lets it be executed, and
+    lets nobody else put something in the place of what a pilot makes there.
 
     ``mounts`` are the node's, if already read. With ``run_program`` the file is really executed; without, the kernel
     is asked whether it would be. Nothing stays behind.
@@ -128,7 +130,9 @@ def assess(
     # Some file systems make inodes as needed and report none at all.
     free_inodes = status.f_favail if status.f_files else None
     unwritable, forbidden = _try_file(real, run_program)
-    reason = unwritable or _too_small(free_mib, free_inodes, minimum_mib) or forbidden
+    reason = (
+        unwritable or replaceable_by_others(directory) or _too_small(free_mib, free_inodes, minimum_mib) or forbidden
+    )
     return ScratchVerdict(
         path=directory,
         usable=not reason,

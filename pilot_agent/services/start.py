@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pilot_agent.config_keys import SERVICE_NAME
 from pilot_agent.hookspecs import Service
 from pilot_agent.model import ServiceState
 from pilot_agent.process import Interrupted, WakeUp, run, start_resident
@@ -27,7 +28,7 @@ KILL_SECONDS = 1.0
 LOG_NAME = "log"
 PLACE = "{workspace}"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(SERVICE_NAME)
 
 
 @dataclass(frozen=True, slots=True)

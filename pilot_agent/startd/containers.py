@@ -7,6 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 from pilot_agent.startd.classad import LiteralError, config_literal, config_text, string
+from pilot_agent.startd.confinement import COPY, RUNTIME, STARTER
+from pilot_agent.startd.guard import GUARD
+from pilot_agent.startd.links import LINKS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from pilot_agent.model import Json
@@ -15,13 +18,11 @@ if TYPE_CHECKING:
 # Platform words with which a job says that it does not mind.
 ANY_PLATFORM = ("any", "default", "")
 
-# A job whose own environment holds the runtime's variables could bind the pilot's private directory into its
-# container: HTCondor 23.9 hands them to the runtime. The runtime's prefix for variables of the container is harmless.
-RUNTIME_VARIABLES = r"(^|[^A-Za-z0-9_])(APPTAINER|SINGULARITY)_"
+# HTCondor puts a job's image directly behind the extra arguments: no image can be an option.
+END_OF_OPTIONS = "--"
 
-# No such file: the runtime refuses, and its message tells the user what to change. START would be the wrong place for
-# this test: it would make every job's environment significant for matchmaking.
-REFUSED_IMAGE = "/dev/null/APPTAINER_and_SINGULARITY_variables_are_not_allowed_in_a_job's_environment"
+# The keyword of the pilot's hooks. Set for the starter, a job cannot choose others.
+HOOK_KEYWORD = "PILOT"
 
 # The name under which the startd starts a job's starter. When the startd itself starts, it runs a starter without that
 # name, which tests the runtime for 0.1 s and leaves ~/.apptainer behind (seen with HTCondor 23.9.6): the pilot has
@@ -43,23 +44,26 @@ def container_knobs(container: ContainerPlan | None) -> dict[str, str]:
             "PILOT_IMAGE": "undefined",
             "PILOT_CONTAINER_START": "(TARGET.REQUIRED_OS is undefined) || " + _any_platform(),
         }
-    runtime = config_text(container.runtime)
+    runtime = f"$(LIBEXEC)/{RUNTIME}"
+    options = map(_checked_option, container.extra_arguments)
     return {
         "SINGULARITY": "" if container.proven else runtime,
         **({f"{JOB_STARTER}.SINGULARITY": runtime} if container.proven else {}),
         "PILOT_IMAGE": config_text(image_expression(container)),
         "SINGULARITY_JOB": _job_expression(container),
-        "SINGULARITY_IMAGE_EXPR": f"ifThenElse({_meddles()}, {config_literal(REFUSED_IMAGE)}, $(PILOT_IMAGE))",
+        "SINGULARITY_IMAGE_EXPR": "$(PILOT_IMAGE)",
         "SINGULARITY_TARGET_DIR": config_text(container.target_directory),
         # A job's own SingularityBind would reach the pilot's private directory: only the pilot's binds count.
         "SINGULARITY_BIND_EXPR": config_literal(",".join(_checked_bind(bind) for bind in container.binds)),
-        "SINGULARITY_EXTRA_ARGUMENTS": config_literal(" ".join(map(_checked_option, container.extra_arguments))),
+        "SINGULARITY_EXTRA_ARGUMENTS": config_literal(" ".join((*options, END_OF_OPTIONS))),
         "SINGULARITY_USE_PID_NAMESPACES": str(container.pid_namespace),
         # A plain switch, not an expression: it cannot tell an image that the pilot proved from a job's own.
         "SINGULARITY_RUN_TEST_BEFORE_JOB": str(container.test_before_job),
         "SINGULARITY_MOUNT_HOME": "False",
         "SINGULARITY_VERBOSITY": "-s",
         "PILOT_CONTAINER_START": _start_expression(container),
+        **_hooks(),
+        **(_confinement() if container.confined else {}),
     }
 
 
@@ -110,8 +114,14 @@ def container_attributes(container: ContainerPlan | None) -> dict[str, Json]:
         "GLIDEIN_REQUIRED_OS": ",".join(container.images) or "any",
         "HasSIF": container.sif,
         **(_tested(container) if container.proven else {}),
-        "PilotJobIsolation": "strong" if container.required and container.pid_namespace else "weak",
+        "PilotJobIsolation": "strong" if _isolates(container) else "weak",
     }
+
+
+def _isolates(container: ContainerPlan) -> bool:
+    """Whether no job can reach the token: weak when jobs may run without a container, when they see the node's
+    processes, or when HTCondor's starter, which follows a job's links, can read it."""
+    return container.required and container.pid_namespace and container.confined
 
 
 def _tested(container: ContainerPlan) -> dict[str, Json]:
@@ -142,10 +152,23 @@ def _start_expression(container: ContainerPlan) -> str:
     return f"isString($(PILOT_IMAGE)) || (TARGET.REQUIRED_OS is undefined) || {_any_platform()}"
 
 
-def _meddles() -> str:
-    """True for a job whose environment would steer the runtime itself."""
-    pattern = config_literal(RUNTIME_VARIABLES)
-    return " || ".join(f'(regexp({pattern}, TARGET.{name}, "i") =?= True)' for name in ("Environment", "Env"))
+def _confinement() -> dict[str, str]:
+    directory = f"$(ETC)/../{COPY}"
+    return {
+        "STARTER": f"$(LIBEXEC)/{STARTER}",
+        "STARTER.SEC_TOKEN_DIRECTORY": directory,
+        "STARTER.SEC_TOKEN_SYSTEM_DIRECTORY": directory,
+    }
+
+
+def _hooks() -> dict[str, str]:
+    """What looks at each job's ad before its files come, and at its files before they go."""
+    return {
+        "STARTER_JOB_HOOK_KEYWORD": HOOK_KEYWORD,
+        f"{HOOK_KEYWORD}_HOOK_PREPARE_JOB_BEFORE_TRANSFER": f"$(LIBEXEC)/{GUARD}",
+        f"{HOOK_KEYWORD}_HOOK_JOB_EXIT": f"$(LIBEXEC)/{LINKS}",
+        f"{HOOK_KEYWORD}_HOOK_JOB_EXIT_TIMEOUT": str(PATIENCE_SECONDS),
+    }
 
 
 def _checked_bind(bind: str) -> str:

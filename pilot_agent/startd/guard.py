@@ -5,13 +5,16 @@ there, where the pool's token can be read. START cannot refuse them: it sees val
 each reader another one. HTCondor's hook before the transfer gets the job's ad as text, so it sees the expression itself
 and everything that is no plain literal is refused. A refused job is held, with a sentence for its owner.
 
-The program is one POSIX shell and one ``cat``. A string of a job may hold line ends, so a line may be forged. Every
-rule therefore only forbids: a forged line can add a refusal and never take one away.
+The program is one POSIX shell, one ``cat``, and one ``rm`` that takes the starter's token away (see ``confinement``).
+A string of a job may hold line ends, so a line may be forged. Every rule therefore only forbids: a forged line can add
+a refusal and never take one away.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from pilot_agent.startd.confinement import COPY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +50,7 @@ ALWAYS_ALLOWED = ("/cvmfs",)
 _PROGRAM = r"""#!/bin/sh
 # Reads a job's ad and refuses what would act outside the job's container; made by the pilot.
 LC_ALL=C
+rm -f "${0%/*}/../../@COPY@/pool"
 set -f
 newline='
 '
@@ -80,9 +84,13 @@ squeeze() {
 
 inside() {
     literal
-    squeeze
-    case ,$squeezed, in
-        *[,\;=]/* | *[,\;=/]..[,\;=/]* | *://*)
+    IFS=" ,;='\"	"
+    set -- $text
+    IFS=,
+    words=,$*,
+    IFS=$newline
+    case $words in
+        *,/* | *[,/]..[,/]* | *://* | *\\*)
             refuse "$name may only name files in the job's own directory, without a leading / and without '..'." ;;
     esac
 }
@@ -95,13 +103,14 @@ image() {
         @IMAGES@) ;;
         @SCHEMES@) ;;
         /* | *:*)
-            refuse "$name names a file of the node that is not on offer: name a transferred file, a registry, a path below /cvmfs or REQUIRED_OS." ;;
+            refuse "$name is no image on offer: use REQUIRED_OS, a transferred file, a registry or /cvmfs." ;;
     esac
 }
 
 universe=
 transfer=
 streams=
+absolute=
 ad=$(cat)
 IFS=$newline
 for line in $ad; do
@@ -129,11 +138,19 @@ for line in $ad; do
             esac ;;
         @ENVIRONMENT@)
             literal
-            squeeze
-            case $squeezed in
-                *APPTAINER_* | *SINGULARITY_*)
-                    refuse "$name may not set APPTAINER_ and SINGULARITY_ variables; take them out of the environment." ;;
+            IFS="'\"\\"
+            set -- $text
+            IFS=
+            text=" $*"
+            IFS=$newline
+            case $text in
+                *[!A-Za-z0-9_]APPTAINER_* | *[!A-Za-z0-9_]SINGULARITY_*)
+                    refuse "$name may not set APPTAINER_ or SINGULARITY_ variables; take them out of it." ;;
+                *[!A-Za-z0-9_]LD_[A-Z]*)
+                    refuse "$name may not set LD_ variables; set them in the job's own script instead." ;;
             esac ;;
+        @DELIMITER@)
+            [ "$value" = '";"' ] || refuse "$name may only be a semicolon." ;;
         @PLATFORM@)
             literal ;;
         @TARGET@)
@@ -149,7 +166,7 @@ for line in $ad; do
             literal
             squeeze
             case $squeezed in
-                *[Ff][Ii][Ll][Ee]:*) refuse "$name may not hold a file: URL, which is a file of the node." ;;
+                *[Ff][Ii][Ll][Ee]://*) refuse "$name may not hold a file: URL, which is a file of the node." ;;
             esac ;;
         @STREAM_SWITCHES@)
             case $value in
@@ -173,7 +190,7 @@ if [ "$absolute" ] && [ "$streams" ]; then
         for stream in $streams; do
             case $name,$stream in
                 [Ii]*,[Ii]* | [Oo]*,[Oo]* | [Ee]*,[Ee]*)
-                    refuse "$name names a file of the node; take out transfer_input, transfer_output or transfer_error = false." ;;
+                    refuse "$name is a file of the node; take out transfer_input, _output or _error = false." ;;
             esac
         done
     done
@@ -191,6 +208,7 @@ def guard_text(container: ContainerPlan) -> str:
     images += [_quoted(path.rstrip("/")) + "/*" for path in allowed]
     switches = [f"Transfer{switch}" for switch, _ in STREAMS]
     patterns = {
+        "COPY": COPY,
         "HELD": str(HELD),
         "IMAGES": " | ".join(images),
         "SCHEMES": " | ".join(f"{scheme}://[A-Za-z0-9_]*" for scheme in SCHEMES),
@@ -200,6 +218,7 @@ def guard_text(container: ContainerPlan) -> str:
         "DOMAIN": _any(("FileSystemDomain",)),
         "DOCKER": _any(("WantDocker",)),
         "ENVIRONMENT": _any(("Environment", "Env")),
+        "DELIMITER": _any(("EnvDelim",)),
         "PLATFORM": _any(("REQUIRED_OS",)),
         "TARGET": _any(("ContainerTargetDir",)),
         "IMAGE": _any(IMAGES),

@@ -1,4 +1,5 @@
-"""HTCondor's LIBEXEC for a pilot that contains its jobs: links to the node's own, with one script replaced.
+"""HTCondor's LIBEXEC for a pilot that contains its jobs: links to the node's own, with one script replaced and the
+hooks added.
 
 HTCondor's set-up script for condor_ssh_to_job enters the container only for an interactive session with a terminal.
 ``condor_ssh_to_job JOB COMMAND`` runs the command on the node, with the pilot's uid, where the pool's token can be
@@ -8,6 +9,10 @@ read (seen with HTCondor 23.9.6). The script below enters the job's container al
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SHELL_SETUP = "condor_ssh_to_job_shell_setup"
 
@@ -53,19 +58,25 @@ exec "${enter[@]}" /bin/sh
 """
 
 
-def make_libexec(node_libexec: str, directory: str) -> None:
-    """Make ``directory`` with a link to everything in ``node_libexec`` but the script, which is written anew.
+def make_libexec(node_libexec: str, directory: str, programs: Mapping[str, str]) -> None:
+    """Make ``directory`` with a link to everything in ``node_libexec`` but the script, which is written anew, and with
+    ``programs``, a name and a text each. What is written can be read and run, and written to by nobody.
 
     Raises ``OSError``.
     """
+    written = {SHELL_SETUP: SHELL_SETUP_TEXT, **programs}
     os.mkdir(directory, 0o700)
     for name in os.listdir(node_libexec):
-        if name != SHELL_SETUP:
+        if name not in written:
             os.symlink(os.path.join(node_libexec, name), os.path.join(directory, name))
-    path = os.path.join(directory, SHELL_SETUP)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o700)
+    for name, text in written.items():
+        _write(os.path.join(directory, name), text)
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o500)
     try:
-        os.fchmod(descriptor, 0o700)
-        os.write(descriptor, SHELL_SETUP_TEXT.encode())
+        os.fchmod(descriptor, 0o500)
+        os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)

@@ -65,7 +65,9 @@ class ContainerPlan:
     ``images`` maps a platform to an image, in dictionary order; ``binds`` are ``source[:target[:ro]]``;
     ``target_directory`` is where the job's scratch directory appears inside; ``required`` refuses jobs without an
     image; ``test_before_job`` lets HTCondor test each image before each job, which is needed while an image on
-    offer is not proven. ``proven`` spares HTCondor its own test of the runtime at its start.
+    offer is not proven. ``allowed_paths`` are directories of the node whose images a job may name, beside /cvmfs and
+    the dictionary. ``confined`` says that jobs' starters run where the pool's token is not. ``proven`` spares HTCondor
+    its own test of the runtime at its start.
     """
 
     runtime: str
@@ -80,7 +82,9 @@ class ContainerPlan:
     mode: str = ""
     binds: tuple[str, ...] = ()
     extra_arguments: tuple[str, ...] = ()
+    allowed_paths: tuple[str, ...] = ()
     target_directory: str = "/srv"
+    confined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import base64
 import binascii
 import json
 import os
-import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilot_agent.files import read_bounded, write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.trust.local import writable_by_others
 
 if TYPE_CHECKING:
     from pilot_agent.model import Json
@@ -34,9 +34,12 @@ class TokenFacts:
 def read_token(path: str, *, now: float | None = None) -> tuple[str, TokenFacts]:
     """The token in a file, and what it says.
 
-    Raises ``PilotError`` (kind credential): ``token.missing``, ``token.invalid``, ``token.expired``. The token
-    itself is in no message.
+    Raises ``PilotError`` (kind credential): ``token.missing``, ``token.invalid``, ``token.expired``, and
+    ``token.exposed`` when others on this node can change the file. The token itself is in no message.
     """
+    reason = writable_by_others(path)
+    if reason:
+        raise _error("token.exposed", f"the pool's token is not used: {reason}")
     try:
         text = read_bounded(path, limit_bytes=TOKEN_LIMIT_BYTES).decode("ascii")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -60,11 +63,9 @@ def install_token(path: str, directory: str, *, now: float | None = None) -> Tok
     """Copy the token of ``path`` into ``directory`` with mode 0600, where HTCondor reads it.
 
     A batch system often delivers the file readable by others, which HTCondor would silently ignore: only the copy
-    counts. Raises ``PilotError`` as ``read_token`` does, also (``token.exposed``) when anybody may write the file.
+    counts. Raises ``PilotError`` as ``read_token`` does.
     """
     token, facts = read_token(path, now=now)
-    if os.stat(path).st_mode & stat.S_IWOTH:
-        raise _error("token.exposed", f"the pool's token {path} may be written by anybody on this node")
     write_atomically(os.path.join(directory, TOKEN_FILE), token.encode() + b"\n", mode=0o600)
     return facts
 

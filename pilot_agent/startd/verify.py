@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.process import run
+from pilot_agent.startd.guard import GUARD, HELD
+from pilot_agent.startd.links import LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +62,29 @@ def verify(plan: StartdPlan, environment: Mapping[str, str], *, wake: WakeUp | N
     ]
     if wrong:
         raise _error("; ".join(wrong))
+
+
+def verify_hooks(libexec: str, temporary: str, environment: Mapping[str, str], *, wake: WakeUp | None = None) -> None:
+    """Start both hooks once, in an empty directory of ``temporary``: HTCondor holds every job whose hook cannot start.
+
+    Raises ``PilotError`` (``startd.hook``), ``OSError``, and ``Interrupted`` when ``wake`` becomes readable.
+    """
+    with tempfile.TemporaryDirectory(dir=temporary) as empty:
+        for name, expected_code in ((GUARD, HELD), (LINKS, 0)):
+            command = [os.path.join(libexec, name)]
+            result = run(
+                command, deadline_seconds=DEADLINE_SECONDS, environment=environment, directory=empty, wake=wake
+            )
+            if result.code != expected_code:
+                raise PilotError(
+                    Failure(
+                        FailureKind.NODE_RESOURCE,
+                        "startd.hook",
+                        f"the program that guards jobs, {command[0]}, does not work: {_complaint(result)}",
+                        hint="the site gives a scratch directory without noexec, and the usual find and coreutils",
+                        stage="handoff",
+                    )
+                )
 
 
 def _complaint(result: Result) -> str:

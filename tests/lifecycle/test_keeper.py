@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import time
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,10 @@ def test_jobs_are_counted_from_the_history(pilot: Pilot) -> None:
 
 def test_the_unpacked_interpreter_goes_with_the_keeper_when_the_guardian_is_gone(pilot: Pilot) -> None:
     runtime = pilot.directory / "pilot-runtime-1"
-    (runtime / "bin").mkdir(parents=True)
+    venv.create(runtime, symlinks=True)
+    (runtime / "bin" / "pilot-python").touch()
+    command = [str(runtime / "bin" / "python"), "-I", "-B"]
+    pilot.extra_environment["PILOT_AGENT_INTERPRETER"] = json.dumps(command)
     pilot.extra_environment["PILOT_AGENT_RUNTIME_CLEAN"] = str(runtime)
     pilot.plan()
     pilot.start()
@@ -279,9 +283,11 @@ def test_the_unpacked_interpreter_goes_with_the_keeper_when_the_guardian_is_gone
     wait_until(lambda: not runtime.exists(), "the interpreter is gone")
 
 
-def test_a_directory_that_is_no_unpacked_interpreter_is_left_alone(pilot: Pilot) -> None:
-    precious = pilot.directory / "precious"
-    precious.mkdir()
+@pytest.mark.parametrize("name", ["precious", "pilot-runtime-of-another-pilot"])
+def test_a_directory_that_this_interpreter_does_not_run_from_is_left_alone(pilot: Pilot, name: str) -> None:
+    precious = pilot.directory / name
+    (precious / "bin").mkdir(parents=True)
+    (precious / "bin" / "pilot-python").touch()
     pilot.extra_environment["PILOT_AGENT_RUNTIME_CLEAN"] = str(precious)
     pilot.plan()
     pilot.start()

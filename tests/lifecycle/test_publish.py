@@ -32,6 +32,28 @@ def test_logs_of_htcondor_and_of_services_are_copied(workspace: Workspace, tmp_p
     assert copied == {"StartLog": "start", "service-cache-out.log": "cache"}
 
 
+def test_what_leaves_the_node_is_for_its_own_account_only(workspace: Workspace, tmp_path: Path) -> None:
+    Path(workspace.condor_log, "StartLog").write_text("start")
+    Path(workspace.events).write_text("{}\n")
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "events.jsonl").touch(mode=0o644)  # of an earlier pilot
+    assert save_logs(workspace, str(output)) == save_events(workspace, str(output)) == []
+    assert save_report({"a": 1}, str(output))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in output.rglob("*")}
+    assert modes == {"logs": 0o700, "StartLog": 0o600, "events.jsonl": 0o600, "report.json": 0o600}
+
+
+@pytest.mark.parametrize(
+    "name", ["startd_history", "startd_history.20260101T000000", "transfer_history", "XferStatsLog", "XferStatsLog.old"]
+)
+def test_users_job_ads_stay_on_the_node(workspace: Workspace, tmp_path: Path, name: str) -> None:
+    Path(workspace.condor_log, name).write_text('Environment = "SECRET=x"\n*** end\n')
+    Path(workspace.condor_log, "StarterLog.slot1_1").write_text("started")
+    assert save_logs(workspace, str(tmp_path / "out")) == []
+    assert os.listdir(tmp_path / "out" / "logs") == ["StarterLog.slot1_1"]
+
+
 def test_of_big_logs_the_end_is_kept_within_the_limit(workspace: Workspace, tmp_path: Path) -> None:
     Path(workspace.condor_log, "Small").write_text("s" * 10)
     for name in ("BigA", "BigB"):

@@ -56,15 +56,21 @@ def test_too_little_room_is_told_with_both_numbers(tmp_path: Path) -> None:
     assert verdict.writable
 
 
-def test_an_unwritable_directory_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    for parent in (*tmp_path.parents, tmp_path):
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    verdict = as_nobody(lambda: asdict(assess(str(tmp_path))))
+def test_an_unwritable_directory_is_refused(open_path: Path) -> None:
+    open_path.chmod(0o555)
+    verdict = as_nobody(lambda: asdict(assess(str(open_path))))
     assert not verdict["usable"]
     assert verdict["writable"] is False
     assert "Permission denied" in verdict["reason"]
+
+
+def test_a_directory_in_which_everybody_may_rename_is_refused(open_path: Path) -> None:
+    open_path.chmod(0o777)
+    verdict = assess(str(open_path))
+    assert not verdict.usable
+    assert "everybody may rename" in verdict.reason
+    open_path.chmod(0o1777)
+    assert assess(str(open_path)).usable
 
 
 def test_a_file_system_without_execution_is_refused(tmp_path: Path) -> None:

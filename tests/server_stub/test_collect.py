@@ -11,7 +11,7 @@ import pytest
 from pilot_agent.lifecycle.publish import MARKER
 from pilot_agent.model import PilotError
 from server_stub.batch import BatchJob
-from server_stub.collect import LOST_AFTER_SECONDS, ReportError, collect, judge, read_report
+from server_stub.collect import LOST_AFTER_SECONDS, SHOWN_CHARACTERS, ReportError, collect, judge, read_report
 from server_stub.entries import Factory
 from server_stub.store import JobId, Pilot, PilotState, Store
 from server_stub.submit import submit_pilots
@@ -198,8 +198,72 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path, content: str, problem
         (report(jobs={}), "None jobs were started"),
         (report(outcome={"status": "failed", "failure": {"kind": "weather"}}), "no known kind"),
         (report(outcome={"status": "failed", "failure": {}}), "no known kind"),
+        (report(outcome={"status": "failed", "failure": {"kind": ["config"]}}), "no known kind"),
+        (report(outcome={"status": ["ok"]}), r"outcome \['ok'\]"),
+        (report(jobs={"started": 10**30}), "jobs were started"),
+        (report(jobs={"started": -1}), "-1 jobs were started"),
+        (report(jobs={"started": True}), "True jobs were started"),
+        (report(schema="x" * 1_000_000), "schema 'xxx"),
     ],
 )
 def test_a_document_that_is_no_report_is_refused_with_the_place(document: object, problem: str) -> None:
-    with pytest.raises(ReportError, match=problem):
+    with pytest.raises(ReportError, match=problem) as caught:
         judge(document)
+    assert len(str(caught.value)) < 2 * SHOWN_CHARACTERS
+
+
+def failed(message: object, code: object = "x.y") -> dict[str, Any]:
+    """A report whose failure says ``message``."""
+    return report(outcome={"status": "failed", "failure": {"kind": "config", "code": code, "message": message}})
+
+
+def test_what_a_pilot_says_is_shown_in_one_short_line_without_control_characters() -> None:
+    summary = judge(failed("\x1b[2Jgone\r\n\u202e\ud800" + "x" * 700_000, code="a\tb" * 10_000))
+    assert summary.message.startswith(" [2Jgone")
+    for text in (summary.message, summary.failure_code):
+        assert len(text) <= SHOWN_CHARACTERS
+        assert text.isprintable()
+        assert text.encode()
+
+
+@pytest.mark.parametrize("message", ["\ud800", "\0", "x" * 1_000_000, {"a": []}, None])
+def test_whatever_a_pilot_says_can_be_stored(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot, message: object
+) -> None:
+    returned(pilot, json.dumps({**failed(message), "node": {message if isinstance(message, str) else "x": message}}))
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=66)
+    assert collect(factory, store, batch)[0].outcome == "failed"
+    assert stored(store, pilot).state is PilotState.ENDED
+
+
+def test_the_last_words_of_a_pilot_do_not_reach_the_terminal_as_commands(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    Path(pilot.directory, "pilot.err").write_bytes(b"\x1b]0;owned\x07\xff words\n")
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=68)
+    assert collect(factory, store, batch)[0].message.isprintable()
+
+
+class PickyStore(Store):
+    """A real store that refuses every report, as one does whose database cannot hold it."""
+
+    def save(self, pilot: Pilot, *, report: Any = None) -> None:
+        if report is not None:
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        Store.save(self, pilot)
+
+
+def test_a_report_that_cannot_be_stored_costs_nothing_but_itself(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    other = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)[0]
+    returned(pilot, json.dumps(report()))
+    batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=0)
+    batch.gone[JobId(102, 0)] = BatchJob(PilotState.ENDED, exit_code=0)
+    with PickyStore(factory.database) as picky:
+        first, second = collect(factory, picky, batch)
+    assert first.message.startswith("the pilot's report cannot be stored: OverflowError: Python int too large")
+    assert (first.state, first.outcome, first.report) == (PilotState.ENDED, "", False)
+    assert (second.id, second.message) == (other.id, "no report came back")
+    assert stored(store, pilot).state is PilotState.ENDED
+    assert not Path(pilot.directory, "pilot.token").exists()

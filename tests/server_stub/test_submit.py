@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.config import load_config, read_layer
+from pilot_agent.config import load_config
+from pilot_agent.config_read import read_layer
 from pilot_agent.model import PilotError
 from server_stub.entries import Factory
 from server_stub.store import JobId, PilotState, Store

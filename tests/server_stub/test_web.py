@@ -87,3 +87,10 @@ def test_the_first_page_leads_to_the_pilots(client: Client) -> None:
 
 def test_the_server_takes_no_orders(client: Client) -> None:
     assert client.ask("POST", "/pilots").status_code == 405
+
+
+def test_a_report_with_text_that_is_no_text_is_shown_all_the_same(client: Client, store: Store) -> None:
+    store.save(PILOT, report={"message": "\ud800"})
+    answer = client.get("/pilots/p1/report")
+    assert answer.status_code == 200
+    assert b"ud800" in answer.content

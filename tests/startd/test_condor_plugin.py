@@ -43,6 +43,7 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
         "pool": {"collectors": ["cm:9618"], "token": "/none", "ccb": True, "join_seconds": 300},
         "site": {"name": "Example"},
         "entry": {"name": "entry"},
+        "containers": {"allowed_paths": ["/data/images"]},
         "startd": {
             "condor_directory": None,
             "no_dns": True,
@@ -122,6 +123,7 @@ def test_a_proven_dictionary_needs_no_test_before_each_job() -> None:
     assert container.images == {"el9": "/images/el9"}
     assert not container.test_before_job
     assert container.extra_arguments == ("--no-eval",)
+    assert container.allowed_paths == ("/data/images",)
 
 
 def test_without_a_proven_image_htcondor_tests_each() -> None:

@@ -44,13 +44,33 @@ def test_the_runtime_writes_into_the_workspace() -> None:
     assert runtime_environment(None, "/w") == {}
 
 
-def test_isolation_is_weak_without_a_pid_namespace() -> None:
-    assert container_attributes(CONTAINER)["PilotJobIsolation"] == "strong"
-    assert container_attributes(replace(CONTAINER, pid_namespace=False))["PilotJobIsolation"] == "weak"
+def test_isolation_is_strong_only_where_no_job_reaches_the_token() -> None:
+    confined = replace(CONTAINER, confined=True)
+    assert container_attributes(confined)["PilotJobIsolation"] == "strong"
+    assert container_attributes(replace(confined, pid_namespace=False))["PilotJobIsolation"] == "weak"
+    assert container_attributes(replace(confined, required=False))["PilotJobIsolation"] == "weak"
+    assert container_attributes(CONTAINER)["PilotJobIsolation"] == "weak"
     assert container_attributes(None)["PilotJobIsolation"] == "none"
 
 
 def test_a_runtime_that_the_pilot_did_not_prove_is_left_to_htcondor() -> None:
     found = container_knobs(replace(CONTAINER, proven=False))
-    assert found["SINGULARITY"] == "/usr/bin/apptainer"
+    assert found["SINGULARITY"] == "$(LIBEXEC)/pilot_runtime"
     assert "HasSingularity" not in container_attributes(replace(CONTAINER, proven=False))
+
+
+def test_no_image_can_be_an_option() -> None:
+    found = container_knobs(replace(CONTAINER, extra_arguments=("--no-eval", "--nv")))
+    assert found["SINGULARITY_EXTRA_ARGUMENTS"] == '"--no-eval --nv --"'
+
+
+def test_every_job_is_looked_at_before_its_files_come_and_before_they_go() -> None:
+    found = container_knobs(CONTAINER)
+    assert found["STARTER_JOB_HOOK_KEYWORD"] == "PILOT"
+    assert found["PILOT_HOOK_PREPARE_JOB_BEFORE_TRANSFER"] == "$(LIBEXEC)/pilot_guard"
+    assert found["PILOT_HOOK_JOB_EXIT"] == "$(LIBEXEC)/pilot_links"
+
+
+def test_the_starter_is_replaced_only_where_the_node_allows_it() -> None:
+    assert "STARTER" not in container_knobs(CONTAINER)
+    assert container_knobs(replace(CONTAINER, confined=True))["STARTER"] == "$(LIBEXEC)/pilot_starter"

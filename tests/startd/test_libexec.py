@@ -14,16 +14,17 @@ def test_everything_is_linked_and_one_script_replaced(tmp_path: Path) -> None:
     node.mkdir()
     for name in (SHELL_SETUP, "curl_plugin"):
         (node / name).write_text("the node's")
-    make_libexec(str(node), str(own))
+    make_libexec(str(node), str(own), {"own_program": "#!/bin/sh\n"})
     assert os.readlink(own / "curl_plugin") == str(node / "curl_plugin")
     assert not (own / SHELL_SETUP).is_symlink()
     assert os.access(own / SHELL_SETUP, os.X_OK)
     assert (node / SHELL_SETUP).read_text() == "the node's"
+    assert (own / "own_program").stat().st_mode & 0o777 == 0o500
 
 
 def test_the_script_refuses_when_there_is_no_container_to_enter(tmp_path: Path) -> None:
     (tmp_path / "node").mkdir()
-    make_libexec(str(tmp_path / "node"), str(tmp_path / "own"))
+    make_libexec(str(tmp_path / "node"), str(tmp_path / "own"), {})
     told = tmp_path / "environment"
     told.write_text(f"export _CONDOR_JOB_PIDS='{os.getpid()}'\ntouch {tmp_path}/sourced\n")
     done = subprocess.run(

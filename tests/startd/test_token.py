@@ -86,10 +86,10 @@ def test_a_token_that_others_can_read_is_copied_to_a_private_file(tmp_path: Path
     assert stat.S_IMODE(os.stat(copy).st_mode) == 0o600
 
 
-def test_a_token_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "t"
+def test_a_token_that_anybody_may_write_is_refused(open_path: Path) -> None:
+    path = open_path / "t"
     path.write_text(GOOD)
     path.chmod(0o666)
     with pytest.raises(PilotError) as caught:
-        install_token(str(path), str(tmp_path), now=NOW)
+        install_token(str(path), str(open_path), now=NOW)
     assert caught.value.failure.code == "token.exposed"

@@ -159,6 +159,8 @@ def configuration() -> dict[str, Any]:
             "pool": {"collectors": [f"{USER_POOL.head}:9618"]},
             "vo": {"name": "demo", "containers": "preferred"},
             "images": images,
+            # One job names an image that is not in the dictionary.
+            "containers": {"allowed_paths": [IMAGES_INSIDE]},
             "services": {"clock": service},
             "startd": {"idle_shutdown_seconds": IDLE_SHUTDOWN_SECONDS},
             "on_failure": {"hold_seconds": 0},

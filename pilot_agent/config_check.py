@@ -1,0 +1,264 @@
+"""Everything that can be wrong with a configuration document.
+
+All problems are reported together, each with its path, its layer and, for an unknown key, the nearest known one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pilot_agent.config_keys import (
+    IMAGE_FIELDS,
+    KEYS,
+    LARGEST_PORT,
+    READY_WAYS,
+    SERVICE_FIELDS,
+    SERVICE_NAME,
+    Key,
+    Kind,
+)
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.requirements import LEVELS, REQUIRED, RequirementError, parse
+
+_BY_PATH = {key.path: key for key in KEYS}
+_SECTIONS = {key.path.split(".")[0] for key in KEYS if "." in key.path}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the configuration."""
+
+    path: str
+    layer: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.layer}): {self.message}"
+
+
+def invalid(problems: Sequence[Problem]) -> PilotError:
+    """The error for a configuration with these problems."""
+    count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+    return PilotError(
+        Failure(
+            FailureKind.CONFIG,
+            "config.invalid",
+            f"the configuration has {count}: " + "; ".join(map(str, problems)),
+            hint="correct the named keys; `pilot-agent config reference` lists all keys",
+        )
+    )
+
+
+def validate(document: Mapping[str, Json], layer: str) -> list[Problem]:
+    """Everything wrong with one document of the layer of that name."""
+    problems: list[Problem] = []
+    for name, value in document.items():
+        if name in _BY_PATH:
+            problems += _check(_BY_PATH[name], value, layer)
+        elif name not in _SECTIONS:
+            problems.append(Problem(str(name), layer, "unknown key" + nearest(str(name), [*_SECTIONS, *_BY_PATH])))
+        elif value is None:  # a section with nothing but comments in it
+            continue
+        elif not isinstance(value, Mapping):
+            problems.append(Problem(name, layer, f"expected a mapping, found {type_name(value)}"))
+        else:
+            problems += _validate_section(name, value, layer)
+    return problems
+
+
+def _validate_section(section: str, values: Mapping[str, Json], layer: str) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, value in values.items():
+        path = f"{section}.{name}"
+        if path in _BY_PATH:
+            problems += _check(_BY_PATH[path], value, layer)
+        else:
+            known = [key.path for key in KEYS if key.path.startswith(f"{section}.")]
+            problems.append(Problem(path, layer, "unknown key" + nearest(path, known)))
+    return problems
+
+
+def _check(key: Key, value: Json, layer: str) -> list[Problem]:
+    if value is None:
+        return []
+    problems = [Problem(path, layer, message) for path, message in _type_problems(key.kind, value, key.path)]
+    if problems:
+        return problems
+    if key.choices and str(value).lower() not in key.choices:
+        expected = ", ".join(key.choices)
+        return [Problem(key.path, layer, f"{value!r} is none of {expected}{nearest(str(value), key.choices)}")]
+    if key.minimum is not None and value < key.minimum:
+        return [Problem(key.path, layer, f"{value} is less than {key.minimum:g}")]
+    return []
+
+
+def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
+    """(path, message) of everything in ``value`` that is not of ``kind``."""
+    match kind:
+        case Kind.STRINGS:
+            return _sequence_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
+        case Kind.STRING_MAPPING:
+            return _mapping_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
+        case Kind.REQUIREMENTS:
+            return _sequence_problems(value, path, _requirement_problems)
+        case Kind.IMAGES:
+            return _mapping_problems(
+                value, path, lambda item, where: _sequence_problems(item, where, _candidate_problems)
+            )
+        case Kind.SERVICES:
+            return _mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
+        case Kind.MAPPING if isinstance(value, Mapping):
+            return _plain_problems(value, path)
+        case _:
+            return [] if _is_scalar(kind, value) else [(path, f"expected {_article(kind)}, found {type_name(value)}")]
+
+
+def _is_scalar(kind: Kind, value: Json) -> bool:
+    match kind:
+        case Kind.STRING:
+            return isinstance(value, str)
+        case Kind.INTEGER:
+            return isinstance(value, int) and not isinstance(value, bool)
+        case Kind.NUMBER:
+            return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+        case Kind.BOOLEAN:
+            return isinstance(value, bool)
+        case Kind.WEIGHTED:
+            return isinstance(value, str | bool)
+        case _:
+            return False
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _plain_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    """What in a free-form value JSON cannot hold: YAML also has dates, binary data, sets, infinity, names of any
+    type."""
+    problems: list[tuple[str, str]] = []
+    left: list[tuple[Json, str]] = [(value, path)]
+    while left:
+        item, where = left.pop()
+        if isinstance(item, Mapping):
+            problems += _name_problems(item, where)
+            left += [(inner, f"{where}.{name}") for name, inner in item.items()]
+        elif isinstance(item, list):
+            left += [(inner, f"{where}[{index}]") for index, inner in enumerate(item)]
+        elif isinstance(item, float) and not math.isfinite(item):
+            problems.append((where, f"expected a finite number, found {item}"))
+        elif not isinstance(item, str | int | float | None):
+            problems.append((where, f"expected a plain value, found a {type(item).__name__}; quote it"))
+    return problems
+
+
+def _name_problems(value: Mapping[Any, Json], path: str) -> list[tuple[str, str]]:
+    return [
+        (f"{path}.{name}", f"a name must be a string, found {type_name(name)}; quote it")
+        for name in value
+        if not isinstance(name, str)
+    ]
+
+
+def _sequence_problems(value: Json, path: str, check: Any) -> list[tuple[str, str]]:
+    if not isinstance(value, list):
+        return [(path, f"expected a list, found {type_name(value)}")]
+    return [problem for index, item in enumerate(value) for problem in check(item, f"{path}[{index}]")]
+
+
+def _mapping_problems(value: Json, path: str, check: Any) -> list[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        return [(path, f"expected a mapping, found {type_name(value)}")]
+    problems = _name_problems(value, path)
+    return problems + [problem for name, item in value.items() for problem in check(item, f"{path}.{name}")]
+
+
+def _record_problems(
+    value: Json, path: str, fields: Mapping[str, Kind], needed: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        return [(path, f"expected a mapping, found {type_name(value)}")]
+    problems = [(f"{path}.{name}", "missing") for name in needed if name not in value]
+    for name, item in value.items():
+        if name in fields:
+            problems += _type_problems(fields[name], item, f"{path}.{name}")
+        else:
+            problems.append((f"{path}.{name}", "unknown key" + nearest(str(name), fields)))
+    return problems
+
+
+def _candidate_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    return [] if isinstance(value, str) else _record_problems(value, path, IMAGE_FIELDS, ("path",))
+
+
+def _service_name_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    names = [name for name in value if isinstance(name, str)] if isinstance(value, Mapping) else []
+    message = "is no name of a service: letters, digits and . _ - only, a letter or digit first"
+    return [(f"{path}.{name}", f"{name!r} {message}") for name in names if not re.fullmatch(SERVICE_NAME, name)]
+
+
+def _service_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    problems = _record_problems(value, path, SERVICE_FIELDS, ("command",))
+    if problems:
+        return problems
+    if not value["command"]:
+        problems.append((f"{path}.command", "is empty; the first word is the program"))
+    port = value.get("port", 1)
+    if not 0 < port <= LARGEST_PORT:
+        problems.append((f"{path}.port", f"{port} is no TCP port; it is 1 to {LARGEST_PORT}"))
+    given = value.get("stop_signal", "TERM")
+    if signal_name(given) not in signal.Signals.__members__:
+        near = nearest(signal_name(given), signal.Signals.__members__) or "; a name such as SIGTERM is needed"
+        problems.append((f"{path}.stop_signal", f"{given!r} is no signal{near}"))
+    ways = [name for name in READY_WAYS if value.get(name)]
+    if len(ways) > 1:
+        problems.append((path, f"has {' and '.join(ways)}; give one way to know that it is ready"))
+    return problems
+
+
+def signal_name(given: str) -> str:
+    """A signal's whole name: ``SIGTERM`` for ``term``."""
+    word = given.upper()
+    return word if word.startswith("SIG") else f"SIG{word}"
+
+
+def _requirement_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    if not isinstance(value, str):
+        problems = _record_problems(value, path, {"require": Kind.STRING, "level": Kind.STRING}, ("require",))
+        if problems:
+            return problems
+        level = value.get("level") or REQUIRED
+        if level not in LEVELS:
+            return [(f"{path}.level", f"{level!r} is none of {', '.join(LEVELS)}{nearest(level, LEVELS)}")]
+        value = value["require"]
+    try:
+        parse(value)
+    except RequirementError as error:
+        return [(path, error.failure.message)]
+    return []
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean x?`` for the end of a message, or nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _article(kind: Kind) -> str:
+    return f"an {kind.value}" if kind.value[0] in "aeiou" else f"a {kind.value}"
+
+
+def type_name(value: Json) -> str:
+    """The type of a value in words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    names = {"str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "NoneType": "nothing"}
+    names |= {"list": "a list", "dict": "a mapping"}
+    return names.get(type(value).__name__, type(value).__name__)

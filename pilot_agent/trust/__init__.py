@@ -1,0 +1,1 @@
+"""What the pilot may believe and run."""

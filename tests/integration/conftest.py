@@ -1,0 +1,81 @@
+"""The grid, its payloads, and pilots that are ended whatever a test did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.testbed.fixtures import grid, pytest_collection_modifyitems, testbed_machine
+from tests.testbed.grid import Grid
+from tests.testbed.pilots import PilotRun, install_payload
+from tests.testbed.user_jobs import Job, Jobs
+
+__all__ = ["grid", "pytest_collection_modifyitems", "testbed_machine"]
+
+BUILT = Path(os.environ.get("PILOT_TEST_PAYLOADS", Path(__file__).resolve().parents[2] / "build"))
+
+StartPilot = Callable[..., PilotRun]
+"""`PilotRun`'s arguments but for the token, which is a good one unless `token` says otherwise."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Working directory and environment stay as they were. The grid's daemons come and go, so children do not count."""
+    environment, directory = dict(os.environ), os.getcwd()
+    yield
+    for variables in (environment, now := dict(os.environ)):
+        variables.pop("PYTEST_CURRENT_TEST", None)
+    assert now == environment
+    assert os.getcwd() == directory
+
+
+@pytest.fixture(scope="session")
+def payload(grid: Grid) -> Path:
+    """The payloads are on both worker nodes."""
+    for host in grid.workers:
+        install_payload(host, BUILT)
+    return BUILT
+
+
+@pytest.fixture(scope="session")
+def good_token(grid: Grid) -> str:
+    """A token with which pilots may join the user pool."""
+    return grid.token()
+
+
+@pytest.fixture
+def pilot(grid: Grid, payload: Path, good_token: str) -> Iterator[StartPilot]:
+    """Makes pilots (not yet started) and destroys them at the end."""
+    made: list[PilotRun] = []
+
+    def make(*arguments: object, token: str | None = good_token, host: str = "wn1", **options: object) -> PilotRun:
+        run = PilotRun(grid.hosts[host], token, *arguments, **options)  # type: ignore[arg-type]
+        made.append(run)
+        return run
+
+    yield make
+    for run in made:
+        run.destroy()
+
+
+@pytest.fixture
+def jobs(grid: Grid) -> Iterator[Jobs]:
+    """Submits user jobs; what is left of them is removed at the end."""
+    queue = _Remembering(grid)
+    yield queue
+    for job in queue.made:
+        job.remove()
+
+
+class _Remembering(Jobs):
+    def __init__(self, grid: Grid) -> None:
+        super().__init__(grid)
+        self.made: list[Job] = []
+
+    def submit(self, text: str, *, pilot: PilotRun | str, count: int = 1) -> Job:
+        job = super().submit(text, pilot=pilot, count=count)
+        self.made.append(job)
+        return job

@@ -1,0 +1,56 @@
+"""The collector of a running server goes on, whatever one round ends in."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+
+import pytest
+import structlog
+
+from pilot_agent.model import Failure, FailureKind, PilotError
+from server_stub.batch import BatchJob
+from server_stub.entries import Factory
+from server_stub.serve import collect_until
+from server_stub.store import JobId, PilotState, Store
+from server_stub.submit import submit_pilots
+from tests.server_stub.conftest import ScriptedBatch
+
+
+@dataclass
+class FailingOnce(ScriptedBatch):
+    """Fails in the first round, answers in the second, and ends the collector in the third."""
+
+    error: Exception = field(default_factory=RuntimeError)
+    stop: threading.Event = field(default_factory=threading.Event)
+    rounds: int = 0
+
+    def queue(self, factory: str) -> dict[JobId, BatchJob]:
+        self.rounds += 1
+        if self.rounds == 1:
+            raise self.error
+        if self.rounds == 3:
+            self.stop.set()
+        return ScriptedBatch.queue(self, factory)
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (RuntimeError("a bug"), "collector.failed"),
+        (PilotError(Failure(FailureKind.NETWORK, "batch.failed", "no answer")), "batch.failed"),
+    ],
+)
+def test_a_round_that_fails_is_followed_by_the_next(
+    factory: Factory, store: Store, error: Exception, event: str
+) -> None:
+    batch = FailingOnce(error=error)
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    batch.waiting[JobId(101, 0)] = BatchJob(PilotState.RUNNING)
+    with structlog.testing.capture_logs() as said:
+        collect_until(batch.stop, replace(factory, collect_seconds=0), store, batch)
+    assert [line["event"] for line in said] == [event, "pilot"]
+    found = store.get(pilot.id)
+    assert batch.rounds == 3
+    assert found is not None
+    assert found.state is PilotState.RUNNING

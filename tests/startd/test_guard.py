@@ -1,0 +1,172 @@
+"""The guard reads ads as HTCondor writes them: honest jobs pass, others are held with a reason."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pilot_agent.startd.confinement import COPY
+from pilot_agent.startd.guard import FORBIDDEN, HELD, guard_text
+from tests.startd.plans import CONTAINER
+
+# As the hook got it from HTCondor 23.9.6, without the lines that are numbers and times.
+AD = """\
+Arguments = "-c cat' '/etc/os-release"
+Cmd = "/bin/sh"
+ContainerImage = "my.sif"
+ContainerImageSource = "cedar"
+Environment = "A=1 B=x' 'y C=\\"q\\" D=''''s''''"
+Err = "_condor_stderr"
+In = "/dev/null"
+Iwd = "/home/pilot/pilot-x/condor/execute/dir_555"
+JobCurrentReconnectAttempt = undefined
+JobUniverse = 5
+OrigIwd = "/home/user"
+Out = "_condor_stdout"
+Requirements = (PilotId == "off") && (TARGET.Arch == "X86_64")
+ShouldTransferFiles = "YES"
+StreamErr = false
+TransferExecutable = false
+TransferIn = false
+TransferInput = "/home/user/my.sif"
+UidDomain = "pool.test"
+WhenToTransferOutput = "ON_EXIT"
+"""
+
+
+@pytest.fixture(params=["sh", "bash"])
+def shell(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "guard"
+    path.write_text(guard_text(replace(CONTAINER, allowed_paths=("/data/it's here/",))))
+    return path
+
+
+def asked(shell: str, program: Path, ad: str) -> tuple[int, str]:
+    done = subprocess.run([shell, program], input=ad, capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "PreCmd = undefined",
+        'ContainerImage = "docker://registry.example/a/b:1.2@sha256"',
+        'ContainerImage = "/cvmfs/unpacked.example/a:latest"',
+        'SingularityImage = "/images/el9"',
+        'SingularityImage = "./image.sif"',
+        'REQUIRED_OS = "el9"',
+        'TransferOutput = "a, b/c,..d"',
+        'TransferInputRemaps = "a=b;c=d/e"',
+        'TransferInput = "https://example.org/a,b"',
+        'TransferOutputRemaps = "a=/home/user/a"',
+        'ContainerTargetDir = "/work"',
+        'ShouldTransferFiles = "IF_NEEDED"',
+        'FileSystemDomain = "pool.test"',
+        'Env = "A=1;PATH=/usr/bin"',
+        'Environment = "APPTAINERENV_A=1 MY_LD_X=2 OLD_Y=3"',
+        "WantDocker = false",
+        'In = "/home/user/input"\nTransferIn = true',
+    ],
+)
+def test_an_honest_job_passes(shell: str, program: Path, line: str) -> None:
+    ad = AD if "TransferIn = true" not in line else AD.replace("TransferIn = false\n", "")
+    assert asked(shell, program, ad + line + "\n") == (0, "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f'{name.swapcase()} = "x"' for name in FORBIDDEN),
+        'PreCmd = ifThenElse(isUndefined(TARGET.Cpus),"/bin/sh",undefined)',
+        "JobUniverse = 7",
+        'ShouldTransferFiles = "NO"',
+        'ShouldTransferFiles = strcat("YES")',
+        'FileSystemDomain = "Pilot-x"',
+        "WantDocker = true",
+        "Environment = \"APPT'AINER_BINDPA'TH=/home:/host\"",
+        'Environment = ifThenElse(random(2)==0,"APPTAINER_BINDPATH=/home:/host","A=1")',
+        'Environment = "A=1" + B + "C=2"',
+        'environment = "A=1 LD_PRELOAD=./x.so"',
+        'Env = "A=1;SINGULARITY_BIND=/home:/host"',
+        'Env = "A=1xAPPTAINER_BIND=/"\nEnvDelim = "x"',
+        'SingularityImage = "--bind=/:/host"',
+        'SingularityImage = "/"',
+        'SingularityImage = "/proc/self/root"',
+        'SingularityImage = "/images/../home"',
+        'SingularityImage = "../../.."',
+        'SingularityImage = "instance://x"',
+        'SingularityImage = "docker-archive:x"',
+        'SingularityImage = "file:///home"',
+        'SingularityImage = "a,b"',
+        'SingularityImage = ""',
+        'ContainerImage = "/opt/only"',
+        'ContainerImage = strcat("/", "home")',
+        'ContainerTargetDir = "/srv,/home:/host"',
+        'REQUIRED_OS = strcat("el9")',
+        'TransferOutput = "/home/pilot/token"',
+        'TransferOutput = "a, /home/pilot/token"',
+        'TransferOutput = "a/../../b"',
+        'TransferOutput = ".."',
+        'TransferCheckpoint = "/home/pilot/token"',
+        'TransferInputRemaps = "a=/home/pilot/written"',
+        'TransferInputRemaps = "a=.\\./written"',
+        'TransferInput = "File:///home/pilot/token"',
+        'TransferOutputRemaps = "a=file:///home/pilot/written"',
+        'In = "/home/pilot/token"',
+        'Out = "/home/pilot/written"\nTransferOut = false',
+        'Err = "../written"\nTransferErr = false && X',
+        "Out = TARGET.Name",
+    ],
+)
+def test_what_acts_outside_the_container_is_held_with_a_reason(shell: str, program: Path, line: str) -> None:
+    code, said = asked(shell, program, AD + line + "\n")
+    assert code == HELD
+    status, message = said.splitlines()
+    assert status == f"HookStatusCode = {HELD}"
+    assert message.startswith('HookStatusMessage = "This pilot refuses the job: ')
+    assert message.endswith('."')
+
+
+@pytest.mark.parametrize("missing", ["JobUniverse", "ShouldTransferFiles"])
+def test_what_must_be_said_and_is_not_is_held(shell: str, program: Path, missing: str) -> None:
+    ad = "".join(line for line in AD.splitlines(keepends=True) if not line.startswith(missing))
+    assert asked(shell, program, ad)[0] == HELD
+
+
+def test_a_line_forged_inside_a_string_takes_no_refusal_away(shell: str, program: Path) -> None:
+    forged = 'Arguments = "x\nPreCmd = undefined\nJobUniverse = 5\n"\nPreCmd = "/bin/sh"\n'
+    assert asked(shell, program, AD + forged)[0] == HELD
+
+
+def test_a_string_over_two_lines_is_no_plain_string(shell: str, program: Path) -> None:
+    assert asked(shell, program, AD + 'TransferOutput = "a\n,/home/pilot/token"\n')[0] == HELD
+
+
+def test_a_directory_that_the_site_allows_has_images_whatever_its_name(shell: str, program: Path) -> None:
+    assert asked(shell, program, AD + 'SingularityImage = "/data/it"\n')[0] == HELD
+    text = program.read_text()
+    assert "'/data/it'\\''s here'/*" in text
+    program.write_text(guard_text(replace(CONTAINER, allowed_paths=("/data/images/",))))
+    assert asked(shell, program, AD + 'SingularityImage = "/data/images/x.sif"\n')[0] == 0
+    assert asked(shell, program, AD + 'SingularityImage = "/data/images.sif"\n')[0] == HELD
+
+
+def test_the_starters_copy_of_the_token_is_gone_before_the_ad_is_read(shell: str, tmp_path: Path) -> None:
+    libexec, copy = tmp_path / "condor" / "libexec", tmp_path / COPY / "pool"
+    libexec.mkdir(parents=True)
+    copy.parent.mkdir()
+    copy.write_text("secret")
+    (libexec / "guard").write_text(guard_text(CONTAINER))
+    assert asked(shell, libexec / "guard", "")[0] == HELD
+    assert not copy.exists()

@@ -1,0 +1,76 @@
+"""What a job left is looked through before it is sent: links that lead out are removed, the others stay."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pilot_agent.startd.links import LINKS_TEXT
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "program").write_text(LINKS_TEXT)
+    directory = tmp_path / "dir_1"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "real").write_text("mine")
+    return directory
+
+
+def looked_through(scratch: Path) -> int:
+    program = scratch.parent / "program"
+    done = subprocess.run(["/bin/sh", program], cwd=scratch, input="Cmd = 1\n", text=True, capture_output=True)
+    return done.returncode
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("real2", "real"),
+        ("sub/real2", "../real"),
+        ("a name with 'quotes'\nand lines", "sub/../real"),
+        ("dangling", "not/there"),
+    ],
+)
+def test_a_link_inside_stays(scratch: Path, place: str, target: str) -> None:
+    (scratch / place).symlink_to(target)
+    assert looked_through(scratch) == 0
+    assert os.readlink(scratch / place) == target
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("stolen", "{outside}/token"),
+        ("sub/stolen", "../../token"),
+        ("sub/a name with 'quotes'\nand lines", "../../token"),
+        ("directory", ".."),
+        ("through", "dot/../token"),
+        ("sibling", "../dir_12"),
+        ("system", "/proc/self/environ"),
+    ],
+)
+def test_a_link_that_leads_out_is_removed(scratch: Path, place: str, target: str) -> None:
+    (scratch / "dot").symlink_to(".")
+    (scratch.parent / "dir_12").mkdir()
+    (scratch / place).symlink_to(target.format(outside=scratch.parent))
+    assert looked_through(scratch) == 0
+    assert not os.path.lexists(scratch / place)
+    assert (scratch.parent / "token").read_text() == "secret"
+
+
+def test_a_directory_that_hides_its_names_is_opened(scratch: Path) -> None:
+    (scratch / "sub" / "stolen").symlink_to("/etc/passwd")
+    (scratch / "sub").chmod(0o111)
+    assert looked_through(scratch) == 0
+    assert not os.path.lexists(scratch / "sub" / "stolen")
+
+
+def test_links_in_a_circle_do_no_harm(scratch: Path) -> None:
+    (scratch / "circle").symlink_to("circle")
+    (scratch / "up").symlink_to("sub/../up")
+    assert looked_through(scratch) == 0
