@@ -198,13 +198,10 @@ def master_environment(site_environment: Mapping[str, str], workspace: Workspace
 def _confined(
     plan: StartdPlan, inputs: HandoffInputs, environment: Mapping[str, str], wake: WakeUp | None
 ) -> StartdPlan:
-    """The plan, with starters that cannot see the token where the node allows it.
-
-    A runtime that is setuid would have no rights in a user namespace. A starter without the token cannot register with
-    CCB, and condor_ssh_to_job then finds no way to it: sites choose one of the two with ``startd.ssh_to_job``.
-    """
+    """The plan, with starters that cannot see the token where the node allows it. A runtime that is setuid would
+    have no rights in a user namespace."""
     runtime = inputs.decision.runtime
-    if plan.ssh_to_job or plan.container is None or runtime is None or runtime.mode != "userns":
+    if plan.container is None or runtime is None or runtime.mode != "userns":
         return plan
     workspace = Workspace(inputs.workspace)
     source = os.path.abspath(inputs.config["pool"]["token"])

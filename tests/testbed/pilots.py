@@ -229,7 +229,7 @@ class PilotRun:
     @property
     def workspace(self) -> Path | None:
         """The workspace as the outer machine finds it; None when there is none below the start directory."""
-        return next(iter(self.outer.glob("pilot-*")), None)
+        return next((path for path in self.outer.glob("pilot-*") if not path.name.startswith("pilot-runtime")), None)
 
     def events(self) -> list[dict[str, Json]]:
         """The events so far, from the workspace or, at the end, from the output directory."""
