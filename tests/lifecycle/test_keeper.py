@@ -43,6 +43,14 @@ def channel(pilot: Pilot, **attributes: object) -> dict[str, object]:
     return {"path": f"{pilot.workspace}/private/ads.fifo", "period_seconds": 1, "attributes": attributes}
 
 
+def program_of(pid: int) -> str:
+    """The program a process runs; empty when it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def test_the_channel_renews_the_ad_every_period(pilot: Pilot) -> None:
     pilot.plan(with_reader(pilot), channel=channel(pilot, Text='say "x"', Number=3, Nothing=None))
     pilot.start()
@@ -62,7 +70,7 @@ def test_a_reader_that_died_gets_whole_ads_again(pilot: Pilot) -> None:
     pilot.plan(with_reader(pilot))
     pilot.start()
     wait_until(lambda: ads(pilot), "the first ad came")
-    cats = [pid for pid in pilot.processes() if Path(f"/proc/{pid}/comm").read_text() == "cat\n"]
+    cats = [pid for pid in pilot.processes() if program_of(pid) == "cat"]
     (pilot.directory / "ads").write_text("")
     for pid in cats:
         os.kill(pid, signal.SIGKILL)
