@@ -43,8 +43,9 @@ def become(name: str) -> None:
 
 def _require_readable_python(name: str) -> None:
     """Raises ``PilotError`` (account.python) when the account cannot read the library that this process still needs."""
-    if not os.access(os.__file__, os.R_OK):
-        message = f"the account {name!r} may not read the Python that runs this, {os.path.dirname(os.__file__)}"
+    library = os.path.dirname(os.__file__)  # the file itself need not be there: byte code or an archive may do
+    if not os.access(library, os.R_OK | os.X_OK):
+        message = f"the account {name!r} may not read the Python that runs this, {library}"
         hint = "use pilot.sh, or a Python that every account can read"
         raise PilotError(Failure(FailureKind.CONFIG, "account.python", message, hint))
 

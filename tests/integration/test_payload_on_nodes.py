@@ -101,7 +101,7 @@ NODES = {
 
 OWN_PYTHON = ("a poisoned environment", "closed standard streams", "no environment at all", "umask 777", "umask 000",
               "a library that every program loads first")  # fmt: skip
-AT_ONCE = 6
+AT_ONCE = 4
 """Pilots that share a node: most of a pilot's short life is waiting for the pool."""
 ALLOWED = ("report.json", "events.jsonl", "logs", "hostile", "pipe")
 
@@ -158,6 +158,7 @@ def _together(grid: Grid, token: str, wanted: Sequence[tuple[str, str]]) -> dict
         queued = {life: _job(run.start(), queue) for life, run in made.items()}
         for life, run in made.items():
             found[life] = _problem(lambda: _ends_well(run, queued[life]))  # noqa: B023
+            found[life] += run.story() if found[life] else ""
             run.end_now()
         for life, run in made.items():
             found[life] = found[life] or _problem(lambda: run.nothing_left(allowed=ALLOWED))  # noqa: B023

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -163,6 +164,7 @@ def test_an_account_that_does_not_exist_is_refused(pilot: StartPilot) -> None:
 @pytest.mark.parametrize("command", ["check", "probe", "explain"])
 def test_looking_around_as_root_works_with_a_warning(pilot: StartPilot, command: str) -> None:
     run = pilot(user="root")
+    os.chown(run.outer / "pool.token", 0, 0)
     # Without containers: whether root may start them depends on the machine under the testbed.
     without = ["--set", "site.containers=never"]
     done = run.call(command, "--json", "--config", f"factory={run.factory_file}", *without)
