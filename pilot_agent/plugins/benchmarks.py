@@ -11,10 +11,13 @@ from pilot_agent.model import BenchmarkScore, Json
 
 @hookimpl
 def pilot_benchmarks(config: Mapping[str, Json]) -> Iterable[Benchmark]:
-    """The hash rate, unless ``benchmarks.enabled`` is false."""
+    """The hash rate, unless ``benchmarks.enabled`` is false.
+
+    The bound is of address space, of which the C library reserves 64 MiB for each of many threads.
+    """
     if config["benchmarks"]["enabled"]:
         seconds = float(config["benchmarks"]["seconds"])
-        yield Benchmark(name="hash", run=f"{__name__}:hash_rate", memory_mib=512, timeout_seconds=10 + 2 * seconds)
+        yield Benchmark(name="hash", run=f"{__name__}:hash_rate", memory_mib=2048, timeout_seconds=10 + 2 * seconds)
 
 
 def hash_rate(context: Context) -> BenchmarkScore:
