@@ -21,6 +21,7 @@ _BLOCK = b"\0" * 65536
 _PROGRAM = b"#!/bin/true\n"
 _VARIABLES = ("_CONDOR_SCRATCH_DIR", "SLURM_TMPDIR", "TMPDIR", "PBS_JOBDIR")
 CURRENT_DIRECTORY = "current directory"
+TRIAL_PREFIX = ".pilot-agent-"
 _LAST_RESORTS = ("/tmp", "/var/tmp")  # noqa: S108 - a candidate; the workspace in it is a new directory, mode 0700
 
 
@@ -92,19 +93,27 @@ def assess_with_deadline(
 ) -> ScratchVerdict:
     """``assess`` in a child of its own; a directory that does not answer in time is refused for that."""
     with Runner() as runner:
-        result = runner.wait(
-            runner.start_call(
-                lambda: json.dumps(asdict(assess(directory, minimum_mib=minimum_mib, mounts=mounts))).encode(),
-                name=directory,
-                deadline_seconds=deadline_seconds,
-            )
+        child = runner.start_call(
+            lambda: json.dumps(asdict(assess(directory, minimum_mib=minimum_mib, mounts=mounts))).encode(),
+            name=directory,
+            deadline_seconds=deadline_seconds,
         )
+        result = runner.wait(child)
     if result.timed_out:
         return ScratchVerdict(directory, False, f"it does not answer within {deadline_seconds:g} s: it hangs")
     try:
         return ScratchVerdict(**json.loads(result.answer))
     except (ValueError, TypeError):
+        _remove_trial(directory, child)
         return ScratchVerdict(directory, False, f"it could not be tried: {result.explain()}")
+
+
+def _remove_trial(directory: str, pid: int) -> None:
+    """Remove what a child left that was killed in the middle of its trial."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            if name.startswith(f"{TRIAL_PREFIX}{pid}-"):
+                os.unlink(os.path.join(directory, name))
 
 
 def assess(
@@ -156,7 +165,7 @@ def _too_small(free_mib: int, free_inodes: int | None, minimum_mib: int) -> str:
 
 def _try_file(directory: str, run_program: bool) -> tuple[str, str]:
     """Why no file can be written to disk there, and why none can be executed; each empty when it works."""
-    path = os.path.join(directory, f".pilot-agent-{os.getpid()}-{os.urandom(6).hex()}")
+    path = os.path.join(directory, f"{TRIAL_PREFIX}{os.getpid()}-{os.urandom(6).hex()}")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
     except OSError as error:

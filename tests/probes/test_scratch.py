@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import FactStatus
+from pilot_agent.probes import scratch
 from pilot_agent.probes.disk import probe_disk
 from pilot_agent.probes.namespaces import MS_NOEXEC, mount
 from pilot_agent.probes.scratch import assess, assess_with_deadline, choose_scratch, scratch_candidates
@@ -163,3 +165,15 @@ def test_without_a_workspace_the_best_candidate_tells_the_room(tmp_path: Path) -
 def test_a_recording_is_never_written_to() -> None:
     known = facts(probe_disk(context_of("bare_metal_el9")))
     assert {fact.status for fact in known.values()} == {FactStatus.UNKNOWN}
+
+
+def test_what_a_killed_trial_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die_in_the_middle(directory: str, run_program: bool) -> tuple[str, str]:
+        (Path(directory) / f"{scratch.TRIAL_PREFIX}{os.getpid()}-0").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "", ""
+
+    monkeypatch.setattr(scratch, "_try_file", die_in_the_middle)
+    verdict = scratch.assess_with_deadline(str(tmp_path))
+    assert "ended by signal 9" in verdict.reason
+    assert list(tmp_path.iterdir()) == []
