@@ -172,7 +172,11 @@ class Keeper:
         self._end(final_report.failure("internal", "condor.master_died", message, stage="run", retry=True))
 
     def _service_died(self, name: str, message: str, required: bool) -> None:
-        if self._over:
+        # As for the master: a signal to every process of the pilot may just be on its way to this one.
+        self._loop.call_later(SETTLE_SECONDS, lambda: self._service_gone(name, message, required))
+
+    def _service_gone(self, name: str, message: str, required: bool) -> None:
+        if self._over or self._budget is not None:
             return
         self._events.write("service.died", service=name, message=message, required=required)
         if required:
