@@ -87,8 +87,18 @@ def _above(path: str) -> Iterator[str]:
     return ("/".join(parts[:end]) or "/" for end in range(1, len(parts)))
 
 
-def _trusted_owners() -> tuple[int, int]:
-    return (0, os.geteuid())
+def _trusted_owners() -> tuple[int, ...]:
+    """Root and this account. In a user namespace that does not map root its files show the overflow uid
+    (user_namespaces(7)), and so do those of other accounts outside: they cannot be told apart there."""
+    owners = (0, os.geteuid())
+    try:
+        with open("/proc/self/uid_map", encoding="utf-8") as mapping:
+            inside = mapping.read().split() != ["0", "0", "4294967295"]
+        with open("/proc/sys/kernel/overflowuid", encoding="utf-8") as number:
+            overflow = int(number.read())
+    except (OSError, ValueError):
+        return owners
+    return (*owners, overflow) if inside else owners
 
 
 def _private_group(status: os.stat_result) -> bool:
