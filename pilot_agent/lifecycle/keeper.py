@@ -172,14 +172,15 @@ class Keeper:
         self._end(final_report.failure("internal", "condor.master_died", message, stage="run", retry=True))
 
     def _service_died(self, name: str, message: str, required: bool) -> None:
-        # As for the master: a signal to every process of the pilot may just be on its way to this one.
-        self._loop.call_later(SETTLE_SECONDS, lambda: self._service_gone(name, message, required))
-
-    def _service_gone(self, name: str, message: str, required: bool) -> None:
         if self._over or self._budget is not None:
             return
         self._events.write("service.died", service=name, message=message, required=required)
         if required:
+            # As for the master: a signal to every process of the pilot may just be on its way to this one.
+            self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
+
+    def _service_missed(self, name: str, message: str) -> None:
+        if self._budget is None:
             hint = f"look at the service's log, logs/service-{name}-*"
             self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
 

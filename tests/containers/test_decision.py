@@ -92,10 +92,12 @@ def test_an_image_that_runs_is_taken_and_is_the_default(node: Node) -> None:
 def test_the_configured_default_is_proven_first_and_the_dictionary_keeps_its_order(node: Node) -> None:
     made = make_runtime(node.bin)
     images: dict[str, Json] = {name: [node.image(name)] for name in ("el7", "el8", "el9")}
-    decision = node.decide(images, containers={"default": "el9"})
+    # With no time for more, the first proof is the only one.
+    decision = node.decide(images, containers={"default": "el9"}, prove={"budget_seconds": 0})
     assert decision.default_platform == "el9"
     assert list(decision.images) == ["el7", "el8", "el9"]
-    assert f"{node.images}/el9" in calls(made)[0]
+    (only,) = calls(made)
+    assert f"{node.images}/el9" in only
 
 
 def test_a_candidate_that_fails_is_followed_by_the_next_and_keeps_its_reason(node: Node) -> None:
