@@ -43,7 +43,8 @@ class Context:
     ``facts`` holds what earlier stages found, ``config`` the effective configuration, ``environment`` the
     variables of the site as the pilot found them, ``root`` the directory that stands for ``/`` (a recording,
     or ``/``), ``workspace`` a directory the function may write in (None for ``check`` and ``probe`` outside a
-    run), ``interpreter`` the command that starts the pilot's own Python.
+    run), ``interpreter`` the command that starts the pilot's own Python, ``record`` the directory that keeps what
+    is read (``probe --record``; None otherwise).
     """
 
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Context:
     root: str = "/"
     workspace: str | None = None
     interpreter: tuple[str, ...] = ()
+    record: str | None = None
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value of a known fact, else ``default``."""

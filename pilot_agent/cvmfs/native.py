@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass
 
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Json
+from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.mountinfo import read_mounts
-from pilot_agent.probes.node import NOT_RECORDED, Node, parse_integer
+from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import parse_integer
 from pilot_agent.process import Result, Runner
 
 MOUNT_POINT = "/cvmfs"
@@ -45,7 +47,7 @@ def find_native(context: Context) -> Iterator[Fact]:
 
     Looks at ``cvmfs.repositories`` of the configuration; without any, at what the node has mounted.
     """
-    node = Node(context.root)
+    node = Node.of(context)
     if not node.live:
         for name in ("repositories", "refused", "revisions", "mount_point"):
             yield Fact.unknown(f"cvmfs.{name}", NOT_RECORDED)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pilot_agent.probes import slurm
-from pilot_agent.probes.node import Node, parse_integer
+from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import parse_integer
 
 # Compiled when first used: most nodes have no file or variable in these forms.
 _AD_LINE = r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.device import Gpu
-from pilot_agent.probes.node import NOT_RECORDED, Node, parse_integer
+from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import parse_integer
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
 DEVICE = "/dev/kfd"

@@ -15,7 +15,7 @@ LOOKED_FOR = "no variable of Slurm, PBS, Grid Engine or LSF and no HTCondor ad f
 def probe_batch(context: Context) -> Iterator[Finding]:
     """``batch.system`` (``none`` outside of one), ``batch.job_id``, ``batch.end_time`` (seconds since 1970) and
     ``batch.scratch``. Where systems are nested the innermost names the job, and the earliest end counts."""
-    allocations = read_allocations(Node(context.root), context.environment)
+    allocations = read_allocations(Node.of(context), context.environment)
     if not allocations:
         yield Fact("batch.system", "none", source="environment", detail=LOOKED_FOR)
         for name in ("job_id", "end_time", "scratch"):

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pilot_agent.probes.mountinfo import Mount, read_mounts
-from pilot_agent.probes.node import Node, parse_integer
+from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import parse_integer
 
 # Version 1 writes "no limit" as the largest multiple of the page size; nothing above an exbibyte is a limit.
 _UNLIMITED_BYTES = 1 << 60

@@ -10,7 +10,8 @@ from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding, Limit
 from pilot_agent.probes import cgroup
 from pilot_agent.probes.allocation import batch_bounds, read_allocations
-from pilot_agent.probes.node import Node, configured_integer, parse_cpu_list
+from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import configured_integer, parse_cpu_list
 
 USABLE = "cpu.usable"
 UNIT = "cores"
@@ -78,7 +79,7 @@ def probe_cpu(context: Context) -> Iterator[Finding]:
 
     Nothing but files is read, so a recording gives everything that the node itself gives.
     """
-    node = Node(context.root)
+    node = Node.of(context)
     online = parse_cpu_list(node.read(f"{_SYSFS}/online"))
     physical, source = _physical(node, online), f"{_SYSFS}/cpu*/topology"
     found = parse_cpuinfo(

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding, Json
+from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.mountinfo import mount_of, read_mounts
-from pilot_agent.probes.node import NOT_RECORDED, Node
+from pilot_agent.probes.node import Node
 from pilot_agent.probes.scratch import ScratchVerdict, assess, assess_with_deadline, scratch_candidates
 
 UNIT = "MiB"
@@ -16,7 +17,7 @@ UNIT = "MiB"
 
 def probe_disk(context: Context) -> Iterator[Finding]:
     """``disk.candidates``, one entry per directory, and ``disk.workspace_free_mib``; nothing is chosen here."""
-    node = Node(context.root)
+    node = Node.of(context)
     if not node.live:
         yield Fact.unknown("disk.candidates", NOT_RECORDED)
         yield Fact.unknown("disk.workspace_free_mib", NOT_RECORDED)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding
+from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.namespaces import Trial, try_fuse_mount
-from pilot_agent.probes.node import NOT_RECORDED, Node
+from pilot_agent.probes.node import Node
 from pilot_agent.probes.userns import in_initial_namespace
 
 DEVICE = "/dev/fuse"
@@ -78,7 +79,7 @@ def _mode(path: str) -> str:
 
 def probe_fuse(context: Context) -> Iterator[Finding]:
     """``fuse.usable``, ``fuse.helper`` (path of a setuid one first), ``fuse.device`` and ``fuse.userns_mount``."""
-    node = Node(context.root)
+    node = Node.of(context)
     helpers = find_helpers(node, context.environment.get("PATH", ""))
     setuid = any(helpers.values())
     if helpers:

@@ -12,15 +12,16 @@ from dataclasses import replace
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding
 from pilot_agent.probes.amd import read_amd_gpus
+from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.device import Gpu
-from pilot_agent.probes.node import NOT_RECORDED, Node
+from pilot_agent.probes.node import Node
 
 _DRIVER_VERSION = r"Kernel Module(?: for \S+)?\s+([0-9]+(?:\.[0-9]+)+)"
 
 
 def probe_gpu(context: Context) -> Iterator[Finding]:
     """``gpu.devices`` (a list), ``gpu.count`` (those usable) and ``gpu.driver`` (NVIDIA's kernel module)."""
-    node = Node(context.root)
+    node = Node.of(context)
     amd, amd_detail = select(read_amd_gpus(node), context.environment, ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"))
     if not has_nvidia(node):
         yield from _report(amd, amd_detail, "sysfs kfd")

@@ -9,8 +9,10 @@ from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding, Limit
 from pilot_agent.probes import cgroup
 from pilot_agent.probes.allocation import batch_bounds, read_allocations
+from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.mountinfo import read_mounts
-from pilot_agent.probes.node import NOT_RECORDED, Node, configured_integer, parse_integer
+from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import configured_integer, parse_integer
 
 USABLE = "memory.usable_mib"
 UNIT = "MiB"
@@ -53,7 +55,7 @@ def parse_size_option(options: tuple[str, ...]) -> int | None:
 
 def probe_memory(context: Context) -> Iterator[Finding]:
     """Limits of ``memory.usable_mib``, and ``memory.total_mib``, ``available_mib``, ``swap_mib``, ``shm_mib``."""
-    node = Node(context.root)
+    node = Node.of(context)
     listed = parse_meminfo(node.read("/proc/meminfo") or "")
     for name, key in (("total", "MemTotal"), ("available", "MemAvailable"), ("swap", "SwapTotal")):
         source = f"/proc/meminfo {key}"

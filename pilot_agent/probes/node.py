@@ -1,31 +1,59 @@
 """Reading a node below the directory that stands for its root: ``/``, or a recording of another machine.
 
-A reader of a recording never leaves it, not through a link either, so a recorded machine gives the same facts
-wherever it is looked at. Everything is bounded, and what cannot be read is None.
+This is the one way in which probes look at anything: files, listings, the status of files, commands, and active
+tests. So all of it can be recorded, and looked at again elsewhere with the same facts. A reader of a recording never
+leaves it, not through a link either. Everything is bounded, and what cannot be read is None.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from pilot_agent.files import read_bounded
-from pilot_agent.model import Json
+from pilot_agent.hookspecs import Context
+from pilot_agent.model import Fact, Json
+from pilot_agent.probes.answers import (
+    Answer,
+    Command,
+    FileStatus,
+    recorded_answer,
+    recorded_command,
+    recorded_status,
+    status_of,
+)
+from pilot_agent.probes.parsing import parse_integer
+from pilot_agent.probes.recording import Recorder, Recording, is_recording, key_text, load_recording
+from pilot_agent.process import Runner, run
 
 READ_LIMIT_BYTES = 256 << 10
-NOT_RECORDED = "not recorded: an active test needs the node itself"
-
-# Eighteen digits fit in every integer type that a reader of the facts may use.
-_MOST_DIGITS = 18
-_MOST_CPUS = 1 << 16
+COMMAND_SECONDS = 5.0
+TEST_SECONDS = 5.0
+COMMAND_LIMIT_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The files of a node; paths are absolute, as on the node itself."""
+    """The files, programs and answers of a node; paths are absolute, as on the node itself.
+
+    ``root`` stands for ``/``. With ``recorder`` everything that is read is kept; with ``recording`` nothing is run,
+    and what was answered then is answered again.
+    """
 
     root: str = "/"
+    recorder: Recorder | None = None
+    recording: Recording | None = None
+
+    @classmethod
+    def of(cls, context: Context) -> Node:
+        """The node that a probe's context speaks of. Raises ``RecordingError`` for a damaged recording."""
+        if context.root.strip("/") and is_recording(context.root):
+            recording = load_recording(context.root)
+            return cls(recording.root, recording=recording)
+        return cls(context.root, recorder=Recorder(context.record) if context.record else None)
 
     @property
     def live(self) -> bool:
@@ -42,15 +70,30 @@ class Node:
         real = os.path.realpath(os.path.join(root, os.path.normpath("/" + path).lstrip("/")))
         return real if real == root or real.startswith(root + os.sep) else None
 
+    def knows(self, path: str) -> bool:
+        """False for a path that a recording made on a machine says nothing about, neither that it is missing."""
+        if self.recording is None or not self.recording.complete:
+            return True
+        kinds = ("read", "names", "stat", "link")
+        return any((kind, path) in self.recording.readings for kind in kinds) or self._exists_in_tree(path)
+
+    def absence(self, name: str, looked_for: str, *paths: str, source: str = "") -> Fact:
+        """The fact that the node does not have something; unknown when a recording does not hold ``paths``."""
+        unknown = next((path for path in paths if not self.knows(path)), None)
+        if unknown is not None:
+            return Fact.unknown(name, f"not recorded: {unknown}", source=source)
+        return Fact.absent(name, looked_for, source=source)
+
     def read_bytes(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes | None:
         """The beginning of a file, or None when it is missing, unreadable or no file."""
         real = self.path(path)
-        if real is None:
-            return None
         try:
-            return read_bounded(real, limit_bytes=limit_bytes)
+            content = None if real is None else read_bounded(real, limit_bytes=limit_bytes)
         except OSError:
-            return None
+            content = None
+        if self.recorder:
+            self.recorder.file(path, content)
+        return content
 
     def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> str | None:
         """The beginning of a file as text; bytes that are no UTF-8 are replaced. None when it cannot be read."""
@@ -68,47 +111,125 @@ class Node:
 
     def names(self, path: str) -> list[str]:
         """The sorted names in a directory; empty when it cannot be listed."""
+        recorded = self._reading("names", path)
+        if isinstance(recorded, list):
+            return [name for name in recorded if isinstance(name, str)]
         real = self.path(path)
-        if real is None:
-            return []
         try:
-            return sorted(os.listdir(real))
+            found = None if real is None else sorted(os.listdir(real))
         except OSError:
-            return []
+            found = None
+        if self.recorder:
+            self.recorder.reading("names", path, found)
+        return found or []
 
     def exists(self, path: str) -> bool:
         """True when something is at ``path``."""
+        return self.status(path) is not None
+
+    def status(self, path: str) -> FileStatus | None:
+        """The status of what is at ``path``, links followed; None when it is missing or cannot be looked at."""
+        recorded = self._reading("stat", path)
+        if recorded is not None:
+            return recorded_status(recorded)
+        real = self.path(path)
+        try:
+            found = None if real is None else status_of(os.stat(real))
+        except OSError:
+            found = None
+        if self.recorder:
+            self.recorder.reading("stat", path, asdict(found) if found else None)
+        return found
+
+    def link(self, path: str) -> str | None:
+        """The target of a symbolic link as written; None when there is no link at ``path``."""
+        recorded = self._reading("link", path)
+        if recorded is not None:
+            return str(recorded)
+        parent, name = os.path.split(path.rstrip("/"))
+        real = self.path(parent or "/")
+        try:
+            found = None if real is None else os.readlink(os.path.join(real, name))
+        except OSError:
+            found = None
+        if self.recorder:
+            self.recorder.reading("link", path, found)
+        return found
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        seconds: float = COMMAND_SECONDS,
+        limit_bytes: int = COMMAND_LIMIT_BYTES,
+    ) -> Command:
+        """Run a program of the node, without a shell and with a deadline; in a recording what it said then.
+
+        ``environment`` is all it gets; without one the plain search path and the C locale.
+        """
+        key = ["run", *argv]
+        if not self.live:
+            return recorded_command(tuple(argv), self._answer(key))
+        given = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"} if environment is None else environment
+        ended = run(argv, deadline_seconds=seconds, environment=given, output_limit_bytes=limit_bytes)
+        command = Command(
+            argv=tuple(argv),
+            code=ended.code,
+            stdout=ended.stdout.decode("utf-8", "replace"),
+            stderr=ended.stderr.decode("utf-8", "replace"),
+            problem="" if ended.code is not None and not ended.timed_out else ended.explain(),
+            missing=ended.error == "ENOENT",
+        )
+        if self.recorder:
+            self.recorder.answer(key, asdict(command))
+        return command
+
+    def ask(self, test: str, trial: Callable[[], Json], *, seconds: float = TEST_SECONDS, here: bool = False) -> Answer:
+        """What an active test answers; in a recording what it answered then.
+
+        ``trial`` runs in a child of its own, so that nothing of it stays and a hang costs ``seconds``; with ``here``
+        in this process, for what cannot hang. An ``OSError`` it raises becomes ``problem``, its errno name first.
+        """
+        key = ["test", test]
+        if not self.live:
+            return recorded_answer(self._answer(key))
+        answer = _try_here(trial) if here else _try_in_child(test, trial, seconds)
+        if self.recorder:
+            self.recorder.answer(key, asdict(answer))
+        return answer
+
+    def _exists_in_tree(self, path: str) -> bool:
         real = self.path(path)
         return real is not None and os.path.exists(real)
 
+    def _reading(self, kind: str, path: str) -> Json:
+        return None if self.recording is None else self.recording.readings.get((kind, path))
 
-def parse_integer(text: str | None) -> int | None:
-    """A whole number of plain digits, blanks around it allowed; None for anything else."""
-    digits = (text or "").strip()
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else None
-
-
-def parse_cpu_list(text: str | None) -> frozenset[int] | None:
-    """The members of a kernel list such as ``0-3,8,16-31:2/4``; None when it is damaged or empty.
-
-    The format is that of bitmap lists in the kernel's documentation (``cpuset``, ``kernel-parameters``).
-    """
-    members: set[int] = set()
-    for part in (text or "").strip().split(","):
-        span, colon, stride = part.partition(":")
-        begin, dash, end = span.partition("-")
-        used, slash, group = stride.partition("/")
-        numbers = [parse_integer(begin), parse_integer(end if dash else begin)]
-        numbers += [parse_integer(used if colon else "1"), parse_integer(group if colon else "1")]
-        first, last, taken, period = (-1 if number is None else number for number in numbers)
-        if not 0 <= first <= last < _MOST_CPUS or not 0 < taken <= period or (colon and not (dash and slash)):
-            return None
-        members.update(cpu for cpu in range(first, last + 1) if (cpu - first) % period < taken)
-    return frozenset(members)
+    def _answer(self, key: Json) -> Json:
+        return None if self.recording is None else self.recording.answers.get(key_text(key))
 
 
-def configured_integer(config: Mapping[str, Json], group: str, key: str) -> int | None:
-    """The positive whole number configured as ``group.key``; None when there is none."""
-    section = config.get(group)
-    value = section.get(key) if isinstance(section, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+def _try_here(trial: Callable[[], Json]) -> Answer:
+    try:
+        return Answer(trial())
+    except OSError as error:
+        return Answer(problem=_os_problem(error))
+
+
+def _try_in_child(test: str, trial: Callable[[], Json], seconds: float) -> Answer:
+    def answer() -> bytes:
+        return json.dumps(asdict(_try_here(trial))).encode()
+
+    with Runner() as runner:
+        ended = runner.wait(runner.start_call(answer, name=test, deadline_seconds=seconds))
+    if ended.ok:
+        try:
+            return recorded_answer(json.loads(ended.answer))
+        except ValueError:
+            return Answer(problem="its answer cannot be read")
+    return Answer(problem=ended.explain(), hung=ended.timed_out, stuck=ended.abandoned is not None)
+
+
+def _os_problem(error: OSError) -> str:
+    return f"{errno.errorcode.get(error.errno or 0, 'EIO')}: {error.strerror or error}"

@@ -74,7 +74,7 @@ def parse_glibc(library: bytes) -> str | None:
 
 def probe_os(context: Context) -> Iterator[Finding]:
     """``os.id``, ``version``, ``pretty_name``, ``kernel``, ``arch``, ``glibc``, ``microarch`` and ``container``."""
-    node = Node(context.root)
+    node = Node.of(context)
     yield from _distribution(node)
     kernel = node.read_line("/proc/sys/kernel/osrelease")
     yield _fact("os.kernel", kernel, "/proc/sys/kernel/osrelease", "it could not be read")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding
+from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.namespaces import Trial, try_containers
-from pilot_agent.probes.node import NOT_RECORDED, Node
+from pilot_agent.probes.node import Node
 
 MAXIMUM = "user.max_user_namespaces"
 CLONE = "kernel.unprivileged_userns_clone"
@@ -62,7 +63,7 @@ def explain(trial: Trial, sysctls: Mapping[str, int]) -> str:
 def probe_userns(context: Context) -> Iterator[Finding]:
     """``userns.usable`` (namespaces and a mount in them were made), ``userns.pid_proc`` (a PID namespace with its own
     /proc too) and ``userns.sysctls``."""
-    node = Node(context.root)
+    node = Node.of(context)
     sysctls = read_sysctls(node)
     yield Fact("userns.sysctls", sysctls, source="/proc/sys")
     if not node.live:

@@ -43,7 +43,7 @@ def test_a_slot_inside_a_slurm_job_names_the_slot_and_keeps_both_bounds() -> Non
     assert known["batch.system"].value == "htcondor"
     assert known["batch.system"].detail == "inside slurm"
     assert known["batch.end_time"].value == 1795600001
-    inner, outer = read_allocations(Node(context.root), context.environment)
+    inner, outer = read_allocations(Node.of(context), context.environment)
     assert inner.cores == (Bound(2, "HTCondor machine ad Cpus"),)
     assert outer.cores == (Bound(12, "SLURM_CPUS_ON_NODE"),)
 

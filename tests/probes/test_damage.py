@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pilot_agent.codec import to_json
 from pilot_agent.hookspecs import Context
-from pilot_agent.probes import allocation, amd, cgroup, cpu, fuse, gpu, memory, mountinfo, node, osinfo, slurm
+from pilot_agent.probes import allocation, amd, cgroup, cpu, fuse, gpu, memory, mountinfo, osinfo, parsing, slurm
 from pilot_agent.probes.batch import probe_batch
 from pilot_agent.probes.cpu import probe_cpu
 from pilot_agent.probes.fuse import probe_fuse
@@ -26,8 +26,8 @@ from pilot_agent.probes.userns import probe_userns
 from tests.probes.trees import NAMES, NODES, context_of
 
 PARSERS: tuple[Callable[[str], Any], ...] = (
-    node.parse_integer,
-    node.parse_cpu_list,
+    parsing.parse_integer,
+    parsing.parse_cpu_list,
     mountinfo.parse_mountinfo,
     cgroup.parse_memberships,
     cgroup.parse_cpu_max,
@@ -112,7 +112,7 @@ def test_probes_take_any_damage_to_a_nodes_files(nodes: Path, data: st.DataObjec
             cut = data.draw(st.integers(0, len(content)))
             victim.write_bytes(content[:cut] + data.draw(st.binary(max_size=60)) + content[cut + 7 :])
         recorded = json.loads((nodes / name / "environment.json").read_text())
-        context = Context(root=str(nodes / name / "root"), environment=recorded)
+        context = Context(root=str(nodes / name), environment=recorded)
         for probe in PROBES:
             json.dumps(to_json(list(probe(context))))
     finally:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.probes.node import Node, configured_integer, parse_cpu_list, parse_integer
+from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import configured_integer, parse_cpu_list, parse_integer
 
 
 def test_a_link_out_of_a_recording_is_not_followed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ NAMES = tuple(sorted(path.name for path in NODES.iterdir() if path.is_dir()))
 def context_of(name: str, config: Mapping[str, Json] | None = None, **environment: str) -> Context:
     """The context of a node, with further variables."""
     recorded = json.loads((NODES / name / "environment.json").read_text())
-    return Context(root=str(NODES / name / "root"), environment=recorded | environment, config=config or {})
+    return Context(root=str(NODES / name), environment=recorded | environment, config=config or {})
 
 
 def facts(findings: Iterable[Finding]) -> dict[str, Fact]:
