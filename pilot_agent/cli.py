@@ -18,16 +18,20 @@ from pilot_agent.config_schema import json_schema
 from pilot_agent.configure import Given
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import bug
-from pilot_agent.model import Json, PilotError, worst_failure
-from pilot_agent.report import build_report, nest_facts
+from pilot_agent.model import FailureKind, Json, PilotError
+from pilot_agent.printing import print_text
+
+NAGIOS_UNKNOWN = 3
 
 EPILOGS = {
     "run": "example: pilot-agent run --config factory=factory.yaml --config vo=vo.yaml --output .",
     "check": "It makes a directory of its own in a scratch directory, writes and runs a file there, and removes it. "
     "Exit code: 0 fit, 64 the node, 65 the network, 66 the configuration, 67 a credential, 68 a damaged plugin or "
     "artifact, 69 a failing plugin, 70 a bug. Examples: pilot-agent check; "
-    "pilot-agent check --json --config vo=vo.yaml; as root: --user pilot",
-    "probe": "examples: pilot-agent probe; pilot-agent probe cpu memory --json",
+    "pilot-agent check --vo example.yaml --require 'memory.usable_mib >= 8000'; "
+    "pilot-agent check --html node.html --junit node.xml; as root: --user pilot",
+    "probe": "examples: pilot-agent probe; pilot-agent probe cpu memory --json; pilot-agent probe --record node1; "
+    "pilot-agent probe --root node1",
     "explain": "example: pilot-agent explain --config site=site.yaml --set site.containers=required",
     "plugins": "example: pilot-agent plugins --set 'plugins.directories=[\"/opt/vo\"]' --set 'plugins.load=[\"myvo\"]'",
     "negotiate": "example: pilot-agent negotiate --vo preferred --site required --json",
@@ -47,10 +51,13 @@ def parser() -> argparse.ArgumentParser:
     check = _command(commands, "check", "is this node fit, and if not, what must change")
     probe = _command(commands, "probe", "print what the probes find, judge nothing")
     probe.add_argument("names", nargs="*", metavar="NAME", help="only these probes")
+    probe.add_argument("--record", metavar="DIR", help="keep all that is read, without secrets, as a recording")
     explain = _command(commands, "explain", "show the plan and where every configured value comes from; do nothing")
     plugins = _command(commands, "plugins", "list the plugins, what they declare and where they come from")
-    for command in (check, probe, explain, plugins):
+    _add_check_options(check)
+    for command in (probe, explain, plugins):
         command.add_argument("--json", action="store_true", help="print JSON")
+    for command in (check, probe, explain, plugins):
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     for command in (check, probe):
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
@@ -70,6 +77,33 @@ def parser() -> argparse.ArgumentParser:
         help="the table of all keys (Markdown); their JSON Schema; the effective values and their layers (JSON)",
     )
     return top
+
+
+def _add_check_options(command: argparse.ArgumentParser) -> None:
+    """What ``check`` takes beside configuration."""
+    command.add_argument(
+        "--vo", action="append", default=[], metavar="FILE", help="judge for the VO of this configuration; repeatable"
+    )
+    command.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        metavar="REQUIREMENT",
+        help="one more requirement, in quotes: --require 'cpu.usable >= 8'; repeatable",
+    )
+    command.add_argument(
+        "--profile",
+        choices=("pilot", "none"),
+        help="built-in rules that any pilot needs (default: pilot, unless the configuration has requirements)",
+    )
+    command.add_argument("--services", action="store_true", help="start the services too, and stop them")
+    command.add_argument("--benchmarks", action="store_true", help="run the benchmarks too")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the report as JSON")
+    form.add_argument("--nagios", action="store_true", help="print a Nagios status; exit code 0 to 3")
+    form.add_argument("--prometheus", action="store_true", help="print metrics for a textfile collector")
+    command.add_argument("--html", metavar="FILE", help="write a page that works offline")
+    command.add_argument("--junit", metavar="FILE", help="write JUnit XML")
 
 
 def _command(
@@ -94,19 +128,39 @@ def main(argv: Sequence[str]) -> int:
     arguments = list(argv)
     if arguments[:1] == ["_pipeline"]:
         return _pipeline(arguments[1:])
-    parsed = parser().parse_args(arguments)
+    parsed = _parse(arguments)
     try:
         return COMMANDS[parsed.command](parsed)
     except PilotError as error:
-        return _fail(error)
+        return _fail(error, parsed)
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - the last catch: a person gets one line and not a traceback
-        return _fail(PilotError(bug(error)))
+        return _fail(PilotError(bug(error)), parsed)
 
 
-def _fail(error: PilotError) -> int:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line; a monitoring system takes 2 for a critical node, so with ``--nagios`` a wrong one
+    exits 3 (unknown)."""
+    parser_ = parser()
+    try:
+        parsed, extra = parser_.parse_known_args(arguments)
+        if extra:
+            eaten = getattr(parsed, "require", None)
+            why = "; put quotes around a requirement: --require 'cpu.usable >= 8'" if eaten else ""
+            parser_.error(f"unrecognized arguments: {' '.join(extra)}{why}")
+    except SystemExit as ended:
+        if ended.code == FailureKind.USAGE.exit_code and "--nagios" in arguments:
+            raise SystemExit(NAGIOS_UNKNOWN) from ended
+        raise
+    return parsed
+
+
+def _fail(error: PilotError, parsed: argparse.Namespace) -> int:
     failure = error.failure
+    if getattr(parsed, "nagios", False):
+        print_text(f"PILOT UNKNOWN - {failure.code}: {' '.join(failure.message.split())}\n".replace("|", "/"))
+        return NAGIOS_UNKNOWN
     hint = f"\n  {failure.hint}" if failure.hint else ""
     _warn(f"pilot-agent: {failure.code}: {failure.message}{hint}\n")
     return failure.exit_code
@@ -133,49 +187,31 @@ def _run(parsed: argparse.Namespace) -> int:
     os.execv(command[0], command)
 
 
-def _look(parsed: argparse.Namespace, stages: tuple[str, ...], only: frozenset[str] = frozenset()) -> Json:
-    from pilot_agent.standalone import look
+def _check(parsed: argparse.Namespace) -> int:
+    from pilot_agent.look import run_check
 
     _leave_root(parsed)
-    config = configure.read_layers(_given(parsed), os.environ)
-    return look(config, os.environ, stages=stages, root=parsed.root, only=only)
-
-
-def _check(parsed: argparse.Namespace) -> int:
-    from pilot_agent import render
-    from pilot_agent.standalone import CHECK_STAGES
-
-    state = _look(parsed, CHECK_STAGES)
-    _print(build_report(state, finished=True) if parsed.json else render.check_report(state))
-    failure = worst_failure(list(state.failures))
-    return failure.exit_code if failure else 0
+    return run_check(parsed, _given(parsed), os.environ)
 
 
 def _probe(parsed: argparse.Namespace) -> int:
-    from pilot_agent import render
+    from pilot_agent.look import run_probe
 
-    state = _look(parsed, ("probe", "mount") if not parsed.names else ("probe",), frozenset(parsed.names))
-    _print(build_report(state, finished=True) if parsed.json else render.facts(state) + "\n")
-    return 0
+    _leave_root(parsed)
+    return run_probe(parsed, _given(parsed), os.environ)
 
 
 def _explain(parsed: argparse.Namespace) -> int:
-    from pilot_agent import render
+    from pilot_agent.look import run_explain
 
-    config, loaded = _configured(parsed)
-    if parsed.json:
-        _print({"config": _explained(config), "plugins": to_json(loaded.plugins), "plan": to_json(loaded.declared)})
-    else:
-        rows = [(path, json.dumps(config.get(path)), " < ".join(config.origins[path])) for path in config.origins]
-        _print("Plan\n" + render.plan_table(loaded) + "\n\nConfiguration\n" + render.table(rows) + "\n")
-    return 0
+    return run_explain(parsed, *_configured(parsed))
 
 
 def _plugins(parsed: argparse.Namespace) -> int:
-    from pilot_agent import render
+    from pilot_agent.plan_page import plugin_table
 
     _, loaded = _configured(parsed)
-    _print(to_json(loaded.plugins) if parsed.json else render.plugin_table(loaded) + "\n")
+    _print(to_json(loaded.plugins) if parsed.json else plugin_table(loaded) + "\n")
     return 0
 
 
@@ -214,12 +250,8 @@ def _config(parsed: argparse.Namespace) -> int:
     elif parsed.what == "reference":
         _print(reference_page())
     else:
-        _print(_explained(configure.read_layers(_given(parsed), os.environ)))
+        _print(configure.explained(configure.read_layers(_given(parsed), os.environ)))
     return 0
-
-
-def _explained(config: Config) -> Json:
-    return {path: {"value": config.get(path), "from": list(config.origins[path])} for path in config.origins}
 
 
 def reference_page() -> str:
@@ -249,12 +281,7 @@ def _warn(text: str) -> None:
 
 
 def _print(what: Json) -> None:
-    text = what if isinstance(what, str) else json.dumps(what, indent=2) + "\n"
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:  # a closed pipe or a full disk: the exit code still tells
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    print_text(what if isinstance(what, str) else json.dumps(what, indent=2) + "\n")
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -266,5 +293,3 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "negotiate": _negotiate,
     "config": _config,
 }
-
-__all__ = ["main", "nest_facts", "parser", "reference_page"]

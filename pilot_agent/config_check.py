@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from pilot_agent.config_keys import (
     Kind,
 )
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.requirements import LEVELS, REQUIRED, RequirementError, parse
+from pilot_agent.requirement_text import LEVELS, REQUIRED, RequirementError, parse
+from pilot_agent.spelling import nearest
 
 _BY_PATH = {key.path: key for key in KEYS}
 _SECTIONS = {key.path.split(".")[0] for key in KEYS if "." in key.path}
@@ -241,14 +242,6 @@ def _requirement_problems(value: Json, path: str) -> list[tuple[str, str]]:
     except RequirementError as error:
         return [(path, error.failure.message)]
     return []
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean x?`` for the end of a message, or nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _article(kind: Kind) -> str:

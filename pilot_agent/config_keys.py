@@ -62,6 +62,13 @@ KEYS: tuple[Key, ...] = (
     Key("vo.containers", Kind.STRING, "preferred", "what the VO wants of containers", choices=CONTAINER_WISHES),
     Key("requirements", Kind.REQUIREMENTS, [], "what the node must offer, for example cpu.usable >= 4", "append"),
     Key(
+        "checks.profile",
+        Kind.STRING,
+        "none",
+        "built-in rules that the node must meet beside the requirements",
+        choices=("none", "pilot"),
+    ),
+    Key(
         "probes.endpoints",
         Kind.STRINGS,
         [],

@@ -120,14 +120,19 @@ def environment_layer(environment: Mapping[str, str]) -> Layer:
     return Layer("environment", document)
 
 
-def command_line_layer(assignments: Iterable[str]) -> Layer:
-    """The layer made of ``--set section.key=value`` arguments. Raises ``PilotError`` (usage, config.invalid)."""
+def command_line_layer(assignments: Iterable[str], requirements: Iterable[str] = ()) -> Layer:
+    """The layer made of ``--set section.key=value`` and ``--require`` arguments. Raises ``PilotError`` (usage,
+    config.invalid)."""
     document: dict[str, Json] = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise PilotError(Failure(FailureKind.USAGE, "usage", f"--set {assignment}: expected section.key=value"))
         put(document, path.strip(), _scalar(text))
+    required = list(requirements)
+    if required:
+        listed = document.get("requirements", [])
+        document["requirements"] = [*(listed if isinstance(listed, list) else [listed]), *required]
     return Layer("command line", document)
 
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 from pilot_agent import host
 from pilot_agent.config import Config, Layer, load_config
-from pilot_agent.config_check import Problem, invalid, nearest
+from pilot_agent.config_check import Problem, invalid
 from pilot_agent.config_read import command_line_layer, environment_layer, read_layer
-from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import scratch
+from pilot_agent.spelling import nearest
 from pilot_agent.state import State
 from pilot_agent.trust.local import writable_by_others
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
@@ -29,12 +30,14 @@ SECRET_NAME = re.compile(r"TOKEN|SECRET|PASS|CREDENTIAL|PRIVATE|BEARER|AUTH|COOK
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the caller gave: configuration files as ``layer=path``, ``--set`` assignments, where output goes."""
+    """What the caller gave: configuration files as ``layer=path``, ``--set`` assignments, where output goes, and the
+    requirements of ``--require``."""
 
     files: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
     output: str = "."
     site_file: str = SITE_FILE
+    requirements: tuple[str, ...] = ()
 
 
 def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
@@ -44,7 +47,7 @@ def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
     if not any(layer == "site" for layer, _ in named) and os.path.exists(given.site_file):
         named.insert(0, ("site", given.site_file))
     layers += [_read_own(layer, path) for layer, path in named]
-    layers += [environment_layer(environment), command_line_layer(given.assignments)]
+    layers += [environment_layer(environment), command_line_layer(given.assignments, given.requirements)]
     config = load_config(layers)
     return Config(config.values, config.origins, tuple(name for name in config.layers if _matters(name, layers)))
 
@@ -70,6 +73,11 @@ def _read_own(layer: str, path: str) -> Layer:
     return read_layer(layer, path)
 
 
+def explained(config: Config) -> dict[str, Json]:
+    """Every key with its value and the layers that gave it."""
+    return {path: {"value": config.get(path), "from": list(config.origins[path])} for path in config.origins}
+
+
 def new_state(config: Config, environment: Mapping[str, str], *, output: str, started: float | None = None) -> State:
     """The state of a pilot that knows only its configuration."""
     return State(
@@ -78,9 +86,14 @@ def new_state(config: Config, environment: Mapping[str, str], *, output: str, st
         host=socket.gethostname(),
         user=_user_name(),
         config=config,
-        environment={name: value for name, value in environment.items() if not SECRET_NAME.search(name)},
+        environment=without_secrets(environment),
         output=absolute(output),
     )
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables whose name does not speak of a secret."""
+    return {name: value for name, value in environment.items() if not SECRET_NAME.search(name)}
 
 
 def absolute(path: str) -> str:

@@ -23,7 +23,7 @@ from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotErro
 from pilot_agent.process import Result, Runner, WakeUp
 from pilot_agent.trust.local import code_writable_by_others
 
-BUILTIN_PLUGINS = ("probes", "cvmfs", "containers", "services", "benchmarks", "checks", "attributes")
+BUILTIN_PLUGINS = ("probes", "cvmfs", "containers", "services", "benchmarks", "checks", "profile", "attributes")
 CONCURRENT_CHILDREN = 8
 
 
@@ -256,6 +256,11 @@ def _order(tasks: Sequence[Declared]) -> TopologicalSorter[str]:
             Failure(FailureKind.CORRUPTION, "plugin.cycle", f"the needs of plugins form a circle: {circle}")
         ) from error
     return order
+
+
+def ordered(tasks: Sequence[Declared]) -> list[Declared]:
+    """Declarations in the order in which they would run; those that name no needs as they were declared."""
+    return in_order(tasks) if all(hasattr(task.record, "after") for task in tasks) else list(tasks)
 
 
 def in_order(tasks: Sequence[Declared]) -> list[Declared]:

@@ -169,7 +169,8 @@ class CheckStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The verdict of one check or requirement; ``kind`` and ``code`` say what a fail means for the pilot."""
+    """The verdict of one check or requirement; ``kind`` and ``code`` say what a fail means for the pilot, ``vo`` whose
+    demand it is where a node is checked for several (empty: everyone's)."""
 
     name: str
     status: CheckStatus
@@ -178,6 +179,7 @@ class CheckResult:
     where: Literal["host", "image"] = "host"
     kind: FailureKind = FailureKind.NODE_RESOURCE
     code: str = ""
+    vo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,16 @@ class ContainerDecision:
     def images(self) -> dict[str, str]:
         """Platform name -> path of the candidate taken for it, in dictionary order."""
         return {verdict.platform: verdict.path for verdict in self.verdicts if verdict.taken}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the node is fit for one VO (empty name: for whoever asked), and if not, the failure that decides."""
+
+    vo: str
+    fit: bool
+    failure: Failure | None = None
+    container: ContainerDecision | None = None
 
 
 @dataclass(frozen=True, slots=True)

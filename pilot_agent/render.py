@@ -6,9 +6,15 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 
-from pilot_agent.hookspecs import DECLARATIONS
-from pilot_agent.host import Loaded
-from pilot_agent.model import CheckStatus, Fact, FactStatus, worst_failure
+from pilot_agent.model import (
+    CheckResult,
+    CheckStatus,
+    ContainerDecision,
+    Fact,
+    FactStatus,
+    Failure,
+    worst_failure,
+)
 from pilot_agent.state import State
 
 GAP = 2
@@ -141,12 +147,22 @@ def _item(item: object) -> str:
 
 
 def check_report(state: State) -> str:
-    """The page that ``check`` prints: the node in brief, the checks, the container decision, the verdict."""
-    parts = [_heading(state), _brief(state), _checks(state)]
-    if state.container is not None:
-        parts.append(_container(state))
-    parts.append(verdict(state))
+    """The page that ``check`` prints: the node in brief, the checks, the container decision, the verdict, for each VO
+    where there are several."""
+    several = len(state.verdicts) > 1
+    parts = [_heading(state), _brief(state)]
+    if not several:
+        parts += [_checks(state.checks), _container(state.container)]
+    for one in state.verdicts if several else ():
+        own = _checks([check for check in state.checks if check.vo == one.vo])
+        parts += [f"For the VO {one.vo}", own, _container(one.container)]
+    parts += [_leftovers(state), verdict(state)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _leftovers(state: State) -> str:
+    rows = [("  ", f"{one['kind']} {one.get('pid') or one.get('path', '')}", one["cause"]) for one in state.leftovers]
+    return "Left behind\n" + table(rows) if rows else ""
 
 
 def _heading(state: State) -> str:
@@ -176,16 +192,16 @@ def _brief(state: State) -> str:
     return _fact_table(known, indent="  ")
 
 
-def _checks(state: State) -> str:
+def _checks(checks: Iterable[CheckResult]) -> str:
     rows = []
-    for result in state.checks:
-        hint = f" - {result.hint}" if result.hint and result.status is not CheckStatus.PASS else ""
-        rows.append((f"  {MARKS[result.status]}", result.name, result.message + hint))
+    for result in checks:
+        rows.append((f"  {MARKS[result.status]}", result.name, result.message))
+        if result.hint and result.status in (CheckStatus.FAIL, CheckStatus.WARN):
+            rows.append(("", "", f"-> {result.hint}"))
     return "Checks\n" + table(rows) if rows else ""
 
 
-def _container(state: State) -> str:
-    decision = state.container
+def _container(decision: ContainerDecision | None) -> str:
     if decision is None:
         return ""
     lines = [paragraph(f"Containers: {decision.decision} ({decision.cell}) - {decision.reason}")]
@@ -199,28 +215,18 @@ def _container(state: State) -> str:
 
 
 def verdict(state: State, *, width: int | None = None) -> str:
-    """Fit or not, and if not, why and what would change it."""
-    failure = worst_failure(list(state.failures))
+    """Fit or not, and if not, why and what would change it; for each VO where there are several."""
+    if len(state.verdicts) < 2:
+        name = f" for {state.verdicts[0].vo}" if state.verdicts and state.verdicts[0].vo else ""
+        return _verdict(name, worst_failure(list(state.failures)), width)
+    return "\n".join(_verdict(f" for {one.vo}", one.failure, width) for one in state.verdicts)
+
+
+def _verdict(whom: str, failure: Failure | None, width: int | None) -> str:
     if failure is None:
-        return "This node is fit."
-    lines = [paragraph(f"This node is NOT fit: {failure.message} ({failure.kind}, {failure.code})", width=width)]
+        return f"This node is fit{whom}."
+    said = f"This node is NOT fit{whom}: {failure.message} ({failure.kind}, {failure.code})"
+    lines = [paragraph(said, width=width)]
     if failure.hint:
         lines.append(paragraph(f"to change it: {failure.hint}", indent="  ", width=width))
     return "\n".join(lines)
-
-
-def plugin_table(loaded: Loaded) -> str:
-    """Plugins with their source, hooks and number of declarations."""
-    rows = [("plugin", "declared", "hooks", "from")]
-    rows += [(p.name, str(p.declared), " ".join(p.hooks), p.source) for p in loaded.plugins]
-    return table(rows)
-
-
-def plan_table(loaded: Loaded) -> str:
-    """What would run, stage by stage, in the order in which plugins were loaded."""
-    rows = []
-    for hook in DECLARATIONS:
-        for declared in loaded.of(hook):
-            name = getattr(declared.record, "name", None) or getattr(declared.record, "platform", "")
-            rows.append((hook.removeprefix("pilot_"), str(name), declared.plugin))
-    return table(rows)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from pilot_agent.codec import to_json
-from pilot_agent.model import Fact, Json, worst_failure
+from pilot_agent.model import ContainerDecision, Fact, Json, worst_failure
 from pilot_agent.state import State
 
 SCHEMA = "pilot-agent/report/1"
@@ -32,14 +32,23 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "failures": to_json(state.failures),
         "timeline": to_json(state.timeline),
         "node": nest_facts(state.facts),
-        "container": _container(state),
+        "container": _container(state.container),
         "checks": to_json(state.checks),
+        "verdicts": [
+            {
+                "vo": verdict.vo,
+                "fit": verdict.fit,
+                "failure": to_json(verdict.failure) if verdict.failure else None,
+                "container": _container(verdict.container),
+            }
+            for verdict in state.verdicts
+        ],
         "services": to_json(state.services),
         "benchmarks": to_json(state.benchmarks),
         "plugins": to_json(state.plugins),
         "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
         "ad": dict(state.attributes),
-        "leftovers": [],
+        "leftovers": list(state.leftovers),
     }
 
 
@@ -69,8 +78,7 @@ def _fact(fact: Fact) -> Json:
     return entry
 
 
-def _container(state: State) -> Json:
-    decision = state.container
+def _container(decision: ContainerDecision | None) -> Json:
     if decision is None:
         return None
     return {

@@ -32,7 +32,8 @@ from pilot_agent.model import (
     TimelineEntry,
 )
 from pilot_agent.plugins import containers, services
-from pilot_agent.requirements import evaluate, parse
+from pilot_agent.requirement_text import parse
+from pilot_agent.requirements import evaluate
 from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
 
@@ -50,6 +51,8 @@ class Session:
     root: str = "/"
     journal: Journal | None = None
     """Where a process that stays is recorded before it starts; None where nothing stays (check, probe)."""
+    record: str | None = None
+    """The directory that keeps what probes and mounts read, to become a recording."""
 
     def context(self, state: State) -> Context:
         """What a plugin's function is given at this point."""
@@ -60,6 +63,7 @@ class Session:
             root=self.root,
             workspace=self.workspace.root,
             interpreter=self.around.interpreter,
+            record=self.record,
         )
 
 
@@ -99,10 +103,10 @@ def validate(session: Session, state: State) -> State:
     results = [_requirement(entry, state) for entry in state.config.get("requirements")]
     tasks = session.loaded.of("pilot_checks")
     on_host = [task for task in tasks if task.record.where == "host"]
-    entries: list[TimelineEntry] = []
-    for ended in _run(session, state, on_host):
-        entries.append(_entry(state, "validate", ended))
-        results.append(_check_result(ended))
+    ran = _run(session, state, on_host)
+    entries = [_entry(state, "validate", ended) for ended in ran]
+    # In the order in which they were declared, so that two runs can be compared line by line.
+    results += [_check_result(ended) for task in on_host for ended in ran if ended.declared is task]
     results += [_not_in_image(task) for task in tasks if task.record.where == "image"]
     failures = [
         Failure(result.kind, result.code or f"check.{result.name}", result.message, result.hint, stage="validate")

@@ -3,84 +3,183 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pilot_agent import configure, host
 from pilot_agent.config import Config
-from pilot_agent.config_check import nearest
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import preempted
 from pilot_agent.lifecycle.budget import Budget
-from pilot_agent.lifecycle.processes import kill_descendants
+from pilot_agent.lifecycle.identity import identify
+from pilot_agent.lifecycle.processes import kill_descendants, stop_process
 from pilot_agent.lifecycle.removal import remove_tree
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
-from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry
+from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, Verdict, worst_failure
+from pilot_agent.plugins import recordings
 from pilot_agent.process import Interrupted
 from pilot_agent.progress import Progress
+from pilot_agent.spelling import nearest
 from pilot_agent.stages import STAGES, Session
 from pilot_agent.state import State
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 END_SECONDS = 3.0
-CHECK_STAGES = ("probe", "mount", "setup_early", "container", "validate")
+PROBE_STAGES = ("probe", "mount")
+CHECK_STAGES = ("mount", "setup_early", "container", "validate")
+"""What ``check`` runs for each VO, after the probes, which run once."""
 
 
-def look(
-    config: Config,
-    environment: Mapping[str, str],
-    *,
-    stages: Iterable[str],
-    root: str = "/",
-    only: frozenset[str] = frozenset(),
-) -> State:
-    """The state after ``stages`` on this node (or on the recording at ``root``); every stage runs whatever the
-    earlier ones found. ``only`` restricts the probe stage to probes of these names.
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is looked at: the node itself or a recording below ``root``; ``only`` probes of these names; ``record`` is
+    the directory that becomes a recording."""
 
-    Raises ``PilotError`` when there is no place to work in, ``root`` is no directory, a plugin does not load, or
-    ``only`` names no probe, or a signal said to stop. Whatever happens nothing is left behind.
+    root: str = "/"
+    only: frozenset[str] = frozenset()
+    record: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A VO that the node is checked for, with its configuration; without a name whoever asked."""
+
+    vo: str
+    config: Config
+
+
+def look(config: Config, environment: Mapping[str, str], *, stages: Sequence[str], view: View) -> State:
+    """The state after ``stages``; every stage runs whatever the earlier ones found.
+
+    Raises ``PilotError`` when there is no place to work in, the view's root is no directory, its recording damaged or
+    in the way, a plugin does not load, ``only`` names no probe, or a signal said to stop. Nothing is left behind.
     """
-    if not os.path.isdir(root):
-        raise PilotError(Failure(FailureKind.USAGE, "usage", f"--root {root}: there is no such directory"))
+
+    def work(bench: _Bench, state: State) -> State:
+        return bench.run(config, stages, state)
+
+    return _at_the_bench(config, environment, view, work)
+
+
+def check(
+    config: Config, subjects: Sequence[Subject], environment: Mapping[str, str], *, stages: Sequence[str], view: View
+) -> State:
+    """The state after the probes, run once with ``config``, and after ``stages`` for each subject: its checks and
+    failures say whose they are, and ``verdicts`` has one entry for each. Raises as ``look`` does."""
+
+    def work(bench: _Bench, state: State) -> State:
+        state = bench.run(config, ("probe",), state)
+        for subject in subjects:
+            state = _judged(bench, state, subject, stages, several=len(subjects) > 1)
+        return state
+
+    return _at_the_bench(config, environment, view, work)
+
+
+def _judged(bench: _Bench, state: State, subject: Subject, stages: Sequence[str], *, several: bool) -> State:
+    """The state with what one subject's stages added to it."""
+    fresh = replace(state, config=subject.config, checks=(), timeline=(), container=None, images=(), binds=())
+    fresh = replace(fresh, failures=() if several else state.failures)
+    after = bench.run(subject.config, stages, fresh)
+    timeline = tuple(
+        replace(entry, what=f"{entry.what} for {subject.vo}") if several else entry for entry in after.timeline
+    )
+    failure = worst_failure([*state.failures, *after.failures] if several else list(after.failures))
+    verdict = Verdict(subject.vo, failure is None, failure, after.container)
+    return replace(
+        after,
+        config=state.config,
+        facts=state.facts | after.facts,
+        checks=(*state.checks, *(replace(result, vo=subject.vo) for result in after.checks)),
+        timeline=(*state.timeline, *timeline),
+        failures=(*state.failures, *after.failures) if several else after.failures,
+        container=state.container or after.container,
+        plugins=(*state.plugins, *(plugin for plugin in after.plugins if plugin not in state.plugins)),
+        verdicts=(*state.verdicts, verdict),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Where stages are run one after another."""
+
+    around: host.Surroundings
+    workspace: Workspace
+    events: EventLog
+    progress: Progress
+    view: View
+
+    def run(self, config: Config, stages: Sequence[str], state: State) -> State:
+        loaded, config = configure.load_plugins(config, self.around_of(config))
+        if self.view.only:
+            loaded = _restricted(loaded, self.view.only)
+        state = replace(state, config=config, plugins=loaded.plugins)
+        session = Session(
+            self.around_of(config), loaded, self.events, self.workspace, self.view.root, record=self.view.record
+        )
+        for name in stages:
+            self.progress.say(name)
+            state = _stage(session, name, state)
+        _stop_services(session, state)
+        return state
+
+    def around_of(self, config: Config) -> host.Surroundings:
+        directories = tuple(configure.absolute(path) for path in config.get("plugins.directories"))
+        return replace(self.around, directories=directories)
+
+
+def _at_the_bench(
+    config: Config, environment: Mapping[str, str], view: View, work: Callable[[_Bench, State], State]
+) -> State:
+    if not os.path.isdir(view.root):
+        raise PilotError(Failure(FailureKind.USAGE, "usage", f"--root {view.root}: there is no such directory"))
+    if view.record is not None:
+        recordings.make_directory(view.record)
     become_subreaper()
+    seen = recordings.recorded_environment(view.root, environment)
     state = configure.new_state(config, environment, output=".")
     alarm = Alarm.install()
     try:
-        return _look(state, environment, alarm, stages=stages, root=root, only=only)
+        state = _in_workspace(state, seen, alarm, view, work)
     except Interrupted:
         raise PilotError(preempted(alarm)) from None
-
-
-def _look(
-    state: State,
-    environment: Mapping[str, str],
-    alarm: Alarm,
-    *,
-    stages: Iterable[str],
-    root: str,
-    only: frozenset[str],
-) -> State:
-    config = state.config
-    with _temporary_workspace(state) as workspace, Progress() as progress:
-        around = host.Surroundings(
-            interpreter=tuple(interpreter_command()),
-            environment=clean_environment(environment, home=workspace.temporary, temporary=workspace.temporary),
-            directories=tuple(configure.absolute(path) for path in config.get("plugins.directories")),
-            wake=alarm,
-        )
-        loaded, config = configure.load_plugins(config, around)
-        if only:
-            loaded = _restricted(loaded, only)
-        state = replace(state, config=config, workspace=workspace.root, plugins=loaded.plugins)
-        session = Session(around, loaded, EventLog(workspace.events, state.started), workspace, root)
-        for name in stages:
-            progress.say(name)
-            state = _stage(session, name, state)
+    if view.record is not None:
+        recordings.finish(view.record, state.environment, state.version)
     return state
+
+
+def _in_workspace(
+    state: State,
+    seen: Mapping[str, str],
+    alarm: Alarm,
+    view: View,
+    work: Callable[[_Bench, State], State],
+) -> State:
+    """The state after ``work`` in a workspace that is gone at the end, with every process that was started in it; what
+    could not be ended or removed is in its leftovers. ``seen`` are the variables of the node that is looked at."""
+    workspace = configure.choose_workspace(state, here=False)
+    configure.make_workspace(workspace, lambda path: None)
+    leftovers: list[dict[str, object]] = []
+    try:
+        with Progress() as progress:
+            around = host.Surroundings(
+                interpreter=tuple(interpreter_command()),
+                environment=clean_environment(
+                    state.environment, home=workspace.temporary, temporary=workspace.temporary
+                ),
+                wake=alarm,
+            )
+            bench = _Bench(around, workspace, EventLog(workspace.events, state.started), progress, view)
+            state = work(bench, replace(state, workspace=workspace.root, environment=configure.without_secrets(seen)))
+    finally:
+        budget = Budget(END_SECONDS)
+        leftovers += kill_descendants(budget)
+        leftovers += remove_tree(workspace.root, budget, prefix=WORKSPACE_PREFIX)
+    return replace(state, leftovers=tuple(leftovers))
 
 
 def _stage(session: Session, name: str, state: State) -> State:
@@ -95,6 +194,16 @@ def _stage(session: Session, name: str, state: State) -> State:
     return replace(state, timeline=(*state.timeline, entry))
 
 
+def _stop_services(session: Session, state: State) -> None:
+    """End the services that a check started by the signals they asked for, the last one first."""
+    declared = {task.record.name: task.record for task in session.loaded.of("pilot_services")}
+    for service in reversed(state.services):
+        identity = identify(service.pid) if service.pid is not None else None
+        if identity is not None:
+            record = declared[service.name]
+            stop_process(identity, signal.Signals[record.stop_signal], record.stop_seconds)
+
+
 def _restricted(loaded: host.Loaded, only: frozenset[str]) -> host.Loaded:
     """Only the probes named; everything else of the declarations stays. Raises ``PilotError`` (usage)."""
     names = {declared.record.name for declared in loaded.of("pilot_probes")}
@@ -104,16 +213,3 @@ def _restricted(loaded: host.Loaded, only: frozenset[str]) -> host.Loaded:
         raise PilotError(Failure(FailureKind.USAGE, "usage", message))
     kept = tuple(d for d in loaded.declared if d.hook != "pilot_probes" or d.record.name in only)
     return host.Loaded(kept, loaded.plugins)
-
-
-@contextmanager
-def _temporary_workspace(state: State) -> Iterator[Workspace]:
-    """A workspace that is gone at the end, with every process that was started in it."""
-    workspace = configure.choose_workspace(state, here=False)
-    configure.make_workspace(workspace, lambda path: None)
-    try:
-        yield workspace
-    finally:
-        budget = Budget(END_SECONDS)
-        kill_descendants(budget)
-        remove_tree(workspace.root, budget, prefix=WORKSPACE_PREFIX)

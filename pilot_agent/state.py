@@ -25,6 +25,7 @@ from pilot_agent.model import (
     PilotError,
     ServiceState,
     TimelineEntry,
+    Verdict,
 )
 
 
@@ -61,6 +62,8 @@ class State:
     attributes: dict[str, Json] = field(default_factory=dict)
     declared: Json = None
     plugins: tuple[PluginReport, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    leftovers: tuple[Json, ...] = ()
 
     def with_findings(self, findings: Iterable[Finding]) -> State:
         """This state with further facts and limits. The first source of a fact stands; later ones of the same name

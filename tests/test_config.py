@@ -21,7 +21,7 @@ from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, 
 from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
 from pilot_agent.config_schema import json_schema
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.requirements import LEVELS
+from pilot_agent.requirement_text import LEVELS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 PAGE_HEADER = "# Configuration keys"

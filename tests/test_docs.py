@@ -32,7 +32,9 @@ def test_every_command_of_a_page_succeeds(page: Path, tmp_path: Path) -> None:
         assert words[:2] == ["python3", "pilot.pyz"], f"{line}: the test does not know how to run this"
         command = [sys.executable, str(REPOSITORY / "pilot_agent" / "__main__.py"), *words[2:]]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        # What a check finds depends on the machine: it counts that it came to a verdict.
+        judged = words[2] == "check" and done.returncode == 64
+        assert done.returncode == 0 or judged, f"{line}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

@@ -17,15 +17,17 @@ PACKAGE = "pilot_agent"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "account"),
+    ("look",),
     ("pipeline", "standalone"),
-    ("handoff", "render", "interruption"),
+    ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("stages", "configure", "report"),
     ("host", "state", "collect", "child"),
     ("plugins",),
     ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust"),
     (
         *("process", "config", "config_check", "config_keys", "config_read", "config_schema", "hookspecs", "codec"),
-        *("files", "events", "workspace", "environment", "interpreter", "progress", "light", "requirements"),
+        *("files", "events", "workspace", "environment", "interpreter", "progress", "light"),
+        *("requirements", "requirement_text", "spelling"),
     ),
     ("model", ""),
 )

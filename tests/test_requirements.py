@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_agent.model import CheckStatus, Fact, FailureKind, Json, PilotError
-from pilot_agent.requirements import RequirementError, evaluate, parse
+from pilot_agent.model import CheckStatus, Fact, FailureKind, Json, Limit, PilotError
+from pilot_agent.requirement_text import RequirementError, parse
+from pilot_agent.requirements import evaluate
 
 GPUS = [{"name": "A", "memory_mib": 40960}, {"name": "B", "memory_mib": 16000}]
 FACTS = {
@@ -78,7 +79,6 @@ UNMET = [
 NOT_KNOWN = [
     "clock.offset_seconds < 5",
     "not clock.offset_seconds",
-    "nothing.like.this",
     "gpu.devices[*].clock > 1",
     "gpu.devices[7].name == A",
     "cpu.usable[*] > 1",
@@ -234,3 +234,30 @@ def test_numbers_are_put_in_their_order(found: int, needed: int) -> None:
         ">": found > needed,
         "<": found < needed,
     }
+
+
+def test_a_fact_that_no_probe_gives_blames_whoever_wrote_the_requirement_and_suggests_one() -> None:
+    result = evaluate(parse("cpu.useable >= 4"), FACTS)
+    assert result.status is CheckStatus.FAIL
+    assert (result.kind, result.code) == (FailureKind.CONFIG, "requirement.unknown_fact")
+    assert "did you mean cpu.usable?" in result.message
+    assert evaluate(parse("not nothing.like.this"), FACTS).kind is FailureKind.CONFIG
+
+
+def test_a_number_without_an_operator_says_that_the_shell_may_have_eaten_it() -> None:
+    result = evaluate(parse("cpu.usable"), FACTS)
+    assert result.status is CheckStatus.PASS
+    assert "the shell" in result.message
+    assert "quotes" in result.message
+    for whole in ("cpu.usable >= 4", "userns.usable", "gpu.devices"):
+        assert "shell" not in evaluate(parse(whole), FACTS).message
+
+
+def test_what_would_change_it_is_what_the_probe_says_or_the_limit_that_decides() -> None:
+    limits = (Limit("cpu.usable", 8, "cores", "online"), Limit("cpu.usable", 4, "cores", "cgroup2 cpu.max /x"))
+    facts = {
+        "userns.usable": Fact("userns.usable", False, detail="user.max_user_namespaces is 0; set it to 15000"),
+        "cpu.usable": Fact("cpu.usable", 4, "cores", limits=limits),
+    }
+    assert evaluate(parse("userns.usable"), facts).hint == "user.max_user_namespaces is 0; set it to 15000"
+    assert evaluate(parse("cpu.usable >= 8"), facts).hint.startswith("cgroup2 cpu.max /x decides: the site raises it")

@@ -10,6 +10,9 @@ from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json, Pilot
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.token import read_token
 
+CLOCK_SECONDS = 60
+"""HTCondor and most token issuers accept so much difference and no more."""
+
 
 @hookimpl
 def pilot_checks(config: Mapping[str, Json]) -> Iterable[Check]:
@@ -19,6 +22,11 @@ def pilot_checks(config: Mapping[str, Json]) -> Iterable[Check]:
     yield Check(name="condor", run=f"{__name__}:check_condor", required=joins)
     if joins:
         yield Check(name="token", run=f"{__name__}:check_token", kind=FailureKind.CREDENTIAL)
+    yield Check(name="clock", run=f"{__name__}:check_clock", kind=FailureKind.NETWORK)
+    if config["probes"]["endpoints"]:
+        yield Check(name="network", run=f"{__name__}:check_network", kind=FailureKind.NETWORK)
+    if config["probes"]["gpu_test"]:
+        yield Check(name="gpu", run=f"{__name__}:check_gpu")
     yield Check(name="userns", run=f"{__name__}:check_userns", required=False)
     yield Check(name="fuse", run=f"{__name__}:check_fuse", required=False)
     if config["cvmfs"]["repositories"] and config["cvmfs"]["use"].lower() != "never":
@@ -67,6 +75,46 @@ def _failed(name: str, error: PilotError) -> CheckResult:
     return CheckResult(name, CheckStatus.FAIL, failure.message, failure.hint, code=failure.code)
 
 
+def check_clock(context: Context) -> CheckResult:
+    """Whether the node's clock is right enough for tokens and certificates."""
+    fact = context.facts.get("clock.offset_seconds")
+    if fact is None or not fact.known:
+        why = fact.detail if fact else "not probed"
+        return CheckResult("clock", CheckStatus.SKIP, f"the clock was compared with nothing: {why}")
+    offset = float(fact.value)
+    ahead = f"{abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} {fact.source}"
+    if abs(offset) <= CLOCK_SECONDS:
+        return CheckResult("clock", CheckStatus.PASS, f"the clock is {ahead}")
+    message = f"the clock is {ahead}; beyond {CLOCK_SECONDS} s tokens and certificates are refused"
+    hint = "the site starts a time service on the node, for example: systemctl enable --now chronyd"
+    return CheckResult("clock", CheckStatus.FAIL, message, hint, code="clock.skew")
+
+
+def check_network(context: Context) -> CheckResult:
+    """Whether every configured endpoint is reached."""
+    endpoints = [entry for entry in context.value("network.endpoints", []) if isinstance(entry, dict)]
+    named = context.config["probes"]["endpoints"]
+    reached = {entry.get("endpoint") for entry in endpoints if entry.get("reachable")}
+    reasons = {entry.get("endpoint"): entry.get("reason", "") for entry in endpoints}
+    missing = [endpoint for endpoint in named if endpoint not in reached]
+    if not missing:
+        return CheckResult("network", CheckStatus.PASS, f"reached: {', '.join(named)}")
+    listed = "; ".join(f"{endpoint}: {reasons.get(endpoint) or 'not tried'}" for endpoint in missing)
+    hint = "the site opens its firewall for outgoing connections to them, or names a proxy in probes.proxies"
+    return CheckResult("network", CheckStatus.FAIL, f"not reached: {listed}", hint, code="endpoint.unreachable")
+
+
+def check_gpu(context: Context) -> CheckResult:
+    """Whether every GPU that the job may use passed its test."""
+    devices = [device for device in context.value("gpu.devices", []) if isinstance(device, dict)]
+    broken = [device for device in devices if device.get("state") != "usable"]
+    if not broken:
+        return CheckResult("gpu", CheckStatus.PASS, f"{len(devices)} GPUs computed what they should")
+    listed = "; ".join(f"{one.get('name')} {one.get('uuid')}: {one.get('reason') or 'unknown'}" for one in broken)
+    hint = "the site repairs these GPUs or takes them out of the allocation"
+    return CheckResult("gpu", CheckStatus.FAIL, f"GPUs that cannot be used: {listed}", hint, code="gpu.unusable")
+
+
 def check_userns(context: Context) -> CheckResult:
     """Whether an ordinary user may make user namespaces, which unprivileged containers need."""
     return _fact_check(context, "userns", "userns.usable", "unprivileged user namespaces")
@@ -97,4 +145,4 @@ def _fact_check(context: Context, name: str, fact_name: str, what: str) -> Check
         return CheckResult(name, CheckStatus.WARN, f"it is not known whether {what} work: {detail}")
     if fact.value:
         return CheckResult(name, CheckStatus.PASS, f"{what} work")
-    return CheckResult(name, CheckStatus.FAIL, f"{what} do not work: {fact.detail}", code=f"{name}.unusable")
+    return CheckResult(name, CheckStatus.FAIL, f"{what} do not work", fact.detail, code=f"{name}.unusable")
