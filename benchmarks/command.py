@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from benchmarks import lives, memory, small, timeline
+from benchmarks import lives, memory, probing, small, timeline
 from benchmarks.estimate import FEWEST_ROUNDS
 from benchmarks.figures import Figure, table, write
 from benchmarks.node import PAYLOADS, REPOSITORY, MeasurementError, place
@@ -21,7 +21,7 @@ from tests.testbed.command import CommandError
 from tests.testbed.namespaces import StartError
 
 LIVES = ("start", "start-processes", "slot-ad", "stop")
-NAMES = ("version", "second-start", *LIVES, "memory", "size")
+NAMES = ("version", "second-start", "probes", *LIVES, "memory", "size")
 PROFILE = "profile"
 FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
 
@@ -69,6 +69,8 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
             kept.add("version", lambda: small.version(where))
         if "second-start" in wanted:
             kept.add("second-start", lambda: small.second_start(where))
+        if "probes" in wanted:
+            kept.add("probes", lambda: probing.measure(where, _say))
         if set(LIVES) & set(wanted):
             kept.add("whole lives", lambda: lives.measure(where, rounds, wanted, _say))
         if "memory" in wanted:
