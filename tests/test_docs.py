@@ -48,3 +48,10 @@ def test_the_hooks_page_names_every_hook() -> None:
 
     page = (REPOSITORY / "docs/reference/hooks.md").read_text(encoding="utf-8")
     assert [name for name in [*DECLARATIONS, "pilot_event"] if f"`{name}`" not in page] == []
+
+
+def test_the_check_page_lists_every_rule_of_the_profile() -> None:
+    from pilot_agent.plugins.profile import RULES
+
+    page = (REPOSITORY / "docs/reference/check.md").read_text(encoding="utf-8")
+    assert [rule.name for rule in RULES if f"| `{rule.name}` | {rule.demands} |" not in page] == []

@@ -129,6 +129,20 @@ def test_files_of_every_format_are_written_beside_the_printed_one(tmp_path: Path
     assert "cannot be written" in refused.stderr.decode()
 
 
+def test_services_and_benchmarks_run_when_they_are_asked_for_and_nothing_of_them_stays(tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    script = f"trap 'echo well > {stopped}; exit 0' TERM; while :; do sleep 0.1; done"
+    vo = tmp_path / "vo.yaml"
+    vo.write_text(json.dumps({"services": {"beside": {"command": ["/bin/sh", "-c", script]}}}))
+    plain = report_of(pilot(tmp_path, "check", "--json", "--vo", str(vo)))
+    assert (plain["services"], plain["benchmarks"]) == ([], [])
+    asked = report_of(pilot(tmp_path, "check", "--json", "--services", "--benchmarks", "--vo", str(vo)))
+    assert [(one["name"], one["status"]) for one in asked["services"]] == [("beside", "ready")]
+    assert [one["name"] for one in asked["benchmarks"]] == ["hash"]
+    assert asked["leftovers"] == []
+    assert stopped.read_text() == "well\n"
+
+
 def test_a_recording_tells_again_what_the_node_told(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     secret = "open-sesame"

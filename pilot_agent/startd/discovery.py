@@ -35,10 +35,8 @@ def find_condor(directory: str | None, environment: Mapping[str, str]) -> Condor
         places += USUAL_SBIN
     sbin = next((place for place in places if _is_program(os.path.join(place, "condor_master"))), None)
     if sbin is None:
-        raise _missing(
-            "condor.missing",
-            f"no HTCondor on this node: condor_master is not in {', '.join(dict.fromkeys(places))}",
-        )
+        where = f"in {' or '.join(places)}" if directory else f"on the search path or in {' or '.join(USUAL_SBIN)}"
+        raise _missing("condor.missing", f"no HTCondor on this node: condor_master is not {where}")
     return _complete(os.path.normpath(sbin))
 
 

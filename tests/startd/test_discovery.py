@@ -46,7 +46,7 @@ def test_an_installation_is_found_through_the_path(release: Path) -> None:
 
 
 def test_no_htcondor_is_the_sites_matter(tmp_path: Path) -> None:
-    with pytest.raises(PilotError, match="condor_master is not in") as caught:
+    with pytest.raises(PilotError, match="condor_master is not ") as caught:
         find_condor(str(tmp_path), {})
     assert caught.value.failure.kind is FailureKind.NODE_RESOURCE
     assert caught.value.failure.code == "condor.missing"
