@@ -10,8 +10,8 @@ from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json, Pilot
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.token import read_token
 
-CLOCK_SECONDS = 60
-"""HTCondor and most token issuers accept so much difference and no more."""
+CLOCK_WARN_SECONDS, CLOCK_SECONDS = 60, 300
+"""Some token issuers allow a minute of difference, X.509 tools five; beyond that nothing that is signed is taken."""
 
 
 @hookimpl
@@ -79,15 +79,16 @@ def check_clock(context: Context) -> CheckResult:
     """Whether the node's clock is right enough for tokens and certificates."""
     fact = context.facts.get("clock.offset_seconds")
     if fact is None or not fact.known:
-        why = fact.detail if fact else "not probed"
+        why = fact.detail if fact else "it was not probed"
         return CheckResult("clock", CheckStatus.SKIP, f"the clock was compared with nothing: {why}")
     offset = float(fact.value)
     ahead = f"{abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} {fact.source}"
-    if abs(offset) <= CLOCK_SECONDS:
+    if abs(offset) <= CLOCK_WARN_SECONDS:
         return CheckResult("clock", CheckStatus.PASS, f"the clock is {ahead}")
-    message = f"the clock is {ahead}; beyond {CLOCK_SECONDS} s tokens and certificates are refused"
+    status = CheckStatus.FAIL if abs(offset) > CLOCK_SECONDS else CheckStatus.WARN
+    message = f"the clock is {ahead}; tokens and certificates are refused, some beyond {CLOCK_WARN_SECONDS} s"
     hint = "the site starts a time service on the node, for example: systemctl enable --now chronyd"
-    return CheckResult("clock", CheckStatus.FAIL, message, hint, code="clock.skew")
+    return CheckResult("clock", status, message, hint, code="clock.skew")
 
 
 def check_network(context: Context) -> CheckResult:
@@ -100,6 +101,12 @@ def check_network(context: Context) -> CheckResult:
     if not missing:
         return CheckResult("network", CheckStatus.PASS, f"reached: {', '.join(named)}")
     listed = "; ".join(f"{endpoint}: {reasons.get(endpoint) or 'not tried'}" for endpoint in missing)
+    proxies = [one for one in context.value("network.proxies", []) if isinstance(one, dict)]
+    if proxies and all(one.get("works") is False for one in proxies):
+        broken = "; ".join(f"{one.get('proxy')}: {one.get('reason')}" for one in proxies)
+        hint = "the site repairs its proxy, or takes it out of the configuration"
+        message = f"not reached: {listed}; no proxy works: {broken}"
+        return CheckResult("network", CheckStatus.FAIL, message, hint, code="proxy.unreachable")
     hint = "the site opens its firewall for outgoing connections to them, or names a proxy in probes.proxies"
     return CheckResult("network", CheckStatus.FAIL, f"not reached: {listed}", hint, code="endpoint.unreachable")
 
