@@ -15,4 +15,5 @@ def hold_seconds(configured: int | None, environment: Mapping[str, str]) -> int:
     batch probe knows, and not at all elsewhere (design section 6)."""
     if configured is not None:
         return configured
-    return BATCH_HOLD_SECONDS if read_allocations(Node("/"), environment) else 0
+    in_job = any(allocation.names_job for allocation in read_allocations(Node("/"), environment))
+    return BATCH_HOLD_SECONDS if in_job else 0

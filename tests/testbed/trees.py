@@ -89,6 +89,8 @@ PILOT = Account("pilot", 1500, "owns the site's jobs, that is the pilots")
 USER = Account("user", 1501, "submits jobs to the user pool")
 FACTORY = Account("factory", 1502, "runs the factory's server")
 ACCOUNTS = (PILOT, USER, FACTORY)
+# Every host gives HTCondor's directories to this account; where its package is missing, nobody else makes it.
+CONDOR = Account("condor", 1490, "would own HTCondor's directories")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,18 @@ NODE = TreeRecipe(
     packages=HTCONDOR + CONTAINERS + SYSTEM + SERVER,
     not_unpacked=NOT_UNPACKED,
     accounts=ACCOUNTS,
+    edition=1,
+)
+
+# Slurm has a tree of its own: what is installed beside a pilot changes what its probes find.
+SLURM = TreeRecipe(
+    name="tree-slurm",
+    suite="trixie",
+    sources=(f"deb {MIRROR} trixie main",),
+    preferences="",
+    packages=("slurmctld", "slurmd", "slurm-client", "munge", "iproute2", "procps", "python3", "tini"),
+    not_unpacked=NOT_UNPACKED,
+    accounts=(CONDOR, *ACCOUNTS),
     edition=1,
 )
 

@@ -1,0 +1,175 @@
+"""A real Slurm of one node: munged, slurmctld and slurmd in a host of its own, jobs run as an ordinary user.
+
+Cores are bound by the affinity plugin; the cgroup plugins need control groups that a host may write, which it may not.
+Memory is handed out but not enforced, beyond the limit of resident memory that slurmd sets.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.testbed import trees
+from tests.testbed.command import CommandError
+from tests.testbed.hosts import Host, HostPlan
+from tests.testbed.network import Network
+from tests.testbed.progress import step
+
+NAME = "slurm1"
+ADDRESS = "10.77.0.31"
+PARTITION = "grid"
+CONFIGURATION = "/etc/slurm/slurm.conf"
+LOGS = "/var/log/slurm"
+USER = "pilot"
+HOME = "/home/pilot"
+START_TIMEOUT_SECONDS = 60.0
+JOB_TIMEOUT_SECONDS = 120.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """What the node offers."""
+
+    cores: int = 2
+    memory_mib: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmJob:
+    """A job that ended: its number and what it wrote."""
+
+    number: str
+    stdout: str
+    stderr: str
+
+
+def configuration(plan: ClusterPlan) -> str:
+    """Return slurm.conf(5) of a cluster that is one host."""
+    settings = {
+        "ClusterName": "testbed",
+        "SlurmctldHost": f"{NAME}({ADDRESS})",
+        "SlurmUser": "root",
+        "AuthType": "auth/munge",
+        "StateSaveLocation": "/var/lib/slurm/slurmctld",
+        "SlurmdSpoolDir": "/var/lib/slurm/slurmd",
+        "SlurmctldPidFile": "/run/slurmctld.pid",
+        "SlurmdPidFile": "/run/slurmd.pid",
+        "SlurmctldLogFile": f"{LOGS}/slurmctld.log",
+        "SlurmdLogFile": f"{LOGS}/slurmd.log",
+        "ProctrackType": "proctrack/linuxproc",
+        "TaskPlugin": "task/affinity",
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_CPU_Memory",
+        # Jobs are looked at as they come, and not every half minute.
+        "SchedulerType": "sched/builtin",
+        "SchedulerParameters": "sched_interval=1,batch_sched_delay=0",
+        "KillWait": "5",
+        "ReturnToService": "2",
+        "MailProg": "/bin/true",
+        # A machine with another number of cores still has the node that the tests know.
+        "SlurmdParameters": "config_overrides",
+    }
+    node = f"NodeName={NAME} NodeAddr={ADDRESS} CPUs={plan.cores} RealMemory={plan.memory_mib} State=UNKNOWN"
+    partition = f"PartitionName={PARTITION} Nodes={NAME} Default=YES MaxTime=60 State=UP"
+    return "".join(f"{name}={value}\n" for name, value in settings.items()) + f"{node}\n{partition}\n"
+
+
+class SlurmCluster:
+    """One host that is controller and node of a cluster. Use it as a context manager.
+
+    The host lives as long as the thread that entered it, even when that is killed.
+    """
+
+    def __init__(self, directory: Path, plan: ClusterPlan | None = None) -> None:
+        self.plan = plan if plan is not None else ClusterPlan()
+        self.network = Network()
+        host = HostPlan(NAME, ADDRESS, trees.ensure(trees.SLURM), "slurm.test")
+        self.host = Host(host, directory / NAME, self.network)
+        self._scripts = 0
+
+    def __enter__(self) -> Self:
+        try:
+            with step("starting Slurm"):
+                self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the daemons; return when the node is idle. Raises CommandError with the end of their logs."""
+        self.network.start()
+        self.host.start()
+        self.host.path(CONFIGURATION).write_text(configuration(self.plan), encoding="utf-8")
+        self.host.path("/etc/slurm/cgroup.conf").write_text("CgroupPlugin=disabled\n", encoding="utf-8")
+        self._must("install", "--directory", "--owner=munge", "--group=munge", "/run/munge")
+        self._must("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged")
+        self._must("slurmctld")
+        self._must("slurmd")
+        self._wait("idle node", lambda: "idle" in self.host.run(["sinfo", "-h", "-o", "%T"]).stdout)
+
+    def stop(self) -> None:
+        """Pull the plug and delete the disk."""
+        self.host.remove()
+        self.network.stop()
+
+    def run(self, script: str, *options: str, environment: Mapping[str, str] | None = None) -> SlurmJob:
+        """Submit a shell script as an ordinary user and wait for the job's end.
+
+        `options` are sbatch's; the submitter's environment goes with the job, as is Slurm's habit. Raises CommandError
+        when the job is refused or has not ended after two minutes.
+        """
+        self._scripts += 1
+        name = f"{HOME}/job-{self._scripts}"
+        self.host.path(f"{name}.sh").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        words = ["sbatch", "--parsable", f"--output={name}.out", f"--error={name}.err", *options, f"{name}.sh"]
+        done = self.host.run(words, user=USER, cwd=HOME, env=environment)
+        number = done.stdout.split(";")[0].strip()
+        if not re.fullmatch("[0-9]+", number):
+            raise CommandError(f"{shlex.join(words)}: {done.stderr.strip()}\n{self._logs()}")
+        # sbatch's own way to wait looks at ever longer intervals.
+        self._wait(f"end of job {number}", lambda: not self._squeue(number), JOB_TIMEOUT_SECONDS)
+        return SlurmJob(number, self._output(f"{name}.out"), self._output(f"{name}.err"))
+
+    def set_node(self, state: str) -> None:
+        """Change the node's state, as its administrator would: `drain` or `resume`."""
+        self._must("scontrol", "update", f"NodeName={NAME}", f"State={state}", "Reason=test")
+
+    def _output(self, path: str) -> str:
+        file = self.host.path(path)
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+    def _must(self, *argv: str) -> None:
+        done = self.host.run(argv)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()
+            raise CommandError(f"{shlex.join(argv)} on {NAME}: exit status {done.returncode}\n{said}\n{self._logs()}")
+
+    def _squeue(self, number: str) -> str:
+        """What the queue lists of a job: nothing once it ended."""
+        done = self.host.run(["squeue", "-h", "-j", number])
+        return done.stdout if done.returncode == 0 or "Invalid job id" in done.stderr else done.stderr
+
+    def _wait(self, what: str, ready: Callable[[], bool], seconds: float = START_TIMEOUT_SECONDS) -> None:
+        until = time.monotonic() + seconds
+        while not ready():
+            if time.monotonic() > until:
+                raise CommandError(f"host {NAME}: no {what} after {seconds:.0f} s\n{self._logs()}")
+            time.sleep(POLL_SECONDS)
+
+    def _logs(self) -> str:
+        logs = sorted(self.host.path(LOGS).glob("*.log")) if self.host.running else []
+        tails = (log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:] for log in logs)
+        return "\n".join(f"--- {log.name}\n" + "\n".join(tail) for log, tail in zip(logs, tails, strict=True))
