@@ -121,6 +121,13 @@ def started_as_intended():
     return bool(clean and (archive is None or (flags.no_site and os.path.isabs(archive))))
 
 
+def know_own_interpreter():
+    # type: () -> None
+    """Fill in `sys.executable`, which is empty where `python3` was found without an exported PATH."""
+    if not sys.executable:
+        sys.executable = os.path.realpath("/proc/self/exe")
+
+
 def start_again_isolated(arguments):
     # type: (Sequence[str]) -> None
     """Replace this process by one with the intended flags, if it has others.
@@ -129,7 +136,7 @@ def start_again_isolated(arguments):
     them. One more start (about 15 ms) is cheaper than undoing by hand what PYTHONPATH, sitecustomize, the user's
     site-packages and the locale have already changed in this process.
     """
-    if not sys.executable or started_as_intended():
+    if started_as_intended():
         return
     command = interpreter_command()
     command.append(payload_path())
@@ -230,6 +237,7 @@ def main(arguments=None):
     if old is not None:
         sys.stderr.write(old)
         return EXIT_CONFIG
+    know_own_interpreter()
     arguments = sys.argv[1:] if arguments is None else arguments
     remove_runtime_at_exit()
     if list(arguments) == ["--version"]:

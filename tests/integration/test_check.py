@@ -63,3 +63,10 @@ def test_the_page_of_a_good_node_ends_with_a_verdict(grid: Grid, payload: Path) 
     assert done.stdout.rstrip().endswith("This node is fit.")
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
     assert "\x1b" not in done.stdout
+
+
+def test_a_python_that_was_found_without_a_search_path_is_found_again(grid: Grid, payload: Path) -> None:
+    words = ["env", "-i", "python3", f"{INSTALLED}/pilot.pyz", "probe", "memory", "--json"]
+    done = grid.wn1.run(words, user=PILOT.name, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["node"]["memory"]["total_mib"]["status"] == "known"

@@ -61,6 +61,18 @@ def test_the_checkout_answers_version_as_a_module_and_as_a_file() -> None:
         assert (done.stdout, done.stderr, done.returncode) == ("pilot-agent 0.1.0\n", "", 0)
 
 
+def test_a_python_that_does_not_know_its_own_path_is_found_by_the_kernel() -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(PROJECT)!r}); told = sys.executable\n"
+        "from pilot_agent import __main__ as entry; entry.know_own_interpreter()\n"
+        "print([told, entry.interpreter_command()[0]])"
+    )
+    # Started by a bare name and without PATH, sys.executable is empty.
+    words = ["python3", "-I", "-S", "-c", script]
+    done = subprocess.run(words, executable=sys.executable, env={}, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{['', os.path.realpath(sys.executable)]}\n", done.stderr
+
+
 def test_only_an_unpacked_runtime_of_our_own_is_removed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
