@@ -13,6 +13,7 @@ FACTS = {
     "HAS_UNPRIVILEGED_USER_NAMESPACES": "userns.usable",
     "GLIDEIN_SiteWMS": "batch.system",
     "GLIDEIN_SiteWMS_JobId": "batch.job_id",
+    "GLIDEIN_SiteWMS_Queue": "batch.queue",
     "LSB_DESCRIPTION": "os.pretty_name",
     "LSB_RELEASE": "os.version",
     "PilotOsId": "os.id",

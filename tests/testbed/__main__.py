@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build() -> int:
     print(trees.ensure())
+    print(trees.ensure(trees.SLURM))
     print(images.ensure())
     return 0
 
