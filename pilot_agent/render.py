@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pilot_agent.model import (
     CheckResult,
@@ -20,9 +21,10 @@ from pilot_agent.state import State
 GAP = 2
 NARROWEST = 16
 """Fewer characters than this are no column that a text can be read in."""
-WIDE = 80
+WIDE = 110
 """From this width on there is room for where a fact was read."""
 LISTED_CHARACTERS = 120
+GIB_IN_MIB = 1024
 STACKED = "      "
 MARKS = {CheckStatus.PASS: "ok  ", CheckStatus.FAIL: "FAIL", CheckStatus.WARN: "warn", CheckStatus.SKIP: "skip"}
 
@@ -116,7 +118,15 @@ def facts(state: State) -> str:
 
 def _fact_table(shown: Iterable[Fact], indent: str = "") -> str:
     wide = terminal_width() >= WIDE
-    return table((indent + fact.name, _value(fact), *([fact.source] if wide else [])) for fact in shown)
+    return table((indent + fact.name, *_told(fact, wide=wide)) for fact in shown)
+
+
+def _told(fact: Fact, *, wide: bool) -> tuple[str, ...]:
+    """Value and source; where there is no room for a source, the value with the one that decides it."""
+    if wide:
+        return _value(fact), fact.source
+    decided = f" (by {fact.source})" if len(fact.limits) > 1 else ""
+    return (_value(fact) + decided,)
 
 
 def _value(fact: Fact) -> str:
@@ -128,6 +138,8 @@ def _value(fact: Fact) -> str:
         text = "yes" if fact.value else "no"
     else:
         text = str(fact.value)
+    if fact.unit == "MiB" and isinstance(fact.value, int | float) and fact.value >= GIB_IN_MIB:
+        return f"{text} MiB ({fact.value / GIB_IN_MIB:.1f} GiB)"
     return f"{text} {fact.unit}" if fact.unit and fact.unit not in ("", "bool") else text
 
 
@@ -149,14 +161,15 @@ def _item(item: object) -> str:
 def check_report(state: State) -> str:
     """The page that ``check`` prints: the node in brief, the checks, the container decision, the verdict, for each VO
     where there are several."""
-    several = len(state.verdicts) > 1
     parts = [_heading(state), _brief(state)]
-    if not several:
-        parts += [_checks(state.checks), _container(state.container)]
-    for one in state.verdicts if several else ():
-        own = _checks([check for check in state.checks if check.vo == one.vo])
-        parts += [f"For the VO {one.vo}", own, _container(one.container)]
-    parts += [_leftovers(state), verdict(state)]
+    shared = _shared_checks(state)
+    parts.append(_checks("Checks" if len(state.verdicts) < 2 else "Checks, the same for every VO", shared))
+    if len(state.verdicts) < 2:
+        parts.append(_container(state.container))
+    for one in state.verdicts if len(state.verdicts) > 1 else ():
+        own = [check for check in state.checks if check.vo == one.vo and replace(check, vo="") not in shared]
+        parts += [_checks(f"For the VO {one.vo}", own) or f"For the VO {one.vo}", _container(one.container)]
+    parts += [_leftovers(state), _count(state), verdict(state)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -192,13 +205,29 @@ def _brief(state: State) -> str:
     return _fact_table(known, indent="  ")
 
 
-def _checks(checks: Iterable[CheckResult]) -> str:
+def _shared_checks(state: State) -> list[CheckResult]:
+    """The checks with the same verdict for every VO, each once and without its VO."""
+    nameless = [replace(check, vo="") for check in state.checks]
+    return [check for check in dict.fromkeys(nameless) if nameless.count(check) >= len(state.verdicts)]
+
+
+def _count(state: State) -> str:
+    """How the checks ended, in numbers."""
+    words = {CheckStatus.FAIL: "failed", CheckStatus.WARN: "warned", CheckStatus.PASS: "passed"}
+    words[CheckStatus.SKIP] = "skipped"
+    counts = [(sum(check.status is status for check in state.checks), word) for status, word in words.items()]
+    return ", ".join(f"{number} {word}" for number, word in counts if number)
+
+
+def _checks(title: str, checks: Iterable[CheckResult]) -> str:
+    """What failed stands last, where a person who looks at a terminal begins to read."""
+    order = [CheckStatus.PASS, CheckStatus.SKIP, CheckStatus.WARN, CheckStatus.FAIL]
     rows = []
-    for result in checks:
+    for result in sorted(checks, key=lambda check: order.index(check.status)):
         rows.append((f"  {MARKS[result.status]}", result.name, result.message))
         if result.hint and result.status in (CheckStatus.FAIL, CheckStatus.WARN):
             rows.append(("", "", f"-> {result.hint}"))
-    return "Checks\n" + table(rows) if rows else ""
+    return f"{title}\n" + table(rows) if rows else ""
 
 
 def _container(decision: ContainerDecision | None) -> str:

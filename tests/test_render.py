@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pilot_agent.collect import Declared, PluginReport
 from pilot_agent.hookspecs import Attribute, Probe
 from pilot_agent.host import Loaded
-from pilot_agent.model import CheckResult, CheckStatus, Fact, Failure, FailureKind, ImageCandidate
+from pilot_agent.model import CheckResult, CheckStatus, Fact, Failure, FailureKind, ImageCandidate, Limit, Verdict
 from pilot_agent.plan_page import plan_table, plugin_table
 from pilot_agent.render import check_report, facts, fold, table, verdict
 from tests.test_state import EMPTY, full
@@ -70,7 +70,7 @@ def test_a_reason_is_shown_whole_and_its_source_where_there_is_room(monkeypatch:
         monkeypatch.setenv("COLUMNS", str(width))
         page = facts(state)
         assert " ".join(reason.split()) in " ".join(page.replace("sysfs", "").split())
-        assert ("sysfs" in page) == (width >= 80)
+        assert ("sysfs" in page) == (width >= 110)
         assert all(len(line) <= width for line in page.splitlines())
 
 
@@ -149,3 +149,35 @@ def test_plugins_and_the_plan_are_listed() -> None:
         ["images", "el9"],
         ["attributes", "HasX"],
     ]
+
+
+def test_without_room_for_sources_the_limit_that_decides_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = (Limit("cpu.usable", 8, "cores", "online"), Limit("cpu.usable", 4, "cores", "affinity"))
+    state = replace(EMPTY, facts={"cpu.usable": Fact("cpu.usable", 4, "cores", source="affinity", limits=limits)})
+    monkeypatch.setenv("COLUMNS", "80")
+    assert facts(state) == "cpu.usable  4 cores (by affinity)"
+
+
+def test_large_memory_is_told_in_gibibytes_too() -> None:
+    state = replace(EMPTY, facts={"memory.usable_mib": Fact("memory.usable_mib", 24105, "MiB")})
+    assert "24105 MiB (23.5 GiB)" in facts(state)
+
+
+def test_what_failed_stands_last_before_the_verdict_and_is_counted() -> None:
+    bad = CheckResult("bad", CheckStatus.FAIL, "no")
+    checks = (bad, CheckResult("good", CheckStatus.PASS, "yes"), CheckResult("so-so", CheckStatus.WARN, "hm"))
+    page = check_report(replace(EMPTY, checks=checks))
+    assert page.index("good") < page.index("so-so") < page.index("bad")
+    assert "1 failed, 1 warned, 1 passed" in page
+
+
+def test_checks_that_are_the_same_for_every_vo_are_shown_once() -> None:
+    checks = [CheckResult("memory", CheckStatus.PASS, "enough", vo=vo) for vo in ("a", "b")]
+    checks.append(CheckResult("cpu.usable >= 8", CheckStatus.FAIL, "too few", vo="b"))
+    failure = Failure(FailureKind.NODE_RESOURCE, "requirement.cpu.usable", "too few", "give more")
+    verdicts = (Verdict("a", True), Verdict("b", False, failure))
+    page = check_report(replace(EMPTY, checks=tuple(checks), verdicts=verdicts, failures=(failure,)))
+    assert page.count("enough") == 1
+    assert page.index("For the VO b") < page.index("cpu.usable >= 8")
+    assert "This node is fit for a." in page
+    assert "This node is NOT fit for b: too few" in page
