@@ -94,7 +94,7 @@ def _add_check_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--profile",
         choices=("pilot", "none"),
-        help="built-in rules that any pilot needs (default: pilot, unless the configuration has requirements)",
+        help="built-in rules that any pilot needs (default: pilot where there is no configuration, else none)",
     )
     command.add_argument("--services", action="store_true", help="start the services too, and stop them")
     command.add_argument("--benchmarks", action="store_true", help="run the benchmarks too")

@@ -61,8 +61,8 @@ def _distinct(subjects: list[Subject], paths: list[str]) -> list[Subject]:
 
 def _with_profile(parsed: argparse.Namespace, given: Given, environment: Mapping[str, str]) -> Config:
     config = configure.read_layers(given, environment)
-    stated = any(layer not in ("defaults", "command line") for layer in config.origins["requirements"])
-    profile = parsed.profile or ("none" if stated else "pilot")
+    named = {name.partition(":")[0] for name in config.layers} - {"defaults", "command line"}
+    profile = parsed.profile or ("none" if named else "pilot")
     if config.origins["checks.profile"] != ("defaults",) and not parsed.profile:
         return config
     return configure.read_layers(

@@ -79,7 +79,7 @@ def test_without_any_configuration_the_built_in_profile_applies(tmp_path: Path) 
     assert not {rule.name for rule in RULES} & {check["name"] for check in without["checks"]}
 
 
-def test_requirements_of_a_configuration_stand_in_for_the_profile_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_configuration_stands_in_for_the_profile_unless_it_is_asked_for(tmp_path: Path) -> None:
     demanding = vo_file(tmp_path, "example", "cpu.usable >= 1")
     names = {name for _, name in checks_of(report_of(pilot(tmp_path, "check", "--json", "--vo", demanding)))}
     assert not {rule.name for rule in RULES} & names
