@@ -28,7 +28,8 @@ from pilot_agent.stages import STAGES, Session
 from pilot_agent.state import State
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
-END_SECONDS = 3.0
+KILL_SECONDS = 2.0
+REMOVE_SECONDS = 10.0
 PROBE_STAGES = ("probe", "mount")
 CHECK_STAGES = ("mount", "setup_early", "container", "validate")
 """What ``check`` runs for each VO, after the probes, which run once."""
@@ -176,9 +177,9 @@ def _in_workspace(
             bench = _Bench(around, workspace, EventLog(workspace.events, state.started), progress, view)
             state = work(bench, replace(state, workspace=workspace.root, environment=configure.without_secrets(seen)))
     finally:
-        budget = Budget(END_SECONDS)
-        leftovers += kill_descendants(budget)
-        leftovers += remove_tree(workspace.root, budget, prefix=WORKSPACE_PREFIX)
+        # Each step has its own time: a process that cannot be ended must not keep the workspace from being removed.
+        leftovers += kill_descendants(Budget(KILL_SECONDS))
+        leftovers += remove_tree(workspace.root, Budget(REMOVE_SECONDS), prefix=WORKSPACE_PREFIX)
     return replace(state, leftovers=tuple(leftovers))
 
 

@@ -15,6 +15,8 @@ from pilot_agent.interpreter import interpreter_command
 from pilot_agent.plugins.profile import RULES
 from pilot_agent.process import Result, run
 from pilot_agent.report import report_schema
+from tests.probes.hanging_fuse import hanging_mount
+from tests.probes.namespaced import in_namespace
 
 NODE = Path(__file__).parent / "probes" / "nodes" / "slurm_cgroup2"
 
@@ -141,6 +143,31 @@ def test_services_and_benchmarks_run_when_they_are_asked_for_and_nothing_of_them
     assert [one["name"] for one in asked["benchmarks"]] == ["hash"]
     assert asked["leftovers"] == []
     assert stopped.read_text() == "well\n"
+
+
+def test_what_even_sigkill_does_not_end_is_abandoned_and_told(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def work() -> Any:
+        with hanging_mount(tmp_path / "hung") as served:
+            served.become("silent")
+            places = json.dumps([str(tmp_path / "hung"), str(scratch)])
+            result = pilot(tmp_path, "check", "--json", "--profile", "none", "--set", f"site.scratch={places}")
+            return result.code, result.stdout.decode(), result.stderr.decode()
+
+    code, printed, errors = in_namespace(work)
+    assert code == 0, errors + printed[:4000]
+    report = json.loads(printed)
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert report["leftovers"]
+    for left in report["leftovers"]:
+        assert left["kind"] == "process", left
+        assert "uninterruptible sleep" in left["cause"]
+    candidates = {entry["path"]: entry for entry in report["node"]["disk"]["candidates"]["value"]}
+    assert not candidates[str(tmp_path / "hung")]["usable"]
+    assert candidates[str(scratch)]["usable"]
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_recording_tells_again_what_the_node_told(tmp_path: Path) -> None:
