@@ -61,12 +61,24 @@ def _combine(key: Key, given: list[tuple[str, Json]]) -> tuple[Json, tuple[str, 
         case "smallest":
             smallest = min(value for _, value in given)
             return smallest, tuple(name for name, value in given if value == smallest)
+        case "strictest":
+            return _strictest(key, given)
         case "append":
             return [item for _, value in given for item in value], origins
         case "join":
             return {name: item for _, value in given for name, item in value.items()}, origins
         case _:
             return given[-1][1], (given[-1][0],)
+
+
+def _strictest(key: Key, given: list[tuple[str, Json]]) -> tuple[Json, tuple[str, ...]]:
+    """The smallest number, which bounds more than any word does; without one the word that is first in ``choices``."""
+
+    def rank(value: Json) -> tuple[int, int]:
+        return (1, key.choices.index(value.lower())) if isinstance(value, str) else (0, value)
+
+    strictest = min((value for _, value in given), key=rank)
+    return strictest, tuple(name for name, value in given if rank(value) == rank(strictest))
 
 
 def _lookup(document: Mapping[str, Json], path: str) -> Json:

@@ -90,11 +90,14 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     problems = [Problem(path, layer, message) for path, message in _type_problems(key.kind, value, key.path)]
     if problems:
         return problems
-    if key.choices and str(value).lower() not in key.choices:
+    word = key.kind is not Kind.CORES or isinstance(value, str)
+    if key.choices and word and str(value).lower() not in key.choices:
         expected = ", ".join(key.choices)
-        return [Problem(key.path, layer, f"{value!r} is none of {expected}{nearest(str(value), key.choices)}")]
-    if key.minimum is not None and value < key.minimum:
-        return [Problem(key.path, layer, f"{value} is less than {key.minimum:g}")]
+        number = ", and no integer" if key.kind is Kind.CORES else ""
+        return [Problem(key.path, layer, f"{value!r} is none of {expected}{number}{nearest(str(value), key.choices)}")]
+    if key.minimum is not None and not isinstance(value, str) and value < key.minimum:
+        words = f"; give a number of cores, or one of {', '.join(key.choices)}" if key.choices else ""
+        return [Problem(key.path, layer, f"{value} is less than {key.minimum:g}{words}")]
     return []
 
 
@@ -131,6 +134,8 @@ def _is_scalar(kind: Kind, value: Json) -> bool:
             return isinstance(value, bool)
         case Kind.WEIGHTED:
             return isinstance(value, str | bool)
+        case Kind.CORES:
+            return isinstance(value, int | str) and not isinstance(value, bool)
         case _:
             return False
 

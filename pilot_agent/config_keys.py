@@ -26,18 +26,20 @@ class Kind(enum.StrEnum):
     IMAGES = "image dictionary"
     SERVICES = "mapping of services"
     WEIGHTED = "string or boolean"
+    CORES = "integer or string"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key. ``combine`` says what happens when several layers give it: the strongest wins, the smallest or the
-    strictest applies, or lists and mappings are joined."""
+    strictest applies (a number before any word, and of words the first of ``choices``), or lists and mappings are
+    joined. ``choices`` are the words allowed, in any case, and ``minimum`` is that of numbers."""
 
     path: str
     kind: Kind
     default: Json
     help: str
-    combine: Literal["override", "smallest", "append", "join"] = "override"
+    combine: Literal["override", "smallest", "strictest", "append", "join"] = "override"
     choices: tuple[str, ...] = ()
     minimum: float | None = None
 
@@ -52,7 +54,16 @@ KEYS: tuple[Key, ...] = (
     Key("site.name", Kind.STRING, "unknown", "name of the site, advertised as GLIDEIN_Site"),
     Key("site.containers", Kind.STRING, "optional", "what the site demands of containers", choices=CONTAINER_WISHES),
     Key("site.scratch", Kind.STRINGS, [], "directories to try for the workspace before the batch system's own"),
-    Key("site.cpus", Kind.INTEGER, None, "most cores a pilot may use", "smallest", minimum=1),
+    Key(
+        "site.cpus",
+        Kind.CORES,
+        "auto",
+        "cores a pilot may use: those that batch system and kernel give it (slot or auto, the same), all that the "
+        "kernel gives it, whatever the batch system says (node), or those of auto, but so many at most (a number)",
+        "strictest",
+        choices=("slot", "auto", "node"),
+        minimum=1,
+    ),
     Key("site.memory_mib", Kind.INTEGER, None, "most memory a pilot may use, MiB", "smallest", minimum=1),
     Key("site.memory_reserve_mib", Kind.INTEGER, 64, "memory kept for the pilot itself and HTCondor, MiB", minimum=0),
     Key("site.account", Kind.STRING, None, "account to change to when started as root"),

@@ -73,6 +73,8 @@ def _kind_schema(kind: Kind) -> dict[str, Json]:
             return {"type": "object", "propertyNames": names, "additionalProperties": _service_schema()}
         case Kind.WEIGHTED:
             return {"type": ["string", "boolean"]}
+        case Kind.CORES:
+            return {"type": ["integer", "string"]}
         case Kind.MAPPING:
             return {"type": "object"}
         case _:

@@ -14,6 +14,9 @@ Json = Any
 
 Where = Literal["node", "inside"]
 
+UNLIMITED = "unlimited"
+"""The value where a number would stand if there were a limit; for a requirement it is more than any number."""
+
 
 class FactStatus(enum.StrEnum):
     """What a probe can say of a thing: its value, that nobody can tell, or that it is not there."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pilot_agent.model import CheckResult, CheckStatus, Fact, FactStatus, Failure, FailureKind, Json, PilotError
+from pilot_agent.model import (
+    UNLIMITED,
+    CheckResult,
+    CheckStatus,
+    Fact,
+    FactStatus,
+    Failure,
+    FailureKind,
+    Json,
+    PilotError,
+)
 from pilot_agent.requirement_text import Requirement, Step
 from pilot_agent.spelling import nearest
 
@@ -136,6 +146,8 @@ def _order(found: Json, value: str | float | bool) -> int | None:
             return None
         number = float(value)
         return (found > number) - (found < number)
+    if found == UNLIMITED and _NUMBER.fullmatch(str(value)):
+        return 1
     if not isinstance(found, str):
         return None
     found, text = _spelt(found), _spelt(str(value))

@@ -231,7 +231,7 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         "vo.containers (vo): 'requird' is none of disable_gwms, never, optional, preferred, required, required_gwms; "
         "did you mean required?; "
         "sight (vo): unknown key; did you mean site?; "
-        "site.cpus (command line): expected an integer, found a string"
+        "site.cpus (command line): 'four' is none of slot, auto, node, and no integer"
     )
     assert "config reference" in failure.hint
 
@@ -242,8 +242,17 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         ({"requirments": []}, "requirments (vo): unknown key; did you mean requirements?"),
         ({"zzz": 1}, "zzz (vo): unknown key"),
         ({"site": []}, "site (vo): expected a mapping, found a list"),
-        ({"site": {"cpus": True}}, "site.cpus (vo): expected an integer, found a boolean"),
-        ({"site": {"cpus": 1.5}}, "site.cpus (vo): expected an integer, found a number"),
+        ({"site": {"cpus": True}}, "site.cpus (vo): expected an integer or string, found a boolean"),
+        ({"site": {"cpus": 1.5}}, "site.cpus (vo): expected an integer or string, found a number"),
+        (
+            {"site": {"cpus": "nodes"}},
+            "site.cpus (vo): 'nodes' is none of slot, auto, node, and no integer; did you mean node?",
+        ),
+        (
+            {"site": {"cpus": 0}},
+            "site.cpus (vo): 0 is less than 1; give a number of cores, or one of slot, auto, node",
+        ),
+        ({"site": {"memory_mib": 1.5}}, "site.memory_mib (vo): expected an integer, found a number"),
         ({"site": {"scratch": "/tmp"}}, "site.scratch (vo): expected a list, found a string"),
         ({"site": {"scratch": ["/tmp", 3]}}, "site.scratch[1] (vo): expected a string, found an integer"),
         ({"pool": {"ccb": "yes"}}, "pool.ccb (vo): expected a boolean, found a string"),
@@ -329,9 +338,42 @@ def test_the_stronger_layer_wins_whatever_the_order_in_which_they_come() -> None
 
 
 def test_of_a_limit_the_smallest_counts_however_weak_its_layer() -> None:
-    config = layered("site.cpus", 4, 16, 8)
-    assert config.get("site.cpus") == 4
-    assert config.origins["site.cpus"] == ("factory",)
+    config = layered("site.memory_mib", 4000, 16000, 8000)
+    assert config.get("site.memory_mib") == 4000
+    assert config.origins["site.memory_mib"] == ("factory",)
+
+
+@pytest.mark.parametrize(
+    ("given", "strictest", "origins"),
+    [
+        ((4, 16, 8), 4, ("factory",)),
+        (("node", 8, "auto"), 8, ("entry",)),
+        (("node", "Auto"), "Auto", ("entry",)),
+        (("auto", "slot"), "slot", ("entry",)),
+        (("NODE", "node"), "NODE", ("factory", "entry")),
+        ((), "auto", ("defaults",)),
+    ],
+)
+def test_of_several_layers_the_strictest_wish_for_cores_counts(
+    given: tuple[Json, ...], strictest: Json, origins: tuple[str, ...]
+) -> None:
+    config = layered("site.cpus", *given)
+    assert config.get("site.cpus") == strictest
+    assert config.origins["site.cpus"] == origins
+
+
+@pytest.mark.parametrize("value", [1, 64, "auto", "NODE", "Slot"])
+def test_cores_are_a_number_or_a_word_in_any_case(value: Json) -> None:
+    document = {"site": {"cpus": value}}
+    assert problems(document) == []
+    jsonschema.Draft202012Validator(json_schema()).validate(document)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "8", "nodes", True, []])
+def test_the_schema_refuses_the_cores_that_validation_refuses(value: Json) -> None:
+    document = {"site": {"cpus": value}}
+    assert problems(document)
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(document)
 
 
 def test_layers_that_agree_on_the_smallest_are_all_named() -> None:
@@ -561,6 +603,7 @@ def test_the_default_of_a_key_is_a_valid_value_of_it(key: Key) -> None:
 def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
     allowed = {
         "smallest": {Kind.INTEGER, Kind.NUMBER},
+        "strictest": {Kind.CORES},
         "append": {Kind.STRINGS, Kind.REQUIREMENTS},
         "join": {Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES},
         "override": set(Kind),

@@ -59,7 +59,7 @@ def test_a_named_site_file_takes_the_place_of_the_sites_own(tmp_path: Path) -> N
     write(tmp_path / "site.yaml", "site: {name: own, cpus: 1}\n")
     named = write(tmp_path / "named.yaml", "site: {name: named}\n")
     config = read(tmp_path, f"site={named}")
-    assert (config.get("site.name"), config.get("site.cpus")) == ("named", None)
+    assert (config.get("site.name"), config.get("site.cpus")) == ("named", "auto")
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o664, 0o646])
@@ -93,7 +93,7 @@ def test_problems_of_all_sources_are_reported_together(tmp_path: Path) -> None:
     message = caught.value.failure.message
     assert "vo.nam (vo): unknown key; did you mean vo.name?" in message
     assert "pool.cbb (environment): unknown key; did you mean pool.ccb?" in message
-    assert "site.cpus (command line): expected an integer" in message
+    assert "site.cpus (command line): 'many' is none of slot, auto, node, and no integer" in message
 
 
 def test_a_layer_that_does_not_exist_is_a_mistake_of_the_caller(tmp_path: Path) -> None:

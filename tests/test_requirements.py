@@ -261,3 +261,17 @@ def test_what_would_change_it_is_what_the_probe_says_or_the_limit_that_decides()
     }
     assert evaluate(parse("userns.usable"), facts).hint == "user.max_user_namespaces is 0; set it to 15000"
     assert evaluate(parse("cpu.usable >= 8"), facts).hint.startswith("cgroup2 cpu.max /x decides: the site raises it")
+
+
+@pytest.mark.parametrize(
+    ("text", "met"),
+    [
+        ("os.limits.nofile.soft >= 4096", True),
+        ("os.limits.nofile.soft < 4096", False),
+        ("os.limits.nofile.soft == unlimited", True),
+        ("os.limits.nofile.hard >= 4096", False),
+    ],
+)
+def test_no_limit_is_more_than_any_number(text: str, met: bool) -> None:
+    facts = {"os.limits": Fact("os.limits", {"nofile": {"soft": "unlimited", "hard": 1024}})}
+    assert (evaluate(parse(text), facts).status is CheckStatus.PASS) is met

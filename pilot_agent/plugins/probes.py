@@ -7,19 +7,86 @@ from collections.abc import Iterable
 from pilot_agent.hookspecs import Probe, hookimpl
 
 _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
-    ("cpu", "cpu:probe_cpu", ("usable", "logical", "physical", "online", "model", "flags"), 10.0),
-    ("memory", "memory:probe_memory", ("usable_mib", "total_mib", "available_mib", "swap_mib", "shm_mib"), 10.0),
-    ("disk", "disk:probe_disk", ("candidates", "workspace_free_mib"), 10.0),
+    (
+        "cpu",
+        "cpu:probe_cpu",
+        (
+            *("usable", "logical", "physical", "online", "affinity", "sockets", "threads_per_core", "smt"),
+            *("numa_nodes", "model", "vendor", "flags", "features"),
+        ),
+        10.0,
+    ),
+    (
+        "memory",
+        "memory:probe_memory",
+        (
+            *("usable_mib", "total_mib", "available_mib", "swap_mib", "swap_usable_mib", "shm_mib"),
+            *("hugepages", "limit_address_space_mib", "reserve_mib"),
+        ),
+        10.0,
+    ),
+    (
+        "cgroup",
+        "control_groups:probe_cgroup",
+        ("version", "path", "controllers", "delegated", "delegated_controllers"),
+        10.0,
+    ),
+    ("disk", "disk:probe_disk", ("candidates", "workspace_free_mib", "write_mib_per_second"), 10.0),
     (
         "os",
         "osinfo:probe_os",
-        ("id", "version", "pretty_name", "kernel", "arch", "glibc", "microarch", "container"),
+        (
+            *("id", "like", "version", "pretty_name", "kernel", "arch", "glibc", "microarch"),
+            *("virtualisation", "container", "selinux", "apparmor", "limits", "locale", "timezone"),
+            *("hostname", "uptime_seconds", "boot_id", "pid_max", "threads_max"),
+        ),
         10.0,
     ),
-    ("userns", "userns:probe_userns", ("usable", "pid_proc", "sysctls"), 10.0),
-    ("fuse", "fuse:probe_fuse", ("usable", "helper", "device", "userns_mount"), 10.0),
+    (
+        "software",
+        "software:probe_software",
+        ("python", "apptainer", "condor", "curl", "squashfuse", "modules", "cvmfs_client", "not_searched"),
+        10.0,
+    ),
+    (
+        "userns",
+        "userns:probe_userns",
+        ("usable", "pid_proc", "sysctls", "namespaces", "refusal", "maps", "subids"),
+        10.0,
+    ),
+    (
+        "fuse",
+        "fuse:probe_fuse",
+        ("usable", "helper", "device", "userns_mount", "helper_mount", "helpers", "mode", "refusal"),
+        10.0,
+    ),
     ("gpu", "gpu:probe_gpu", ("devices", "count", "driver"), 30.0),
-    ("batch", "batch:probe_batch", ("system", "job_id", "end_time", "scratch"), 10.0),
+    (
+        "batch",
+        "batch:probe_batch",
+        (
+            *("system", "job_id", "job_name", "user", "queue", "account", "nodes", "node_index", "cores"),
+            *("memory_mib", "disk_mib", "gpus", "gpu_count", "scratch", "start_time", "end_time"),
+            *("walltime_seconds", "restarts", "draining", "features"),
+        ),
+        10.0,
+    ),
+    (
+        "network",
+        "network:probe_network",
+        (
+            *("hostname", "fqdn", "addresses", "ipv4", "ipv6", "default_route", "mtu", "ports", "dns"),
+            *("endpoints", "outbound", "proxies", "proxy", "address_seen", "nat"),
+        ),
+        10.0,
+    ),
+    (
+        "cvmfs",
+        "cvmfs:probe_cvmfs",
+        ("configured", "domains", "autofs", "writable", "client", "mounts"),
+        10.0,
+    ),
+    ("clock", "clock:probe_clock", ("offset_seconds", "source", "synchronised", "collector_offset_seconds"), 10.0),
 )
 
 

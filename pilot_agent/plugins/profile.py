@@ -1,6 +1,7 @@
 """The built-in profile ``pilot``: what a node must offer before any VO asks for more.
 
-``check`` applies it where there is no configuration; ``checks.profile`` or ``--profile`` decide otherwise. Clock and network are checked for every pilot (plugin ``checks``), so they are not repeated here.
+``check`` applies it where there is no configuration; ``checks.profile`` or ``--profile`` decide otherwise. Clock and
+network are checked for every pilot (plugin ``checks``), so they are not repeated here.
 """
 
 from __future__ import annotations

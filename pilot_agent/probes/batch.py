@@ -13,6 +13,7 @@ from pilot_agent.model import Fact, Finding, Json, Limit
 from pilot_agent.probes.allocation import Survey, survey
 from pilot_agent.probes.batch_job import Allocation, Bound
 from pilot_agent.probes.node import Node
+from pilot_agent.probes.site_cpus import site_cpus
 
 if TYPE_CHECKING:
     from pilot_agent.probes.machine_job_features import Features
@@ -67,7 +68,7 @@ def probe_batch(context: Context) -> Iterator[Finding]:
     yield from _times(job)
     yield _draining(job, node)
     yield _features(job.features, context.environment)
-    yield from _limits(found, job)
+    yield from _limits(found, job, whole_node=not site_cpus(context.config).batch)
 
 
 def _ask_all(node: Node, environment: Mapping[str, str], found: Survey) -> Job:
@@ -282,9 +283,11 @@ def _value(text: str) -> Json:
     return float(text) if re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text) else text
 
 
-def _limits(found: Survey, job: Job) -> Iterator[Limit]:
-    """The bounds that this probe alone learned."""
+def _limits(found: Survey, job: Job, *, whole_node: bool) -> Iterator[Limit]:
+    """The bounds that this probe alone learned; those on cores do not count where the site gives the whole node."""
     for resource, (field, unit) in _RESOURCES.items():
+        if whole_node and resource == "cpu.usable":
+            continue
         seen = {bound.source for each in found.allocations for bound in getattr(each, field)}
         for each in job.allocations:
             for bound in getattr(each, field):

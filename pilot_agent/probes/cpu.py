@@ -3,66 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import Fact, Finding, Limit
+from pilot_agent.model import Fact, Finding, Json, Limit
 from pilot_agent.probes import cgroup
 from pilot_agent.probes.allocation import batch_bounds, read_allocations
+from pilot_agent.probes.microarch import arm_version
 from pilot_agent.probes.node import Node
-from pilot_agent.probes.parsing import configured_integer, parse_cpu_list
+from pilot_agent.probes.parsing import parse_cpu_list
+from pilot_agent.probes.processors import Processors, parse_cpuinfo
+from pilot_agent.probes.site_cpus import site_cpus
+from pilot_agent.probes.topology import CPUS, NODES, Topology, read_numa_nodes, read_smt, read_topology
+
+__all__ = ["Processors", "parse_allowed", "parse_cpuinfo", "probe_cpu"]
 
 USABLE = "cpu.usable"
 UNIT = "cores"
 
-_SYSFS = "/sys/devices/system/cpu"
+_CPUINFO = "/proc/cpuinfo"
+_TOPOLOGY = f"{CPUS}/cpu*/topology"
 # The kernel makes this file as it is read, about a millisecond per processor on large nodes: one block says enough.
 _ONE_PROCESSOR_BYTES = 8 << 10
 _ALL_PROCESSORS_BYTES = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Processors:
-    """What ``/proc/cpuinfo`` says: the number of its blocks, distinct cores (None if it has no such fields), and
-    model and flags of the first block."""
-
-    logical: int
-    physical: int | None
-    model: str | None
-    flags: tuple[str, ...]
-
-
-def parse_cpuinfo(text: str) -> Processors:
-    """The processors in ``/proc/cpuinfo`` of x86, Arm or POWER; fields that are missing are empty."""
-    blocks = [fields for fields in map(_fields, text.split("\n\n")) if "processor" in fields]
-    cores = {
-        (fields["physical id"], fields["core id"])
-        for fields in blocks
-        if "physical id" in fields and "core id" in fields
-    }
-    first = blocks[0] if blocks else {}
-    return Processors(
-        logical=len(blocks),
-        physical=len(cores) or None,
-        model=_model(first),
-        flags=tuple((first.get("flags") or first.get("Features") or "").split()),
-    )
-
-
-def _fields(block: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in block.splitlines())
-    return {name.strip(): value.strip() for name, colon, value in pairs if colon}
-
-
-def _model(fields: Mapping[str, str]) -> str | None:
-    named = fields.get("model name") or fields.get("cpu") or fields.get("Processor")
-    if named:
-        return named
-    if "CPU implementer" in fields:
-        # Arm names the designer and the part by number only (MIDR_EL1).
-        return f"Arm implementer {fields['CPU implementer']} part {fields.get('CPU part', 'unknown')}"
-    return None
 
 
 def parse_allowed(text: str) -> frozenset[int] | None:
@@ -75,57 +38,109 @@ def parse_allowed(text: str) -> frozenset[int] | None:
 
 
 def probe_cpu(context: Context) -> Iterator[Finding]:
-    """Limits of ``cpu.usable``, and ``cpu.logical``, ``cpu.physical``, ``cpu.online``, ``cpu.model``, ``cpu.flags``.
+    """Limits of ``cpu.usable``, and what the processors are and how they are arranged.
 
-    Nothing but files is read, so a recording gives everything that the node itself gives.
+    ``cpu.logical``, ``online``, ``physical``, ``affinity``, ``sockets`` and ``threads_per_core`` are numbers, ``smt``
+    is a boolean, ``model`` and ``vendor`` are text, ``flags`` is a list. ``numa_nodes`` is a list of ``{id, cpus,
+    usable_cpus, memory_mib}``, ``features`` (of Arm processors) is ``{level, names}``. Nothing but files is read, so
+    a recording gives everything that the node itself gives.
     """
     node = Node.of(context)
-    online = parse_cpu_list(node.read(f"{_SYSFS}/online"))
-    physical, source = _physical(node, online), f"{_SYSFS}/cpu*/topology"
+    online = parse_cpu_list(node.read(f"{CPUS}/online"))
+    topology = read_topology(node, online)
+    told = online and topology.cores and topology.sockets
     found = parse_cpuinfo(
-        node.read("/proc/cpuinfo", limit_bytes=_ONE_PROCESSOR_BYTES if online and physical else _ALL_PROCESSORS_BYTES)
-        or ""
+        node.read(_CPUINFO, limit_bytes=_ONE_PROCESSOR_BYTES if told else _ALL_PROCESSORS_BYTES) or ""
     )
-    if physical is None:
-        physical, source = found.physical, "/proc/cpuinfo"
-    present = parse_cpu_list(node.read(f"{_SYSFS}/present"))
-    yield _count("cpu.logical", len(present or ()) or len(online or ()) or found.logical, f"{_SYSFS}/present")
-    yield _count("cpu.online", len(online or ()) or found.logical, f"{_SYSFS}/online" if online else "/proc/cpuinfo")
-    yield _count("cpu.physical", physical or 0, source)
-    if found.model:
-        yield Fact("cpu.model", found.model, source="/proc/cpuinfo")
-    else:
-        yield Fact.unknown("cpu.model", "/proc/cpuinfo names none", source="/proc/cpuinfo")
-    if found.flags:
-        yield Fact("cpu.flags", list(found.flags), source="/proc/cpuinfo")
-    else:
-        yield Fact.unknown("cpu.flags", "/proc/cpuinfo lists none", source="/proc/cpuinfo")
-    limits = [*_kernel_limits(node, online, found.logical), *_given_limits(node, context)]
+    allowed = parse_allowed(node.read("/proc/self/status") or "")
+    if allowed and online:
+        # The mask may name processors that the machine could have but does not.
+        allowed = allowed & online or allowed
+    yield from _counts(node, online, topology, found)
+    yield _count("cpu.affinity", len(allowed or ()), "/proc/self/status Cpus_allowed_list")
+    yield from _kind(found)
+    yield _numa_nodes(node, online, allowed)
+    limits = [*_kernel_limits(node, online, allowed, found.logical), *_given_limits(node, context)]
     if limits:
         yield from limits
     else:
         yield Fact.unknown(USABLE, "no source says how many cores there are: /proc and /sys could not be read")
 
 
-def _count(name: str, number: int, source: str) -> Fact:
+def _counts(node: Node, online: frozenset[int] | None, topology: Topology, found: Processors) -> Iterator[Fact]:
+    present = parse_cpu_list(node.read(f"{CPUS}/present"))
+    yield _count("cpu.logical", len(present or ()) or len(online or ()) or found.logical, f"{CPUS}/present")
+    yield _count("cpu.online", len(online or ()) or found.logical, f"{CPUS}/online" if online else _CPUINFO)
+    physical = topology.cores or found.physical or 0
+    yield _count("cpu.physical", physical, _TOPOLOGY if topology.cores else _CPUINFO)
+    yield _count(
+        "cpu.sockets", topology.sockets or found.sockets or 0, _TOPOLOGY if topology.sockets else _CPUINFO, "sockets"
+    )
+    threads, source = topology.threads_per_core, _TOPOLOGY
+    if threads is None and found.physical:
+        threads, source = math.ceil(found.logical / found.physical), _CPUINFO
+    yield _count("cpu.threads_per_core", threads or 0, source, "threads")
+    yield _smt(read_smt(node), threads, source)
+
+
+def _count(name: str, number: int, source: str, unit: str = UNIT) -> Fact:
     if number:
-        return Fact(name, number, UNIT, source=source)
+        return Fact(name, number, unit, source=source)
     return Fact.unknown(name, f"{source} could not be read", source=source)
 
 
-def _physical(node: Node, online: frozenset[int] | None) -> int | None:
-    """Distinct cores by their thread siblings; None when the kernel does not list them for every processor."""
-    siblings = {node.read(f"{_SYSFS}/cpu{cpu}/topology/thread_siblings_list", limit_bytes=4096) for cpu in online or ()}
-    return len(siblings) or None if None not in siblings else None
+def _smt(active: bool | None, threads: int | None, source: str) -> Fact:
+    name = "cpu.smt"
+    if active is not None:
+        return Fact(name, active, source=f"{CPUS}/smt/active")
+    if threads is not None:
+        return Fact(name, threads > 1, source=source)
+    return Fact.unknown(name, f"{CPUS}/smt/active and {source} could not be read", source=source)
 
 
-def _kernel_limits(node: Node, online: frozenset[int] | None, listed: int) -> Iterator[Limit]:
+def _kind(found: Processors) -> Iterator[Fact]:
+    for name, value in (("model", found.model), ("vendor", found.vendor), ("flags", list(found.flags))):
+        if value:
+            yield Fact(f"cpu.{name}", value, source=_CPUINFO)
+        else:
+            yield Fact.unknown(f"cpu.{name}", f"{_CPUINFO} does not say it", source=_CPUINFO)
+    name, source = "cpu.features", f"{_CPUINFO} Features"
+    if found.arm and found.flags:
+        names = sorted(found.flags)
+        detail = "" if arm_version(names) else "no version of the 64-bit Arm architecture is complete"
+        yield Fact(name, {"level": arm_version(names), "names": list(names)}, source=source, detail=detail)
+    elif found.flags or found.model:
+        yield Fact.absent(name, "this is no Arm processor; cpu.flags lists what it can do", source=source)
+    else:
+        yield Fact.unknown(name, f"{_CPUINFO} does not say it", source=source)
+
+
+def _numa_nodes(node: Node, online: frozenset[int] | None, allowed: frozenset[int] | None) -> Fact:
+    name = "cpu.numa_nodes"
+    found = read_numa_nodes(node)
+    if found is None and not online:
+        return Fact.unknown(name, "/sys could not be read", source=NODES)
+    if found is None:
+        return node.absence(name, f"this kernel lists none: no {NODES}/online", f"{NODES}/online", source=NODES)
+    value: list[Json] = [
+        {
+            "id": each.number,
+            "cpus": len(each.cpus),
+            "usable_cpus": len(each.cpus & allowed) if allowed else None,
+            "memory_mib": each.memory_mib,
+        }
+        for each in found
+    ]
+    return Fact(name, value, source=NODES)
+
+
+def _kernel_limits(
+    node: Node, online: frozenset[int] | None, allowed: frozenset[int] | None, listed: int
+) -> Iterator[Limit]:
     if online or listed:
         yield Limit(USABLE, len(online) if online else listed, UNIT, "online")
-    allowed = parse_allowed(node.read("/proc/self/status") or "")
     if allowed:
-        # The mask may name processors that the machine could have but does not.
-        yield Limit(USABLE, len(allowed & online if online and allowed & online else allowed), UNIT, "affinity")
+        yield Limit(USABLE, len(allowed), UNIT, "affinity")
     for level in cgroup.levels(node, "cpu"):
         quota = cgroup.read_cpu_quota(node, level)
         if quota is not None:
@@ -135,7 +150,8 @@ def _kernel_limits(node: Node, online: frozenset[int] | None, listed: int) -> It
         if not members and height == 0:
             members = _effective(node, level)
         if members:
-            yield Limit(USABLE, len(members), UNIT, f"cpuset {level.path}")
+            # A set keeps the processors that were switched off since it was made.
+            yield Limit(USABLE, len((members & (online or members)) or members), UNIT, f"cpuset {level.path}")
 
 
 def _effective(node: Node, level: cgroup.Level) -> frozenset[int] | None:
@@ -152,8 +168,9 @@ def _quota_limit(cores: float, source: str) -> Limit:
 
 
 def _given_limits(node: Node, context: Context) -> Iterator[Limit]:
-    for bound in batch_bounds(read_allocations(node, context.environment), "cores"):
-        yield Limit(USABLE, bound.number, UNIT, bound.source)
-    configured = configured_integer(context.config, "site", "cpus")
-    if configured is not None:
-        yield Limit(USABLE, configured, UNIT, "configuration site.cpus")
+    wanted = site_cpus(context.config)
+    if wanted.batch:
+        for bound in batch_bounds(read_allocations(node, context.environment), "cores"):
+            yield Limit(USABLE, bound.number, UNIT, bound.source)
+    if wanted.number is not None:
+        yield Limit(USABLE, wanted.number, UNIT, "configuration site.cpus")

@@ -27,7 +27,7 @@ from pilot_agent.probes.answers import (
 )
 from pilot_agent.probes.parsing import parse_integer
 from pilot_agent.probes.recording import Recorder, Recording, is_recording, key_text, load_recording
-from pilot_agent.process import Runner, run
+from pilot_agent.process import Result, Runner, run
 
 READ_LIMIT_BYTES = 256 << 10
 COMMAND_SECONDS = 5.0
@@ -147,7 +147,7 @@ class Node:
         if recorded is not None:
             return str(recorded)
         parent, name = os.path.split(path.rstrip("/"))
-        real = self.path(parent or "/")
+        real = self.path(parent or "/") if "\0" not in name else None
         try:
             found = None if real is None else os.readlink(os.path.join(real, name))
         except OSError:
@@ -191,13 +191,26 @@ class Node:
         ``trial`` runs in a child of its own, so that nothing of it stays and a hang costs ``seconds``; with ``here``
         in this process, for what cannot hang. An ``OSError`` it raises becomes ``problem``, its errno name first.
         """
+        if not here:
+            return self.ask_all({test: trial}, seconds=seconds)[test]
         key = ["test", test]
         if not self.live:
             return recorded_answer(self._answer(key))
-        answer = _try_here(trial) if here else _try_in_child(test, trial, seconds)
+        answer = _try_here(trial)
         if self.recorder:
             self.recorder.answer(key, asdict(answer))
         return answer
+
+    def ask_all(self, trials: Mapping[str, Callable[[], Json]], *, seconds: float = TEST_SECONDS) -> dict[str, Answer]:
+        """What several active tests answer, by name: the same as ``ask`` of each, all at the same time, so that those
+        that hang cost ``seconds`` together."""
+        if not self.live:
+            return {test: recorded_answer(self._answer(["test", test])) for test in trials}
+        answers = _try_in_children(trials, seconds)
+        if self.recorder:
+            for test, answer in answers.items():
+                self.recorder.answer(["test", test], asdict(answer))
+        return answers
 
     def _exists_in_tree(self, path: str) -> bool:
         real = self.path(path)
@@ -217,12 +230,25 @@ def _try_here(trial: Callable[[], Json]) -> Answer:
         return Answer(problem=_os_problem(error))
 
 
-def _try_in_child(test: str, trial: Callable[[], Json], seconds: float) -> Answer:
-    def answer() -> bytes:
-        return json.dumps(asdict(_try_here(trial))).encode()
+def _try_in_children(trials: Mapping[str, Callable[[], Json]], seconds: float) -> dict[str, Answer]:
+    """One child for each trial; the answers in the order of the trials, whichever child ends first."""
 
+    def answering(trial: Callable[[], Json]) -> Callable[[], bytes]:
+        return lambda: json.dumps(asdict(_try_here(trial))).encode()
+
+    ended: dict[str, Answer] = {}
     with Runner() as runner:
-        ended = runner.wait(runner.start_call(answer, name=test, deadline_seconds=seconds))
+        names = {
+            runner.start_call(answering(trial), name=test, deadline_seconds=seconds): test
+            for test, trial in trials.items()
+        }
+        while len(ended) < len(names):
+            handle, result = runner.wait_any()
+            ended[names[handle]] = _answer_of(result)
+    return {test: ended[test] for test in trials}
+
+
+def _answer_of(ended: Result) -> Answer:
     if ended.ok:
         try:
             return recorded_answer(json.loads(ended.answer))

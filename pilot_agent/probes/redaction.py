@@ -13,11 +13,13 @@ from pilot_agent.model import Json
 
 REMOVED = "(removed)"
 
-_SECRET_NAME = re.compile(r"(?i)token|jwt|secret|passw|passphrase|credential|cookie|private|api_?key|access_?key|claim_?id")
+_SECRET_NAME = re.compile(
+    r"(?i)token|jwt|secret|passw|passphrase|credential|cookie|private|api_?key|access_?key|claim_?id"
+)
 _KEPT_VARIABLE = re.compile(
     r"_?CONDOR_|SLURM|PBS_|LSB_|LS_|SGE_|PE$|PE_HOSTFILE$|RESTARTED$|LSFUSER$|NSLOTS$|NHOSTS$|QUEUE$|JOB_ID$|JOB_NAME$|NCPUS$|OMP_|MACHINEFEATURES$|"
     r"JOBFEATURES$|OSG_|GLIDEIN_|GLITE_|CUDA_|NVIDIA_|ROCR_|HIP_|GPU_|ZE_|CVMFS|APPTAINER_|SINGULARITY_|MODULE|LMOD|"
-    r"KUBERNETES_SERVICE_|container$|(HTTPS?|FTP|NO|ALL)_PROXY$|PATH$|LD_LIBRARY_PATH$|PYTHON|TMP|TEMP|SCRATCH|"
+    r"KUBERNETES_SERVICE_|container$|(HTTPS?|FTP|NO|ALL)_PROXY$|PATH$|LD_LIBRARY_PATH$|PYTHON|TMP|TEMP|SCRATCH|EDG_WL_SCRATCH$|TG_|LOCAL_SCRATCH$|CH_RUNNING$|SHIFTER_RUNTIME$|"
     r"WORKDIR$|HOME$|SHELL$|LANG$|LC_|TZ$|USER$|LOGNAME$|HOSTNAME$",
     re.IGNORECASE,
 )

@@ -4,41 +4,60 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from pilot_agent.codec import to_json
+from pilot_agent.probes.answers import Answer
+from pilot_agent.probes.directory_trial import DirectoryTrial, read_trial, try_directory
+from pilot_agent.probes.directory_trials import is_absolute, try_all
 from pilot_agent.probes.mountinfo import Mount, mount_of, read_mounts
 from pilot_agent.probes.node import Node
-from pilot_agent.process import Runner, run
-from pilot_agent.trust.local import replaceable_by_others
+from pilot_agent.probes.quota import Quota
 
 ASSESS_SECONDS = 5.0
 MINIMUM_INODES = 1000
-_BLOCK = b"\0" * 65536
-# A program and no shell: the file itself must be executed, and this interpreter only ends.
-_PROGRAM = b"#!/bin/true\n"
-_VARIABLES = ("_CONDOR_SCRATCH_DIR", "SLURM_TMPDIR", "TMPDIR", "PBS_JOBDIR")
 CURRENT_DIRECTORY = "current directory"
-TRIAL_PREFIX = ".pilot-agent-"
+# What batch systems and grids make or name for one job: HTCondor; Slurm's tmpfs plugins and sites; most systems (LSF
+# with LSB_SET_TMPDIR, SGE, PBS, Slurm); PBS Professional's sandbox; gLite; OSG; TeraGrid.
+_OF_THE_JOB = (
+    *("_CONDOR_SCRATCH_DIR", "SLURM_TMPDIR", "TMPDIR", "PBS_JOBDIR", "EDG_WL_SCRATCH", "OSG_WN_TMP"),
+    *("TG_NODE_SCRATCH", "LOCAL_SCRATCH"),
+)
 _LAST_RESORTS = ("/tmp", "/var/tmp")  # noqa: S108 - a candidate; the workspace in it is a new directory, mode 0700
+# Often a cluster's shared file system, which many pilots at once would burden.
+_OF_THE_CLUSTER = ("SCRATCHDIR", "SCRATCH", "TG_CLUSTER_SCRATCH", "TMP", "TEMP")
+_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 @dataclass(frozen=True, slots=True)
 class ScratchVerdict:
-    """What a directory is good for. ``usable`` when a pilot can live there; ``reason`` says why not. Fields are None
-    where it did not come to finding them out; ``kind`` is the file system's type."""
+    """What a directory is good for.
+
+    ``usable`` when a pilot can live there; ``reason`` says why not, ``warning`` what to mind all the same. Fields are
+    None where it did not come to finding them out; ``real`` is the path without links. ``free_mib`` and ``free_inodes``
+    are the smallest of what the file system (``room_mib``) and the ``quotas`` leave; ``kind`` is the file system's
+    type, ``device`` its number, ``memory`` true when it is memory.
+    """
 
     path: str
     usable: bool
     reason: str = ""
+    real: str = ""
     free_mib: int | None = None
     free_inodes: int | None = None
     writable: bool | None = None
     executable: bool | None = None
     kind: str | None = None
     shared: bool | None = None
+    warning: str = ""
+    room_mib: int | None = None
+    total_mib: int | None = None
+    device: str | None = None
+    source: str | None = None
+    memory: bool | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,158 +71,172 @@ class ScratchChoice:
 def scratch_candidates(
     configured: Sequence[str], environment: Mapping[str, str], *, directory: str | None = None
 ) -> dict[str, str]:
-    """Directory -> where it was named, best first: configured, the batch system's, the current one, the usual ones.
+    """Directory -> where it was named, best first: configured, the batch system's, the current one, the usual ones,
+    the cluster's.
 
-    ``directory`` stands for the current directory; a current directory that was removed is left out.
+    ``directory`` stands for the current directory, empty for one that was removed; without it, it is this process's.
     """
     found: dict[str, str] = {}
     for path in configured:
         found.setdefault(path, "configuration site.scratch")
-    for variable in _VARIABLES:
+    for variable in _OF_THE_JOB:
         if environment.get(variable):
             found.setdefault(environment[variable], variable)
-    with contextlib.suppress(FileNotFoundError):
-        found.setdefault(directory or os.getcwd(), CURRENT_DIRECTORY)
+    current = directory
+    if current is None:
+        with contextlib.suppress(FileNotFoundError):
+            current = os.getcwd()
+    if current:
+        found.setdefault(current, CURRENT_DIRECTORY)
     for path in _LAST_RESORTS:
         found.setdefault(path, "usual place")
+    for variable in _OF_THE_CLUSTER:
+        if environment.get(variable):
+            found.setdefault(environment[variable], variable)
     return found
 
 
-def choose_scratch(candidates: Iterable[str], minimum_mib: int) -> ScratchChoice:
+def choose_scratch(candidates: Iterable[str], minimum_mib: int, *, seconds: float = ASSESS_SECONDS) -> ScratchChoice:
     """The first candidate with ``minimum_mib`` free where files can be written and executed.
 
-    Each is tried in a child with a deadline, so that a hung file system costs seconds and not the pilot.
+    Each is tried in a child with a deadline, one after the other, so that no more is written than needed; after the
+    first that hangs all others at once, so that hung file systems cost one deadline more and not one each.
     """
-    mounts = read_mounts(Node())
+    node = Node()
+    mounts = read_mounts(node)
+    waiting = list(dict.fromkeys(candidates))
     refused: list[ScratchVerdict] = []
-    for path in candidates:
-        verdict = assess_with_deadline(path, minimum_mib=minimum_mib, mounts=mounts)
-        if verdict.usable:
-            return ScratchChoice(verdict, tuple(refused))
-        refused.append(verdict)
+    at_once = False
+    while waiting:
+        batch, waiting = (waiting, []) if at_once else (waiting[:1], waiting[1:])
+        answers = try_all(node, batch, mounts, seconds=seconds)
+        for path in batch:
+            verdict = judge(path, answers[path], mounts, minimum_mib=minimum_mib, seconds=seconds)
+            if verdict.usable:
+                return ScratchChoice(verdict, tuple(refused))
+            refused.append(verdict)
+        at_once = any(answer.hung for answer in answers.values())
     return ScratchChoice(None, tuple(refused))
 
 
 def assess_with_deadline(
-    directory: str,
-    *,
-    minimum_mib: int = 0,
-    mounts: Sequence[Mount] = (),
-    deadline_seconds: float = ASSESS_SECONDS,
+    directory: str, *, minimum_mib: int = 0, mounts: Sequence[Mount] = (), deadline_seconds: float = ASSESS_SECONDS
 ) -> ScratchVerdict:
     """``assess`` in a child of its own; a directory that does not answer in time is refused for that."""
-    with Runner() as runner:
-        child = runner.start_call(
-            lambda: json.dumps(asdict(assess(directory, minimum_mib=minimum_mib, mounts=mounts))).encode(),
-            name=directory,
-            deadline_seconds=deadline_seconds,
-        )
-        result = runner.wait(child)
-    if result.timed_out:
-        return ScratchVerdict(directory, False, f"it does not answer within {deadline_seconds:g} s: it hangs")
-    try:
-        return ScratchVerdict(**json.loads(result.answer))
-    except (ValueError, TypeError):
-        _remove_trial(directory, child)
-        return ScratchVerdict(directory, False, f"it could not be tried: {result.explain()}")
-
-
-def _remove_trial(directory: str, pid: int) -> None:
-    """Remove what a child left that was killed in the middle of its trial."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(directory):
-            if name.startswith(f"{TRIAL_PREFIX}{pid}-"):
-                os.unlink(os.path.join(directory, name))
+    node = Node()
+    known = mounts or read_mounts(node)
+    answer = try_all(node, [directory], known, seconds=deadline_seconds)[directory]
+    return judge(directory, answer, known, minimum_mib=minimum_mib, seconds=deadline_seconds)
 
 
 def assess(
     directory: str, *, minimum_mib: int = 0, mounts: Sequence[Mount] = (), run_program: bool = True
 ) -> ScratchVerdict:
-    """The verdict on one directory: it exists, has room, takes a file that reaches the disk, lets it be executed, and
-    lets nobody else put something in the place of what a pilot makes there.
+    """The verdict on one directory, tried in this process: for one that cannot hang."""
+    known = mounts or read_mounts(Node())
+    if not is_absolute(directory):
+        return judge(directory, Answer(), known)
+    tried = try_directory(directory, known, run_program=run_program)
+    return judge(directory, Answer(to_json(tried)), known, minimum_mib=minimum_mib)
 
-    ``mounts`` are the node's, if already read. With ``run_program`` the file is really executed; without, the kernel
-    is asked whether it would be. Nothing stays behind.
-    """
-    if not directory.startswith("/") or "\0" in directory:
-        return ScratchVerdict(directory, False, "it is no absolute path")
-    try:
-        real = os.path.realpath(directory)
-        status = os.statvfs(real)
-        if not os.path.isdir(real):
-            return ScratchVerdict(directory, False, "it is no directory")
-    except OSError as error:
-        return ScratchVerdict(directory, False, _reason("it cannot be looked at", error))
-    mount = mount_of(mounts or read_mounts(Node()), real)
-    free_mib = status.f_bavail * status.f_frsize >> 20
-    # Some file systems make inodes as needed and report none at all.
-    free_inodes = status.f_favail if status.f_files else None
-    unwritable, forbidden = _try_file(real, run_program)
+
+def judge(
+    path: str, answer: Answer, mounts: Sequence[Mount], *, minimum_mib: int = 0, seconds: float = ASSESS_SECONDS
+) -> ScratchVerdict:
+    """What the raw answer of a trial says of a directory: it exists, has room, takes a file that reaches the disk, lets
+    it be executed, and lets nobody else put something in the place of what a pilot makes there."""
+    if not is_absolute(path):
+        return ScratchVerdict(path, False, "it is no absolute path")
+    mount = mount_of(mounts, os.path.normpath(path))
+    if answer.hung:
+        return _unknown(path, f"it does not answer within {seconds:g} s: {_what_hangs(mount)}", mount)
+    tried = read_trial(answer.value) if not answer.problem else None
+    if tried is None:
+        reason = answer.problem if not answer.recorded else f"it could not be tried: {answer.problem or 'no answer'}"
+        return _unknown(path, reason, mount)
+    if tried.look:
+        return ScratchVerdict(path, False, _reason("it cannot be looked at", tried.look))
+    if not tried.directory:
+        return ScratchVerdict(path, False, "it is no directory")
+    return _of_a_directory(path, tried, mount_of(mounts, tried.real), minimum_mib)
+
+
+def _of_a_directory(path: str, tried: DirectoryTrial, mount: Mount | None, minimum_mib: int) -> ScratchVerdict:
+    free_mib, bounding = _least(tried.free_bytes, [(each.free_bytes, each.source) for each in tried.quotas])
+    free_mib = None if free_mib is None else free_mib >> 20
+    free_inodes, _ = _least(tried.free_inodes, [(each.free_inodes, each.source) for each in tried.quotas])
+    unwritable = tried.make or tried.write
     reason = (
-        unwritable or replaceable_by_others(directory) or _too_small(free_mib, free_inodes, minimum_mib) or forbidden
+        _unwritable(tried)
+        or tried.replaceable
+        or _too_small(free_mib, free_inodes, minimum_mib, bounding)
+        or _forbidden(tried, mount)
     )
+    memory = mount.kind in _MEMORY if mount else None
     return ScratchVerdict(
-        path=directory,
+        path=path,
         usable=not reason,
         reason=reason,
+        real=tried.real,
         free_mib=free_mib,
         free_inodes=free_inodes,
         writable=not unwritable,
-        executable=None if unwritable else not forbidden,
+        executable=None if unwritable else not tried.execute,
         kind=mount.kind if mount else None,
         shared=mount.shared if mount else None,
+        warning=f"it is memory ({mount.kind}): files there count as memory of the job" if memory and mount else "",
+        room_mib=None if tried.free_bytes is None else tried.free_bytes >> 20,
+        total_mib=None if tried.total_bytes is None else tried.total_bytes >> 20,
+        device=mount.device if mount else None,
+        source=mount.source if mount else None,
+        memory=memory,
+        quotas=tried.quotas,
     )
 
 
-def _too_small(free_mib: int, free_inodes: int | None, minimum_mib: int) -> str:
-    if free_mib < minimum_mib:
-        return f"{free_mib} MiB are free, {minimum_mib} are needed"
+def _unknown(path: str, reason: str, mount: Mount | None) -> ScratchVerdict:
+    kind, shared = (mount.kind, mount.shared) if mount else (None, None)
+    return ScratchVerdict(path, False, reason, kind=kind, shared=shared)
+
+
+def _what_hangs(mount: Mount | None) -> str:
+    if mount is None or mount.point == "/":
+        return "it hangs"
+    return f"{mount.point} hangs ({mount.kind} from {mount.source}); the site repairs or unmounts it"
+
+
+def _least(number: int | None, others: Sequence[tuple[int | None, str]]) -> tuple[int | None, str]:
+    """The smallest number that is known, and what it came from; the file system itself has no name here."""
+    known = [(number, "")] if number is not None else []
+    known += [(other, source) for other, source in others if other is not None]
+    return min(known, default=(None, ""), key=lambda each: each[0])
+
+
+def _too_small(free_mib: int | None, free_inodes: int | None, minimum_mib: int, bounding: str) -> str:
+    if free_mib is not None and free_mib < minimum_mib:
+        by = f" by the {bounding}" if bounding else ""
+        return f"{free_mib} MiB are free{by}, {minimum_mib} are needed"
     if free_inodes is not None and free_inodes < MINIMUM_INODES:
         return f"{free_inodes} files can still be made there (free inodes), {MINIMUM_INODES} are needed"
     return ""
 
 
-def _try_file(directory: str, run_program: bool) -> tuple[str, str]:
-    """Why no file can be written to disk there, and why none can be executed; each empty when it works."""
-    path = os.path.join(directory, f"{TRIAL_PREFIX}{os.getpid()}-{os.urandom(6).hex()}")
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
-    except OSError as error:
-        return _reason("no file can be made there", error), ""
-    try:
-        try:
-            os.fchmod(descriptor, 0o700)
-            _write_all(descriptor, _PROGRAM + _BLOCK)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        return "", _not_executable(path, run_program)
-    except OSError as error:
-        return _reason("a file cannot be written there", error), ""
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+def _unwritable(tried: DirectoryTrial) -> str:
+    if tried.make:
+        return _reason("no file can be made there", tried.make)
+    return _reason("a file cannot be written there", tried.write) if tried.write else ""
 
 
-def _not_executable(path: str, run_program: bool) -> str:
-    # For a file with the execute bit the kernel refuses this only on a file system mounted noexec.
-    if not os.access(path, os.X_OK):
-        return "programs cannot be executed there: it is mounted noexec"
-    if not run_program:
-        return ""
-    result = run([path], deadline_seconds=ASSESS_SECONDS, environment={}, output_limit_bytes=4096)
-    if result.error in ("EACCES", "EPERM"):
-        return f"programs cannot be executed there ({result.error}): a security module forbids it"
+def _forbidden(tried: DirectoryTrial, mount: Mount | None) -> str:
+    if tried.execute == "noexec":
+        again = f"; the site runs `mount -o remount,exec {mount.point}`" if mount else ""
+        return f"programs cannot be executed there: it is mounted noexec{again}"
+    if tried.execute:
+        return f"programs cannot be executed there ({tried.execute}): a security module forbids it"
     return ""
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _reason(what: str, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{what}: it is full ({error.strerror})"
-    return f"{what}: {error.strerror}"
+def _reason(what: str, problem: str) -> str:
+    number = getattr(errno, problem, None)
+    meaning = os.strerror(number) if isinstance(number, int) else problem
+    return f"{what}: it is full ({meaning})" if problem in ("ENOSPC", "EDQUOT") else f"{what}: {meaning}"

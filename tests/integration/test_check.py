@@ -1,4 +1,4 @@
-"""`pilot-agent check` as a site administrator starts it on a node with the real Apptainer, without any configuration."""
+"""`pilot-agent check` as a site administrator starts it: the real Apptainer, no configuration."""
 
 from __future__ import annotations
 

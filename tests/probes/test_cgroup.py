@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pilot_agent.hookspecs import Context
+from pilot_agent.model import Finding
 from pilot_agent.probes.cgroup import levels, parse_cpu_max, parse_memberships
+from pilot_agent.probes.control_groups import probe_cgroup
+from pilot_agent.probes.cpu import probe_cpu
+from pilot_agent.probes.memory import probe_memory
 from pilot_agent.probes.mountinfo import mount_of, parse_mountinfo
 from pilot_agent.probes.node import Node
+from pilot_agent.probes.recording import finish_recording
 from tests.probes.trees import write_tree
 
 CGROUP2 = "28 23 0:25 {root} /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
@@ -98,3 +105,13 @@ def test_the_last_mount_over_a_directory_counts() -> None:
     )
     found = [mount_of(mounts, path) for path in ("/tmp/x", "/tmpx", "/tmp")]
     assert [mount.kind if mount else None for mount in found] == ["xfs", "ext4", "xfs"]
+
+
+@pytest.mark.parametrize("probe", [probe_cpu, probe_memory, probe_cgroup])
+def test_a_recording_of_this_machine_gives_the_same_facts_again(
+    tmp_path: Path, probe: Callable[[Context], Iterator[Finding]]
+) -> None:
+    kept = str(tmp_path / "kept")
+    found = list(probe(Context(record=kept)))
+    finish_recording(kept, {}, {})
+    assert list(probe(Context(root=kept))) == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -15,15 +16,62 @@ from hypothesis import strategies as st
 
 from pilot_agent.codec import to_json
 from pilot_agent.hookspecs import Context
-from pilot_agent.probes import allocation, amd, cgroup, cpu, fuse, gpu, memory, mountinfo, osinfo, parsing, slurm
+from pilot_agent.probes import (
+    amd,
+    ancestry,
+    answers,
+    apptainer,
+    apptainer_config,
+    batch_commands,
+    batch_job,
+    cgroup,
+    cpu,
+    cvmfs_client,
+    cvmfs_configuration,
+    fuse,
+    gpu,
+    heads,
+    htcondor,
+    interfaces,
+    limits,
+    lsf,
+    memory,
+    microarch,
+    mountinfo,
+    osinfo,
+    parsing,
+    pbs,
+    quota,
+    regional,
+    security,
+    sge,
+    slurm_controller,
+    slurm_lists,
+    targets,
+    topology,
+)
 from pilot_agent.probes.batch import probe_batch
+from pilot_agent.probes.clock import parse_date, probe_clock
+from pilot_agent.probes.connecting import Failed
+from pilot_agent.probes.control_groups import probe_cgroup
 from pilot_agent.probes.cpu import probe_cpu
+from pilot_agent.probes.cvmfs import probe_cvmfs
+from pilot_agent.probes.disk import probe_disk
 from pilot_agent.probes.fuse import probe_fuse
 from pilot_agent.probes.gpu import probe_gpu
 from pilot_agent.probes.memory import probe_memory
+from pilot_agent.probes.network import probe_network
 from pilot_agent.probes.osinfo import probe_os
+from pilot_agent.probes.software import probe_software
 from pilot_agent.probes.userns import probe_userns
 from tests.probes.trees import NAMES, NODES, context_of
+
+
+def damaged_head(content: bytes) -> None:
+    """A head in HTTP that is none is refused."""
+    with contextlib.suppress(Failed):
+        heads.parse_head(content)
+
 
 PARSERS: tuple[Callable[[str], Any], ...] = (
     parsing.parse_integer,
@@ -33,29 +81,90 @@ PARSERS: tuple[Callable[[str], Any], ...] = (
     cgroup.parse_cpu_max,
     cpu.parse_cpuinfo,
     cpu.parse_allowed,
+    topology.parse_node_memory,
+    lambda text: microarch.arm_version(text.split()),
     memory.parse_meminfo,
     memory.parse_address_space,
     lambda text: memory.parse_size_option((text,)),
+    cvmfs_client.parse_client_version,
+    cvmfs_client.parse_breadcrumb,
+    cvmfs_configuration.parse_assignments,
+    cvmfs_configuration.parse_fstab,
+    lambda text: cvmfs_configuration.split_repositories(text, text),
+    lambda text: quota.has_quota((text,)),
     osinfo.parse_os_release,
     osinfo.parse_red_hat_release,
+    limits.parse_limits,
+    security.parse_selinux_config,
+    security.parse_profile,
+    regional.zone_of_variable,
+    regional.is_utf8,
+    lambda text: regional.parse_zone_file(b"TZif" + text.encode("utf-8", "replace") + b"\n"),
+    apptainer.parse_version,
+    lambda text: apptainer_config.hindrances(apptainer_config.parse_config(text), setuid=True),
     lambda text: osinfo.parse_glibc(text.encode("utf-8", "replace")),
-    allocation.parse_ad,
-    allocation.parse_memory_mib,
-    lambda text: slurm.parse_counts(text, 1),
-    slurm.smallest_count,
-    slurm.expand_hosts,
+    htcondor.parse_ad,
+    ancestry.parse_stat,
+    batch_commands.parse_ctime,
+    batch_job.parse_memory_mib,
+    batch_job.parse_duration_seconds,
+    lsf.parse_slots,
+    pbs.parse_size_mib,
+    lambda text: pbs.parse_qstat(answers.Command(("qstat",), 0, text)),
+    sge.parse_host_file,
+    lambda text: slurm_controller.parse_pairs(answers.Command(("scontrol",), 0, text)),
+    lambda text: slurm_controller.parse_drains(answers.Command(("scontrol",), 0, text)),
+    lambda text: slurm_lists.parse_counts(text, 1),
+    slurm_lists.smallest_count,
+    slurm_lists.expand_hosts,
     fuse.parse_filesystems,
     gpu.parse_driver_version,
     amd.parse_properties,
+    interfaces.parse_routes,
+    interfaces.parse_routes6,
+    interfaces.parse_resolver,
+    interfaces.scope_of,
+    lambda text: interfaces.parse_hosts(text, "n1"),
+    lambda text: targets.parse_target(text, ""),
+    lambda text: targets.parse_proxy(text, ""),
+    targets.parse_collector,
+    targets.parse_cvmfs_proxies,
+    lambda text: list(targets.split_cvmfs_proxies(text)),
+    parse_date,
+    lambda text: damaged_head(text.encode("utf-8", "replace")),
 )
-PROBES = (probe_cpu, probe_memory, probe_batch, probe_os, probe_userns, probe_fuse, probe_gpu)
+PROBES = (
+    probe_cpu,
+    probe_cgroup,
+    probe_memory,
+    probe_batch,
+    probe_os,
+    probe_software,
+    probe_userns,
+    probe_fuse,
+    probe_gpu,
+    probe_network,
+    probe_clock,
+    probe_cvmfs,
+    probe_disk,
+)
 
 # Text near the formats: their own words and marks in any order, beside arbitrary characters.
 WORDS = st.sampled_from(
     (
         *"[]()=:,-/\"'\\\0²٣",
         *("processor : ", "\n\n", "cpu", "18446744073709551616", "0-3", "x2)", "\\040", " kB", "memory", "/..", "n["),
+        *(
+            "Max open files  ",
+            " = yes",
+            "limit container paths =",
+            "SELINUX=enforcing",
+            "version 1.4.5",
+            "CET-1",
+            "NULL",
+        ),
         *("max", "Max address space", "size=", "Cpus_allowed_list:", "MemTotal:", "cgroup2", "1-3]", "release"),
+        *("http://", "HTTP/1.1", "CVMFS_HTTP_PROXY=", "nameserver", "search", "@", "n1.org", "00000000", "?", "GMT"),
         *("Linux", "GNU C Library", "version", " - ", "0:3", "\n", " ", "1", "0"),
     )
 )
@@ -68,6 +177,9 @@ VARIABLES = (
     *("SLURM_JOB_ID", "SLURM_CPUS_ON_NODE", "SLURM_JOB_CPUS_PER_NODE", "SLURM_JOB_NODELIST", "SLURMD_NODENAME"),
     *("SLURM_NODEID", "SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_JOB_END_TIME", "PBS_JOBID", "PBS_NUM_PPN"),
     *("NCPUS", "PBS_NODEFILE", "LSB_JOBID", "LSB_MCPU_HOSTS", "LSB_DJOB_NUMPROC", "JOB_ID", "SGE_ROOT", "NSLOTS"),
+    *("SLURM_HET_SIZE", "SLURM_JOB_NODELIST_HET_GROUP_0", "SLURM_TASKS_PER_NODE", "SLURM_RESTART_COUNT", "RESTARTED"),
+    *("SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE", "SLURM_MEM_PER_GPU", "PBS_WALLTIME", "PBS_GPUFILE", "LSB_JOBINDEX"),
+    *("LSB_MAX_MEM_RUSAGE", "SGE_TASK_ID", "SGE_BINDING", "SGE_HGR_gpu", "SGE_JOB_SPOOL_DIR", "JOBFEATURES"),
     *("NHOSTS", "PE_HOSTFILE", "_CONDOR_MACHINE_AD", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "PATH", "TMPDIR"),
 )
 
@@ -95,7 +207,7 @@ def test_probes_take_any_environment(environment: dict[str, str]) -> None:
 def nodes() -> Iterator[Path]:
     """A copy of all nodes that a test may damage."""
     directory = Path(tempfile.mkdtemp(prefix="nodes-"))
-    shutil.copytree(NODES, directory / "nodes")
+    shutil.copytree(NODES, directory / "nodes", symlinks=True)
     yield directory / "nodes"
     shutil.rmtree(directory)
 

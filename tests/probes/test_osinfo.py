@@ -1,21 +1,15 @@
 from __future__ import annotations
 
 import os
+import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import FactStatus
-from pilot_agent.probes.node import Node
-from pilot_agent.probes.osinfo import (
-    container_around,
-    microarchitecture,
-    parse_glibc,
-    parse_os_release,
-    parse_red_hat_release,
-    probe_os,
-)
+from pilot_agent.probes.osinfo import parse_glibc, parse_os_release, parse_red_hat_release, probe_os
 from tests.probes.trees import context_of, facts, write_tree
 
 
@@ -42,12 +36,6 @@ def test_arm_has_an_architecture_and_no_x86_level() -> None:
     assert known["os.microarch"].status is FactStatus.ABSENT
 
 
-def test_an_old_processor_has_the_first_level_and_none_is_no_level() -> None:
-    assert microarchitecture(["lm", "cmov", "cx8", "fpu", "fxsr", "mmx", "sse", "sse2", "syscall"]) == "x86-64-v1"
-    assert microarchitecture(["fpu"]) is None
-    assert microarchitecture([]) is None
-
-
 def test_values_of_os_release_may_be_quoted_or_not() -> None:
     text = 'ID=debian\nNAME=\'A B\'\nPRETTY_NAME="x \\"y\\" \\$z"\n# comment\nbroken="\n'
     assert parse_os_release(text) == {"ID": "debian", "NAME": "A B", "PRETTY_NAME": 'x "y" $z'}
@@ -57,6 +45,33 @@ def test_a_distribution_without_an_identifier_is_linux(tmp_path: Path) -> None:
     known = facts(probe_os(write_tree(tmp_path, {"/usr/lib/os-release": "NAME=Something\n"})))
     assert known["os.id"].value == "linux"
     assert known["os.version"].status is FactStatus.UNKNOWN
+    assert known["os.like"].value == []
+
+
+def test_relatives_of_a_distribution_are_told(tmp_path: Path) -> None:
+    known = facts(probe_os(write_tree(tmp_path, {"/etc/os-release": 'ID="rocky"\nID_LIKE="rhel centos fedora"\n'})))
+    assert known["os.like"].value == ["rhel", "centos", "fedora"]
+
+
+def test_the_numbers_of_this_boot_are_told(tmp_path: Path) -> None:
+    files = {
+        "/proc/sys/kernel/hostname": "n042.cluster\n",
+        "/proc/sys/kernel/random/boot_id": "0f5a5b6e-58a1-4c3b-8d0c-0123456789ab\n",
+        "/proc/sys/kernel/pid_max": "4194304\n",
+        "/proc/sys/kernel/threads-max": "3090842\n",
+        "/proc/uptime": "350735.47 234388.90\n",
+    }
+    known = facts(probe_os(write_tree(tmp_path, files)))
+    assert known["os.hostname"].value == "n042.cluster"
+    assert known["os.boot_id"].value == "0f5a5b6e-58a1-4c3b-8d0c-0123456789ab"
+    assert (known["os.uptime_seconds"].value, known["os.uptime_seconds"].unit) == (350735, "s")
+    assert (known["os.pid_max"].value, known["os.threads_max"].value) == (4194304, 3090842)
+
+
+def test_the_container_is_told_with_every_mark_of_others(tmp_path: Path) -> None:
+    context = replace(write_tree(tmp_path, {"/.dockerenv": ""}), environment={"APPTAINER_CONTAINER": "/x.sif"})
+    fact = facts(probe_os(context))["os.container"]
+    assert (fact.value, fact.source, fact.detail) == ("apptainer", "APPTAINER_CONTAINER", "also docker by /.dockerenv")
 
 
 def test_a_red_hat_of_old_is_recognised() -> None:
@@ -78,23 +93,9 @@ def test_musl_is_another_library(tmp_path: Path) -> None:
     assert known["os.glibc"].status is FactStatus.ABSENT
 
 
-@pytest.mark.parametrize(
-    ("files", "environment", "kind"),
-    [
-        ({"/.dockerenv": ""}, {}, "docker"),
-        ({"/run/.containerenv": ""}, {}, "podman"),
-        ({"/run/systemd/container": "lxc\n"}, {}, "lxc"),
-        ({"/.dockerenv": ""}, {"APPTAINER_CONTAINER": "/x.sif"}, "apptainer"),
-        ({}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
-    ],
-)
-def test_what_surrounds_the_pilot_is_seen(
-    tmp_path: Path, files: dict[str, str], environment: dict[str, str], kind: str
-) -> None:
-    context = write_tree(tmp_path, files)
-    found = container_around(Node(context.root), environment)
-    assert found is not None
-    assert found[0] == kind
+def resource_limits() -> list[int | None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [None if limit == resource.RLIM_INFINITY else limit for limit in limits]
 
 
 def test_this_machine_is_what_it_says() -> None:
@@ -102,6 +103,9 @@ def test_this_machine_is_what_it_says() -> None:
     assert known["os.kernel"].value == os.uname().release
     assert known["os.arch"].value == os.uname().machine
     assert known["os.id"].known
+    assert known["os.limits"].value["nofile"] == dict(zip(("soft", "hard"), resource_limits(), strict=True))
+    assert known["os.hostname"].value == os.uname().nodename
+    assert known["os.virtualisation"].known
     assert known["os.glibc"].value == (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
 
 

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import os
-import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from pilot_agent.hookspecs import Context
-from pilot_agent.model import FactStatus
-from pilot_agent.probes import scratch
-from pilot_agent.probes.disk import probe_disk
+from pilot_agent.probes.answers import Answer
+from pilot_agent.probes.mountinfo import Mount
 from pilot_agent.probes.namespaces import MS_NOEXEC, mount
-from pilot_agent.probes.scratch import assess, assess_with_deadline, choose_scratch, scratch_candidates
+from pilot_agent.probes.quota import Quota
+from pilot_agent.probes.scratch import assess, assess_with_deadline, choose_scratch, judge, scratch_candidates
+from tests.probes.hanging_fuse import hanging_mount
 from tests.probes.namespaced import as_nobody, in_namespace
-from tests.probes.trees import context_of, facts
 
 
 def test_a_good_directory_is_usable_and_stays_empty(tmp_path: Path) -> None:
@@ -108,13 +106,41 @@ def test_a_file_system_without_inodes_is_refused(tmp_path: Path) -> None:
 
 def test_a_directory_that_does_not_answer_is_refused_in_time(tmp_path: Path) -> None:
     def work() -> object:
-        device = os.open("/dev/fuse", os.O_RDWR)
-        mount("silent", str(tmp_path), "fuse", 0, f"fd={device},rootmode=40000,user_id=0,group_id=0")
-        return asdict(assess_with_deadline(str(tmp_path), deadline_seconds=0.2))
+        with hanging_mount(tmp_path) as served:
+            served.become("silent")
+            return asdict(assess_with_deadline(str(tmp_path), deadline_seconds=0.2))
 
     verdict = in_namespace(work)
     assert not verdict["usable"]
-    assert "hangs" in verdict["reason"]
+    assert f"{tmp_path} hangs (fuse from hanging)" in verdict["reason"]
+
+
+def test_a_dead_and_a_failing_file_system_are_refused(tmp_path: Path) -> None:
+    def work() -> object:
+        with hanging_mount(tmp_path / "dead") as dead, hanging_mount(tmp_path / "failing") as failing:
+            dead.die()
+            failing.become("io_error")
+            return [assess_with_deadline(str(tmp_path / name)).reason for name in ("dead", "failing")]
+
+    dead, failing = in_namespace(work)
+    assert "Transport endpoint is not connected" in dead
+    assert "Input/output error" in failing
+
+
+def test_after_one_that_hangs_the_others_are_tried_at_once(tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+
+    def work() -> object:
+        with hanging_mount(tmp_path / "a") as a, hanging_mount(tmp_path / "b") as b, hanging_mount(tmp_path / "c") as c:
+            for each in (a, b, c):
+                each.become("silent")
+            choice = choose_scratch([a.path, b.path, c.path, str(good), "/tmp"], 1, seconds=4)
+        assert choice.chosen is not None
+        return [choice.chosen.path, [verdict.path for verdict in choice.refused]]
+
+    assert in_namespace(work) == [str(good), [str(tmp_path / name) for name in "abc"]]
+    assert list(good.iterdir()) == []
 
 
 def test_the_first_good_candidate_is_taken_and_the_others_are_explained(tmp_path: Path) -> None:
@@ -134,46 +160,75 @@ def test_nothing_is_taken_when_nothing_will_do(tmp_path: Path) -> None:
 
 def test_candidates_come_in_order_and_once() -> None:
     environment = {
+        "SCRATCH": "/lustre/me",
+        "TMP": "/scratch/b",
+        "OSG_WN_TMP": "/osg",
         "_CONDOR_SCRATCH_DIR": "/scratch/a",
         "TMPDIR": "/scratch/b",
         "SLURM_TMPDIR": "",
         "PBS_JOBDIR": "/first",
+        "EDG_WL_SCRATCH": "/glite",
     }
     found = scratch_candidates(["/first"], environment, directory="/cwd")
-    assert list(found) == ["/first", "/scratch/a", "/scratch/b", "/cwd", "/tmp", "/var/tmp"]
+    job = ["/scratch/a", "/scratch/b", "/glite", "/osg"]
+    assert list(found) == ["/first", *job, "/cwd", "/tmp", "/var/tmp", "/lustre/me"]
     assert found["/first"] == "configuration site.scratch"
     assert found["/scratch/b"] == "TMPDIR"
+    assert list(scratch_candidates([], {}, directory="")) == ["/tmp", "/var/tmp"]
 
 
-def test_the_probe_tells_of_every_candidate_and_of_the_workspace(tmp_path: Path) -> None:
-    missing = str(tmp_path / "missing")
-    context = Context(config={"site": {"scratch": [missing, str(tmp_path)]}}, workspace=str(tmp_path))
-    known = facts(probe_disk(context))
-    first, second, *_ = known["disk.candidates"].value
-    assert (first["path"], first["usable"]) == (missing, False)
-    assert (second["path"], second["usable"], second["exec"]) == (str(tmp_path), True, True)
-    assert known["disk.workspace_free_mib"].value > 0
-    assert known["disk.workspace_free_mib"].source == f"statvfs {tmp_path}"
+def trial_of(**different: object) -> Answer:
+    usual: dict[str, object] = {
+        "real": "/s",
+        "look": "",
+        "directory": True,
+        "free_bytes": 100 << 20,
+        "total_bytes": 200 << 20,
+        "free_inodes": None,
+        "make": "",
+        "write": "",
+        "execute": "",
+        "replaceable": "",
+        "quotas": [],
+    }
+    return Answer(usual | different)
 
 
-def test_without_a_workspace_the_best_candidate_tells_the_room(tmp_path: Path) -> None:
-    free = facts(probe_disk(Context(config={"site": {"scratch": [str(tmp_path)]}})))["disk.workspace_free_mib"]
-    assert free.source == f"statvfs {tmp_path}"
-    assert free.detail == "no workspace was made yet"
+def test_a_quota_counts_where_it_leaves_less_than_the_file_system() -> None:
+    quota = Quota("group", 7, 90 << 20, None, 100 << 20, 0, 5, None, 2000, 0, 0.0)
+    verdict = judge("/s", trial_of(quotas=[asdict(quota)]), (), minimum_mib=50)
+    assert (verdict.free_mib, verdict.room_mib, verdict.free_inodes) == (10, 100, 1995)
+    assert verdict.reason == "10 MiB are free by the quota of group 7, 50 are needed"
 
 
-def test_a_recording_is_never_written_to() -> None:
-    known = facts(probe_disk(context_of("bare_metal_el9")))
-    assert {fact.status for fact in known.values()} == {FactStatus.UNKNOWN}
+@pytest.mark.parametrize(
+    ("different", "words"),
+    [
+        ({"make": "EROFS"}, "no file can be made there: Read-only file system"),
+        ({"write": "EDQUOT"}, "it is full (Disk quota exceeded)"),
+        ({"execute": "noexec"}, "mount -o remount,exec /s"),
+        ({"execute": "EACCES"}, "a security module forbids it"),
+        ({"free_inodes": 10}, "10 files can still be made"),
+        ({"replaceable": "in /s everybody may rename"}, "everybody may rename"),
+        ({"look": "ESTALE"}, "Stale file handle"),
+        ({"look": "no name of an error"}, "no name of an error"),
+        ({"directory": False}, "it is no directory"),
+        ({"free_bytes": "many"}, "could not be tried"),
+    ],
+)
+def test_every_trial_has_its_verdict(different: dict[str, object], words: str) -> None:
+    local = Mount("8:1", "/", "/s", "xfs", "/dev/sda1", ("rw",))
+    verdict = judge("/s", trial_of(**different), [local])
+    assert not verdict.usable
+    assert words in verdict.reason
 
 
-def test_what_a_killed_trial_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die_in_the_middle(directory: str, run_program: bool) -> tuple[str, str]:
-        (Path(directory) / f"{scratch.TRIAL_PREFIX}{os.getpid()}-0").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-        return "", ""
+def test_memory_is_usable_with_a_warning() -> None:
+    verdict = judge("/s", trial_of(), [Mount("0:30", "/", "/s", "tmpfs", "tmpfs", ("rw",))])
+    assert (verdict.usable, verdict.memory) == (True, True)
+    assert "count as memory" in verdict.warning
 
-    monkeypatch.setattr(scratch, "_try_file", die_in_the_middle)
-    verdict = scratch.assess_with_deadline(str(tmp_path))
-    assert "ended by signal 9" in verdict.reason
-    assert list(tmp_path.iterdir()) == []
+
+def test_what_was_not_recorded_is_no_verdict() -> None:
+    verdict = judge("/s", Answer(problem="not recorded", recorded=False), ())
+    assert (verdict.usable, verdict.reason) == (False, "not recorded")

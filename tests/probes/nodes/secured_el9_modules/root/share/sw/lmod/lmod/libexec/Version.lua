@@ -1,0 +1,3 @@
+local M={}
+function M.tag()  return "8.7.60"   end
+return M
