@@ -134,10 +134,10 @@ def _value(fact: Fact) -> str:
         return f"{fact.status.value}: {fact.detail}"
     if isinstance(fact.value, list):
         text = _listed([_item(item) for item in fact.value])
-    elif isinstance(fact.value, bool):
-        text = "yes" if fact.value else "no"
+    elif isinstance(fact.value, dict):
+        text = _listed([f"{name} {_plain(item)}" for name, item in fact.value.items()])
     else:
-        text = str(fact.value)
+        text = _plain(fact.value)
     if fact.unit == "MiB" and isinstance(fact.value, int | float) and fact.value >= GIB_IN_MIB:
         return f"{text} MiB ({fact.value / GIB_IN_MIB:.1f} GiB)"
     return f"{text} {fact.unit}" if fact.unit and fact.unit not in ("", "bool") else text
@@ -154,8 +154,21 @@ def _listed(items: Sequence[str]) -> str:
 
 def _item(item: object) -> str:
     if isinstance(item, dict):
-        return str(item.get("path") or item.get("name") or item.get("repository") or item)
-    return str(item)
+        return str(item.get("path") or item.get("name") or item.get("repository") or _plain(item))
+    return _plain(item)
+
+
+def _plain(value: object) -> str:
+    """A value as words: what is inside an object or a list without the marks of a programming language."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "unknown"
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_plain(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " ".join(_plain(item) for item in value) or "none"
+    return str(value)
 
 
 def check_report(state: State) -> str:
