@@ -55,3 +55,17 @@ def test_the_check_page_lists_every_rule_of_the_profile() -> None:
 
     page = (REPOSITORY / "docs/reference/check.md").read_text(encoding="utf-8")
     assert [rule.name for rule in RULES if f"| `{rule.name}` | {rule.demands} |" not in page] == []
+
+
+def test_the_facts_page_names_every_fact_of_the_built_in_probes() -> None:
+    from pilot_agent.config import load_config
+    from pilot_agent.plugins.cvmfs import pilot_mounts
+    from pilot_agent.plugins.probes import pilot_probes
+
+    page = (REPOSITORY / "docs/reference/facts.md").read_text(encoding="utf-8")
+    given = {fact for declared in (*pilot_probes(), *pilot_mounts(load_config([]).values)) for fact in declared.gives}
+    named = set(re.findall(r"`((?:[a-z]+)\.[a-z0-9_]+)`", page))
+    assert given - named == set(), "facts that the page does not name"
+    known = {name for name in named if name.partition(".")[0] in {fact.partition(".")[0] for fact in given}}
+    extra = {name for name in known - given if not name.startswith(("userns.refusal", "probes."))}
+    assert extra == set(), "facts of which no probe gives any"
