@@ -30,6 +30,7 @@ from pilot_agent.model import (
     Runtime,
     ServiceState,
     TimelineEntry,
+    Verdict,
 )
 from pilot_agent.state import State, load_state, save_state
 
@@ -61,6 +62,8 @@ def full() -> State:
         attributes={"Nested": {"list": [1, None]}},
         declared=[{"plugin": "p"}],
         plugins=(PluginReport("p", "/x/p.py", ("pilot_probes",), 1, 0.02),),
+        verdicts=(Verdict("example", False, Failure(FailureKind.NETWORK, "proxy.unreachable", "no proxy")),),
+        leftovers=({"kind": "process", "pid": 7, "name": "cvmfs2", "cause": "in uninterruptible sleep"},),
     )
 
 
