@@ -72,7 +72,7 @@ def test_a_gpu_that_cannot_compute_is_named() -> None:
 
 
 def test_checks_are_declared_only_where_the_configuration_gives_them_something_to_judge() -> None:
-    config = load_config([]).values
+    config = dict(load_config([]).values)
     plain = {check.name: check for check in pilot_checks(config)}
     assert {"network", "gpu", "token", "cvmfs"}.isdisjoint(plain)
     assert plain["clock"].kind is FailureKind.NETWORK

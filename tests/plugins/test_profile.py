@@ -17,7 +17,7 @@ def context(*facts: Fact) -> Context:
 
 
 def test_the_rules_are_declared_only_where_they_are_asked_for() -> None:
-    config = load_config([]).values
+    config = dict(load_config([]).values)
     assert list(profile.pilot_checks(config)) == []
     config["checks"] = {"profile": "pilot"}
     assert [check.name for check in profile.pilot_checks(config)] == [rule.name for rule in RULES]
