@@ -60,7 +60,7 @@ _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
         ("usable", "helper", "device", "userns_mount", "helper_mount", "helpers", "mode", "refusal"),
         10.0,
     ),
-    ("gpu", "gpu:probe_gpu", ("devices", "count", "driver"), 30.0),
+    ("gpu", "gpu:probe_gpu", ("devices", "count", "hidden", "driver", "cuda_driver"), 45.0),
     (
         "batch",
         "batch:probe_batch",

@@ -1,44 +1,63 @@
-"""FUSE: whether this account may mount with it, through a helper or inside a user namespace."""
+"""FUSE: whether this account may mount with it and read, through a helper or inside a user namespace."""
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import Fact, Finding
-from pilot_agent.probes.answers import NOT_RECORDED
-from pilot_agent.probes.namespaces import Trial, try_fuse_mount
+from pilot_agent.model import Fact, Finding, Json
+from pilot_agent.probes import fuse_trial
+from pilot_agent.probes.answers import NOT_RECORDED, Answer
+from pilot_agent.probes.fuse_helpers import DIRECTORIES, NAMES, Helper, best_helper, find_helpers
+from pilot_agent.probes.fuse_mount import DEVICE
+from pilot_agent.probes.fuse_refusals import (
+    HELPER_PROFILE,
+    FuseSetting,
+    explain_device,
+    explain_helper,
+    explain_inside,
+    helper_without_rights,
+    open_to_all,
+)
+from pilot_agent.probes.fuse_trial import FuseTrial, read_fuse_trial, remove_left, try_helper, try_inside
+from pilot_agent.probes.mount_flags import Flagged, flags_of, read_flags
+from pilot_agent.probes.namespaces import load
 from pilot_agent.probes.node import Node
-from pilot_agent.probes.userns import in_initial_namespace
+from pilot_agent.probes.refusals import Refusal, read_setting
 
-DEVICE = "/dev/fuse"
-_HELPERS = ("fusermount3", "fusermount")
-_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
+NO_WORKSPACE = "not tried: there is no workspace to mount in"
 
 
-def find_helpers(node: Node, search_path: str) -> dict[str, bool]:
-    """Path -> whether it is setuid root, for every helper on the search path and in the usual directories, version 3
-    first."""
-    directories = dict.fromkeys([*(part for part in search_path.split(":") if part.startswith("/")), *_DIRECTORIES])
-    found: dict[str, bool] = {}
-    known: set[str] = set()
-    for name in _HELPERS:
-        for directory in directories:
-            real = node.path(f"{directory}/{name}")
-            try:
-                status = os.stat(real) if real else None
-            except OSError:
-                continue
-            if real is None or status is None or not stat.S_ISREG(status.st_mode):
-                continue
-            # /bin and /usr/bin are the same directory on most nodes.
-            if os.path.realpath(real) not in known:
-                known.add(os.path.realpath(real))
-                found[f"{directory}/{name}"] = bool(status.st_mode & stat.S_ISUID) and status.st_uid == 0
-    return found
+def probe_fuse(context: Context) -> Iterator[Finding]:
+    """``fuse.usable`` (a file was read one way or the other), ``fuse.device`` and ``fuse.mode``, ``fuse.helper`` (the
+    best one) and ``fuse.helpers``, ``fuse.userns_mount``, ``fuse.helper_mount``, and ``fuse.refusal`` (a code; absent
+    when neither way is refused)."""
+    node = Node.of(context)
+    mounts = read_flags(node)
+    helpers = find_helpers(node, context.environment.get("PATH", ""), mounts)
+    best = best_helper(helpers)
+    around = read_around(node, mounts, context.workspace or "")
+    yield from _helper_facts(node, helpers, best)
+    yield _mode_fact(node, around)
+    answers = _try(node, best, context.workspace)
+    inside, outside = (_trial_of(answers.get(test)) for test in (fuse_trial.INSIDE, fuse_trial.OUTSIDE))
+    if inside is None and outside is None:
+        yield from judge_without_trial(node, around)
+        return
+    yield from judge(inside, outside, best, around, _reasons(answers))
+
+
+def read_around(node: Node, mounts: list[Flagged], workspace: str) -> FuseSetting:
+    """What decides about FUSE around this process."""
+    listed = node.read("/proc/filesystems")
+    return FuseSetting(
+        setting=read_setting(node),
+        device=node.status(DEVICE),
+        nodev="nodev" in flags_of(mounts, DEVICE)[1],
+        filesystems=None if listed is None else parse_filesystems(listed),
+        helper_profile=node.read_line("/sys/module/apparmor/parameters/enabled") == "Y" and node.exists(HELPER_PROFILE),
+        workspace=workspace,
+    )
 
 
 def parse_filesystems(text: str) -> frozenset[str]:
@@ -46,89 +65,133 @@ def parse_filesystems(text: str) -> frozenset[str]:
     return frozenset(line.split()[-1] for line in text.splitlines() if line.split())
 
 
-def open_device(path: str = DEVICE) -> str:
-    """Why the device cannot be opened for reading and writing; empty when it can."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return f"{path} is missing; the site must load the fuse module, or pass the device to the container"
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return f"{path} cannot be opened by this account ({_mode(path)}); the site must set its mode to 0666"
-        return f"{path} cannot be opened: {error.strerror}"
-    return ""
+def judge(
+    inside: FuseTrial | None,
+    outside: FuseTrial | None,
+    helper: Helper | None,
+    around: FuseSetting,
+    reasons: tuple[str, str] = ("", ""),
+) -> Iterator[Fact]:
+    """The facts of both trials; None is a trial that told nothing, and ``reasons`` say why, inside first."""
+    refused_inside = explain_inside(inside, around) if inside is not None else None
+    refused_outside = explain_helper(helper, outside, around) if outside is not None else None
+    if outside is None and (without := helper_without_rights(helper, around.setting)) is not None:
+        refused_outside, reasons = without, (reasons[0], "")
+    yield _device_fact(inside, around)
+    yield _mount_fact("fuse.userns_mount", "mount in a user namespace", inside, refused_inside, reasons[0])
+    source = helper.path if helper is not None else "search path"
+    yield _mount_fact("fuse.helper_mount", source, outside, refused_outside, reasons[1])
+    works = [
+        way for way, trial in (("user namespace", inside), ("helper", outside)) if trial is not None and trial.worked
+    ]
+    refusals = [refusal for refusal in (refused_outside, refused_inside) if refusal is not None]
+    yield _usable(works, refusals, reasons)
+    yield _refusal(works, refusals)
 
 
-def closed_to_others(path: str = DEVICE) -> str:
-    """Why ordinary accounts cannot open the device that root could; empty when they can or its mode is not told."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return ""
-    if mode & 0o006 == 0o006:
-        return ""
-    return f"root may open {path}, other accounts may not ({_mode(path)}); the site must set its mode to 0666"
-
-
-def _mode(path: str) -> str:
-    try:
-        return f"mode {stat.S_IMODE(os.stat(path).st_mode):04o}"
-    except OSError:
-        return "mode unknown"
-
-
-def probe_fuse(context: Context) -> Iterator[Finding]:
-    """``fuse.usable``, ``fuse.helper`` (path of a setuid one first), ``fuse.device`` and ``fuse.userns_mount``."""
-    node = Node.of(context)
-    helpers = find_helpers(node, context.environment.get("PATH", ""))
-    setuid = any(helpers.values())
-    if helpers:
-        best = next(path for path, able in helpers.items() if able or not setuid)
-        yield Fact("fuse.helper", best, source="search path", detail="setuid" if setuid else "not setuid")
-    elif node.live:
-        yield Fact.absent("fuse.helper", "neither fusermount3 nor fusermount was found")
-    else:
-        yield Fact.unknown("fuse.helper", NOT_RECORDED)
-    if not node.live:
-        for name in ("fuse.device", "fuse.userns_mount"):
-            yield Fact.unknown(name, NOT_RECORDED)
-        yield _recorded(node)
+def judge_without_trial(node: Node, around: FuseSetting) -> Iterator[Fact]:
+    """The facts of a node where nothing could be tried: what is missing forbids, but nothing can be promised."""
+    for name in ("fuse.device", "fuse.userns_mount", "fuse.helper_mount"):
+        yield Fact.unknown(name, NOT_RECORDED)
+    if around.filesystems is not None and "fuse" not in around.filesystems:
+        refusal = explain_device("ENOENT" if around.device is None else "ENODEV", around)
+        detail = f"the kernel does not list fuse in /proc/filesystems: {refusal.text}"
+        yield Fact("fuse.usable", False, source="/proc/filesystems", detail=detail)
+        yield Fact("fuse.refusal", refusal.code, source="/proc/filesystems", detail=detail)
         return
-    privileged = os.geteuid() == 0 and in_initial_namespace(node)
-    refused = open_device() or (closed_to_others() if privileged else "")
-    yield Fact("fuse.device", not refused, source=DEVICE, detail=refused)
-    trial = None if refused else try_fuse_mount()
-    if trial is None:
-        yield Fact("fuse.userns_mount", False, source=DEVICE, detail=refused)
-    else:
-        why = f"{trial.failed}: {trial.error}" if trial.failed else ""
-        yield Fact("fuse.userns_mount", not why, source="mount in a user namespace", detail=why)
-    yield judge(refused, trial, setuid, root=privileged)
+    for name in ("fuse.usable", "fuse.refusal"):
+        yield Fact.unknown(name, NOT_RECORDED)
 
 
-def judge(refused: str, trial: Trial | None, setuid_helper: bool, *, root: bool) -> Fact:
-    """``fuse.usable``: the device opens, and root, a setuid helper or a user namespace can make the mount."""
-    name = "fuse.usable"
-    if refused or trial is None:
-        return Fact(name, False, source=DEVICE, detail=refused)
-    if not trial.failed:
-        return Fact(name, True, source="mount in a user namespace")
-    if setuid_helper or root:
-        only = "root" if root else "the setuid helper"
-        detail = f"only through {only}; in a user namespace: {trial.failed}: {trial.error}"
-        return Fact(name, True, source=DEVICE, detail=detail)
-    return Fact(
-        name,
-        False,
-        source="mount in a user namespace",
-        detail=f"{trial.failed}: {trial.error}, and no setuid fusermount3; the site must install fuse3 or allow "
-        "unprivileged user namespaces (kernel 4.18 or newer)",
+def _try(node: Node, helper: Helper | None, workspace: str | None) -> dict[str, Answer]:
+    """The answers of both trials at once; of the helper's only where there is one that may be tried."""
+    trials: dict[str, Callable[[], Json]] = {fuse_trial.INSIDE: try_inside}
+    if node.live:
+        load()
+    path, place = (helper.path, workspace) if helper is not None and workspace else ("", "")
+    if (path and place) or not node.live:
+        trials[fuse_trial.OUTSIDE] = lambda: try_helper(path, place)
+    answers = node.ask_all(trials)
+    outside = answers.get(fuse_trial.OUTSIDE)
+    if node.live and outside is not None and outside.problem and path and place:
+        node.ask(fuse_trial.REMOVAL, lambda: remove_left(path, place))
+    return answers
+
+
+def _trial_of(answer: Answer | None) -> FuseTrial | None:
+    return None if answer is None or answer.problem else read_fuse_trial(answer.value)
+
+
+def _reasons(answers: dict[str, Answer]) -> tuple[str, str]:
+    inside, outside = answers.get(fuse_trial.INSIDE), answers.get(fuse_trial.OUTSIDE)
+    damaged = "the recorded answer is damaged"
+    return (
+        (inside.problem or damaged) if inside is not None else NO_WORKSPACE,
+        (outside.problem or damaged) if outside is not None else NO_WORKSPACE,
     )
 
 
-def _recorded(node: Node) -> Fact:
-    listed = node.read("/proc/filesystems")
-    if listed is not None and "fuse" not in parse_filesystems(listed):
-        detail = "the kernel does not list fuse in /proc/filesystems; the site must load the fuse module"
-        return Fact("fuse.usable", False, source="/proc/filesystems", detail=detail)
-    return Fact.unknown("fuse.usable", NOT_RECORDED)
+def _helper_facts(node: Node, helpers: list[Helper], best: Helper | None) -> Iterator[Fact]:
+    if best is None:
+        paths = [f"{DIRECTORIES[0]}/{name}" for name in NAMES]
+        for name in ("fuse.helper", "fuse.helpers"):
+            yield node.absence(name, "neither fusermount3 nor fusermount was found", *paths)
+        return
+    detail = "setuid" if best.setuid else "file capabilities" if best.capabilities else "not setuid"
+    detail += ", on a mount with nosuid" if best.nosuid else ""
+    yield Fact("fuse.helper", best.path, source="search path", detail=detail)
+    yield Fact("fuse.helpers", [helper.as_json() for helper in helpers], source="search path")
+
+
+def _mode_fact(node: Node, around: FuseSetting) -> Fact:
+    device = around.device
+    if device is None:
+        return node.absence("fuse.mode", f"no {DEVICE}", DEVICE)
+    return Fact("fuse.mode", f"{device.mode:04o}", source=DEVICE, detail=f"owner {device.uid}:{device.gid}")
+
+
+def _device_fact(inside: FuseTrial | None, around: FuseSetting) -> Fact:
+    name = "fuse.device"
+    error = None if inside is None else inside.steps.get(fuse_trial.OPEN)
+    if error is not None:
+        detail = explain_device(error, around).text if error else ""
+        return Fact(name, not error, source=DEVICE, detail=detail)
+    if around.device is None:
+        return Fact.unknown(name, "not tried", source=DEVICE)
+    usable = open_to_all(around.device)
+    return Fact(
+        name, usable, source=f"mode of {DEVICE}", detail="" if usable else explain_device("EACCES", around).text
+    )
+
+
+def _mount_fact(name: str, source: str, trial: FuseTrial | None, refusal: Refusal | None, reason: str) -> Fact:
+    if refusal is not None:
+        return Fact(name, False, source=source, detail=refusal.text)
+    if trial is None:
+        return Fact.unknown(name, reason, source=source)
+    left = f"{trial.left} could not be unmounted" if trial.left else ""
+    source += " as nobody" if trial.gave_up_root else " as root" if trial.as_root else ""
+    return Fact(name, trial.worked, source=source, detail=left)
+
+
+def _usable(works: list[str], refusals: list[Refusal], reasons: tuple[str, str]) -> Fact:
+    name = "fuse.usable"
+    why = "; ".join(dict.fromkeys(refusal.text for refusal in refusals))
+    if len(works) == 1:
+        other = f"only through the {works[0]}: {why}" if why else f"the {works[0]} works"
+        return Fact(name, True, source=f"read through the {works[0]}", detail=other)
+    if works:
+        return Fact(name, True, source="read in a user namespace and through the helper")
+    # One way refused says nothing of the other one.
+    if len(refusals) == 2 or any(refusal.code.startswith("device.") for refusal in refusals):
+        return Fact(name, False, source="both ways tried", detail=why)
+    return Fact.unknown(name, "; ".join(part for part in (why, *reasons) if part))
+
+
+def _refusal(works: list[str], refusals: list[Refusal]) -> Fact:
+    name = "fuse.refusal"
+    if not refusals:
+        return Fact.absent(name, "nothing was refused")
+    text = "; ".join(dict.fromkeys(refusal.text for refusal in refusals))
+    device = next((refusal for refusal in refusals if refusal.code.startswith("device.")), refusals[0])
+    return Fact(name, device.code, detail=f"the {works[0]} works all the same: {text}" if works else text)
