@@ -116,7 +116,9 @@ def check_gpu(context: Context) -> CheckResult:
     devices = [device for device in context.value("gpu.devices", []) if isinstance(device, dict)]
     broken = [device for device in devices if device.get("state") != "usable"]
     if not broken:
-        return CheckResult("gpu", CheckStatus.PASS, f"{len(devices)} GPUs computed what they should")
+        computed = sum(device.get("tested") is True for device in devices)
+        other = f"; {len(devices) - computed} cannot be tested and are believed" if computed < len(devices) else ""
+        return CheckResult("gpu", CheckStatus.PASS, f"{computed} GPUs computed what they should{other}")
     listed = "; ".join(f"{one.get('name')} {one.get('uuid')}: {one.get('reason') or 'unknown'}" for one in broken)
     hint = "the site repairs these GPUs or takes them out of the allocation"
     return CheckResult("gpu", CheckStatus.FAIL, f"GPUs that cannot be used: {listed}", hint, code="gpu.unusable")

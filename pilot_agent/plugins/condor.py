@@ -312,7 +312,7 @@ def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
             },
         )
         for device in devices
-        if device.get("uuid") and device.get("state", "usable") == "usable" and device.get("vendor") != "amd"
+        if device.get("uuid") and device.get("state", "usable") == "usable" and device.get("vendor") == "nvidia"
     )
 
 

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.probes import doubles
 from tests.testbed import cache, trees
 from tests.testbed.hosts import Bind, Host, HostPlan
 from tests.testbed.network import Network
@@ -22,11 +23,14 @@ SITE = "/srv/site-packages"
 SKIPPED_PACKAGES = ("mypy", "ruff", "types-")
 # The payload is built on the outer machine; the testbed cannot hold a testbed.
 IGNORED = ("tests/integration", "tests/packaging")
-TIMEOUT_SECONDS = 900.0
+TIMEOUT_SECONDS = 1800.0
+DOUBLES = "build/doubles"
 
 
 def run(arguments: Sequence[str]) -> int:
     """pytest's exit status; `arguments` are passed on to it."""
+    # The tree has no compiler.
+    doubles.compile_all(REPOSITORY / DOUBLES)
     site = cache.build_once(cache.directory(), "python313", _requirements(), _install)
     with run_directory() as directory:
         network = Network()
@@ -47,6 +51,7 @@ def _pytest(host: Host, arguments: Sequence[str]) -> int:
     ignored = [f"--ignore={path}" for path in IGNORED]
     command = ["python3", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignored, *arguments]
     environment = {"PYTHONPATH": f"{SITE}:{INSIDE}", "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
+    environment[doubles.COMPILED_VARIABLE] = f"{INSIDE}/{DOUBLES}"
     ran = host.run(command, cwd=INSIDE, env=environment, timeout_seconds=TIMEOUT_SECONDS)
     sys.stdout.write(ran.stdout)
     sys.stderr.write(ran.stderr)

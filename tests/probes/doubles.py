@@ -1,0 +1,59 @@
+"""Doubles of NVIDIA's libraries: small shared libraries with the same symbols, compiled where the tests run.
+
+They stand in for hardware that is not at hand. The probe finds them as it finds the real ones, by a directory of
+``LD_LIBRARY_PATH``; a text file beside each says what it answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = ("nvml_double.c", "cuda_double.c")
+COMPILED_VARIABLE = "PILOT_TEST_DOUBLES"
+"""Where they lie already compiled, for a tree without a compiler."""
+
+
+def compile_all(directory: Path) -> None:
+    """Compile all doubles into a directory that ``PILOT_TEST_DOUBLES`` may name."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for source in SOURCES:
+        (directory / f"{source}.so").write_bytes(_compiled(source))
+
+
+def nvml_double(directory: Path, answers: str) -> dict[str, str]:
+    """Put NVML's double into a directory; the environment in which it is found. ``answers``: see its source."""
+    return _placed("nvml_double.c", directory / "libnvidia-ml.so.1", answers)
+
+
+def cuda_double(directory: Path, behaviour: str) -> dict[str, str]:
+    """The same for the driver's library of CUDA; ``behaviour`` is right, wrong, hang, die or ``fail CALL NUMBER``."""
+    return _placed("cuda_double.c", directory / "libcuda.so.1", behaviour)
+
+
+def _placed(source: str, library: Path, text: str) -> dict[str, str]:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    library.write_bytes(_compiled(source))
+    Path(f"{library}.txt").write_text(text)
+    return {"LD_LIBRARY_PATH": str(library.parent)}
+
+
+@functools.cache
+def _compiled(source: str) -> bytes:
+    """The library; compiled once in a run. Fails where no C compiler is installed."""
+    there = os.environ.get(COMPILED_VARIABLE)
+    if there:
+        return (Path(there) / f"{source}.so").read_bytes()
+    compiler = shutil.which("cc")
+    assert compiler, "the tests of GPUs need a C compiler: install gcc and libc6-dev"
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / "double.so"
+        options = ["-shared", "-fPIC", "-O1", "-o", str(target), str(HERE / source)]
+        ended = subprocess.run([compiler, *options, "-ldl"], capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+        return target.read_bytes()
