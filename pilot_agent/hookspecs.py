@@ -42,8 +42,9 @@ class Context:
 
     ``facts`` holds what earlier stages found, ``config`` the effective configuration, ``environment`` the
     variables of the site as the pilot found them, ``root`` the directory that stands for ``/`` (a recording,
-    or ``/``), ``workspace`` a directory the function may write in (None only in tests), ``interpreter`` the command that starts the pilot's own Python, ``record`` the directory that keeps what
-    is read (``probe --record``; None otherwise).
+    or ``/``), ``workspace`` a directory the function may write in (None only in tests), ``interpreter`` the
+    command that starts the pilot's own Python, ``record`` the directory that keeps what is read
+    (``probe --record``; None otherwise).
     """
 
     facts: Mapping[str, Fact] = field(default_factory=dict)
