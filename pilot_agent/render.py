@@ -132,6 +132,8 @@ def _told(fact: Fact, *, wide: bool) -> tuple[str, ...]:
 def _value(fact: Fact) -> str:
     if fact.status is not FactStatus.KNOWN:
         return f"{fact.status.value}: {fact.detail}"
+    if fact.value is False and fact.detail:
+        return f"no: {fact.detail}"
     if isinstance(fact.value, list):
         text = _listed([_item(item) for item in fact.value])
     elif isinstance(fact.value, dict):

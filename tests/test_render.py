@@ -181,3 +181,8 @@ def test_checks_that_are_the_same_for_every_vo_are_shown_once() -> None:
     assert page.index("For the VO b") < page.index("cpu.usable >= 8")
     assert "This node is fit for a." in page
     assert "This node is NOT fit for b: too few" in page
+
+
+def test_what_does_not_work_is_shown_with_the_reason() -> None:
+    state = replace(EMPTY, facts={"fuse.usable": Fact("fuse.usable", False, detail="/dev/fuse has mode 0600")})
+    assert facts(state) == "fuse.usable  no: /dev/fuse has mode 0600"

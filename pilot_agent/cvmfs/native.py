@@ -8,10 +8,10 @@ from dataclasses import replace
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact
 from pilot_agent.probes.answers import NOT_RECORDED
-from pilot_agent.probes.cvmfs import configured_repositories
+from pilot_agent.probes.cvmfs.cvmfs import configured_repositories
+from pilot_agent.probes.cvmfs.repositories import MOUNT_POINT, Examined, RepositoryState, examine, mounted_repositories
 from pilot_agent.probes.mountinfo import read_mounts
 from pilot_agent.probes.node import Node
-from pilot_agent.probes.repositories import MOUNT_POINT, Examined, RepositoryState, examine, mounted_repositories
 
 REPOSITORY_SECONDS = 20.0
 """More than the probe gives: a first mount through a slow proxy takes longer, and here it decides."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pilot_agent.probes.allocation import read_allocations
+from pilot_agent.probes.batch.allocation import read_allocations
 from pilot_agent.probes.node import Node
 
 BATCH_HOLD_SECONDS = 1200

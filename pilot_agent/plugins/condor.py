@@ -312,7 +312,9 @@ def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
             },
         )
         for device in devices
-        if device.get("uuid") and device.get("state", "usable") == "usable" and device.get("vendor") == "nvidia"
+        if device.get("uuid")
+        and device.get("state", "usable") == "usable"
+        and device.get("vendor", "nvidia") == "nvidia"
     )
 
 

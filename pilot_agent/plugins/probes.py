@@ -9,7 +9,7 @@ from pilot_agent.hookspecs import Probe, hookimpl
 _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     (
         "cpu",
-        "cpu:probe_cpu",
+        "resources.cpu:probe_cpu",
         (
             *("usable", "logical", "physical", "online", "affinity", "sockets", "threads_per_core", "smt"),
             *("numa_nodes", "model", "vendor", "flags", "features"),
@@ -18,7 +18,7 @@ _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ),
     (
         "memory",
-        "memory:probe_memory",
+        "resources.memory:probe_memory",
         (
             *("usable_mib", "total_mib", "available_mib", "swap_mib", "swap_usable_mib", "shm_mib"),
             *("hugepages", "limit_address_space_mib", "reserve_mib"),
@@ -27,14 +27,14 @@ _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ),
     (
         "cgroup",
-        "control_groups:probe_cgroup",
+        "resources.control_groups:probe_cgroup",
         ("version", "path", "controllers", "delegated", "delegated_controllers"),
         10.0,
     ),
-    ("disk", "disk:probe_disk", ("candidates", "workspace_free_mib", "write_mib_per_second"), 10.0),
+    ("disk", "disk.disk:probe_disk", ("candidates", "workspace_free_mib", "write_mib_per_second"), 10.0),
     (
         "os",
-        "osinfo:probe_os",
+        "system.osinfo:probe_os",
         (
             *("id", "like", "version", "pretty_name", "kernel", "arch", "glibc", "microarch"),
             *("virtualisation", "container", "selinux", "apparmor", "limits", "locale", "timezone"),
@@ -44,26 +44,26 @@ _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ),
     (
         "software",
-        "software:probe_software",
+        "software.software:probe_software",
         ("python", "apptainer", "condor", "curl", "squashfuse", "modules", "cvmfs_client", "not_searched"),
         10.0,
     ),
     (
         "userns",
-        "userns:probe_userns",
+        "kernel.userns:probe_userns",
         ("usable", "pid_proc", "sysctls", "namespaces", "refusal", "maps", "subids"),
         10.0,
     ),
     (
         "fuse",
-        "fuse:probe_fuse",
+        "kernel.fuse:probe_fuse",
         ("usable", "helper", "device", "userns_mount", "helper_mount", "helpers", "mode", "refusal"),
         10.0,
     ),
-    ("gpu", "gpu:probe_gpu", ("devices", "count", "hidden", "driver", "cuda_driver"), 45.0),
+    ("gpu", "gpu.gpu:probe_gpu", ("devices", "count", "hidden", "driver", "cuda_driver"), 45.0),
     (
         "batch",
-        "batch:probe_batch",
+        "batch.batch:probe_batch",
         (
             *("system", "job_id", "job_name", "user", "queue", "account", "nodes", "node_index", "cores"),
             *("memory_mib", "disk_mib", "gpus", "gpu_count", "scratch", "start_time", "end_time"),
@@ -73,7 +73,7 @@ _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ),
     (
         "network",
-        "network:probe_network",
+        "network.network:probe_network",
         (
             *("hostname", "fqdn", "addresses", "ipv4", "ipv6", "default_route", "mtu", "ports", "dns"),
             *("endpoints", "outbound", "proxies", "proxy", "address_seen", "nat"),
@@ -82,11 +82,16 @@ _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ),
     (
         "cvmfs",
-        "cvmfs:probe_cvmfs",
+        "cvmfs.cvmfs:probe_cvmfs",
         ("configured", "domains", "autofs", "writable", "client", "mounts"),
         10.0,
     ),
-    ("clock", "clock:probe_clock", ("offset_seconds", "source", "synchronised", "collector_offset_seconds"), 10.0),
+    (
+        "clock",
+        "network.clock:probe_clock",
+        ("offset_seconds", "source", "synchronised", "collector_offset_seconds"),
+        10.0,
+    ),
 )
 
 

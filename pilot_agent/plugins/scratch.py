@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pilot_agent.probes.scratch import CURRENT_DIRECTORY, ScratchChoice, choose_scratch, scratch_candidates
+from pilot_agent.probes.disk.scratch import CURRENT_DIRECTORY, ScratchChoice, choose_scratch, scratch_candidates
 
 
 def choose(configured: Sequence[str], environment: Mapping[str, str], minimum_mib: int, *, here: bool) -> ScratchChoice:

@@ -4,8 +4,8 @@ from pilot_agent.cvmfs import native
 from pilot_agent.cvmfs.native import find_native, report
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, FactStatus
-from pilot_agent.probes.cvmfs_client import ClientState
-from pilot_agent.probes.repositories import Examined, RepositoryState
+from pilot_agent.probes.cvmfs.cvmfs_client import ClientState
+from pilot_agent.probes.cvmfs.repositories import Examined, RepositoryState
 from tests.probes.trees import context_of, facts
 
 
@@ -66,6 +66,6 @@ def test_damaged_facts_of_the_probe_do_no_harm() -> None:
 
 
 def test_the_mount_stage_is_more_patient_than_the_probe() -> None:
-    from pilot_agent.probes import cvmfs
+    from pilot_agent.probes.cvmfs import cvmfs
 
     assert native.REPOSITORY_SECONDS > cvmfs.REPOSITORY_SECONDS

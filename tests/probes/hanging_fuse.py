@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pilot_agent.probes.namespaces import end_with_parent, mount
+from pilot_agent.probes.kernel.namespaces import end_with_parent, mount
 
 Mode = Literal["answer", "silent", "io_error"]
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from pilot_agent.probes.namespaces import (
+from pilot_agent.probes.kernel.namespaces import (
     CLONE_NEWNS,
     MS_PRIVATE,
     MS_REC,

@@ -16,62 +16,40 @@ from hypothesis import strategies as st
 
 from pilot_agent.codec import to_json
 from pilot_agent.hookspecs import Context
-from pilot_agent.probes import (
-    amd,
+from pilot_agent.probes import answers, mount_flags, mountinfo, parsing
+from pilot_agent.probes.batch import (
     ancestry,
-    answers,
-    apptainer,
-    apptainer_config,
     batch_commands,
     batch_job,
-    cgroup,
-    cpu,
-    cvmfs_client,
-    cvmfs_configuration,
-    device,
-    device_nodes,
-    fuse,
-    fuse_helpers,
-    fuse_refusals,
-    heads,
     htcondor,
-    interfaces,
-    limits,
     lsf,
-    memory,
-    microarch,
-    mount_flags,
-    mountinfo,
-    nvidia,
-    osinfo,
-    parsing,
     pbs,
-    quota,
-    refusals,
-    regional,
-    security,
     sge,
     slurm_controller,
     slurm_lists,
-    subids,
-    targets,
-    topology,
-    userns,
 )
-from pilot_agent.probes.batch import probe_batch
-from pilot_agent.probes.clock import parse_date, probe_clock
-from pilot_agent.probes.connecting import Failed
-from pilot_agent.probes.control_groups import probe_cgroup
-from pilot_agent.probes.cpu import probe_cpu
-from pilot_agent.probes.cvmfs import probe_cvmfs
-from pilot_agent.probes.disk import probe_disk
-from pilot_agent.probes.fuse import probe_fuse
-from pilot_agent.probes.gpu import probe_gpu
-from pilot_agent.probes.memory import probe_memory
-from pilot_agent.probes.network import probe_network
-from pilot_agent.probes.osinfo import probe_os
-from pilot_agent.probes.software import probe_software
-from pilot_agent.probes.userns import probe_userns
+from pilot_agent.probes.batch.batch import probe_batch
+from pilot_agent.probes.cvmfs import cvmfs_client, cvmfs_configuration
+from pilot_agent.probes.cvmfs.cvmfs import probe_cvmfs
+from pilot_agent.probes.disk import quota
+from pilot_agent.probes.disk.disk import probe_disk
+from pilot_agent.probes.gpu import amd, device, device_nodes, nvidia
+from pilot_agent.probes.gpu.gpu import probe_gpu
+from pilot_agent.probes.kernel import fuse, fuse_helpers, fuse_refusals, refusals, subids, userns
+from pilot_agent.probes.kernel.fuse import probe_fuse
+from pilot_agent.probes.kernel.userns import probe_userns
+from pilot_agent.probes.network import heads, interfaces, targets
+from pilot_agent.probes.network.clock import parse_date, probe_clock
+from pilot_agent.probes.network.connecting import Failed
+from pilot_agent.probes.network.network import probe_network
+from pilot_agent.probes.resources import cgroup, cpu, memory, topology
+from pilot_agent.probes.resources.control_groups import probe_cgroup
+from pilot_agent.probes.resources.cpu import probe_cpu
+from pilot_agent.probes.resources.memory import probe_memory
+from pilot_agent.probes.software import apptainer, apptainer_config
+from pilot_agent.probes.software.software import probe_software
+from pilot_agent.probes.system import limits, microarch, osinfo, regional, security
+from pilot_agent.probes.system.osinfo import probe_os
 from tests.probes.trees import NAMES, NODES, context_of
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.probes.namespaces import mount
+from pilot_agent.probes.kernel.namespaces import mount
 from pilot_agent.trust.local import code_writable_by_others, replaceable_by_others, writable_by_others
 from tests.probes.namespaced import NOBODY, as_nobody, in_namespace
 

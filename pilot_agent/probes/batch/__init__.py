@@ -1,0 +1,1 @@
+"""What the batch system gave this job, one module for each system."""

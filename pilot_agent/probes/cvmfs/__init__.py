@@ -1,0 +1,1 @@
+"""CVMFS as the site mounts it."""

@@ -1,0 +1,1 @@
+"""Directories that could hold the workspace."""

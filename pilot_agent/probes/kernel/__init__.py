@@ -1,0 +1,1 @@
+"""What the kernel lets an ordinary account do: namespaces and FUSE."""

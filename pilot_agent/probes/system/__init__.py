@@ -1,0 +1,1 @@
+"""The operating system and what surrounds the pilot."""
