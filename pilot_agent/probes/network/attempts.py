@@ -168,6 +168,8 @@ class Authorities:
         with self._lock:
             if self._context is None:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                # Some builds of OpenSSL leave it to the system's configuration.
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
                 file = next((path for path in self._files if os.path.isfile(path)), None)
                 directories = [path for path in self._directories if os.path.isdir(path)]
                 if file is None and not directories:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pilot_agent.probes.disk.quota import has_quota, parse_limits, read_quotas
 from pilot_agent.process import run
+from tests.probes.doubles import COMPILED_VARIABLE
 
 LAYOUT = """
 #include <stddef.h>
@@ -87,6 +89,8 @@ def test_a_file_system_without_quotas_has_none(tmp_path: Path) -> None:
 
 
 def test_the_kernels_own_header_has_the_same_layout(tmp_path: Path) -> None:
+    if COMPILED_VARIABLE in os.environ:
+        pytest.skip("this tree has no compiler; the layout is compared on the machine around it")
     compiler = shutil.which("cc")
     assert compiler is not None, "these tests need a C compiler and the kernel's headers (build-essential)"
     (tmp_path / "layout.c").write_text(LAYOUT)

@@ -202,8 +202,8 @@ def test_what_does_not_speak_tls_is_named() -> None:
 
 
 def test_old_versions_of_tls_are_refused_on_one_side_or_the_other() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    context = Authorities((str(TLS / "ca.pem"),), ()).context()
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     found = Attempt(step="tls", problem="TLSV1_ALERT_PROTOCOL_VERSION")
     assert "refuses the versions of TLS" in reason(found)
     assert "only versions of TLS that this node refuses" in reason(Attempt(step="tls", problem="UNSUPPORTED_PROTOCOL"))
