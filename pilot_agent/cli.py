@@ -268,7 +268,7 @@ def reference_page() -> str:
 def _leave_root(parsed: argparse.Namespace) -> None:
     if parsed.user is not None:
         become(parsed.user)
-    elif os.geteuid() == 0:
+    elif os.geteuid() == 0 and not getattr(parsed, "root", "/").strip("/"):
         _warn(
             "pilot-agent: warning: running as root; a pilot runs as an ordinary account and may find less. "
             "Use --user NAME to look as that account.\n"

@@ -112,8 +112,15 @@ def paragraph(text: str, *, indent: str = "", width: int | None = None) -> str:
 
 
 def facts(state: State) -> str:
-    """Every fact: name, value with unit, and on a terminal that is wide enough where it was read."""
-    return _fact_table([fact for _, fact in sorted(state.facts.items())])
+    """Every fact: name, value with unit and what is to be said of it, and on a wide terminal where it was read."""
+    return _fact_table([_with_detail(fact) for _, fact in sorted(state.facts.items())])
+
+
+def _with_detail(fact: Fact) -> Fact:
+    """The fact with its detail in the value, as a table shows it."""
+    if not fact.known or not fact.detail or fact.value is False:
+        return fact
+    return replace(fact, value=f"{_value(fact)} - {fact.detail}", unit=None, detail="")
 
 
 def _fact_table(shown: Iterable[Fact], indent: str = "") -> str:
@@ -156,7 +163,10 @@ def _listed(items: Sequence[str]) -> str:
 
 def _item(item: object) -> str:
     if isinstance(item, dict):
-        return str(item.get("path") or item.get("name") or item.get("repository") or _plain(item))
+        named = item.get("path") or item.get("name") or item.get("repository")
+        state = item.get("state") or ("unusable" if item.get("usable") is False else "")
+        reason = f" ({state}: {item['reason']})" if state and item.get("reason") else f" ({state})" if state else ""
+        return f"{named}{reason}" if named else _plain(item)
     return _plain(item)
 
 
@@ -184,8 +194,18 @@ def check_report(state: State) -> str:
     for one in state.verdicts if len(state.verdicts) > 1 else ():
         own = [check for check in state.checks if check.vo == one.vo and replace(check, vo="") not in shared]
         parts += [_checks(f"For the VO {one.vo}", own) or f"For the VO {one.vo}", _container(one.container)]
-    parts += [_leftovers(state), _count(state), verdict(state)]
+    parts += [_services(state), _benchmarks(state), _leftovers(state), _count(state), verdict(state)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _services(state: State) -> str:
+    rows = [("  ", one.name, one.status, one.message) for one in state.services]
+    return "Services\n" + table(rows) if rows else ""
+
+
+def _benchmarks(state: State) -> str:
+    rows = [("  ", one.name, f"{one.score:g} {one.unit}", f"in {one.seconds:.1f} s") for one in state.benchmarks]
+    return "Benchmarks\n" + table(rows) if rows else ""
 
 
 def _leftovers(state: State) -> str:
@@ -230,7 +250,8 @@ def _count(state: State) -> str:
     """How the checks ended, in numbers."""
     words = {CheckStatus.FAIL: "failed", CheckStatus.WARN: "warned", CheckStatus.PASS: "passed"}
     words[CheckStatus.SKIP] = "skipped"
-    counts = [(sum(check.status is status for check in state.checks), word) for status, word in words.items()]
+    told = dict.fromkeys(replace(check, vo="") for check in state.checks)
+    counts = [(sum(check.status is status for check in told), word) for status, word in words.items()]
     return ", ".join(f"{number} {word}" for number, word in counts if number)
 
 

@@ -19,6 +19,9 @@ from pilot_agent.model import (
 from pilot_agent.requirement_text import Requirement, Step
 from pilot_agent.spelling import nearest
 
+_BATCH_SOURCE = re.compile(
+    r"SLURM|scontrol|PBS|NCPUS|qstat|NSLOTS|PE_HOSTFILE|LSB_|HTCondor|MJF|allocated_cpu|affinity"
+)
 _UNMET: dict[str, CheckStatus] = {
     "required": CheckStatus.FAIL,
     "preferred": CheckStatus.WARN,
@@ -45,6 +48,8 @@ def evaluate(requirement: Requirement, facts: Mapping[str, Fact], level: str = "
         return _unmet(requirement, level, fact, f"{requirement.path} is not known: {fact.detail}")
     try:
         holds, found = _holds(requirement, fact, rest)
+    except _Incomparable as error:
+        return _mistaken(requirement, level, f"{error}; needed {requirement.text}")
     except LookupError as error:
         return _unmet(requirement, level, fact, f"{requirement.path} is not known: {error.args[0]}")
     unit = f" {fact.unit}" if fact.unit and not rest else ""
@@ -52,6 +57,16 @@ def evaluate(requirement: Requirement, facts: Mapping[str, Fact], level: str = "
     if holds is not requirement.negated:
         return CheckResult(requirement.text, CheckStatus.PASS, told)
     return _unmet(requirement, level, fact, told)
+
+
+class _Incomparable(Exception):  # noqa: N818 - it names what is wrong
+    """A value that cannot be compared with what was found, whatever a site does."""
+
+
+def _mistaken(requirement: Requirement, level: str, message: str) -> CheckResult:
+    hint = "whoever wrote the requirement corrects the value: a plain number in the fact's unit, or a version"
+    code = "requirement.value"
+    return CheckResult(requirement.text, _UNMET[level], message, hint, kind=FailureKind.CONFIG, code=code)
 
 
 def _eaten(requirement: Requirement, fact: Fact) -> str:
@@ -76,12 +91,26 @@ def _unmet(requirement: Requirement, level: str, fact: Fact, message: str) -> Ch
     if fact.detail and fact.status is not FactStatus.UNKNOWN:
         hint = fact.detail
     elif fact.limits:
-        deciding = min(fact.limits, key=lambda limit: limit.number)
-        hint = f"{deciding.source} decides: the site raises it, or whoever requires {requirement.path} asks for less"
+        # The reserve for the pilot follows from another limit: that one can be changed.
+        own = [limit for limit in fact.limits if "site.memory_reserve_mib" not in limit.source] or fact.limits
+        deciding = min(own, key=lambda limit: limit.number)
+        hint = f"{deciding.source} decides: {_change_of(deciding.source, requirement.path)}"
     else:
         hint = f"the site offers it, or whoever requires {requirement.path} (factory entry or VO) asks for less"
     code = f"requirement.{requirement.path}"
     return CheckResult(requirement.text, _UNMET[level], message, hint, kind=FailureKind.NODE_RESOURCE, code=code)
+
+
+def _change_of(source: str, path: str) -> str:
+    """Who changes the limit that decides, by where it comes from."""
+    less = f"or whoever requires {path} asks for less"
+    if source.startswith(("online", "/proc/cpuinfo", "MemTotal")):
+        return f"the node has no more; send the pilot to a larger one, {less}"
+    if _BATCH_SOURCE.match(source):
+        return f"whoever submits the pilot (the factory's entry) asks the batch system for more, {less}"
+    if source.startswith(("statvfs", "quota")):
+        return f"the site frees space there or names another directory in site.scratch, {less}"
+    return f"the site raises it, {less}"
 
 
 def _find(steps: tuple[Step, ...], facts: Mapping[str, Fact]) -> tuple[Fact | None, tuple[Step, ...]]:
@@ -133,7 +162,7 @@ def _compare(requirement: Requirement, found: Json) -> bool:
         return (_order(found, values[0]) == 0) is (operator == "==")
     order = _order(found, values[0])
     if order is None:
-        raise LookupError(f"{_shown(found)} and {values[0]} cannot be put in order")
+        raise _Incomparable(f"{requirement.path} is {_shown(found)}, which has no order with {values[0]}")
     return {">=": order >= 0, "<=": order <= 0, ">": order > 0, "<": order < 0}[operator]
 
 

@@ -74,22 +74,25 @@ def check(
 
     def work(bench: _Bench, state: State) -> State:
         state = bench.run(config, ("probe",), state)
+        common = state.failures
         for subject in subjects:
-            state = _judged(bench, state, subject, stages, several=len(subjects) > 1)
+            state = _judged(bench, state, subject, stages, common, several=len(subjects) > 1)
         return state
 
     return _at_the_bench(config, environment, view, work)
 
 
-def _judged(bench: _Bench, state: State, subject: Subject, stages: Sequence[str], *, several: bool) -> State:
-    """The state with what one subject's stages added to it."""
+def _judged(
+    bench: _Bench, state: State, subject: Subject, stages: Sequence[str], common: tuple[Failure, ...], *, several: bool
+) -> State:
+    """The state with what one subject's stages added to it; ``common`` are the failures that concern all of them."""
     fresh = replace(state, config=subject.config, checks=(), timeline=(), container=None, images=(), binds=())
-    fresh = replace(fresh, failures=() if several else state.failures)
+    fresh = replace(fresh, failures=())
     after = bench.run(subject.config, stages, fresh)
     timeline = tuple(
         replace(entry, what=f"{entry.what} for {subject.vo}") if several else entry for entry in after.timeline
     )
-    failure = worst_failure([*state.failures, *after.failures] if several else list(after.failures))
+    failure = worst_failure([*common, *after.failures])
     verdict = Verdict(subject.vo, failure is None, failure, after.container)
     return replace(
         after,
@@ -97,7 +100,7 @@ def _judged(bench: _Bench, state: State, subject: Subject, stages: Sequence[str]
         facts=state.facts | after.facts,
         checks=(*state.checks, *(replace(result, vo=subject.vo) for result in after.checks)),
         timeline=(*state.timeline, *timeline),
-        failures=(*state.failures, *after.failures) if several else after.failures,
+        failures=(*state.failures, *after.failures),
         container=state.container or after.container,
         plugins=(*state.plugins, *(plugin for plugin in after.plugins if plugin not in state.plugins)),
         verdicts=(*state.verdicts, verdict),
@@ -143,6 +146,8 @@ def _at_the_bench(
     become_subreaper()
     seen = recordings.recorded_environment(view.root, environment)
     state = configure.new_state(config, environment, output=".")
+    if view.root.strip("/"):
+        state = replace(state, host=f"the recording {os.path.basename(os.path.normpath(view.root))}")
     alarm = Alarm.install()
     try:
         state = _in_workspace(state, seen, alarm, view, work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,21 @@ def test_a_node_is_judged_for_each_vo_and_probed_once(tmp_path: Path) -> None:
     page = pilot(tmp_path, "check", "--vo", modest, "--vo", greedy).text
     assert "This node is fit for modest." in page
     assert "This node is NOT fit for greedy: found cpu.usable" in page
+
+
+@pytest.mark.parametrize("order", [("strict", "easy"), ("easy", "strict")])
+def test_one_vo_is_not_judged_by_what_another_one_needs(tmp_path: Path, order: tuple[str, str]) -> None:
+    files = {name: str(tmp_path / f"{name}.yaml") for name in order}
+    wishes = {"strict": "required", "easy": "never"}
+    for name, path in files.items():
+        content = {"vo": {"name": name, "containers": wishes[name]}, "containers": {"runtime": "/no/such/runtime"}}
+        Path(path).write_text(json.dumps(content))
+    arguments = [word for name in order for word in ("--vo", files[name])]
+    report = report_of(pilot(tmp_path, "check", "--json", *arguments, PATH="/no/such/directory"))
+    verdicts = {verdict["vo"]: verdict["fit"] for verdict in report["verdicts"]}
+    assert verdicts["easy"]
+    if not os.path.exists("/usr/bin/apptainer"):
+        assert not verdicts["strict"]
 
 
 def test_two_vos_of_one_name_are_told_apart_by_their_files(tmp_path: Path) -> None:
@@ -211,6 +227,8 @@ def test_a_recorded_node_is_judged_like_this_one(tmp_path: Path) -> None:
     report = report_of(result)
     assert checks_of(report)["", "cpu.usable == 4"] == "pass"
     assert report["node"]["batch"]["system"]["value"] == "slurm"
+    assert report["pilot"]["host"] == "the recording slurm_cgroup2"
+    assert "running as root" not in result.stderr.decode()
 
 
 def test_explain_shows_what_would_be_required_and_tried(tmp_path: Path) -> None:

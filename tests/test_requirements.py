@@ -105,7 +105,7 @@ def test_a_requirement_that_the_node_does_not_meet_fails(text: str) -> None:
 def test_what_is_not_known_is_not_met_whether_negated_or_not(text: str) -> None:
     result = evaluate(parse(text), FACTS)
     assert result.status is CheckStatus.FAIL
-    assert "not known" in result.message
+    assert "not known" in result.message or "no order" in result.message
     assert text in result.message
 
 
@@ -275,3 +275,38 @@ def test_what_would_change_it_is_what_the_probe_says_or_the_limit_that_decides()
 def test_no_limit_is_more_than_any_number(text: str, met: bool) -> None:
     facts = {"os.limits": Fact("os.limits", {"nofile": {"soft": "unlimited", "hard": 1024}})}
     assert (evaluate(parse(text), facts).status is CheckStatus.PASS) is met
+
+
+@pytest.mark.parametrize("text", ["cpu.usable >= eight", "memory.usable_mib >= 8G", "os.microarch >= v3"])
+def test_a_value_that_can_never_be_compared_blames_whoever_wrote_it(text: str) -> None:
+    result = evaluate(parse(text), FACTS)
+    assert (result.status, result.kind, result.code) == (CheckStatus.FAIL, FailureKind.CONFIG, "requirement.value")
+    assert "has no order with" in result.message
+
+
+@pytest.mark.parametrize(
+    ("source", "change"),
+    [
+        ("online", "the node has no more"),
+        ("MemTotal", "the node has no more"),
+        ("SLURM_CPUS_ON_NODE", "asks the batch system for more"),
+        ("cgroup2 cpu.max /x", "the site raises it"),
+        ("statvfs /tmp", "the site frees space"),
+    ],
+)
+def test_who_changes_a_limit_follows_from_its_source(source: str, change: str) -> None:
+    limits = (Limit("cpu.usable", 4, "cores", source), Limit("cpu.usable", 9, "cores", "other"))
+    fact = Fact("cpu.usable", 4, "cores", source=source, limits=limits)
+    hint = evaluate(parse("cpu.usable >= 8"), {"cpu.usable": fact}).hint
+    assert hint.startswith(f"{source} decides: ")
+    assert change in hint
+
+
+def test_the_reserve_for_the_pilot_is_not_what_must_change() -> None:
+    unit = "MiB"
+    limits = (
+        Limit("memory.usable_mib", 4000, unit, "cgroup2 memory.max /x"),
+        Limit("memory.usable_mib", 3936, unit, "cgroup2 memory.max /x without 64 MiB of site.memory_reserve_mib"),
+    )
+    facts = {"memory.usable_mib": Fact("memory.usable_mib", 3936, unit, limits=limits)}
+    assert evaluate(parse("memory.usable_mib >= 8000"), facts).hint.startswith("cgroup2 memory.max /x decides")

@@ -23,13 +23,12 @@ def pilot_checks(config: Mapping[str, Json]) -> Iterable[Check]:
     if joins:
         yield Check(name="token", run=f"{__name__}:check_token", kind=FailureKind.CREDENTIAL)
     yield Check(name="clock", run=f"{__name__}:check_clock", kind=FailureKind.NETWORK)
-    if config["probes"]["endpoints"]:
+    if config["probes"]["endpoints"] or joins:
         yield Check(name="network", run=f"{__name__}:check_network", kind=FailureKind.NETWORK)
-    if config["probes"]["gpu_test"]:
-        yield Check(name="gpu", run=f"{__name__}:check_gpu")
+    yield Check(name="gpu", run=f"{__name__}:check_gpu", required=bool(config["probes"]["gpu_test"]))
     yield Check(name="userns", run=f"{__name__}:check_userns", required=False)
     yield Check(name="fuse", run=f"{__name__}:check_fuse", required=False)
-    if config["cvmfs"]["repositories"] and config["cvmfs"]["use"].lower() != "never":
+    if config["cvmfs"]["use"].lower() != "never":
         required = config["cvmfs"]["use"].lower() == "required"
         yield Check(name="cvmfs", run=f"{__name__}:check_cvmfs", required=required, kind=FailureKind.NODE_RESOURCE)
 
@@ -80,7 +79,9 @@ def check_clock(context: Context) -> CheckResult:
     fact = context.facts.get("clock.offset_seconds")
     if fact is None or not fact.known:
         why = fact.detail if fact else "it was not probed"
-        return CheckResult("clock", CheckStatus.SKIP, f"the clock was compared with nothing: {why}")
+        asked = bool(context.config.get("probes", {}).get("clock_url"))
+        status = CheckStatus.WARN if asked else CheckStatus.SKIP
+        return CheckResult("clock", status, f"the clock was compared with nothing: {why}")
     offset = float(fact.value)
     ahead = f"{abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} {fact.source}"
     if abs(offset) <= CLOCK_WARN_SECONDS:
@@ -98,8 +99,14 @@ def check_network(context: Context) -> CheckResult:
     reached = {entry.get("endpoint") for entry in endpoints if entry.get("reachable")}
     reasons = {entry.get("endpoint"): entry.get("reason", "") for entry in endpoints}
     missing = [endpoint for endpoint in named if endpoint not in reached]
+    pools = [entry for entry in endpoints if entry.get("source") == "pool.collectors" and not entry.get("reachable")]
+    if not missing and pools:
+        listed = "; ".join(f"{entry.get('endpoint')}: {entry.get('reason')}" for entry in pools)
+        hint = "the pool starts its collector, or the site opens its firewall for outgoing connections to it"
+        message = f"collectors not reached: {listed}"
+        return CheckResult("network", CheckStatus.WARN, message, hint, code="collector.unreachable")
     if not missing:
-        return CheckResult("network", CheckStatus.PASS, f"reached: {', '.join(named)}")
+        return CheckResult("network", CheckStatus.PASS, f"reached: {', '.join(sorted(map(str, reached))) or 'nothing'}")
     listed = "; ".join(f"{endpoint}: {reasons.get(endpoint) or 'not tried'}" for endpoint in missing)
     proxies = [one for one in context.value("network.proxies", []) if isinstance(one, dict)]
     if proxies and all(one.get("works") is False for one in proxies):
@@ -114,7 +121,11 @@ def check_network(context: Context) -> CheckResult:
 def check_gpu(context: Context) -> CheckResult:
     """Whether every GPU that the job may use passed its test."""
     devices = [device for device in context.value("gpu.devices", []) if isinstance(device, dict)]
-    broken = [device for device in devices if device.get("state") != "usable"]
+    broken = [device for device in devices if device.get("state") == "unusable"]
+    if not devices:
+        return CheckResult("gpu", CheckStatus.SKIP, "this job may use no GPU")
+    if not broken and not context.config.get("probes", {}).get("gpu_test"):
+        return CheckResult("gpu", CheckStatus.PASS, f"{len(devices)} GPUs answer; none was asked to compute")
     if not broken:
         computed = sum(device.get("tested") is True for device in devices)
         other = f"; {len(devices) - computed} cannot be tested and are believed" if computed < len(devices) else ""
@@ -138,13 +149,28 @@ def check_cvmfs(context: Context) -> CheckResult:
     """Whether every configured repository answers."""
     wanted = context.config["cvmfs"]["repositories"]
     answering = context.value("cvmfs.repositories", [])
+    if not wanted:
+        return _mounted_repositories(context, answering)
     missing = [repository for repository in wanted if repository not in answering]
     if not missing:
         return CheckResult("cvmfs", CheckStatus.PASS, f"all of {', '.join(wanted)} answer")
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     listed = "; ".join(f"{repository}: {refused.get(repository, 'not tried')}" for repository in missing)
-    hint = "the site must mount /cvmfs, or the VO set cvmfs.use to preferred"
+    hint = "the site mounts them at /cvmfs"
+    hint += ", or the VO sets cvmfs.use to preferred" if context.config["cvmfs"]["use"].lower() == "required" else ""
     return CheckResult("cvmfs", CheckStatus.FAIL, f"repositories that do not answer: {listed}", hint)
+
+
+def _mounted_repositories(context: Context, answering: list[str]) -> CheckResult:
+    """The verdict where no repository is asked for: what is mounted should answer."""
+    refused = context.value("cvmfs.refused", [])
+    if refused:
+        listed = "; ".join(f"{entry['repository']}: {entry['reason']}" for entry in refused)
+        hint = "the site repairs these mounts, jobs that look into them fail or hang"
+        return CheckResult("cvmfs", CheckStatus.WARN, f"mounted and not answering: {listed}", hint, code="cvmfs.broken")
+    if answering:
+        return CheckResult("cvmfs", CheckStatus.PASS, f"all of {', '.join(answering)} answer")
+    return CheckResult("cvmfs", CheckStatus.SKIP, "no repository is asked for and none is mounted")
 
 
 def _fact_check(context: Context, name: str, fact_name: str, what: str) -> CheckResult:

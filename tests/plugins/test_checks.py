@@ -9,7 +9,7 @@ import pytest
 from pilot_agent.config import load_config
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import CheckStatus, Fact, FailureKind, Json
-from pilot_agent.plugins.checks import check_clock, check_gpu, check_network, pilot_checks
+from pilot_agent.plugins.checks import check_clock, check_cvmfs, check_gpu, check_network, pilot_checks
 
 
 def context(*facts: Fact, **config: Json) -> Context:
@@ -61,22 +61,56 @@ def test_proxies_that_are_all_broken_are_what_must_change() -> None:
     assert "http://squid:3128: no route" in result.message
 
 
-def test_a_gpu_that_cannot_compute_is_named() -> None:
-    good = {"name": "H100", "uuid": "GPU-1", "state": "usable"}
-    broken = {"name": "H100", "uuid": "GPU-2", "state": "unusable", "reason": "wrong numbers"}
-    assert check_gpu(context(Fact("gpu.devices", [good]))).status is CheckStatus.PASS
-    result = check_gpu(context(Fact("gpu.devices", [good, broken])))
-    assert (result.status, result.code) == (CheckStatus.FAIL, "gpu.unusable")
-    assert "GPU-2: wrong numbers" in result.message
-    assert "GPU-1" not in result.message
+def test_collectors_that_are_not_reached_are_a_warning_as_the_pool_may_be_late() -> None:
+    collector = {"endpoint": "cm:9618", "source": "pool.collectors", "reachable": False, "reason": "refused"}
+    facts = Fact("network.endpoints", [collector])
+    result = check_network(context(facts, probes={"endpoints": []}))
+    assert (result.status, result.code) == (CheckStatus.WARN, "collector.unreachable")
+    assert "cm:9618: refused" in result.message
+
+
+def test_a_clock_that_should_have_been_compared_and_was_not_is_a_warning() -> None:
+    unknown = Fact.unknown("clock.offset_seconds", "the server did not answer")
+    assert check_clock(context(unknown, probes={"clock_url": "https://x"})).status is CheckStatus.WARN
+
+
+GOOD = {"name": "H100", "uuid": "GPU-1", "state": "usable"}
+BROKEN = {"name": "H100", "uuid": "GPU-2", "state": "unusable", "reason": "row remapping failed"}
+
+
+def test_a_gpu_that_is_there_and_broken_is_named_whether_they_compute_or_not() -> None:
+    for tested in (True, False):
+        result = check_gpu(context(Fact("gpu.devices", [GOOD, BROKEN]), probes={"gpu_test": tested}))
+        assert (result.status, result.code) == (CheckStatus.FAIL, "gpu.unusable")
+        assert "GPU-2: row remapping failed" in result.message
+        assert "GPU-1" not in result.message
+
+
+def test_gpus_that_work_pass_and_it_is_said_whether_they_computed() -> None:
+    computed = {**GOOD, "tested": True}
+    fact = Fact("gpu.devices", [computed, {**GOOD, "tested": False}])
+    assert "1 GPUs computed" in check_gpu(context(fact, probes={"gpu_test": True})).message
+    assert "none was asked to compute" in check_gpu(context(Fact("gpu.devices", [GOOD]))).message
+    assert check_gpu(context()).status is CheckStatus.SKIP
+
+
+def test_mounts_that_do_not_answer_are_told_also_where_no_repository_is_asked_for() -> None:
+    config = {"cvmfs": {"repositories": [], "use": "preferred"}}
+    refused = [{"repository": "dead.example.org", "reason": "Transport endpoint is not connected"}]
+    broken = check_cvmfs(context(Fact("cvmfs.refused", refused), **config))
+    assert (broken.status, broken.code) == (CheckStatus.WARN, "cvmfs.broken")
+    assert "dead.example.org: Transport endpoint" in broken.message
+    assert check_cvmfs(context(Fact("cvmfs.repositories", ["good.example.org"]), **config)).status is CheckStatus.PASS
+    assert check_cvmfs(context(**config)).status is CheckStatus.SKIP
 
 
 def test_checks_are_declared_only_where_the_configuration_gives_them_something_to_judge() -> None:
     config = dict(load_config([]).values)
     plain = {check.name: check for check in pilot_checks(config)}
-    assert {"network", "gpu", "token", "cvmfs"}.isdisjoint(plain)
+    assert {"network", "token"}.isdisjoint(plain)
     assert plain["clock"].kind is FailureKind.NETWORK
+    assert not plain["gpu"].required
     config["probes"] = {**config["probes"], "endpoints": ["a:1"], "gpu_test": True}
     more = {check.name: check for check in pilot_checks(config)}
     assert more["network"].kind is FailureKind.NETWORK
-    assert "gpu" in more
+    assert more["gpu"].required
