@@ -15,7 +15,7 @@ from tests.testbed.user_jobs import Jobs
 
 STAGES = ("probe", "mount", "setup_early", "container", "validate", "setup_late", "service", "benchmark", "advertise")
 # What differs between any two looks at a live node, or says when something was.
-CHANGING = ("available_mib", "workspace_free_mib", "candidates", "refused", "shm_mib")
+CHANGING = ("available_mib", "workspace_free_mib", "candidates", "refused", "shm_mib", "uptime_seconds", "hugepages")
 OWN = ("PilotId", "PilotTestRun")
 
 
