@@ -24,24 +24,53 @@ from pilot_agent.printing import print_text
 NAGIOS_UNKNOWN = 3
 
 EPILOGS = {
-    "run": "example: pilot-agent run --config factory=factory.yaml --config vo=vo.yaml --output .",
-    "check": "It makes a directory of its own in a scratch directory, writes and runs a file there, and removes it. "
-    "Exit code: 0 fit, 64 the node, 65 the network, 66 the configuration, 67 a credential, 68 a damaged plugin or "
-    "artifact, 69 a failing plugin, 70 a bug. Examples: pilot-agent check; "
-    "pilot-agent check --vo example.yaml --require 'memory.usable_mib >= 8000'; "
-    "pilot-agent check --html node.html --junit node.xml; as root: --user pilot",
-    "probe": "examples: pilot-agent probe; pilot-agent probe cpu memory --json; pilot-agent probe --record node1; "
-    "pilot-agent probe --root node1",
-    "explain": "example: pilot-agent explain --config site=site.yaml --set site.containers=required",
-    "plugins": "example: pilot-agent plugins --set 'plugins.directories=[\"/opt/vo\"]' --set 'plugins.load=[\"myvo\"]'",
-    "negotiate": "example: pilot-agent negotiate --vo preferred --site required --json",
-    "config": "examples: pilot-agent config reference; pilot-agent config schema; pilot-agent config show",
+    "run": """example:
+  pilot-agent run --config factory=factory.yaml --config vo=vo.yaml --output .
+""",
+    "check": """It makes a directory of its own in a scratch directory, writes and runs a file
+there, and removes it.
+
+Exit code: 0 fit, 64 the node, 65 the network, 66 the configuration, 67 a
+credential, 68 a damaged plugin or artifact, 69 a failing plugin, 70 a bug.
+
+examples:
+  pilot-agent check
+  pilot-agent check --user pilot                        as root, with that account's eyes
+  pilot-agent check --vo example.yaml --vo other.yaml
+  pilot-agent check --require 'memory.usable_mib >= 8000'
+  pilot-agent check --html node.html --junit node.xml
+""",
+    "probe": """examples:
+  pilot-agent probe
+  pilot-agent probe cpu memory --json
+  pilot-agent probe --record node1                      keep what the node tells
+  pilot-agent probe --root node1                        look at it anywhere
+""",
+    "explain": """example:
+  pilot-agent explain --config site=site.yaml --set site.containers=required
+""",
+    "plugins": """example:
+  pilot-agent plugins --set 'plugins.directories=["/opt/vo"]' --set 'plugins.load=["myvo"]'
+""",
+    "negotiate": """example:
+  pilot-agent negotiate --vo preferred --site required --json
+""",
+    "config": """examples:
+  pilot-agent config reference
+  pilot-agent config schema
+  pilot-agent config show
+""",
 }
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of every public command, and of ``_pipeline``, which is ``run`` inside the guardian."""
-    top = argparse.ArgumentParser(prog="pilot-agent", description="A pilot (glidein) for HTCondor pools.")
+    top = argparse.ArgumentParser(
+        prog="pilot-agent",
+        description="A pilot (glidein) for HTCondor pools.",
+        epilog="example:\n  pilot-agent check          is this node fit, and if not, what must change\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"pilot-agent {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = _command(commands, "run", "turn this node into an execute node of a pool until there is nothing to do")
@@ -64,8 +93,9 @@ def parser() -> argparse.ArgumentParser:
     negotiate = commands.add_parser(
         "negotiate",
         help="what follows from VO and site container wishes",
-        description=f"What follows from container wishes. VALUE is one of {', '.join(CONTAINER_WISHES)}; in any case.",
+        description=f"What follows from container wishes. In any case, VALUE is one of:\n{', '.join(CONTAINER_WISHES)}",
         epilog=EPILOGS["negotiate"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     negotiate.add_argument("--vo", required=True, metavar="VALUE", help="what the VO wants")
     negotiate.add_argument("--site", required=True, metavar="VALUE", help="what the site demands")
@@ -109,7 +139,13 @@ def _add_check_options(command: argparse.ArgumentParser) -> None:
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EPILOGS[name])
+    command = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EPILOGS[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument(
         "--config",
         action="append",
