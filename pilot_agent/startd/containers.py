@@ -6,17 +6,17 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from pilot_agent.containers.selection import ANY_PLATFORM
 from pilot_agent.startd.classad import LiteralError, config_literal, config_text, string
 from pilot_agent.startd.confinement import COPY, RUNTIME, STARTER
 from pilot_agent.startd.guard import GUARD
 from pilot_agent.startd.links import LINKS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pilot_agent.model import Json
     from pilot_agent.startd.plan import ContainerPlan
-
-# Platform words with which a job says that it does not mind.
-ANY_PLATFORM = ("any", "default", "")
 
 # HTCondor puts a job's image directly behind the extra arguments: no image can be an option.
 END_OF_OPTIONS = "--"
@@ -70,19 +70,37 @@ def container_knobs(container: ContainerPlan | None) -> dict[str, str]:
 def image_expression(container: ContainerPlan) -> str:
     """The ClassAd expression for a job's image, undefined when the job names a platform that is not on offer.
 
-    An image that the job names comes first, then REQUIRED_OS, a list of platforms of which the first in the
-    dictionary's order is taken, then the default image.
+    It decides as ``containers.selection.choose`` does: an image that the job names, then the first platform of its
+    REQUIRED_OS that is on offer, in the job's order, then the default image.
     """
     default = container.images.get(container.default_platform or "")
     default_text = string(default) if default is not None else "undefined"
-    expression = f"ifThenElse({_any_platform()}, {default_text}, undefined)"
-    for platform, image in reversed(list(container.images.items())):
-        member = f'stringListIMember({string(platform)}, TARGET.REQUIRED_OS, ", ")'
-        expression = f"ifThenElse({member}, {string(image)}, {expression})"
-    expression = f"ifThenElse(isString(TARGET.REQUIRED_OS), {expression}, {default_text})"
+    words = (*container.images, *ANY_PLATFORM)
+    anything = " || ".join(_first_known(word, words) for word in ANY_PLATFORM)
+    expression = f"ifThenElse({anything}, {default_text}, undefined)"
+    for name, image in reversed(list(container.images.items())):
+        expression = f"ifThenElse({_first_known(name, words)}, {string(image)}, {expression})"
+    named = 'isString(TARGET.REQUIRED_OS) && TARGET.REQUIRED_OS =!= ""'
+    expression = f"ifThenElse({named}, {expression}, {default_text})"
     for attribute in ("ContainerImage", "SingularityImage"):
         expression = f"ifThenElse(isString(TARGET.{attribute}), TARGET.{attribute}, {expression})"
     return expression
+
+
+def _first_known(word: str, known: Iterable[str]) -> str:
+    """Whether ``word`` is the first of the ``known`` ones in the job's REQUIRED_OS.
+
+    ClassAds can test whether a list has a member, not which member comes first: a regular expression passes over every
+    unknown word. It has neither a backslash, which each syntax of ClassAds reads in another way, nor a dollar sign.
+    """
+    every = "|".join(map(_plain, known))
+    pattern = f"^(?:(?!(?:{every})(?![^, ]))[^, ]*+[, ]++)*+{_plain(word)}(?![^, ])"
+    return f'regexp({string(pattern)}, TARGET.REQUIRED_OS, "i")'
+
+
+def _plain(word: str) -> str:
+    """A platform's name, letters, digits and . _ + - only, as a pattern."""
+    return re.sub("[.+]", r"[\g<0>]", word)
 
 
 def runtime_environment(container: ContainerPlan | None, workspace: str) -> dict[str, str]:
@@ -136,7 +154,7 @@ def _tested(container: ContainerPlan) -> dict[str, Json]:
 
 
 def _any_platform() -> str:
-    members = (f'stringListIMember({string(word)}, TARGET.REQUIRED_OS, ", ")' for word in ANY_PLATFORM if word)
+    members = (f'stringListIMember({string(word)}, TARGET.REQUIRED_OS, ", ")' for word in ANY_PLATFORM)
     return "(" + " || ".join((*members, 'TARGET.REQUIRED_OS =?= ""')) + ")"
 
 

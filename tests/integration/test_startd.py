@@ -183,7 +183,7 @@ def test_hard_strings_reach_the_ad_as_they_were(grid: Grid, running: dict[str, o
     [
         ("", "bookworm"),
         ('+REQUIRED_OS = "debian13"', "trixie"),
-        ('+REQUIRED_OS = "nosuch,debian13"', "trixie"),
+        ('+REQUIRED_OS = "nosuch, debian13, debian12"', "trixie"),
         ('+SingularityImage = "/images/debian13"', "trixie"),
         ("container_image = /images/debian13.sif", "trixie"),
     ],

@@ -10,13 +10,20 @@ from tests.startd.plans import CONTAINER
 
 def test_a_jobs_own_image_comes_before_its_platform_and_that_before_the_default() -> None:
     text = image_expression(CONTAINER)
-    places = [text.index(word) for word in ("SingularityImage", "ContainerImage", '"el9"', '"el8"', '"any"')]
+    words = ("SingularityImage", "ContainerImage", "*+el9", "*+el8", "*+any", "*+default")
+    places = [text.index(word) for word in words]
     assert places == sorted(places)
     assert text.endswith('"/images/el9")))')
 
 
 def test_an_unknown_platform_has_no_image() -> None:
     assert '"/images/el9", undefined)' in image_expression(CONTAINER)
+
+
+def test_a_platforms_name_is_no_pattern() -> None:
+    text = image_expression(replace(CONTAINER, images={"el.9+x": "/images/el9"}))
+    assert "(?:el[.]9[+]x|any|default)" in text
+    assert "\\" not in text
 
 
 def test_without_a_default_image_the_job_must_name_one() -> None:
