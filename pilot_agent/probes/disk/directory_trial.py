@@ -5,7 +5,6 @@ This only tells what happened; what follows from it is decided elsewhere, so tha
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Sequence
@@ -13,13 +12,13 @@ from dataclasses import dataclass
 
 from pilot_agent.codec import CodecError, from_json
 from pilot_agent.model import Json
+from pilot_agent.probes.disk.nameless import make_nameless
 from pilot_agent.probes.disk.quota import Quota, has_quota, read_quotas
 from pilot_agent.probes.kernel.namespaces import errno_name
 from pilot_agent.probes.mountinfo import Mount, mount_of
 from pilot_agent.process import run
 from pilot_agent.trust.local import replaceable_by_others
 
-TRIAL_PREFIX = ".pilot-agent-"
 PROGRAM_SECONDS = 3.0
 _BLOCK = b"\0" * 65536
 # A program and no shell: the file itself must be executed, and this interpreter only ends.
@@ -49,11 +48,9 @@ class DirectoryTrial:
     quotas: tuple[Quota, ...] = ()
 
 
-def try_directory(
-    directory: str, mounts: Sequence[Mount], *, mark: str | None = None, run_program: bool = True
-) -> DirectoryTrial:
+def try_directory(directory: str, mounts: Sequence[Mount], *, run_program: bool = True) -> DirectoryTrial:
     """Try a directory; ``mounts`` are the node's. With ``run_program`` the file is executed, without, the kernel is
-    only asked whether it would be. Nothing stays behind; should this process be killed, one file named with ``mark``.
+    only asked whether it would be. Nothing stays behind, even if this process is killed.
     """
     try:
         real = os.path.realpath(directory)
@@ -63,7 +60,7 @@ def try_directory(
         return DirectoryTrial(look=errno_name(error.errno))
     if not is_directory:
         return DirectoryTrial(real)
-    make, write, execute = _try_file(os.path.join(real, trial_name(mark)), run_program)
+    make, write, execute = _try_file(real, run_program)
     return DirectoryTrial(
         real,
         directory=True,
@@ -86,33 +83,37 @@ def read_trial(value: Json) -> DirectoryTrial | None:
         return None
 
 
-def trial_name(mark: str | None) -> str:
-    """The name of the file that a trial with this mark makes."""
-    return f"{TRIAL_PREFIX}{mark or os.urandom(8).hex()}"
-
-
-def _try_file(path: str, run_program: bool) -> tuple[str, str, str]:
-    """Why no file could be made, written to disk, and executed at ``path``; each empty when it worked."""
+def _try_file(directory: str, run_program: bool) -> tuple[str, str, str]:
+    """Why no file could be made, written to disk, and executed in ``directory``; each empty when it worked."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
+        descriptor = make_nameless(directory, 0o700)
     except OSError as error:
         return errno_name(error.errno), "", ""
     try:
-        try:
-            os.fchmod(descriptor, 0o700)
-            _write_all(descriptor, _PROGRAM + _BLOCK)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        return "", "", _execute(path, run_program)
+        os.fchmod(descriptor, 0o700)
+        _write_all(descriptor, _PROGRAM + _BLOCK)
+        os.fsync(descriptor)
     except OSError as error:
+        os.close(descriptor)
         return "", errno_name(error.errno), ""
+    return "", "", _execute(descriptor, run_program)
+
+
+def _execute(descriptor: int, run_program: bool) -> str:
+    """Why the file could not be run; closes ``descriptor``. The kernel runs no file that is open for writing."""
+    try:
+        program = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return errno_name(error.errno)
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        os.close(descriptor)
+    try:
+        return _run(f"/proc/{os.getpid()}/fd/{program}", run_program)
+    finally:
+        os.close(program)
 
 
-def _execute(path: str, run_program: bool) -> str:
+def _run(path: str, run_program: bool) -> str:
     # For a file with the execute bit the kernel refuses this only on a file system mounted noexec.
     if not os.access(path, os.X_OK):
         return "noexec"

@@ -3,18 +3,16 @@ whole, and a child costs milliseconds."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 
 from pilot_agent.codec import to_json
 from pilot_agent.model import Json
 from pilot_agent.probes.answers import NOT_RECORDED, Answer
-from pilot_agent.probes.disk.directory_trial import trial_name, try_directory
+from pilot_agent.probes.disk.directory_trial import try_directory
 from pilot_agent.probes.mountinfo import Mount, mount_of
 from pilot_agent.probes.node import Node
 
-CLEAN_SECONDS = 0.5
 WORKSPACE = "workspace"
 """The key of the workspace among the answers: its path is another one in every run."""
 
@@ -28,14 +26,13 @@ def try_all(
 
     That of the ``workspace`` is under ``WORKSPACE``, in a recording wherever it was.
     """
-    mark = f"{os.getpid()}-{os.urandom(6).hex()}"
     places = {path: path for path in paths if is_absolute(path)}
     if workspace is not None and node.live:
         places[WORKSPACE] = workspace
     groups: dict[str, dict[str, str]] = {}
     for key, path in places.items():
         groups.setdefault(_group_of(node, path, mounts), {})[key] = path
-    trials = {trial_key(group): _trial(members, mounts, mark) for group, members in groups.items()}
+    trials = {trial_key(group): _trial(members, mounts) for group, members in groups.items()}
     answers = node.ask_all(trials, seconds=seconds) if trials else {}
     found = dict.fromkeys(paths, Answer())
     for group, members in groups.items():
@@ -43,8 +40,6 @@ def try_all(
         found |= {key: _part(answer, key) for key in members}
         if isinstance(answer.value, Mapping) and WORKSPACE in answer.value:
             found[WORKSPACE] = _part(answer, WORKSPACE)
-    if node.live:
-        _clean({path: found[key] for key, path in places.items()}, trial_name(mark))
     return found
 
 
@@ -88,13 +83,13 @@ def _group_of(node: Node, path: str, mounts: Sequence[Mount]) -> str:
     return mount.point if mount else path
 
 
-def _trial(members: Mapping[str, str], mounts: Sequence[Mount], mark: str) -> Callable[[], Json]:
+def _trial(members: Mapping[str, str], mounts: Sequence[Mount]) -> Callable[[], Json]:
     def try_members() -> Json:
         found: dict[str, Json] = {}
         proven = False
         for key, path in members.items():
             # A file system allows programs or not as a whole.
-            tried = try_directory(path, mounts, mark=mark, run_program=not proven)
+            tried = try_directory(path, mounts, run_program=not proven)
             proven = proven or (tried.directory and not (tried.make or tried.write or tried.execute))
             found[key] = to_json(tried)
         return found
@@ -107,20 +102,3 @@ def _part(answer: Answer, key: str) -> Answer:
         return answer
     value = answer.value if isinstance(answer.value, Mapping) else {}
     return Answer(value[key]) if key in value else Answer(problem=NOT_RECORDED, recorded=False)
-
-
-def _clean(answers: Mapping[str, Answer], name: str) -> None:
-    """Remove what children left that were killed in the middle of their trial. One that is stuck cannot be helped, and
-    has taken the time that those need which were only slow."""
-    stuck = any(answer.stuck for answer in answers.values())
-    left = [path for path, answer in answers.items() if answer.problem and not (answer.hung and stuck)]
-    if left:
-        Node().ask_all({path: _removal(os.path.join(path, name)) for path in left}, seconds=CLEAN_SECONDS)
-
-
-def _removal(path: str) -> Callable[[], None]:
-    def remove() -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-
-    return remove

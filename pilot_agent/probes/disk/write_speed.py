@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Mapping
 
 from pilot_agent.model import Json
 from pilot_agent.probes.answers import Answer
+from pilot_agent.probes.disk.nameless import make_nameless
 
 MIB = 1 << 20
 # So much is written between two looks at the clock.
@@ -22,7 +22,7 @@ def measure_write(directory: str, mib: int, seconds: float) -> Json:
     """
     # What a file system or a disk cannot compress, unlike zeros.
     block = os.urandom(MIB)
-    descriptor = _nameless(directory)
+    descriptor = make_nameless(directory)
     try:
         started = time.monotonic()
         written = 0
@@ -46,14 +46,3 @@ def mib_per_second(answer: Answer) -> float | None:
     if not isinstance(written, int | float) or not isinstance(seconds, int | float) or not 0 < seconds < 1e6:
         return None
     return round(written / seconds, 1) if 0 < written < 1e12 else None
-
-
-def _nameless(directory: str) -> int:
-    """A new file without a name: where the file system cannot make one (open(2), O_TMPFILE), its name is removed at
-    once."""
-    with contextlib.suppress(OSError):
-        return os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-    path = os.path.join(directory, f".pilot-agent-speed-{os.getpid()}-{os.urandom(6).hex()}")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.unlink(path)
-    return descriptor
