@@ -12,9 +12,11 @@ a refusal and never take one away.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from pilot_agent.startd.confinement import COPY
+from pilot_agent.startd.fetching import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +44,6 @@ NAMES = (
 # Names of files that the submit node sends, or URLs that the node itself opens.
 SOURCES = ("TransferInput", "TransferInputFiles", "PublicInputFiles", "TransferOutputRemaps", "OutputDestination")
 STREAMS = (("In", "In"), ("Out", "Out"), ("Err", "Err"))
-IMAGES = ("ContainerImage", "SingularityImage")
 # Schemes that the runtime or HTCondor fetches from elsewhere; others name files or containers of the node.
 SCHEMES = ("docker", "oras", "library", "shub", "http", "https", "osdf", "stash", "pelican", "s3", "gs")
 ALWAYS_ALLOWED = ("/cvmfs",)
@@ -111,6 +112,10 @@ universe=
 transfer=
 streams=
 absolute=
+contained=yes
+singularity_image=
+container_image=
+required_os=
 ad=$(cat)
 IFS=$newline
 for line in $ad; do
@@ -152,14 +157,21 @@ for line in $ad; do
         @DELIMITER@)
             [ "$value" = '";"' ] || refuse "$name may only be a semicolon." ;;
         @PLATFORM@)
-            literal ;;
+            literal
+            required_os=$text ;;
+        @WANTS@)
+            case $value in [Ff][Aa][Ll][Ss][Ee]) contained=@ALWAYS@ ;; esac ;;
         @TARGET@)
             literal
             case $text in
                 '' | [!/]* | *[!A-Za-z0-9_./-]* | *..*) refuse "$name must be a plain absolute path." ;;
             esac ;;
-        @IMAGE@)
-            image ;;
+        @SINGULARITY@)
+            image
+            singularity_image=$text ;;
+        @CONTAINER@)
+            image
+            container_image=$text ;;
         @NAMES@)
             inside ;;
         @SOURCES@)
@@ -195,7 +207,7 @@ if [ "$absolute" ] && [ "$streams" ]; then
         done
     done
 fi
-exit 0
+@CHOICE@exit 0
 """
 
 
@@ -204,8 +216,8 @@ def guard_text(container: ContainerPlan) -> str:
     after it printed the reason.
     """
     allowed = (*ALWAYS_ALLOWED, *container.allowed_paths)
-    images = [_quoted(image) for image in container.images.values()]
-    images += [_quoted(path.rstrip("/")) + "/*" for path in allowed]
+    images = [shlex.quote(image) for image in container.images.values()]
+    images += [shlex.quote(path.rstrip("/")) + "/*" for path in allowed]
     switches = [f"Transfer{switch}" for switch, _ in STREAMS]
     patterns = {
         "COPY": COPY,
@@ -221,11 +233,15 @@ def guard_text(container: ContainerPlan) -> str:
         "DELIMITER": _any(("EnvDelim",)),
         "PLATFORM": _any(("REQUIRED_OS",)),
         "TARGET": _any(("ContainerTargetDir",)),
-        "IMAGE": _any(IMAGES),
+        "SINGULARITY": _any(("SingularityImage",)),
+        "CONTAINER": _any(("ContainerImage",)),
+        "WANTS": _any(("WantContainer",)),
+        "ALWAYS": "yes" if container.required else "",
         "NAMES": _any(NAMES),
         "SOURCES": _any(SOURCES),
         "STREAM_SWITCHES": _any(switches),
         "STREAMS": _any(name for _, name in STREAMS),
+        "CHOICE": choice_text(container, _any_case),
     }
     text = _PROGRAM
     for name, pattern in patterns.items():
@@ -235,8 +251,8 @@ def guard_text(container: ContainerPlan) -> str:
 
 def _any(names: Iterable[str]) -> str:
     """A shell pattern for any of these attributes in any case, as ClassAds take them."""
-    return " | ".join("".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in name) for name in names)
+    return " | ".join(map(_any_case, names))
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
+def _any_case(word: str) -> str:
+    return "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in word)

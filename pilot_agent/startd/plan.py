@@ -68,6 +68,8 @@ class ContainerPlan:
     offer is not proven. ``allowed_paths`` are directories of the node whose images a job may name, beside /cvmfs and
     the dictionary. ``confined`` says that jobs' starters run where the pool's token is not. ``proven`` spares HTCondor
     its own test of the runtime at its start.
+    ``fetcher`` is the beginning of the command that brings a remote image to the node, and ``fetched`` are the schemes
+    of the images that it brings.
     """
 
     runtime: str
@@ -85,6 +87,8 @@ class ContainerPlan:
     allowed_paths: tuple[str, ...] = ()
     target_directory: str = "/srv"
     confined: bool = False
+    fetcher: tuple[str, ...] = ()
+    fetched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

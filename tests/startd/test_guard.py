@@ -156,7 +156,7 @@ def test_a_string_over_two_lines_is_no_plain_string(shell: str, program: Path) -
 def test_a_directory_that_the_site_allows_has_images_whatever_its_name(shell: str, program: Path) -> None:
     assert asked(shell, program, AD + 'SingularityImage = "/data/it"\n')[0] == HELD
     text = program.read_text()
-    assert "'/data/it'\\''s here'/*" in text
+    assert "'/data/it'\"'\"'s here'/*" in text
     program.write_text(guard_text(replace(CONTAINER, allowed_paths=("/data/images/",))))
     assert asked(shell, program, AD + 'SingularityImage = "/data/images/x.sif"\n')[0] == 0
     assert asked(shell, program, AD + 'SingularityImage = "/data/images.sif"\n')[0] == HELD

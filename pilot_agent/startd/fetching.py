@@ -1,0 +1,76 @@
+"""The part of the guard that looks at which image a job gets, and has a remote one brought to the node.
+
+Only an image that must be fetched costs a program: every other job goes on after the guard's own shell. The choice is
+that of ``containers.selection``. What a job may name was judged before; a forged line can at most make the pilot fetch
+another image that the job may name.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from pilot_agent.containers.selection import ANY_PLATFORM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pilot_agent.startd.plan import ContainerPlan
+
+COMMAND = "_image"
+"""The pilot's own command that fetches; see ``pilot_agent.image_hook``."""
+
+_CHOICE = """\
+# Becomes the program that fetches an image and prints the line that puts its place into the job's ad.
+fetch() {
+    case $2 in
+        @REMOTE@) exec @FETCHER@ "$PPID" "$1" "$2" ;;
+    esac
+    exit 0
+}
+
+[ "$contained" ] || exit 0
+[ -z "$singularity_image" ] || fetch SingularityImage "$singularity_image"
+[ -z "$container_image" ] || fetch ContainerImage "$container_image"
+IFS=', '
+set -- $required_os
+if [ "$required_os" ]; then
+    for word do
+        case $word in
+@PLATFORMS@
+            @ANY@) required_os=; break ;;
+        esac
+    done
+fi
+[ "$required_os" ] || fetch SingularityImage @DEFAULT@
+"""
+
+
+def is_remote(image: str) -> bool:
+    """Whether an image of the dictionary has to be fetched."""
+    return not image.startswith("/")
+
+
+def choice_text(container: ContainerPlan, any_case: Callable[[str], str]) -> str:
+    """The shell lines at the guard's end, empty when this plan fetches nothing."""
+    if not container.fetcher:
+        return ""
+    patterns = [f"{scheme}://*" for scheme in container.fetched]
+    patterns += [shlex.quote(image) for image in container.images.values() if is_remote(image)]
+    if not patterns:
+        return ""
+    platforms = [
+        f"            {any_case(platform)}) fetch SingularityImage {shlex.quote(image)} ;;"
+        for platform, image in container.images.items()
+    ]
+    replacements = {
+        "REMOTE": " | ".join(patterns),
+        "FETCHER": shlex.join(container.fetcher),
+        "PLATFORMS": "\n".join(platforms),
+        "ANY": " | ".join(map(any_case, ANY_PLATFORM)),
+        "DEFAULT": shlex.quote(container.images.get(container.default_platform or "", "")),
+    }
+    text = _CHOICE
+    for name, replacement in replacements.items():
+        text = text.replace(f"@{name}@", replacement)
+    return text
