@@ -147,11 +147,12 @@ class Runner:
         directory: str | None = None,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
         give: bytes | None = None,
+        keep: tuple[int, ...] = (),
     ) -> int | Result:
         """Start a program; a handle for ``wait``, or the result at once when it could not be started.
 
-        With ``give``, the argument ``{give}`` becomes the path of a descriptor that holds these bytes and
-        ``{answer}`` the number of the descriptor for its answer.
+        It inherits the descriptors in ``keep``. With ``give``, the argument ``{give}`` becomes the path of a descriptor
+        that holds these bytes and ``{answer}`` the number of the descriptor for its answer.
         """
         pipes = {name: os.pipe() for name in ("stdout", "stderr", "answer")}
         given = _memory_file(give) if give is not None else None
@@ -168,7 +169,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=pipes["stdout"][1],
                 stderr=pipes["stderr"][1],
-                pass_fds=(pipes["answer"][1], given) if given is not None else (),
+                pass_fds=(*keep, pipes["answer"][1], given) if given is not None else keep,
                 env=dict(environment),
                 cwd=directory,
                 start_new_session=True,
@@ -348,8 +349,10 @@ def run(
     directory: str | None = None,
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     wake: WakeUp | None = None,
+    keep: tuple[int, ...] = (),
 ) -> Result:
-    """Run one program to its end. Raises ``Interrupted`` only when ``wake`` becomes readable."""
+    """Run one program to its end; it inherits the descriptors in ``keep``. Raises ``Interrupted`` only when ``wake``
+    becomes readable."""
     with Runner(wake) as runner:
         started = runner.start(
             argv,
@@ -357,6 +360,7 @@ def run(
             environment=environment,
             directory=directory,
             output_limit_bytes=output_limit_bytes,
+            keep=keep,
         )
         return started if isinstance(started, Result) else runner.wait(started)
 

@@ -546,3 +546,15 @@ def test_a_resident_that_cannot_start_raises_an_oserror() -> None:
 
 def test_the_programs_these_tests_rely_on_are_there() -> None:
     assert all(stat.S_ISREG(os.stat(path).st_mode) for path in ("/usr/bin/yes", "/usr/bin/env"))
+
+
+def test_a_program_can_be_run_from_a_descriptor_that_it_keeps(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/echo\n")
+    script.chmod(0o700)
+    descriptor = os.open(script, os.O_RDONLY | os.O_CLOEXEC)
+    script.unlink()
+    path = f"/proc/self/fd/{descriptor}"
+    assert run([path], deadline_seconds=10, environment={}, keep=(descriptor,)).text == path
+    assert run([path], deadline_seconds=10, environment={}).error == "ENOENT"
+    os.close(descriptor)

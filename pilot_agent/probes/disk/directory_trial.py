@@ -108,18 +108,20 @@ def _execute(descriptor: int, run_program: bool) -> str:
     finally:
         os.close(descriptor)
     try:
-        return _run(f"/proc/{os.getpid()}/fd/{program}", run_program)
+        return _run(program, run_program)
     finally:
         os.close(program)
 
 
-def _run(path: str, run_program: bool) -> str:
+def _run(program: int, really: bool) -> str:
+    # Its own /proc/self is the only one that a process which has changed its account may look into.
+    path = f"/proc/self/fd/{program}"
     # For a file with the execute bit the kernel refuses this only on a file system mounted noexec.
     if not os.access(path, os.X_OK):
         return "noexec"
-    if not run_program:
+    if not really:
         return ""
-    result = run([path], deadline_seconds=PROGRAM_SECONDS, environment={}, output_limit_bytes=4096)
+    result = run([path], deadline_seconds=PROGRAM_SECONDS, environment={}, output_limit_bytes=4096, keep=(program,))
     return result.error if result.error in ("EACCES", "EPERM") else ""
 
 
