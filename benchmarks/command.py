@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from benchmarks import lives, memory, probing, small, timeline
+from benchmarks import job_rate, lives, memory, probing, proving, small, timeline
 from benchmarks.estimate import FEWEST_ROUNDS
 from benchmarks.figures import Figure, table, write
 from benchmarks.node import PAYLOADS, REPOSITORY, MeasurementError, place
@@ -21,7 +21,7 @@ from tests.testbed.command import CommandError
 from tests.testbed.namespaces import StartError
 
 LIVES = ("start", "start-processes", "slot-ad", "stop")
-NAMES = ("version", "second-start", "probes", *LIVES, "memory", "size")
+NAMES = ("version", "second-start", "probes", "proving", *LIVES, *job_rate.NAMES, "memory", "size")
 PROFILE = "profile"
 FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
 
@@ -71,6 +71,10 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
             kept.add("second-start", lambda: small.second_start(where))
         if "probes" in wanted:
             kept.add("probes", lambda: probing.measure(where, _say))
+        if "proving" in wanted:
+            kept.add("proving", lambda: proving.measure(where, rounds, _say))
+        if set(job_rate.NAMES) & set(wanted):
+            kept.add("job rate", lambda: job_rate.measure(where, rounds, _say))
         if set(LIVES) & set(wanted):
             kept.add("whole lives", lambda: lives.measure(where, rounds, wanted, _say))
         if "memory" in wanted:

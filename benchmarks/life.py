@@ -105,10 +105,19 @@ def stop(place: Place, started: Started) -> float:
 
 def hand_slot_ad(place: Place, turn: int) -> float:
     """Seconds from exec of condor_master to its slot ad in the collector, with the configuration by hand."""
-    worker = place.worker
-    _prepare_hand(place)
     # A name of its own for each round, so that no ad of the round before is taken for this one's.
-    environment = {"CONDOR_CONFIG": f"{HAND}/condor.conf", "_CONDOR_STARTD_NAME": f"hand{turn}"}
+    with by_hand(place, f"hand{turn}") as moment:
+        seconds = place.slot_ad(moment.wall) - moment.wall
+        time.sleep(SETTLE_SECONDS)
+    return seconds
+
+
+@contextmanager
+def by_hand(place: Place, name: str, more: str = "") -> Iterator[Moment]:
+    """HTCondor configured by hand, with ``more`` lines, from the exec of condor_master to its end by a signal."""
+    worker = place.worker
+    _prepare_hand(place, more)
+    environment = {"CONDOR_CONFIG": f"{HAND}/condor.conf", "_CONDOR_STARTD_NAME": name}
     with openings(worker.path(MASTER)) as master, worker.path(f"{HOME}/{SAID}").open("w", encoding="utf-8") as said:
         words = ["env", "-i", f"PATH={SEARCH_PATH}", f"HOME={PILOT.home}"]
         words += [f"{name}={value}" for name, value in environment.items()]
@@ -117,16 +126,14 @@ def hand_slot_ad(place: Place, turn: int) -> float:
             moment = master.wait(time.monotonic() + START_SECONDS)
             if moment is None:
                 raise MeasurementError(f"condor_master was not started: {_said(worker)}")
-            seconds = place.slot_ad(moment.wall) - moment.wall
-            time.sleep(SETTLE_SECONDS)
+            yield moment
             _terminate(_behind(door))
         finally:
             worker.signal(door, signal.SIGKILL)
             door.wait()
-    return seconds
 
 
-def _prepare_hand(place: Place) -> None:
+def _prepare_hand(place: Place, more: str) -> None:
     worker = place.worker
     directories = [f"{HAND}/{name}" for name in ("log", "lock", "run", "spool", "execute", "etc", "tokens")]
     script = ["rm", "-rf", HAND], ["install", "-d", "-m", "700", HAND, *directories]
@@ -134,7 +141,7 @@ def _prepare_hand(place: Place) -> None:
         done = worker.run(words, user=PILOT.name)
         if done.returncode != 0:
             raise MeasurementError(f"{' '.join(words)}: {done.stderr.strip()}")
-    put(worker, f"{HAND}/condor.conf", HAND_CONFIGURATION.read_bytes(), 0o644)
+    put(worker, f"{HAND}/condor.conf", HAND_CONFIGURATION.read_bytes() + more.encode(), 0o644)
     put(worker, f"{HAND}/tokens/pool", worker.path(f"{HOME}/token").read_bytes(), 0o600)
 
 

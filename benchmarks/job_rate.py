@@ -1,0 +1,91 @@
+"""The figures of short jobs in containers: the pilot's startd against HTCondor configured by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import life
+from benchmarks.figures import Figure, Goal, Samples
+from benchmarks.node import MeasurementError, Place
+from tests.testbed.user_jobs import Job, Jobs
+
+NAMES = ("job-rate", "job-rate-untested")
+JOBS = 30
+# The first jobs find their claims; they do not count.
+FIRST = 4
+LONGEST_SECONDS = 240.0
+POLL_SECONDS = 0.02
+CONTAINERS = Path(__file__).with_name("hand_containers.conf").read_text(encoding="utf-8")
+UNTESTED = CONTAINERS + "SINGULARITY_RUN_TEST_BEFORE_JOB = False\n"
+TERMINATED = 5
+
+
+def measure(place: Place, rounds: int, say: Callable[[str], None]) -> list[Figure]:
+    """Seconds for 30 jobs of `/bin/true` in one image on a slot of two cores, by each of three startds in turn.
+
+    Raises MeasurementError when jobs do not end.
+    """
+    sides: dict[str, Callable[[int], float]] = {
+        "pilot": lambda turn: _by_pilot(place),
+        "tested": lambda turn: _by_hand(place, f"tested{turn}", CONTAINERS),
+        "untested": lambda turn: _by_hand(place, f"untested{turn}", UNTESTED),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds):
+        order = list(sides) if turn % 2 == 0 else list(sides)[::-1]
+        for name in order:
+            taken[name].append(sides[name](turn))
+        say(f"round {turn + 1}/{rounds}: " + ", ".join(f"{name} {taken[name][-1]:.2f} s" for name in sides))
+    return [
+        _figure("job-rate", taken["pilot"], taken["tested"], "HTCondor by hand, which tests the image", 1 / 1.1),
+        _figure("job-rate-untested", taken["pilot"], taken["untested"], "the same without its test", 1.0),
+    ]
+
+
+def _figure(name: str, ours: list[float], theirs: list[float], peer: str, most: float) -> Figure:
+    return Figure(
+        name,
+        "s",
+        Samples(f"{JOBS} jobs by the pilot's startd", tuple(ours)),
+        Samples(peer, tuple(theirs)),
+        Goal(most, "ratio"),
+        method=f"from the end of job {FIRST} to that of job {FIRST + JOBS} of one cluster, seen in its event log every "
+        f"{POLL_SECONDS * 1000:g} ms; /bin/true in /images/debian13 on wn1 with two cores; "
+        "the peer is benchmarks/hand_condor.conf with hand_containers.conf",
+        parts={"pilot's jobs per minute": 60 * JOBS / sorted(ours)[len(ours) // 2]},
+    )
+
+
+def _by_pilot(place: Place) -> float:
+    with life.pilot(place) as started:
+        seconds = _jobs_seconds(place, "TARGET.IS_GLIDEIN =?= true")
+        life.stop(place, started)
+    return seconds
+
+
+def _by_hand(place: Place, name: str, lines: str) -> float:
+    with life.by_hand(place, name, lines):
+        return _jobs_seconds(place, f'regexp("@{name}@", TARGET.Name)')
+
+
+def _jobs_seconds(place: Place, requirement: str) -> float:
+    text = f"executable = /bin/true\nrequirements = {requirement}\n"
+    job = Jobs(place.grid).submit(text, pilot="", count=FIRST + JOBS)
+    try:
+        began = _end_of(job, FIRST)
+        return _end_of(job, FIRST + JOBS) - began
+    finally:
+        job.remove()
+
+
+def _end_of(job: Job, number: int) -> float:
+    until = time.monotonic() + LONGEST_SECONDS
+    while job.events(TERMINATED) < number:
+        if time.monotonic() > until:
+            raise MeasurementError(
+                f"{job.events(TERMINATED)} of {number} jobs ended in {LONGEST_SECONDS:g} s: {job.log}"
+            )
+        time.sleep(POLL_SECONDS)
+    return time.monotonic()
