@@ -28,7 +28,7 @@ PAYLOAD = "PILOT_AGENT_PAYLOAD"
 RUNTIME_CLEAN = "PILOT_AGENT_RUNTIME_CLEAN"
 RUNTIME_PID = "PILOT_AGENT_RUNTIME_PID"
 RUNTIME_PREFIX = "pilot-runtime"
-PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child")
+PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_image")
 
 
 def too_old(version):
@@ -220,6 +220,10 @@ def dispatch(arguments):
         from pilot_agent.lifecycle import keeper
 
         return keeper.main(list(arguments[1:]))
+    if command == "_image":
+        from pilot_agent import image_hook
+
+        return image_hook.main(list(arguments[1:]))
     if command == "_child":
         from pilot_agent import child
 

@@ -6,6 +6,7 @@ that, so every implementation is called by itself and judged by itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,6 +17,7 @@ import pluggy
 from pilot_agent import hookspecs
 from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.programs import ProgramError, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,15 @@ def new_manager() -> pluggy.PluginManager:
 
 def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, builtin: bool) -> list[Declared]:
     """Everything one plugin declares. Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an
-    exception in a hook, a record of the wrong type, or a name that two records of one hook share."""
+    exception in a hook, a record of the wrong type or one that cannot be run, or a name that two of one hook share."""
     manager = new_manager()
     try:
         manager.register(plugin, name=name)
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
         raise _load_failure(name, str(error)) from error
+    file = getattr(plugin, "__file__", None)
+    directory = os.path.dirname(file) if file else None
     found: list[Declared] = []
     taken: set[tuple[str, str]] = set()
     for hook, record_type in hookspecs.DECLARATIONS.items():
@@ -71,9 +75,10 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
                 if not isinstance(record, record_type):
                     message = f"{hook} yielded a {type(record).__name__} where a {record_type.__name__} is needed"
                     raise _load_failure(name, message)
-                module, _, function = getattr(record, "run", "module:function").partition(":")
-                if not (module and function):
-                    raise _load_failure(name, f"{hook}: run={module!r} names no function; module:function is needed")
+                try:
+                    record = settled(record, directory)
+                except ProgramError as error:
+                    raise _load_failure(name, f"{hook}, {record.name!r}: {error}") from error
                 key = (hook, getattr(record, "name", ""))
                 if key[1] and key in taken:
                     raise _load_failure(name, f"{hook} yielded two records with the name {key[1]!r}")

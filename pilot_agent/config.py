@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pilot_agent.config_check import invalid, type_name, validate
-from pilot_agent.config_keys import KEYS, LAYERS, Key
+from pilot_agent.config_images import flattened
+from pilot_agent.config_keys import KEYS, LAYERS, Key, Kind
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 
 
@@ -46,6 +47,8 @@ def load_config(layers: Iterable[Layer]) -> Config:
     origins: dict[str, tuple[str, ...]] = {}
     for key in KEYS:
         given = [(layer.name, value) for layer in ordered if (value := _lookup(layer.document, key.path)) is not None]
+        if key.kind is Kind.IMAGES:
+            given = [(name, flattened(value)) for name, value in given]
         value, origin = _combine(key, given)
         put(values, key.path, value)
         origins[key.path] = origin
@@ -65,6 +68,8 @@ def _combine(key: Key, given: list[tuple[str, Json]]) -> tuple[Json, tuple[str, 
             return _strictest(key, given)
         case "append":
             return [item for _, value in given for item in value], origins
+        case "all":
+            return [{"layer": name, "value": value} for name, value in given], origins
         case "join":
             return {name: item for _, value in given for name, item in value.items()}, origins
         case _:

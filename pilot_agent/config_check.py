@@ -12,13 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pilot_agent.config_images import (
+    ANY_ARCHITECTURE,
+    PLATFORM,
+    architecture_problem,
+    default_problem,
+    digest_problem,
+    line_problems,
+    need_problem,
+    prefix_problem,
+)
 from pilot_agent.config_keys import (
     IMAGE_FIELDS,
     KEYS,
     LARGEST_PORT,
     READY_WAYS,
+    REQUIREMENT_FIELDS,
     SERVICE_FIELDS,
     SERVICE_NAME,
+    WHERE,
     Key,
     Kind,
 )
@@ -90,15 +102,23 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     problems = [Problem(path, layer, message) for path, message in _type_problems(key.kind, value, key.path)]
     if problems:
         return problems
+    if isinstance(value, list):
+        return [problem for item in value for problem in _check_word(key, item, layer)] if key.choices else []
     word = key.kind is not Kind.CORES or isinstance(value, str)
-    if key.choices and word and str(value).lower() not in key.choices:
-        expected = ", ".join(key.choices)
-        number = ", and no integer" if key.kind is Kind.CORES else ""
-        return [Problem(key.path, layer, f"{value!r} is none of {expected}{number}{nearest(str(value), key.choices)}")]
+    if key.choices and word and (problems := _check_word(key, value, layer)):
+        return problems
     if key.minimum is not None and not isinstance(value, str) and value < key.minimum:
         words = f"; give a number of cores, or one of {', '.join(key.choices)}" if key.choices else ""
         return [Problem(key.path, layer, f"{value} is less than {key.minimum:g}{words}")]
     return []
+
+
+def _check_word(key: Key, value: Json, layer: str) -> list[Problem]:
+    if str(value).lower() in key.choices:
+        return []
+    expected = ", ".join(key.choices)
+    number = ", and no integer" if key.kind is Kind.CORES else ""
+    return [Problem(key.path, layer, f"{value!r} is none of {expected}{number}{nearest(str(value), key.choices)}")]
 
 
 def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
@@ -111,9 +131,11 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
         case Kind.REQUIREMENTS:
             return _sequence_problems(value, path, _requirement_problems)
         case Kind.IMAGES:
-            return _mapping_problems(
-                value, path, lambda item, where: _sequence_problems(item, where, _candidate_problems)
-            )
+            return _dictionary_problems(value, path)
+        case Kind.PLATFORM:
+            return _default_problems(value, path)
+        case Kind.PREFIXES:
+            return _sequence_problems(value, path, _prefix_problems)
         case Kind.SERVICES:
             return _mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
         case Kind.MAPPING if isinstance(value, Mapping):
@@ -198,8 +220,77 @@ def _record_problems(
     return problems
 
 
+def _dictionary_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(path, message) for message in line_problems(value)]
+    if not isinstance(value, Mapping):
+        return [(path, f"expected a mapping or one line of platform:path, found {type_name(value)}")]
+    return _mapping_problems(value, path, _platform_problems)
+
+
+def _platform_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    """Of the candidates of one platform: a list, or a list for each architecture."""
+    if isinstance(value, list):
+        return _sequence_problems(value, path, _candidate_problems)
+    if not isinstance(value, Mapping):
+        return [(path, f"expected a list or a mapping of architectures, found {type_name(value)}")]
+    problems = _name_problems(value, path)
+    for name, candidates in value.items():
+        where = f"{path}.{name}"
+        if isinstance(name, str) and (problem := architecture_problem(name, also=(ANY_ARCHITECTURE,))):
+            listed = "; a candidate of the form {path: ...} stands in a list" if name in IMAGE_FIELDS else ""
+            problems.append((where, problem + listed))
+            continue
+        problems += _sequence_problems(candidates, where, _candidate_problems)
+        problems += [
+            (f"{where}[{index}].arch", f"the candidate stands under {name} already")
+            for index, entry in enumerate(candidates if isinstance(candidates, list) else ())
+            if isinstance(entry, Mapping) and "arch" in entry
+        ]
+    return problems
+
+
 def _candidate_problems(value: Json, path: str) -> list[tuple[str, str]]:
-    return [] if isinstance(value, str) else _record_problems(value, path, IMAGE_FIELDS, ("path",))
+    if isinstance(value, str):
+        return []
+    problems = _record_problems(value, path, IMAGE_FIELDS, ("path",))
+    if problems:
+        return problems
+    for name, check in (("arch", architecture_problem), ("digest", digest_problem)):
+        if name in value and (problem := check(value[name])):
+            problems.append((f"{path}.{name}", problem))
+    for name, need in value.get("requires", {}).items():
+        if problem := need_problem(name, need):
+            problems.append((f"{path}.requires.{name}", problem))
+    return problems
+
+
+def _prefix_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    problems = _type_problems(Kind.STRING, value, path)
+    if not problems and (problem := prefix_problem(value)):
+        problems.append((path, problem))
+    return problems
+
+
+def _default_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        problem = default_problem(value)
+        return [(path, problem)] if problem else []
+    if not isinstance(value, Mapping):
+        return [(path, f"expected a platform or a mapping of weights, found {type_name(value)}")]
+    if not value:
+        return [(path, "is empty; give a platform")]
+    problems = _mapping_problems(value, path, _weight_problems)
+    return problems + [
+        (f"{path}.{name}", f"{name!r} is no name of a platform: letters, digits and . _ + - only")
+        for name in value
+        if isinstance(name, str) and not re.fullmatch(PLATFORM, name)
+    ]
+
+
+def _weight_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    problems = _type_problems(Kind.NUMBER, value, path)
+    return problems or ([] if value > 0 else [(path, f"{value} is no weight: it must be more than 0")])
 
 
 def _service_name_problems(value: Json, path: str) -> list[tuple[str, str]]:
@@ -209,7 +300,7 @@ def _service_name_problems(value: Json, path: str) -> list[tuple[str, str]]:
 
 
 def _service_problems(value: Json, path: str) -> list[tuple[str, str]]:
-    problems = _record_problems(value, path, SERVICE_FIELDS, ("command",))
+    problems = _record_problems(value, path, SERVICE_FIELDS, ("command",)) or _place_problems(value, path)
     if problems:
         return problems
     if not value["command"]:
@@ -235,7 +326,7 @@ def signal_name(given: str) -> str:
 
 def _requirement_problems(value: Json, path: str) -> list[tuple[str, str]]:
     if not isinstance(value, str):
-        problems = _record_problems(value, path, {"require": Kind.STRING, "level": Kind.STRING}, ("require",))
+        problems = _record_problems(value, path, REQUIREMENT_FIELDS, ("require",)) or _place_problems(value, path)
         if problems:
             return problems
         level = value.get("level") or REQUIRED
@@ -246,6 +337,16 @@ def _requirement_problems(value: Json, path: str) -> list[tuple[str, str]]:
         parse(value)
     except RequirementError as error:
         return [(path, error.failure.message)]
+    return []
+
+
+def _place_problems(value: Mapping[str, Json], path: str) -> list[tuple[str, str]]:
+    """Of ``where`` and ``platform`` in a record whose fields have the right types."""
+    where = value.get("where", WHERE[0])
+    if where not in WHERE:
+        return [(f"{path}.where", f"{where!r} is none of {', '.join(WHERE)}{nearest(where, WHERE)}")]
+    if where == "host" and "platform" in value:
+        return [(f"{path}.platform", "names an image, and only what has where: image is in one")]
     return []
 
 

@@ -27,22 +27,28 @@ class Kind(enum.StrEnum):
     SERVICES = "mapping of services"
     WEIGHTED = "string or boolean"
     CORES = "integer or string"
+    PLATFORM = "platform or mapping of weights"
+    PREFIXES = "list of prefixes"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key. ``combine`` says what happens when several layers give it: the strongest wins, the smallest or the
-    strictest applies (a number before any word, and of words the first of ``choices``), or lists and mappings are
-    joined. ``choices`` are the words allowed, in any case, and ``minimum`` is that of numbers."""
+    strictest applies (a number before any word, and of words the first of ``choices``), lists and mappings are
+    joined, or all of them apply, each on its own: then the value is a list of {layer, value}. ``choices`` are the words
+    allowed, in any case, and ``minimum`` is that of numbers."""
 
     path: str
     kind: Kind
     default: Json
     help: str
-    combine: Literal["override", "smallest", "strictest", "append", "join"] = "override"
+    combine: Literal["override", "smallest", "strictest", "append", "join", "all"] = "override"
     choices: tuple[str, ...] = ()
     minimum: float | None = None
 
+
+IMAGE_SOURCES = ("cvmfs", "directory", "file", "docker", "oras", "https")
+"""Where an image may come from: what lies under /cvmfs is ``cvmfs``, whatever it is."""
 
 CONTAINER_WISHES = ("disable_gwms", "never", "optional", "preferred", "required", "required_gwms")
 
@@ -93,7 +99,44 @@ KEYS: tuple[Key, ...] = (
     Key("probes.gpu_test", Kind.BOOLEAN, False, "let every GPU allocate memory and compute, and refuse it if it fails"),
     Key("probes.disk_write_mib", Kind.INTEGER, 0, "measure the write speed with so much data, MiB; 0 not", minimum=0),
     Key("containers.runtime", Kind.STRING, None, "path of apptainer or singularity; otherwise it is searched"),
-    Key("containers.default", Kind.STRING, None, "platform of jobs that name none; otherwise the dictionary's first"),
+    Key(
+        "containers.search",
+        Kind.STRINGS,
+        ["path", "system", "condor", "cvmfs", "modules"],
+        "where runtimes are looked for, in this order: the search path, /usr/bin, HTCondor's own, CVMFS, environment "
+        "modules; containers.runtime comes before all",
+        choices=("path", "system", "condor", "cvmfs", "modules"),
+    ),
+    Key(
+        "containers.default",
+        Kind.PLATFORM,
+        None,
+        "platform of jobs that name none, or weights, 75% el9, 25% el8, from which each pilot draws; otherwise the "
+        "platform called default, or the dictionary's first",
+    ),
+    Key(
+        "containers.sources",
+        Kind.STRINGS,
+        None,
+        "where images of the dictionary may come from; otherwise from everywhere",
+        "all",
+        choices=IMAGE_SOURCES,
+    ),
+    Key(
+        "containers.prefixes",
+        Kind.PREFIXES,
+        None,
+        "directories and beginnings of references that images of the dictionary must lie under; otherwise any",
+        "all",
+    ),
+    Key(
+        "containers.digests",
+        Kind.STRING,
+        None,
+        "whether files and remote images of the dictionary must have a digest; otherwise optional",
+        "all",
+        choices=("optional", "required"),
+    ),
     Key("containers.binds", Kind.STRINGS, [], "binds of every job container, source[:target[:ro]]", "append"),
     Key(
         "containers.allowed_paths",
@@ -101,7 +144,23 @@ KEYS: tuple[Key, ...] = (
         [],
         "directories of the node whose images a job may name, beside /cvmfs and the dictionary",
     ),
-    Key("images", Kind.IMAGES, {}, "platform -> ordered candidates {path, arch, requires}", "join"),
+    Key(
+        "containers.store_directory",
+        Kind.STRING,
+        None,
+        "directory of the node where fetched images are kept, shared by the pilots of one account; otherwise each "
+        "pilot has its own and removes it",
+    ),
+    Key("containers.store_mib", Kind.INTEGER, None, "most that fetched images may take, MiB", "smallest", minimum=1),
+    Key("containers.fetch_seconds", Kind.NUMBER, 900, "time for fetching one image, seconds", "smallest", minimum=1),
+    Key(
+        "images",
+        Kind.IMAGES,
+        {},
+        "platform -> ordered candidates {path, arch, requires, digest}, or platform -> architecture -> candidates, or "
+        "all in one line, platform:path,platform:path",
+        "join",
+    ),
     Key("prove.budget_seconds", Kind.NUMBER, 20, "time for proving images at the start, seconds", minimum=0),
     Key("cvmfs.use", Kind.STRING, "preferred", "how much CVMFS is needed", choices=("never", "preferred", "required")),
     Key("cvmfs.repositories", Kind.STRINGS, [], "repositories that must answer", "append"),
@@ -141,8 +200,21 @@ KEYS: tuple[Key, ...] = (
     ),
 )
 
+WHERE = ("host", "image")
+"""Where a requirement is judged, and where a service runs: on the node, or inside an image that jobs get."""
+
+REQUIREMENT_FIELDS: dict[str, Kind] = {
+    "require": Kind.STRING,
+    "level": Kind.STRING,
+    "where": Kind.STRING,
+    "platform": Kind.STRING,
+}
+"""Fields of one requirement in its long form."""
+
 SERVICE_FIELDS: dict[str, Kind] = {
     "command": Kind.STRINGS,
+    "where": Kind.STRING,
+    "platform": Kind.STRING,
     "environment": Kind.STRING_MAPPING,
     "port": Kind.INTEGER,
     "ready_file": Kind.STRING,
@@ -164,7 +236,12 @@ READY_WAYS = ("port", "ready_file", "ready_command")
 
 LARGEST_PORT = 65535
 
-IMAGE_FIELDS: dict[str, Kind] = {"path": Kind.STRING, "arch": Kind.STRING, "requires": Kind.MAPPING}
+IMAGE_FIELDS: dict[str, Kind] = {
+    "path": Kind.STRING,
+    "arch": Kind.STRING,
+    "requires": Kind.MAPPING,
+    "digest": Kind.STRING,
+}
 """Fields of one candidate of ``images``."""
 
 LAYERS = ("defaults", "factory", "entry", "vo", "site", "environment", "command line")

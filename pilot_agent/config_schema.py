@@ -6,19 +6,37 @@ import signal
 from collections.abc import Mapping
 from itertools import combinations
 
+from pilot_agent.config_images import (
+    ANY_ARCHITECTURE,
+    ARCHITECTURES,
+    CPU_LEVEL,
+    DEFAULT,
+    DIGEST,
+    LINE,
+    PLATFORM,
+    PREFIX,
+    VERSION,
+)
 from pilot_agent.config_keys import (
     IMAGE_FIELDS,
     KEYS,
     LARGEST_PORT,
     READY_WAYS,
+    REQUIREMENT_FIELDS,
     SERVICE_FIELDS,
     SERVICE_NAME,
+    WHERE,
     Key,
     Kind,
 )
 from pilot_agent.model import Json
 
 _SECTION_SCHEMA: Mapping[str, Json] = {"type": ["object", "null"], "additionalProperties": False}
+_PLATFORM_OF_IMAGE: Mapping[str, Json] = {
+    "if": {"required": ["platform"]},
+    "then": {"required": ["where"], "properties": {"where": {"const": "image"}}},
+}
+"""A platform is named only by what runs inside an image."""
 
 
 def json_schema() -> Json:
@@ -48,7 +66,8 @@ def _key_schema(key: Key) -> Json:
     kind["type"] = [*named, "null"] if isinstance(named, list) else [named, "null"]
     schema: dict[str, Json] = {"description": key.help, **kind}
     if key.choices:
-        schema["pattern"] = "^(?i:" + "|".join(key.choices) + ")$"
+        words = {"pattern": "^(?i:" + "|".join(key.choices) + ")$"}
+        schema |= {"items": {**kind["items"], **words}} if "items" in kind else words
     if key.minimum is not None:
         schema["minimum"] = key.minimum
     if key.default is not None:
@@ -63,11 +82,18 @@ def _kind_schema(kind: Kind) -> dict[str, Json]:
         case Kind.STRING_MAPPING:
             return {"type": "object", "additionalProperties": {"type": "string"}}
         case Kind.REQUIREMENTS:
-            requirement = _fields_schema({"require": Kind.STRING, "level": Kind.STRING}, ["require"])
-            return {"type": "array", "items": {"anyOf": [{"type": "string"}, requirement]}}
+            requirement = _fields_schema(REQUIREMENT_FIELDS, ["require"])
+            requirement["properties"]["where"]["enum"] = list(WHERE)
+            return {"type": "array", "items": {"anyOf": [{"type": "string"}, {**requirement, **_PLATFORM_OF_IMAGE}]}}
         case Kind.IMAGES:
-            candidate = {"anyOf": [{"type": "string"}, _fields_schema(IMAGE_FIELDS, ["path"])]}
-            return {"type": "object", "additionalProperties": {"type": "array", "items": candidate}}
+            return _images_schema()
+        case Kind.PLATFORM:
+            weight = {"type": "number", "exclusiveMinimum": 0}
+            names = {"pattern": _whole(PLATFORM)}
+            mapping = {"propertyNames": names, "additionalProperties": weight, "minProperties": 1}
+            return {"type": ["string", "object"], "pattern": _whole(DEFAULT), **mapping}
+        case Kind.PREFIXES:
+            return {"type": "array", "items": {"type": "string", "pattern": _whole(PREFIX)}}
         case Kind.SERVICES:
             names = {"pattern": f"^{SERVICE_NAME}$"}
             return {"type": "object", "propertyNames": names, "additionalProperties": _service_schema()}
@@ -81,16 +107,50 @@ def _kind_schema(kind: Kind) -> dict[str, Json]:
             return {"type": kind.value}
 
 
+def _whole(pattern: str) -> str:
+    """The pattern for all of a text; ``$`` would also match before a newline at the end."""
+    return f"^(?:{pattern})(?![\\s\\S])"
+
+
+def _images_schema() -> dict[str, Json]:
+    schema = _fields_schema(IMAGE_FIELDS, ["path"])
+    version = {"type": ["string", "integer"], "pattern": _whole(VERSION), "minimum": 0}
+    needs = {
+        "cpu_level": {"type": "string", "pattern": _whole(CPU_LEVEL)},
+        "gpu": {"type": ["boolean", "integer"], "minimum": 0},
+        "cuda": version,
+        "kernel": version,
+    }
+    fields = schema["properties"]
+    fields["arch"]["pattern"] = f"(?i:{_whole('|'.join(ARCHITECTURES))})"
+    fields["digest"]["pattern"] = _whole(DIGEST)
+    fields["requires"] = {"type": "object", "additionalProperties": False, "properties": needs}
+    under_architecture = {**schema, "properties": {name: fields[name] for name in fields if name != "arch"}}
+    names = {"pattern": f"(?i:{_whole('|'.join((*ARCHITECTURES, ANY_ARCHITECTURE)))})"}
+    by_architecture = {"type": "object", "propertyNames": names, "additionalProperties": _listed(under_architecture)}
+    platform = {"anyOf": [_listed(schema), by_architecture]}
+    return {"type": ["object", "string"], "pattern": _whole(LINE), "additionalProperties": platform}
+
+
+def _listed(candidate: Json) -> Json:
+    return {"type": "array", "items": {"anyOf": [{"type": "string"}, candidate]}}
+
+
 def _service_schema() -> Json:
     schema = _fields_schema(SERVICE_FIELDS, ["command"])
     fields = schema["properties"]
     fields["command"]["minItems"] = 1
+    fields["where"]["enum"] = list(WHERE)
     fields["port"] |= {"minimum": 1, "maximum": LARGEST_PORT}
     fields["stop_signal"]["pattern"] = f"^(?i:{'|'.join(f'(SIG)?{name[3:]}' for name in signal.Signals.__members__)})$"
     # Two ways count only when neither is an empty text or list.
     given = {name: {"required": [name], "properties": {name: {"minLength": 1, "minItems": 1}}} for name in READY_WAYS}
     pairs = combinations(READY_WAYS, 2)
-    return {**schema, "allOf": [{"not": {"allOf": [given[one], given[other]]}} for one, other in pairs]}
+    return {
+        **schema,
+        **_PLATFORM_OF_IMAGE,
+        "allOf": [{"not": {"allOf": [given[one], given[other]]}} for one, other in pairs],
+    }
 
 
 def _fields_schema(fields: Mapping[str, Kind], needed: list[str]) -> Json:

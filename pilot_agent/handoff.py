@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from pilot_agent.hookspecs import ContainerRequest
+from pilot_agent.hookspecs import Periodic
 from pilot_agent.lifecycle import plan
-from pilot_agent.model import ContainerDecision, Failure, FailureKind, Json, PilotError
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import condor
 from pilot_agent.plugins.batch import hold_seconds
+from pilot_agent.programs import is_program
 from pilot_agent.stages import Session
 from pilot_agent.startd.plan import PluginFragment
 from pilot_agent.state import State
+from pilot_agent.tasks import job_container, periodic_command
 
 JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
@@ -56,7 +58,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         join=join,
         channel=channel,
         services=_services(session, state),
-        periodics=_periodics(session, environment),
+        periodics=_periodics(session, state, environment),
         time=time,
         history=handoff.history,
     )
@@ -68,10 +70,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
     if decision is None:
         message = "the container stage left no decision"
         raise PilotError(Failure(FailureKind.INTERNAL, "internal.no_decision", message))
-    requests: list[ContainerRequest] = [declared.record for declared in session.loaded.of("pilot_containers")]
-    environment = dict(state.config.get("startd.job_environment")) | state.job_environment
-    for request in requests:
-        environment |= request.environment
+    jobs = job_container(session, state)
     return condor.HandoffInputs(
         pilot_id=state.pilot_id,
         workspace=session.workspace.root,
@@ -82,23 +81,13 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         site_environment=state.environment,
         attributes=state.attributes,
         benchmarks=state.benchmarks,
-        job_environment=environment,
-        job_binds=_binds(state, requests, decision),
-        container_options=tuple(option for request in requests for option in request.options),
+        job_environment=dict(jobs.environment),
+        job_binds=jobs.binds if decision.runtime is not None else (),
+        container_options=jobs.options,
         fragments=tuple(
             PluginFragment(declared.plugin, declared.record) for declared in session.loaded.of("pilot_startd")
         ),
     )
-
-
-def _binds(state: State, requests: list[ContainerRequest], decision: ContainerDecision) -> tuple[str, ...]:
-    """Configured binds, those of setups and plugins, and /cvmfs where it is there; each once."""
-    if decision.runtime is None:
-        return ()
-    cvmfs = state.facts.get("cvmfs.repositories")
-    mounted = ["/cvmfs:/cvmfs:ro"] if cvmfs is not None and cvmfs.known and cvmfs.value else []
-    asked = [bind for request in requests for bind in request.binds]
-    return tuple(dict.fromkeys([*mounted, *state.config.get("containers.binds"), *state.binds, *asked]))
 
 
 def _services(session: Session, state: State) -> list[plan.ServicePlan]:
@@ -122,19 +111,40 @@ def _service_attributes(state: State) -> dict[str, Json]:
     return {name: value for service in ready for name, value in service.attributes.items()}
 
 
-def _periodics(session: Session, environment: dict[str, str]) -> list[plan.PeriodicPlan]:
-    """Periodic tasks as commands of their own: the child answers with a mapping of attributes."""
+def _periodics(session: Session, state: State, environment: dict[str, str]) -> list[plan.PeriodicPlan]:
+    """Periodic tasks as commands of their own, each of which answers with a mapping of attributes.
+
+    Raises ``PilotError`` where one that would keep jobs away cannot be run; what only reports is left out and told.
+    """
     clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
-    directories = ":".join(session.around.directories)
-    return [
-        plan.PeriodicPlan(
-            name=declared.record.name,
-            argv=(*session.around.interpreter, "_child", "periodic", declared.record.run, session.workspace.state,
-                  directories),
-            environment=clean,
-            period_seconds=declared.record.period_seconds,
-            timeout_seconds=declared.record.timeout_seconds,
-            on_failure=declared.record.on_failure,
+    plans: list[plan.PeriodicPlan] = []
+    for declared in session.loaded.of("pilot_periodics"):
+        record: Periodic = declared.record
+        try:
+            argv, own = _periodic_words(session, state, record, clean)
+        except PilotError as error:
+            if record.on_failure != "report":
+                raise error.at(plugin=declared.plugin) from error
+            session.events.write("periodic.failed", task=record.name, message=error.failure.message)
+            continue
+        plans.append(
+            plan.PeriodicPlan(
+                name=record.name,
+                argv=argv,
+                environment=own,
+                period_seconds=record.period_seconds,
+                timeout_seconds=record.timeout_seconds,
+                on_failure=record.on_failure,
+            )
         )
-        for declared in session.loaded.of("pilot_periodics")
-    ]  # fmt: skip
+    return plans
+
+
+def _periodic_words(
+    session: Session, state: State, record: Periodic, environment: dict[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    if is_program(record):
+        return periodic_command(session, state, record, environment)
+    directories = ":".join(session.around.directories)
+    words = [*session.around.interpreter, "_child", "periodic", record.run, session.workspace.state, directories]
+    return words, environment

@@ -19,6 +19,11 @@ A complete plugin::
 
 Hooks receive ``config``: the effective configuration as plain data, without secrets. A hook takes any subset of
 its arguments.
+
+Setups, checks and periodic tasks may name a program in place of a function: ``command``, with ``{script}`` for a file
+that the plugin brings (``script``). With ``where="image"`` it runs inside the image that jobs of ``platform`` get, with
+their options, binds and environment; a function cannot, because the pilot's Python is not in the image. What such a
+program finds, and how it answers, is in :data:`PROGRAM_PROTOCOL`.
 """
 
 from __future__ import annotations
@@ -32,6 +37,22 @@ import pluggy
 from pilot_agent.model import Fact, FailureKind, ImageCandidate, Json
 
 PROJECT = "pilot_agent"
+
+PROGRAM_PROTOCOL = """
+A program starts in an empty directory of its own, which is removed afterwards: /srv inside an image, where it is the
+home directory and what is behind /tmp too. PILOT_CONTEXT names a file in it with facts, config and environment as JSON.
+Its last words on standard output may be one JSON object; standard error is its log.
+
+setup     exit 0 and an object with what it contributes: environment, attributes, images, binds (all optional)
+check     exit 0 passes, anything else fails; an object may say more: status (pass, fail, warn, skip), message, hint,
+          code. Without one the last line of its output is the message.
+periodic  exit 0 and an object of attributes for the machine ad
+"""
+"""What a program that a plugin names finds, and how it answers."""
+
+INSIDE_SCRIPT_DIRECTORY = "/srv/.pilot/plugin"
+"""Where a plugin's own script is inside an image: read-only, under its own name."""
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -113,11 +134,21 @@ class SetupResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A function ``(context) -> SetupResult``; ``early`` before the container choice, ``late`` after it."""
+    """A function ``(context) -> SetupResult``, or a program; ``early`` before the container choice, ``late`` after it.
+
+    ``teardown`` is the command that undoes it at the pilot's end, run where the setup ran, also after a setup that
+    failed; it gets ``teardown_seconds`` of the time for the end.
+    """
 
     name: str
-    run: str
+    run: str = ""
     stage: Literal["early", "late"] = "late"
+    where: Literal["host", "image"] = "host"
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    platform: str | None = None
+    teardown: tuple[str, ...] = ()
+    teardown_seconds: float = 5.0
     required: bool = True
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
@@ -126,24 +157,33 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRequest:
-    """What a plugin wants of every job container: binds ``source[:target[:ro]]``, environment, options."""
+    """What a plugin wants of every job container: binds ``source[:target[:ro]]``, environment, options.
+
+    ``runtimes`` are paths of Apptainer or Singularity that the plugin brings; they are tried after
+    ``containers.runtime`` and before all that are found on the node.
+    """
 
     name: str
     binds: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    runtimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A function ``(context) -> CheckResult``; with ``where="image"`` it runs inside the default image.
+    """A function ``(context) -> CheckResult``, or a program, which ``where="image"`` runs inside an image.
 
-    ``kind`` decides what a failed check means for the pilot; ``required=False`` turns a failure to a warning.
+    ``kind`` decides what a failed check means for the pilot; ``required=False`` turns a failure to a warning. What is
+    required inside an image fails where jobs get no such image.
     """
 
     name: str
-    run: str
+    run: str = ""
     where: Literal["host", "image"] = "host"
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    platform: str | None = None
     kind: FailureKind = FailureKind.NODE_RESOURCE
     required: bool = True
     after: tuple[str, ...] = ()
@@ -167,13 +207,18 @@ class Readiness:
 class Service:
     """A program that runs beside the jobs until the pilot ends.
 
-    ``{workspace}`` in ``command`` and ``environment`` becomes the service's own directory. ``attributes`` are in
-    the machine ad while the service is ready. ``stop_signal`` ends it; what is left after
-    ``stop_seconds`` is killed. A service with ``required`` that does not become ready ends the pilot.
+    ``{workspace}`` in ``command`` and ``environment`` becomes the service's own directory, ``{script}`` the file that
+    the plugin brings. With ``where="image"`` the service, and the command of its readiness, run inside the image of
+    ``platform``; its directory is /srv there. ``attributes`` are in the machine ad while the service is ready.
+    ``stop_signal`` ends it; what is left after ``stop_seconds`` is killed. A service with ``required`` that does not
+    become ready ends the pilot.
     """
 
     name: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    where: Literal["host", "image"] = "host"
+    script: str | None = None
+    platform: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     readiness: Readiness = field(default_factory=Readiness)
     attributes: dict[str, Json] = field(default_factory=dict)
@@ -215,14 +260,18 @@ class StartdFragment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Periodic:
-    """A function ``(context) -> mapping of attributes`` run every ``period_seconds`` while jobs may run.
+    """A function ``(context) -> mapping of attributes``, or a program, run every ``period_seconds`` while jobs may run.
 
     ``on_failure`` says what a failed run means: nothing but a report, no new jobs, or the end of the pilot.
     """
 
     name: str
-    run: str
     period_seconds: float
+    run: str = ""
+    where: Literal["host", "image"] = "host"
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    platform: str | None = None
     timeout_seconds: float = 30.0
     on_failure: Literal["report", "stop_accepting", "drain"] = "report"
 

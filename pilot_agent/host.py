@@ -10,7 +10,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -21,10 +21,13 @@ from pilot_agent.config_check import Problem, invalid
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
 from pilot_agent.process import Result, Runner, WakeUp
+from pilot_agent.programs import is_program, read_answer
 from pilot_agent.trust.local import code_writable_by_others
 
 BUILTIN_PLUGINS = ("probes", "cvmfs", "containers", "services", "benchmarks", "checks", "profile", "attributes")
 CONCURRENT_CHILDREN = 8
+LOG_LETTERS = 2000
+_AUTHOR_ACTS = "whoever wrote the plugin must act; its log is in events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,18 @@ class Surroundings:
     environment: Mapping[str, str]
     directories: tuple[str, ...] = ()
     wake: WakeUp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A declared program, ready to be run in ``directory``. ``never_ran`` tells from its end why something else kept it
+    from running (a container that was not made), None when it ran; ``clear`` removes what was made for it."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    directory: str
+    never_ran: Callable[[Result], Failure | None]
+    clear: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,36 +148,52 @@ def run_all(
     on_end: Callable[[Ended], None],
     *,
     width: int = CONCURRENT_CHILDREN,
+    command_of: Callable[[Declared], Command | Failure] | None = None,
 ) -> None:
-    """Run every task as soon as what it needs has ended, ``width`` at a time; ``on_end`` is told of each.
+    """Run every task as soon as what it needs has ended, ``width`` at a time; ``on_end`` is told of each. A program is
+    run as ``command_of`` says, or ends with the failure that it gives.
 
     Raises ``Interrupted`` when the pilot must stop, ``PilotError`` (plugin.cycle) when needs form a circle.
     """
     order = _order(tasks)
     by_key = {_key(task): task for task in tasks}
     waiting: list[str] = []
-    running: dict[int, tuple[Declared, float]] = {}
+    running: dict[int, tuple[Declared, float, Command | None]] = {}
     with Runner(around.wake) as runner:
         while order.is_active():
             waiting += order.get_ready()
             while waiting and len(running) < width:
                 task = by_key[waiting.pop(0)]
                 started = time.time()
-                handle = _start(runner, task, context_of(task), around)
+                command = command_of(task) if command_of and is_program(task.record) else None
+                if isinstance(command, Failure):
+                    on_end(Ended(task, None, replace(command, plugin=task.plugin), started, 0.0))
+                    order.done(_key(task))
+                    continue
+                handle = _start(runner, task, context_of(task), around, command)
                 if isinstance(handle, Result):
-                    on_end(_ended(task, handle, started))
+                    on_end(_ended(task, handle, started, command))
                     order.done(_key(task))
                 else:
-                    running[handle] = (task, started)
+                    running[handle] = (task, started, command)
             if running:
                 handle, result = runner.wait_any()
-                task, started = running.pop(handle)
-                on_end(_ended(task, result, started))
+                task, started, command = running.pop(handle)
+                on_end(_ended(task, result, started, command))
                 order.done(_key(task))
 
 
-def _start(runner: Runner, task: Declared, context: Context, around: Surroundings) -> int | Result:
+def _start(
+    runner: Runner, task: Declared, context: Context, around: Surroundings, command: Command | None
+) -> int | Result:
     record = task.record
+    if command is not None:
+        return runner.start(
+            command.argv,
+            deadline_seconds=record.timeout_seconds,
+            environment=command.environment,
+            directory=command.directory,
+        )
     memory_mib = getattr(record, "memory_mib", None)
     if task.builtin:
 
@@ -216,16 +247,30 @@ def _answer(result: Result) -> tuple[Json, str | None]:
     return answer, None
 
 
-def _ended(task: Declared, result: Result, started: float) -> Ended:
+def _ended(task: Declared, result: Result, started: float, command: Command | None = None) -> Ended:
+    if command is not None:
+        return _program_ended(task, result, started, command)
     answer, problem = _answer(result)
     failure = None
     if problem is not None:
         code = "plugin.timeout" if result.timed_out else "plugin.crashed"
-        hint = "whoever wrote the plugin must act; its log is in events.jsonl"
-        failure = Failure(FailureKind.PLUGIN, code, f"{task.record.name}: {problem}", hint=hint, plugin=task.plugin)
-    log = (result.stdout + result.stderr).decode("utf-8", "replace")[-2000:]
+        message = f"{task.record.name}: {problem}"
+        failure = Failure(FailureKind.PLUGIN, code, message, hint=_AUTHOR_ACTS, plugin=task.plugin)
+    log = (result.stdout + result.stderr).decode("utf-8", "replace")[-LOG_LETTERS:]
     result_value = answer.get("result") if isinstance(answer, dict) else None
     return Ended(task, result_value, failure, started, result.seconds, log)
+
+
+def _program_ended(task: Declared, result: Result, started: float, command: Command) -> Ended:
+    command.clear()
+    failure = command.never_ran(result)
+    answer = None
+    if failure is None:
+        answer, failure = read_answer(task.record, result)
+    if failure is not None:
+        failure = replace(failure, plugin=task.plugin, hint=failure.hint or _AUTHOR_ACTS)
+    log = result.stderr.decode("utf-8", "replace")[-LOG_LETTERS:]
+    return Ended(task, answer, failure, started, result.seconds, log)
 
 
 def _key(task: Declared) -> str:

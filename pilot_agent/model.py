@@ -202,8 +202,9 @@ class TimelineEntry:
 class ImageCandidate:
     """One place where the image of a platform may be found.
 
-    ``path`` is a directory, a SIF file, or a registry reference; ``requires`` holds needs such as
-    ``cpu_level``; ``origin`` says which layer or plugin offered it.
+    ``path`` is a directory, a SIF file, or a remote reference (docker://, oras://, https://); ``requires`` holds needs
+    such as ``cpu_level``; ``origin`` says which layer or plugin offered it. ``digest`` (``sha256:...``) is what its
+    content must be: of the file, for docker:// and oras:// of the manifest.
     """
 
     platform: str
@@ -211,11 +212,16 @@ class ImageCandidate:
     architecture: str = ""
     requires: dict[str, Json] = field(default_factory=dict)
     origin: str = "configuration"
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageVerdict:
-    """What became of one candidate: taken or not, and why; ``proven`` when a program really ran in it."""
+    """What became of one candidate: taken or not, and why; ``proven`` when a program really ran in it.
+
+    ``source`` is cvmfs, directory, file, docker, oras or https (empty: none of them). For the last three ``path`` is
+    the reference; what is taken is fetched and proven at the first use, with the content that ``digest`` says.
+    """
 
     platform: str
     path: str
@@ -224,6 +230,49 @@ class ImageVerdict:
     reason: str
     seconds: float = 0.0
     facts: dict[str, Json] = field(default_factory=dict)
+    source: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """Whether a container runtime can do one thing here, established by running it: yes, no, or (None) not known.
+    ``reason`` says how it was established, or why it was not."""
+
+    value: bool | None = None
+    reason: str = "not tried"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeAbilities:
+    """What a container runtime can do on this node.
+
+    ``pid_namespace``: processes of their own numbering. ``directories`` and ``sif``: which forms of images it runs
+    without unpacking them. ``binds``: users may bind, ``bind_anywhere``: also to a path that the image lacks.
+    ``nv`` and ``rocm``: it brings NVIDIA's or AMD's libraries in. ``nested``: a runtime can run inside its containers.
+    ``cgroup_limits``: it takes ``--memory`` and ``--cpus``.
+    """
+
+    pid_namespace: Ability = Ability()
+    directories: Ability = Ability()
+    sif: Ability = Ability()
+    binds: Ability = Ability()
+    bind_anywhere: Ability = Ability()
+    nv: Ability = Ability()
+    rocm: Ability = Ability()
+    nested: Ability = Ability()
+    cgroup_limits: Ability = Ability()
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeVerdict:
+    """What became of one container runtime that was looked at; ``origin`` is where it was found."""
+
+    path: str
+    origin: str
+    version: str
+    taken: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +284,16 @@ class Runtime:
     mode: Literal["userns", "setuid"]
     pid_namespace: bool
     sif: bool
+    flavour: Literal["apptainer", "singularity-ce", "singularity"] = "apptainer"
+    origin: str = ""
+    full_version: str = ""
+    abilities: RuntimeAbilities = RuntimeAbilities()
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerDecision:
-    """How jobs will be contained: the negotiated decision and its cell, the runtime and the proven images."""
+    """How jobs will be contained: the negotiated decision and its cell, the runtime and the proven images, and what
+    became of every image and every runtime that was looked at."""
 
     decision: Literal["DISABLE", "NEVER", "PREFERRED", "REQUIRED", "FAIL"]
     cell: str
@@ -247,6 +301,7 @@ class ContainerDecision:
     runtime: Runtime | None = None
     default_platform: str | None = None
     verdicts: tuple[ImageVerdict, ...] = ()
+    runtimes: tuple[RuntimeVerdict, ...] = ()
 
     @property
     def images(self) -> dict[str, str]:

@@ -86,11 +86,14 @@ def _container(decision: ContainerDecision | None) -> Json:
         "cell": decision.cell,
         "reason": decision.reason,
         "runtime": to_json(decision.runtime) if decision.runtime else None,
+        "runtimes": [to_json(verdict) for verdict in decision.runtimes],
         "image": {"default": decision.default_platform, "platforms": decision.images},
         "why": [
             {
                 "candidate": verdict.path,
                 "platform": verdict.platform,
+                "source": verdict.source,
+                "digest": verdict.digest,
                 "taken": verdict.taken,
                 "proven": verdict.proven,
                 "reason": verdict.reason,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from pilot_agent.model import (
     UNLIMITED,
@@ -57,6 +58,16 @@ def evaluate(requirement: Requirement, facts: Mapping[str, Fact], level: str = "
     if holds is not requirement.negated:
         return CheckResult(requirement.text, CheckStatus.PASS, told)
     return _unmet(requirement, level, fact, told)
+
+
+def unanswerable(
+    requirement: Requirement, level: str, failure: Failure, *, where: Literal["host", "image"] = "host"
+) -> CheckResult:
+    """The verdict where there is nothing to judge over, for the reason that ``failure`` gives."""
+    message = f"{requirement.path} is not known: {failure.message}; needed {requirement.text}"
+    return CheckResult(
+        requirement.text, _UNMET[level], message, failure.hint, where=where, kind=failure.kind, code=failure.code
+    )
 
 
 class _Incomparable(Exception):  # noqa: N818 - it names what is wrong

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pilot_agent import host
+from pilot_agent import host, tasks
 from pilot_agent.codec import CodecError, from_json
 from pilot_agent.collect import Declared
 from pilot_agent.events import EventLog
@@ -29,11 +29,12 @@ from pilot_agent.model import (
     ImageCandidate,
     Json,
     PilotError,
+    ServiceState,
     TimelineEntry,
 )
 from pilot_agent.plugins import containers, services
-from pilot_agent.requirement_text import parse
-from pilot_agent.requirements import evaluate
+from pilot_agent.requirement_text import REQUIRED, parse
+from pilot_agent.requirements import evaluate, unanswerable
 from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
 
@@ -50,7 +51,7 @@ class Session:
     workspace: Workspace
     root: str = "/"
     journal: Journal | None = None
-    """Where a process that stays is recorded before it starts; None where nothing stays (check, probe)."""
+    """Where what must be undone is recorded before it is made; None where nobody would undo it."""
     record: str | None = None
     """The directory that keeps what probes and mounts read, to become a recording."""
 
@@ -101,13 +102,11 @@ def container(session: Session, state: State) -> State:
 def validate(session: Session, state: State) -> State:
     """Requirements of all layers, then the checks of plugins; a required one that fails ends the pilot."""
     results = [_requirement(entry, state) for entry in state.config.get("requirements")]
-    tasks = session.loaded.of("pilot_checks")
-    on_host = [task for task in tasks if task.record.where == "host"]
-    ran = _run(session, state, on_host)
+    checks = session.loaded.of("pilot_checks")
+    ran = _run(session, state, checks)
     entries = [_entry(state, "validate", ended) for ended in ran]
     # In the order in which they were declared, so that two runs can be compared line by line.
-    results += [_check_result(ended) for task in on_host for ended in ran if ended.declared is task]
-    results += [_not_in_image(task) for task in tasks if task.record.where == "image"]
+    results += [_check_result(ended) for task in checks for ended in ran if ended.declared is task]
     failures = [
         Failure(result.kind, result.code or f"check.{result.name}", result.message, result.hint, stage="validate")
         for result in results
@@ -127,9 +126,7 @@ def service(session: Session, state: State) -> State:
         record = declared.record
 
         started = session.events.seconds()
-        outcome = services.start(
-            record, session.workspace, session.around.environment, session.around.wake, _journalled(session, record)
-        )
+        outcome = _started(session, state, record)
         entry = TimelineEntry(
             "service", declared.plugin, record.name, started, session.events.seconds() - started, outcome.status
         )
@@ -140,6 +137,15 @@ def service(session: Session, state: State) -> State:
             failure = Failure(FailureKind.PLUGIN, "service.failed", message, plugin=declared.plugin, stage="service")
             return replace(state, failures=(*state.failures, failure))
     return state
+
+
+def _started(session: Session, state: State, record: Service) -> ServiceState:
+    try:
+        whole = tasks.settled_service(session, state, record)
+    except PilotError as error:
+        return ServiceState(record.name, "failed", message=f"{error.failure.message}; {error.failure.hint}")
+    around = session.around
+    return services.start(whole, session.workspace, around.environment, around.wake, _journalled(session, record))
 
 
 def _journalled(session: Session, record: Service) -> Callable[[int], None]:
@@ -187,7 +193,7 @@ def advertise(session: Session, state: State) -> State:
     return replace(state, attributes=attributes)
 
 
-def _run(session: Session, state: State, tasks: Sequence[Declared], *, width: int = 8) -> list[host.Ended]:
+def _run(session: Session, state: State, declared: Sequence[Declared], *, width: int = 8) -> list[host.Ended]:
     ended: list[host.Ended] = []
 
     def note(one: host.Ended) -> None:
@@ -197,7 +203,14 @@ def _run(session: Session, state: State, tasks: Sequence[Declared], *, width: in
         if one.log.strip():
             session.events.write("task.log", plugin=one.declared.plugin, name=one.declared.record.name, text=one.log)
 
-    host.run_all(tasks, lambda _: session.context(state), session.around, note, width=width)
+    host.run_all(
+        declared,
+        lambda _: session.context(state),
+        session.around,
+        note,
+        width=width,
+        command_of=tasks.command_of(session, state),
+    )
     return ended
 
 
@@ -246,8 +259,9 @@ def _require_own(loaded: host.Loaded, declared: Declared, found: Sequence[Findin
 
 
 def _setup(session: Session, state: State, when: str) -> State:
-    tasks = [task for task in session.loaded.of("pilot_setups") if task.record.stage == when]
-    for ended in _run(session, state, host.in_order(tasks), width=1):
+    setups = [task for task in session.loaded.of("pilot_setups") if task.record.stage == when]
+    for task in host.in_order(setups):
+        ended = _set_up(session, state, task)
         result, ended = _decoded(ended, SetupResult)
         state = replace(state, timeline=(*state.timeline, _entry(state, f"setup {when}", ended)))
         if result is not None:
@@ -263,32 +277,47 @@ def _setup(session: Session, state: State, when: str) -> State:
     return state
 
 
+def _set_up(session: Session, state: State, task: Declared) -> host.Ended:
+    try:
+        tasks.journal_teardown(session, state, task.record)
+    except PilotError as error:
+        now = state.started + session.events.seconds()
+        return host.Ended(task, None, error.at(plugin=task.plugin).failure, now, 0.0)
+    return _run(session, state, [task])[0]
+
+
 def _requirement(entry: Json, state: State) -> CheckResult:
-    text, level = (entry, "required") if isinstance(entry, str) else (entry["require"], entry.get("level", "required"))
-    return evaluate(parse(text), state.facts, level)
+    """The verdict on one configured requirement, over the facts of the node or those found inside an image."""
+    if isinstance(entry, str):
+        return evaluate(parse(entry), state.facts)
+    requirement, level = parse(entry["require"]), entry.get("level") or REQUIRED
+    if entry.get("where") != "image":
+        return evaluate(requirement, state.facts, level)
+    try:
+        inside = containers.image_facts(state.container, entry.get("platform"))
+    except PilotError as error:
+        return unanswerable(requirement, level, error.failure, where="image")
+    return replace(evaluate(requirement, inside, level), where="image")
 
 
 def _check_result(ended: host.Ended) -> CheckResult:
     record: Check = ended.declared.record
     result, ended = _decoded(ended, CheckResult)
-    if result is None:
-        message = ended.failure.message if ended.failure else "no verdict"
-        result = CheckResult(record.name, CheckStatus.FAIL, message, kind=FailureKind.PLUGIN, code="plugin.crashed")
-    else:
-        result = replace(result, kind=record.kind)
+    result = _no_verdict(record, ended.failure) if result is None else replace(result, kind=record.kind)
     if result.status is CheckStatus.FAIL and not record.required:
         result = replace(result, status=CheckStatus.WARN)
     return result
 
 
-def _not_in_image(task: Declared) -> CheckResult:
-    """A check inside the image cannot be run yet; what is required and cannot be shown counts as failed."""
-    message = "checks inside the image are not supported by this version"
-    status = CheckStatus.FAIL if task.record.required else CheckStatus.SKIP
-    hint = 'declare it with where="host" or required=False; the plugin\'s author must act'
-    return CheckResult(
-        task.record.name, status, message, hint, where="image", kind=FailureKind.PLUGIN, code="check.where"
-    )
+def _no_verdict(record: Check, failure: Failure | None) -> CheckResult:
+    """What is required and cannot be shown counts as failed; where jobs get no such image there is nothing to check."""
+    message = failure.message if failure else "no verdict"
+    kind, code, hint = FailureKind.PLUGIN, "plugin.crashed", ""
+    status = CheckStatus.FAIL
+    if failure is not None and failure.kind is not FailureKind.PLUGIN:
+        kind, code, hint = failure.kind, failure.code, failure.hint
+        status = CheckStatus.FAIL if record.required else CheckStatus.SKIP
+    return CheckResult(record.name, status, message, hint, where=record.where, kind=kind, code=code)
 
 
 def _decoded(ended: host.Ended, kind: type[T]) -> tuple[T | None, host.Ended]:

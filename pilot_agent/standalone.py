@@ -15,10 +15,12 @@ from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import preempted
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import identify
+from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.processes import kill_descendants, stop_process
 from pilot_agent.lifecycle.removal import remove_tree
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.lifecycle.teardown import run_commands
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, Verdict, worst_failure
 from pilot_agent.plugins import recordings
 from pilot_agent.process import Interrupted
@@ -64,6 +66,24 @@ def look(config: Config, environment: Mapping[str, str], *, stages: Sequence[str
         return bench.run(config, stages, state)
 
     return _at_the_bench(config, environment, view, work)
+
+
+def work_in(
+    config: Config,
+    environment: Mapping[str, str],
+    *,
+    stages: Sequence[str],
+    act: Callable[[Session, State, Progress], None],
+) -> State:
+    """The state after ``stages``, after ``act`` did its work with it while workspace and services were there.
+
+    Raises as ``look`` does, and what ``act`` raises.
+    """
+
+    def work(bench: _Bench, state: State) -> State:
+        return bench.run(config, stages, state, act)
+
+    return _at_the_bench(config, environment, View(), work)
 
 
 def check(
@@ -117,17 +137,31 @@ class _Bench:
     progress: Progress
     view: View
 
-    def run(self, config: Config, stages: Sequence[str], state: State) -> State:
+    def run(
+        self,
+        config: Config,
+        stages: Sequence[str],
+        state: State,
+        act: Callable[[Session, State, Progress], None] | None = None,
+    ) -> State:
         loaded, config = configure.load_plugins(config, self.around_of(config))
         if self.view.only:
             loaded = _restricted(loaded, self.view.only)
         state = replace(state, config=config, plugins=loaded.plugins)
         session = Session(
-            self.around_of(config), loaded, self.events, self.workspace, self.view.root, record=self.view.record
+            self.around_of(config),
+            loaded,
+            self.events,
+            self.workspace,
+            self.view.root,
+            journal=Journal(self.workspace.journal),
+            record=self.view.record,
         )
         for name in stages:
             self.progress.say(name)
             state = _stage(session, name, state)
+        if act is not None:
+            act(session, state, self.progress)
         _stop_services(session, state)
         return state
 
@@ -183,6 +217,7 @@ def _in_workspace(
             state = work(bench, replace(state, workspace=workspace.root, environment=configure.without_secrets(seen)))
     finally:
         # Each step has its own time: a process that cannot be ended must not keep the workspace from being removed.
+        run_commands(workspace, Budget(state.config.get("time.teardown_seconds")))
         leftovers += kill_descendants(Budget(KILL_SECONDS))
         leftovers += remove_tree(workspace.root, Budget(REMOVE_SECONDS), prefix=WORKSPACE_PREFIX)
     return replace(state, leftovers=tuple(leftovers))

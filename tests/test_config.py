@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pilot_agent.cli import reference_page
 from pilot_agent.codec import to_json
 from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_check import validate
+from pilot_agent.config_images import DEFAULT, LINE, flattened, line_problems, parse_line, weights
 from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, Key, Kind
 from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
 from pilot_agent.config_schema import json_schema
@@ -82,7 +84,8 @@ finite = st.floats(min_value=1, max_value=1e9, allow_nan=False).filter(lambda nu
 def value_of(key: Key) -> st.SearchStrategy[Any]:
     """Valid values of one key."""
     if key.choices:
-        return st.sampled_from(key.choices).flatmap(lambda word: st.sampled_from([word, word.upper(), word.title()]))
+        word = st.sampled_from(key.choices).flatmap(lambda word: st.sampled_from([word, word.upper(), word.title()]))
+        return st.lists(word, max_size=3) if key.kind is Kind.STRINGS else word
     return of_kind(key.kind)
 
 
@@ -95,8 +98,12 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         max_leaves=6,
     )
     texts = st.sampled_from(["cpu.usable >= 4", "os.id in [debian, rocky]", "not fuse.usable"])
-    requirement = st.fixed_dictionaries({"require": texts}, optional={"level": st.sampled_from(LEVELS)})
-    images = st.lists(words | record(IMAGE_FIELDS, "path"), max_size=2) if kind is Kind.IMAGES else st.nothing()
+    levels = {"level": st.sampled_from(LEVELS)}
+    inside = st.fixed_dictionaries(
+        {"require": texts, "where": st.just("image")}, optional={**levels, "platform": words}
+    )
+    requirement = st.fixed_dictionaries({"require": texts}, optional={**levels, "where": st.just("host")}) | inside
+    images = dictionaries(names) if kind is Kind.IMAGES else st.nothing()
     services = service() if kind is Kind.SERVICES else st.nothing()
     return {
         Kind.STRING: words,
@@ -107,10 +114,37 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.MAPPING: st.dictionaries(words, tree, max_size=3),
         Kind.STRING_MAPPING: st.dictionaries(words, words, max_size=3),
         Kind.REQUIREMENTS: st.lists(texts | requirement, max_size=3),
-        Kind.IMAGES: st.dictionaries(names, images, max_size=2),
+        Kind.IMAGES: images,
+        Kind.PLATFORM: platforms | weighted,
+        Kind.PREFIXES: st.lists(st.sampled_from(["/", "/images/a b", "docker://example.org/", "https://a:1/"])),
         Kind.SERVICES: st.dictionaries(services_of_people, services, max_size=2),
         Kind.WEIGHTED: st.booleans() | words,
     }[kind]
+
+
+platforms = st.sampled_from(["el9", "debian-13", "75% el9, 25% el8", "0.5 %a,0.5%b"])
+weighted = st.dictionaries(st.sampled_from(["el9", "el8"]), st.integers(1, 99) | finite, min_size=1)
+architectures = st.sampled_from(["x86_64", "AMD64", "arm64", "aarch64"])
+versions = st.integers(0, 99) | st.sampled_from(["12.4", "5.14.0-362.el9.x86_64"])
+
+
+def dictionaries(names: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    """Valid image dictionaries in all their forms."""
+    needs = st.fixed_dictionaries(
+        {},
+        optional={
+            "cpu_level": st.sampled_from(["x86_64", "x86-64-v3"]),
+            "gpu": st.booleans() | st.integers(0, 8),
+            "cuda": versions,
+            "kernel": versions,
+        },
+    )
+    some = {"requires": needs, "digest": st.sampled_from([f"sha256:{'0a' * 32}"])}
+    candidate = record(IMAGE_FIELDS, "path", arch=architectures, **some)
+    of_one = record({name: kind for name, kind in IMAGE_FIELDS.items() if name != "arch"}, "path", **some)
+    under = st.dictionaries(architectures | st.just("any"), st.lists(words | of_one, max_size=2), max_size=2)
+    line = st.sampled_from(["", " ,", "el9:/a", " el9 : docker://a:1 ,, el8:/b c,el9:/d,"])
+    return line | st.dictionaries(names, st.lists(words | candidate, max_size=2) | under, max_size=2)
 
 
 services_of_people = st.sampled_from(["triton", "s3.cache", "x_1-b"])
@@ -125,7 +159,13 @@ def service() -> st.SearchStrategy[dict[str, Any]]:
         command=st.lists(words, min_size=1, max_size=3),
         port=st.integers(1, 65535),
         stop_signal=st.sampled_from(["SIGTERM", "int", "Usr1"]),
-    ).filter(lambda entry: sum(bool(entry.get(way)) for way in ways_to_be_ready) < 2)
+        where=st.sampled_from(["host", "image"]),
+    ).filter(
+        lambda entry: (
+            sum(bool(entry.get(way)) for way in ways_to_be_ready) < 2
+            and ("platform" not in entry or entry.get("where") == "image")
+        )
+    )
 
 
 def record(
@@ -148,6 +188,14 @@ def nested(flat: Mapping[str, Json]) -> dict[str, Json]:
     return document
 
 
+def as_kept(path: str, value: Json) -> Json:
+    """A value as the configuration keeps what one layer gave."""
+    if path == "images":
+        return flattened(value)
+    key = next(key for key in KEYS if key.path == path)
+    return [{"layer": "vo", "value": value}] if key.combine == "all" else value
+
+
 valid_documents = st.fixed_dictionaries({}, optional={key.path: value_of(key) for key in KEYS})
 
 
@@ -157,7 +205,7 @@ def test_a_valid_document_comes_back_value_by_value_in_either_syntax(flat: dict[
     texts = [json.dumps(document), yaml.safe_dump(document)]
     for text in texts:
         config = load_config([Layer("vo", parse_document(text.encode(), "test"))])
-        assert {path: config.get(path) for path in flat} == flat
+        assert {path: config.get(path) for path in flat} == {path: as_kept(path, flat[path]) for path in flat}
         assert all(config.origins[path] == ("vo",) for path in flat)
         untouched = [key for key in KEYS if key.path not in flat]
         assert all(config.get(key.path) == key.default for key in untouched)
@@ -177,6 +225,8 @@ odd_services = st.dictionaries(
             "port": st.sampled_from([-1, 0, 1, 65535, 65536]),
             "ready_file": words,
             "ready_command": st.lists(words, max_size=1),
+            "where": st.sampled_from(["host", "image", "Image"]),
+            "platform": words,
             "stop_signal": st.sampled_from(["", "SIG", "SIGTERM", "sigint", "hup", "TERMINATE", "SIGTERM "]) | words,
         },
     ),
@@ -259,7 +309,54 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         ({"time": {"vacate_seconds": float("nan")}}, "time.vacate_seconds (vo): expected a number, found nan"),
         ({"time": {"vacate_seconds": -1}}, "time.vacate_seconds (vo): -1 is less than 0"),
         ({"requirements": [{"level": "preferred"}]}, "requirements[0].require (vo): missing"),
-        ({"images": {"el9": "/x"}}, "images.el9 (vo): expected a list, found a string"),
+        ({"images": {"el9": "/x"}}, "images.el9 (vo): expected a list or a mapping of architectures, found a string"),
+        ({"images": ["/x"]}, "images (vo): expected a mapping or one line of platform:path, found a list"),
+        ({"images": "el9:/a,el8"}, "images (vo): 'el8' is no entry of the form platform:path"),
+        (
+            {"images": {"el9": {"x86_46": []}}},
+            "images.el9.x86_46 (vo): 'x86_46' is no architecture; did you mean x86_64?",
+        ),
+        (
+            {"images": {"el9": {"path": "/x"}}},
+            "images.el9.path (vo): 'path' is no architecture; known: x86_64, aarch64, ",
+        ),
+        ({"images": {"el9": {"any": "/x"}}}, "images.el9.any (vo): expected a list, found a string"),
+        (
+            {"images": {"el9": {"arm64": ["/x", {"path": "/y", "arch": "aarch64"}]}}},
+            "images.el9.arm64[1].arch (vo): the candidate stands under arm64 already",
+        ),
+        (
+            {"images": {"el9": [{"path": "/x", "arch": "arm46"}]}},
+            "images.el9[0].arch (vo): 'arm46' is no architecture; did you mean arm64?",
+        ),
+        (
+            {"images": {"el9": [{"path": "/x", "digest": "sha256:ABC"}]}},
+            "images.el9[0].digest (vo): 'sha256:ABC' is no digest: sha256: and 64 hexadecimal digits",
+        ),
+        (
+            {"images": {"el9": [{"path": "/x", "requires": {"cpulevel": 3}}]}},
+            "images.el9[0].requires.cpulevel (vo): unknown key; did you mean cpu_level?",
+        ),
+        (
+            {"images": {"el9": {"x86_64": [{"path": "/x", "requires": {"kernel": 5.10}}]}}},
+            "images.el9.x86_64[0].requires.kernel (vo): 5.1 is read as a number; quote it",
+        ),
+        (
+            {"images": {"el9": [{"path": "/x", "requires": {"gpu": "yes"}}]}},
+            "images.el9[0].requires.gpu (vo): 'yes' is neither true or false nor a number of GPUs",
+        ),
+        ({"containers": {"sources": ["cvfms"]}}, "containers.sources (vo): 'cvfms' is none of cvmfs, "),
+        (
+            {"containers": {"prefixes": ["/a", "images"]}},
+            "containers.prefixes[1] (vo): 'images' begins neither with / nor with one of docker://, oras://, https://",
+        ),
+        ({"containers": {"default": "75% el9 25% el8"}}, "containers.default (vo): '75% el9 25% el8' is neither"),
+        ({"containers": {"default": {}}}, "containers.default (vo): is empty"),
+        (
+            {"containers": {"default": {"el9": 0}}},
+            "containers.default.el9 (vo): 0 is no weight: it must be more than 0",
+        ),
+        ({"containers": {"default": {"el 9": 1}}}, "containers.default.el 9 (vo): 'el 9' is no name of a platform"),
         ({"images": {"el9": [{"pat": "/x"}]}}, "images.el9[0].path (vo): missing"),
         ({"images": {9: []}}, "images.9 (vo): a name must be a string, found an integer; quote it"),
         ({"services": {"s": {}}}, "services.s.command (vo): missing"),
@@ -389,6 +486,56 @@ def test_requirements_of_all_layers_add_up() -> None:
 def test_dictionaries_are_joined_and_the_stronger_layer_wins_a_name() -> None:
     config = layered("images", {"el8": ["/8"], "el9": ["/9"]}, {"el9": ["/9b"], "el10": ["/10"]})
     assert config.get("images") == {"el8": ["/8"], "el9": ["/9b"], "el10": ["/10"]}
+
+
+def test_a_dictionary_in_one_line_joins_one_in_yaml() -> None:
+    config = layered(
+        "images", "el8:/8,el9:docker://a:1", {"el9": {"amd64": ["/9b"], "any": [{"path": "/9c"}]}}, "el7:/7"
+    )
+    assert config.get("images") == {
+        "el8": ["/8"],
+        "el9": [{"path": "/9b", "arch": "amd64"}, {"path": "/9c"}],
+        "el7": ["/7"],
+    }
+
+
+def test_restrictions_of_all_layers_are_kept_with_their_layer() -> None:
+    config = layered("containers.sources", ["cvmfs", "file"], None, ["docker"])
+    assert config.get("containers.sources") == [
+        {"layer": "factory", "value": ["cvmfs", "file"]},
+        {"layer": "vo", "value": ["docker"]},
+    ]
+
+
+@given(st.text("el9:/, \n.%", max_size=20) | words)
+def test_a_line_is_taken_as_the_schema_takes_it(text: str) -> None:
+    taken = not line_problems(text)
+    assert taken == (re.fullmatch(LINE, text) is not None)
+    if taken:
+        for platform, (path,) in parse_line(text).items():
+            assert platform == platform.strip() != ""
+            assert path == path.strip() != ""
+            assert f"{platform}:{path}" in "".join(text.split()) or platform in text
+
+
+@given(st.lists(st.tuples(st.sampled_from(["el9", "el8", "default"]), st.sampled_from(["/a", "docker://h:1/x:2"]))))
+def test_of_entries_with_one_name_the_last_counts_at_its_place(entries: list[tuple[str, str]]) -> None:
+    found = parse_line(",".join(f"{platform}:{path}" for platform, path in entries))
+    last = {platform: index for index, (platform, _) in enumerate(entries)}
+    assert list(found) == sorted(last, key=lambda platform: last[platform])
+    assert found == {platform: [entries[index][1]] for platform, index in last.items()}
+
+
+@given(st.text("abel98% .,0", max_size=20) | words)
+def test_weights_that_are_taken_are_positive(text: str) -> None:
+    if re.fullmatch(DEFAULT, text):
+        assert all(name and weight > 0 for name, weight in weights(text).items())
+
+
+def test_weights_of_one_platform_add_up() -> None:
+    assert weights("50% el9, 12.5 %el8,25% el9") == {"el9": 75, "el8": 12.5}
+    assert weights("el9") == {"el9": 1}
+    assert weights({"el9": 3}) == {"el9": 3}
 
 
 def test_nothing_given_is_not_the_same_as_something_empty() -> None:
@@ -606,6 +753,7 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
         "strictest": {Kind.CORES},
         "append": {Kind.STRINGS, Kind.REQUIREMENTS},
         "join": {Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES},
+        "all": {Kind.STRINGS, Kind.STRING, Kind.PREFIXES},
         "override": set(Kind),
     }
     assert key.kind in allowed[key.combine]

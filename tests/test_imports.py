@@ -17,17 +17,17 @@ PACKAGE = "pilot_agent"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "account"),
-    ("look",),
+    ("look", "commands"),
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
-    ("stages", "configure", "report"),
-    ("host", "state", "collect", "child"),
+    ("stages", "tasks", "configure", "report"),
+    ("host", "state", "collect", "child", "image_hook", "programs"),
     ("plugins",),
     ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust"),
     (
-        *("process", "config", "config_check", "config_keys", "config_read", "config_schema", "hookspecs", "codec"),
-        *("files", "events", "workspace", "environment", "interpreter", "progress", "light"),
-        *("requirements", "requirement_text", "spelling"),
+        *("process", "config", "config_check", "config_images", "config_keys", "config_read", "config_schema"),
+        *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
+        *("requirements", "requirement_text", "spelling", "foreground"),
     ),
     ("model", ""),
 )
@@ -118,7 +118,7 @@ def test_a_probe_knows_nothing_but_probes_and_the_ground(name: str) -> None:
     assert {target.partition(".")[0] for target, _ in imports_of(name)} <= allowed
 
 
-@pytest.mark.parametrize("name", ["pipeline", "standalone", "stages", "configure", "host"])
+@pytest.mark.parametrize("name", ["pipeline", "standalone", "stages", "tasks", "configure", "host"])
 def test_the_pipeline_reaches_what_plugins_do_only_through_plugins(name: str) -> None:
     behind_plugins = PACKAGES - {"lifecycle", "trust"}
     assert not {target.partition(".")[0] for target, _ in imports_of(name)} & behind_plugins

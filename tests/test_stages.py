@@ -19,8 +19,20 @@ from pilot_agent.configure import new_state
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
 from pilot_agent.interpreter import interpreter_command
+from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.journal import Journal
-from pilot_agent.model import BenchmarkScore, CheckStatus, Fact, FactStatus, FailureKind, Json
+from pilot_agent.lifecycle.teardown import run_commands
+from pilot_agent.model import (
+    BenchmarkScore,
+    CheckStatus,
+    ContainerDecision,
+    Fact,
+    FactStatus,
+    FailureKind,
+    ImageVerdict,
+    Json,
+    Runtime,
+)
 from pilot_agent.stages import Session
 from pilot_agent.state import State
 from pilot_agent.workspace import Workspace
@@ -234,6 +246,78 @@ def test_requirements_of_the_configuration_are_judged_with_the_checks(prepare: P
     state = stages.validate(session, state)
     assert [result.status for result in state.checks] == [CheckStatus.FAIL, CheckStatus.WARN]
     assert len(state.failures) == 1
+
+
+def contained(state: State) -> State:
+    """The state of a pilot whose jobs get an image in which a proof found a C library."""
+    runtime = Runtime("/usr/bin/apptainer", "1.4.5", "userns", True, True)
+    verdict = ImageVerdict("el9", "/images/el9", True, True, "", facts={"os.glibc": "2.34"})
+    return replace(state, container=ContainerDecision("REQUIRED", "a x b", "", runtime, "el9", (verdict,)))
+
+
+def test_a_requirement_can_be_judged_inside_the_image_of_jobs(prepare: Prepare) -> None:
+    glibc = {"require": "os.glibc >= 2.34", "where": "image"}
+    wanted: list[Json] = ["os.glibc >= 2.34", glibc, {**glibc, "platform": "el8", "level": "preferred"}]
+    session, state = prepare("", {"requirements": wanted})
+    state = stages.validate(session, contained(state.with_findings([Fact("os.glibc", "2.17")])))
+    outside, inside, other = state.checks
+    assert (outside.status, outside.where) == (CheckStatus.FAIL, "host")
+    assert (inside.status, inside.where) == (CheckStatus.PASS, "image")
+    assert (other.status, other.where, other.code) == (CheckStatus.WARN, "image", "image.not_in_dictionary")
+
+
+IMAGE_CHECKS = """
+@hookimpl
+def pilot_checks(config):
+    yield Check(name="must", where="image", command=("/bin/true",))
+    yield Check(name="may", where="image", command=("/bin/true",), required=False)
+    yield Check(name="node", command=("/bin/sh", "-c", "cat $PILOT_CONTEXT | head -c 8; echo; echo $PWD"))
+"""
+
+
+def test_a_check_inside_an_image_that_jobs_do_not_get_fails_when_it_is_required(prepare: Prepare) -> None:
+    session, state = prepare(IMAGE_CHECKS)
+    state = stages.validate(session, state)
+    must, may, node = state.checks
+    assert (must.status, must.where, must.code) == (CheckStatus.FAIL, "image", "container.none")
+    assert may.status is CheckStatus.SKIP
+    assert (node.status, node.where) == (CheckStatus.PASS, "host")
+    assert node.message.startswith(session.workspace.temporary)
+    assert not os.path.exists(node.message)
+    assert [failure.code for failure in state.failures] == ["container.none"]
+
+
+UNDONE = """
+def first(context):
+    return SetupResult(environment={"FIRST": "1"})
+
+@hookimpl
+def pilot_setups(config):
+    yield Setup(name="first", run=f"{__name__}:first", teardown=("/bin/sh", "-c", "echo first >> ../undone"))
+    yield Setup(name="second", command=("/bin/sh", "-c", "exit 3"), required=False,
+                teardown=("/bin/sh", "-c", "echo second >> ../undone; exit 1"))
+    yield Setup(name="third", command=("/bin/echo", '{"environment": {"THIRD": "3"}}'), teardown=("/bin/sleep", "600"),
+                teardown_seconds=0.3)
+    yield Setup(name="inside", where="image", command=("/bin/true",), teardown=("/bin/true",), required=False)
+"""
+
+
+def test_what_setups_did_is_undone_once_in_reverse_also_after_a_failure(prepare: Prepare) -> None:
+    session, state = prepare(UNDONE)
+    state = stages.setup_late(replace(session, journal=Journal(session.workspace.journal)), state)
+    assert state.job_environment == {"FIRST": "1", "THIRD": "3"}
+    assert run_commands(session.workspace, Budget(60))
+    assert not run_commands(session.workspace, Budget(60))
+    while True:  # the one that was killed is left to whoever ends all descendants
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            break
+    assert (Path(session.workspace.temporary) / "undone").read_text() == "second\nfirst\n"
+    ends = {event["name"]: event["status"] for event in events(session) if event["event"] == "teardown.ended"}
+    assert list(ends) == ["teardown of third", "teardown of second", "teardown of first"]
+    assert "did not end" in ends["teardown of third"]
+    assert (ends["teardown of second"], ends["teardown of first"]) == ("exited 1", "ok")
 
 
 def test_pilot_services_run_beside_and_are_journalled(prepare: Prepare) -> None:

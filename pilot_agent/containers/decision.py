@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from pilot_agent.containers import images, runtime
+from pilot_agent.containers import runtime
+from pilot_agent.containers.abilities import Established, Known, establish
 from pilot_agent.containers.command import Bind, BindError, existing, runtime_environment
-from pilot_agent.containers.images import NodeNeeds
+from pilot_agent.containers.messages import Diagnosis
 from pilot_agent.containers.negotiation import Negotiation, negotiate
+from pilot_agent.containers.places import Place, Search
 from pilot_agent.containers.proof import ProofSetting
 from pilot_agent.containers.runtime import RuntimeProgram, RuntimeRefusal
-from pilot_agent.containers.trials import Trials, try_all
+from pilot_agent.containers.trials import LONGEST_SECONDS, Trials, try_all
 from pilot_agent.containers.verdicts import Dictionary, conclude
 from pilot_agent.environment import clean_environment
 from pilot_agent.hookspecs import ContainerRequest, Context
@@ -23,8 +24,10 @@ from pilot_agent.model import (
     Failure,
     FailureKind,
     ImageCandidate,
+    Json,
     PilotError,
     Runtime,
+    RuntimeVerdict,
 )
 from pilot_agent.process import WakeUp
 from pilot_agent.workspace import Workspace
@@ -37,9 +40,34 @@ _SITE_INSTALLS = "the site installs Apptainer, or names it in containers.runtime
 class _Found:
     """A runtime that works, with what its trials showed (None when there was no image to try)."""
 
-    runtime: Runtime
-    program: RuntimeProgram
+    setting: ProofSetting
     trials: Trials | None
+    established: Established | None = None
+
+    @property
+    def runtime(self) -> Runtime:
+        """It as the report and HTCondor's configuration need it."""
+        assert self.established is not None
+        program, abilities = self.setting.program, self.established.abilities
+        proofs = self.trials.proofs.values() if self.trials is not None else ()
+        mode = next((proof.mode for proof in proofs if proof.diagnosis is None), self.established.mode)
+        return Runtime(
+            path=program.path,
+            version=program.version,
+            mode=mode,
+            pid_namespace=abilities.pid_namespace.value is True,
+            sif=abilities.sif.value is True,
+            flavour=program.flavour,
+            origin=program.origin,
+            full_version=program.said,
+            abilities=abilities,
+        )
+
+    @property
+    def ran(self) -> bool:
+        """Whether any program ran in it."""
+        proven = self.trials is not None and self.trials.any_proven
+        return proven or (self.established is not None and self.established.problem is None)
 
 
 def decide(
@@ -61,19 +89,35 @@ def decide(
     if outcome.decision in ("NEVER", "DISABLE"):
         return ContainerDecision(outcome.decision, outcome.cell, outcome.reason)
     binds, options = _asked_for(context, requests)
-    known = Dictionary.arrange(candidates, config["images"], config["containers"]["default"], _resolve(context, wake))
+    known = Dictionary.of(context, candidates, wake)
     with _temporary(context) as temporary:
         environment = runtime_environment(
             clean_environment(context.environment, home=temporary, temporary=temporary), temporary
         )
-        search = _Search(context, environment, temporary, binds, options, wake)
-        found = search.first_that_works(known)
+        trying = _Trying(context, _search(context, requests, environment, wake), temporary, binds, options)
+        found = trying.first_that_works(known)
     if isinstance(found, Failure):
-        return _without(outcome, found, known, search.refusals)
+        return _without(outcome, found, known, trying.refused)
     decision, failure = conclude(outcome, found.runtime, known, found.trials)
     if failure is not None:
-        return _without(outcome, failure, known, search.refusals, found.trials)
-    return replace(decision, reason=_told(decision.reason, found, search))
+        return _without_images(decision, outcome, failure, known, found, trying)
+    return _with_runtimes(decision, decision.reason, found, trying)
+
+
+def _search(
+    context: Context, requests: Sequence[ContainerRequest], environment: Mapping[str, str], wake: WakeUp | None
+) -> Search:
+    config = context.config
+    return Search(
+        configured=config["containers"]["runtime"],
+        offered=tuple((path, request.name) for request in requests for path in request.runtimes),
+        order=config["containers"]["search"],
+        condor_directory=config["startd"]["condor_directory"],
+        repositories=tuple(context.value("cvmfs.repositories") or ()),
+        environment=environment,
+        site=context.environment,
+        wake=wake,
+    )
 
 
 def _asked_for(context: Context, requests: Sequence[ContainerRequest]) -> tuple[tuple[Bind, ...], tuple[str, ...]]:
@@ -92,16 +136,6 @@ def _asked_for(context: Context, requests: Sequence[ContainerRequest]) -> tuple[
     return tuple(binds), tuple(option for request in requests for option in request.options)
 
 
-def _resolve(context: Context, wake: WakeUp | None) -> images.Resolver:
-    node = NodeNeeds(
-        architecture=context.value("os.arch", ""),
-        cpu_level=context.value("os.microarch", ""),
-        kernel=context.value("os.kernel", ""),
-        gpus=int(context.value("gpu.count", 0)),
-    )
-    return lambda candidates: images.resolve(candidates, node, wake)
-
-
 @contextmanager
 def _temporary(context: Context) -> Iterator[str]:
     if context.workspace is not None:
@@ -114,129 +148,154 @@ def _temporary(context: Context) -> Iterator[str]:
 
 
 @dataclass(slots=True)
-class _Search:
-    """Looks for a runtime that works; ``refusals`` are those that did not."""
+class _Trying:
+    """Looks for a runtime that works; ``refused`` are those that did not."""
 
     context: Context
-    environment: Mapping[str, str]
+    search: Search
     temporary: str
     binds: tuple[Bind, ...]
     options: tuple[str, ...]
-    wake: WakeUp | None
-    refusals: tuple[RuntimeRefusal, ...] = ()
+    refused: tuple[RuntimeVerdict, ...] = ()
 
     def first_that_works(self, known: Dictionary) -> _Found | Failure:
-        """The first runtime that runs an image, or without images the first that answers; else why there is none."""
+        """The first runtime that runs an image of the dictionary, or without images any program; if none runs an
+        image, the first that works at all; else why there is none."""
         if self.context.root != "/":
             message = "no container can be run on a recording of a node"
             return Failure(FailureKind.NODE_RESOURCE, "container.recording", message)
+        end = time.monotonic() + float(self.context.config["prove"]["budget_seconds"])
         failure: Failure | None = None
         last: _Found | None = None
-        configured = self.context.config["containers"]["runtime"]
-        for path, origin in runtime.places(configured, self.environment["PATH"], system=runtime.SYSTEM_DIRECTORY):
-            program = runtime.ask(path, origin, self.environment, self.wake)
+        for place in self.search.places():
+            program = runtime.ask(place.path, place.origin, self.search.environment, self.search.wake)
             if isinstance(program, RuntimeRefusal):
-                self.refusals += (program,)
+                self._refuse(place, program.version, program.reason)
                 continue
-            tried = self._tried(program, known)
+            tried = self._tried(program, known, end)
             if isinstance(tried, Failure):
-                self.refusals += (RuntimeRefusal(path, f"{tried.code}: {tried.message}"),)
+                self._refuse(place, program.version, f"{tried.code}: {tried.message}")
                 failure = failure or tried
             elif tried.trials is None or tried.trials.any_proven:
-                return tried
+                return self._with_abilities(tried, end)
+            elif last is None:
+                last = tried
             else:
-                last = last or tried
-        return last or failure or self._nothing(configured)
+                self._refuse(place, program.version, "no image of the dictionary runs in it either")
+        return self._with_abilities(last, end) if last is not None else failure or self._nothing()
 
-    def _tried(self, program: RuntimeProgram, known: Dictionary) -> _Found | Failure:
-        ladders = known.ladders
-        if not any(ladders):
-            return self._unproven(program)
+    def _refuse(self, place: Place, version: str, reason: str) -> None:
+        self.refused += (RuntimeVerdict(place.path, place.origin, version, False, reason),)
+
+    def _tried(self, program: RuntimeProgram, known: Dictionary, end: float) -> _Found | Failure:
         there, _ = existing(self.binds)
-        setting = ProofSetting(program, self.environment, self.temporary, there, self.options)
-        budget = float(self.context.config["prove"]["budget_seconds"])
-        try:
-            trials = try_all(setting, ladders, budget_seconds=budget, wake=self.wake)
-        except OSError as error:
-            message = f"no image can be proven in {self.temporary}: {error.strerror}"
-            raise PilotError(
-                Failure(
-                    FailureKind.NODE_RESOURCE, "disk.full", message, "the site frees space in the scratch directory"
-                )
-            ) from error
-        problem = trials.node_problem
-        if problem is not None:
-            return Failure(problem.kind, problem.code, f"{program.path}: {problem.message}", problem.hint, retry=True)
-        first = next((proof for proof in trials.proofs.values() if proof.diagnosis is None), None)
-        sif = trials.sif if trials.sif is not None else self._mounts_sif(program, setuid=False)
-        mode = first.mode if first else "userns"
-        return _Found(Runtime(program.path, program.version, mode, trials.pid_namespace, sif), program, trials)
-
-    def _unproven(self, program: RuntimeProgram) -> _Found | Failure:
-        """Without an image to run, what the probes tried with namespaces and FUSE decides."""
-        setuid = _has_setuid_starter(program.path)
-        userns = self.context.facts.get("userns.usable")
-        if not setuid and userns is not None and userns.known and not userns.value:
-            message = f"{program.path} needs unprivileged user namespaces, and the node refuses them: {userns.detail}"
-            hint = "the site allows unprivileged user namespaces or installs apptainer-suid"
-            return Failure(FailureKind.NODE_RESOURCE, "userns.disabled", message, hint, retry=True)
-        pid_namespace = setuid or bool(self.context.value("userns.pid_proc", False))
-        sif = self._mounts_sif(program, setuid=setuid)
-        made = Runtime(program.path, program.version, "setuid" if setuid else "userns", pid_namespace, sif)
-        return _Found(made, program, None)
-
-    def _mounts_sif(self, program: RuntimeProgram, *, setuid: bool) -> bool:
-        """Without a SIF file to run: an unprivileged runtime needs its program for squashfs, and FUSE, which a probe
-        tried; a privileged one lets the kernel mount."""
-        fuse = bool(self.context.value("fuse.usable", False))
-        return setuid or (fuse and runtime.squashfs_program(program.path, self.environment["PATH"]) is not None)
-
-    def _nothing(self, configured: str | None) -> Failure:
-        looked = "; ".join(f"{refusal.path}: {refusal.reason}" for refusal in self.refusals)
-        where = "containers.runtime, " if configured else ""
-        message = (
-            f"no container runtime: neither apptainer nor singularity in {where}PATH or {runtime.SYSTEM_DIRECTORY}"
+        repositories = tuple(self.context.value("cvmfs.repositories") or ())
+        setting = ProofSetting(
+            program, self.search.environment, self.temporary, there, self.options, repositories=repositories
         )
+        problem: Diagnosis | None
+        try:
+            if any(known.ladders):
+                left = max(0.0, end - time.monotonic())
+                trials = try_all(setting, known.ladders, budget_seconds=left, wake=self.search.wake)
+                found, problem = _Found(setting, trials), trials.node_problem
+            else:
+                # Nothing else shows whether it works, so this is not left out however little time there is.
+                established = establish(setting, self._seen(None), seconds=LONGEST_SECONDS, wake=self.search.wake)
+                found, problem = _Found(setting, None, established), established.problem
+        except OSError as error:
+            raise _no_room(self.temporary, error) from error
+        if problem is None:
+            return found
+        return Failure(problem.kind, problem.code, f"{program.path}: {problem.message}", problem.hint, retry=True)
+
+    def _with_abilities(self, found: _Found, end: float) -> _Found:
+        if found.established is not None:
+            return found
+        seconds = min(LONGEST_SECONDS, end - time.monotonic())
+        try:
+            established = establish(found.setting, self._seen(found.trials), seconds=seconds, wake=self.search.wake)
+        except OSError as error:
+            raise _no_room(self.temporary, error) from error
+        return replace(found, established=established)
+
+    def _seen(self, trials: Trials | None) -> Known:
+        """What needs not be tried again."""
+        devices: Sequence[Mapping[str, Json]] = self.context.value("gpu.devices") or ()
+        vendors = frozenset(str(device.get("vendor") or "nvidia") for device in devices)
+        if trials is None:
+            return Known(vendors=vendors)
+        pid_namespace = trials.pid_namespace if trials.any_proven else None
+        told = "a SIF file of the dictionary ran"
+        if trials.sif is False:
+            problem = next(
+                (p.diagnosis for p in trials.proofs.values() if p.diagnosis and p.diagnosis.scope == "sif"), None
+            )
+            told = f"{problem.code}: {problem.message}" if problem else "no SIF file of the dictionary ran"
+        return Known(pid_namespace=pid_namespace, sif=trials.sif, sif_reason=told, vendors=vendors)
+
+    def _nothing(self) -> Failure:
+        looked = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in self.refused)
+        message = f"no container runtime: neither apptainer nor singularity in {self.search.described()}"
         message = f"no container runtime works: {looked}" if looked else message
         return Failure(
             FailureKind.NODE_RESOURCE, "container.missing", message[:REASON_LIMIT], _SITE_INSTALLS, retry=True
         )
 
 
-def _has_setuid_starter(path: str) -> bool:
-    prefix = os.path.dirname(os.path.dirname(os.path.realpath(path)))
-    for part in ("libexec", f"lib/{os.uname().machine}-linux-gnu", "lib"):
-        try:
-            found = os.stat(os.path.join(prefix, part, "apptainer", "bin", "starter-suid"))
-        except OSError:
-            continue
-        if found.st_uid == 0 and found.st_mode & stat.S_ISUID:
-            return True
-    return False
+def _no_room(directory: str, error: OSError) -> PilotError:
+    message = f"no image can be proven in {directory}: {error.strerror}"
+    hint = "the site frees space in the scratch directory"
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint))
 
 
 def _without(
     outcome: Negotiation,
     failure: Failure,
     known: Dictionary,
-    refusals: Sequence[RuntimeRefusal],
+    runtimes: Sequence[RuntimeVerdict],
     trials: Trials | None = None,
 ) -> ContainerDecision:
     """No containers: the end of the pilot where they are required, jobs without one where they are preferred."""
     if outcome.decision == "REQUIRED":
         raise PilotError(replace(failure, message=f"{failure.message} ({outcome.cell} requires containers)"))
     others = "".join(
-        f"; {refusal.path}: {refusal.reason}" for refusal in refusals if refusal.path not in failure.message
+        f"; {verdict.path}: {verdict.reason}" for verdict in runtimes if verdict.path not in failure.message
     )
     reason = f"{outcome.reason}; none here, so jobs run without: {failure.code}: {failure.message}{others}"
     verdicts = tuple(replace(verdict, taken=False) for verdict in known.verdicts(trials))
-    return ContainerDecision("PREFERRED", outcome.cell, reason[:REASON_LIMIT], verdicts=verdicts)
+    return ContainerDecision(
+        "PREFERRED", outcome.cell, reason[:REASON_LIMIT], verdicts=verdicts, runtimes=tuple(runtimes)
+    )
 
 
-def _told(reason: str, found: _Found, search: _Search) -> str:
-    parts = [reason, f"runtime {found.runtime.path} {found.runtime.version} from {found.program.origin}"]
-    parts += [f"not {refusal.path}: {refusal.reason}" for refusal in search.refusals]
-    _, missing = existing(search.binds)
+def _without_images(
+    decision: ContainerDecision,
+    outcome: Negotiation,
+    failure: Failure,
+    known: Dictionary,
+    found: _Found,
+    trying: _Trying,
+) -> ContainerDecision:
+    """No image of the dictionary can be used. Where containers are only preferred and the runtime itself works, jobs
+    may still bring an image of their own; those that bring none run without a container."""
+    if outcome.decision == "REQUIRED" or not found.ran:
+        program = found.setting.program
+        reason = f"no image of the dictionary runs in it: {failure.code}"
+        last = RuntimeVerdict(program.path, program.origin, program.version, False, reason)
+        return _without(outcome, failure, known, (*trying.refused, last), found.trials)
+    reason = f"{outcome.reason}; jobs that bring no image run without a container: {failure.code}: {failure.message}"
+    return _with_runtimes(decision, reason, found, trying)
+
+
+def _with_runtimes(decision: ContainerDecision, reason: str, found: _Found, trying: _Trying) -> ContainerDecision:
+    """The decision with what became of every runtime, and in its reason what whoever reads a log wants to know."""
+    program = found.setting.program
+    parts = [reason, f"runtime {program.path} {program.version} from {program.origin}"]
+    parts += [f"not {verdict.path}: {verdict.reason}" for verdict in trying.refused]
+    _, missing = existing(trying.binds)
     if missing:
         parts.append("left out, their source is not there: " + ", ".join(bind.source for bind in missing))
-    return "; ".join(parts)[:REASON_LIMIT]
+    why = "a program ran in it with the options of jobs" if found.ran else "it answers, but no program ran in it"
+    taken = RuntimeVerdict(program.path, program.origin, program.version, True, why)
+    return replace(decision, reason="; ".join(parts)[:REASON_LIMIT], runtimes=(*trying.refused, taken))

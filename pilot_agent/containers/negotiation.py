@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pilot_agent.spelling import nearest
+
 Decision = Literal["DISABLE", "NEVER", "PREFERRED", "REQUIRED", "FAIL"]
 
 WORDS = ("DISABLE_GWMS", "NEVER", "OPTIONAL", "PREFERRED", "REQUIRED", "REQUIRED_GWMS")
@@ -50,10 +52,10 @@ def negotiate(vo: str, site: str) -> Negotiation:
     row, column = vo.strip().upper(), site.strip().upper()
     cell = f"{row} x {column}"
     if row not in TABLE:
-        return Negotiation("FAIL", cell, f"{vo!r} is nothing a VO can want; it says one of {', '.join(TABLE)}")
+        told = f"it says one of {', '.join(TABLE)}{nearest(row, TABLE)}"
+        return Negotiation("FAIL", cell, f"{vo!r} is nothing a VO can want; {told}")
     if column not in SITE_WORDS:
-        return Negotiation(
-            "FAIL", cell, f"{site!r} is nothing a site can demand; it says one of {', '.join(SITE_WORDS)}"
-        )
+        told = f"it says one of {', '.join(SITE_WORDS)}{nearest(column, SITE_WORDS)}"
+        return Negotiation("FAIL", cell, f"{site!r} is nothing a site can demand; {told}")
     decision = TABLE[row][SITE_WORDS.index(column)]
     return Negotiation(decision, cell, f"the VO says {row}, the site {column}: {_MEANING[decision]}")

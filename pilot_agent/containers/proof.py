@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pilot_agent.containers import fitness
 from pilot_agent.containers.command import Bind, ContainerRun, runtime_options
 from pilot_agent.containers.messages import Diagnosis, diagnose
 from pilot_agent.containers.runtime import RuntimeProgram, mode_of
@@ -26,12 +27,12 @@ if [ -r "$f" ]; then while read -r a; do case $a in ID=*|VERSION_ID=*) echo "$m 
 for d in /tmp /var/tmp; do if true > "$d/.pilot-proof-$m"; then echo "$m writable $d"; fi; done 2>/dev/null
 for f in /lib/*-linux-gnu/libc.so.6 /lib64/libc.so.6 /lib/libc.so.6 /lib/ld-musl-*.so.1; do
 if [ -x "$f" ]; then "$f" 2>&1; break; fi; done
-echo "$m end"
 """
+END = 'echo "$m end"\n'
 
 _GLIBC = re.compile(r"^GNU C Library .* version (\d+\.\d+)", re.MULTILINE)
 _MUSL = re.compile(r"^musl libc.*\n^Version (\S+)", re.MULTILINE)
-_CONVERTED = "Converting SIF file to temporary sandbox"
+CONVERTED = "Converting SIF file to temporary sandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class ProofSetting:
     temporary: str
     binds: tuple[Bind, ...] = ()
     options: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    """CVMFS repositories that answer on the node, to be looked for inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Attempt:
     argv: list[str]
     mark: str
     scratch: str
+    repositories: tuple[str, ...] = ()
 
     def clear(self) -> None:
         """Remove what the run left; what cannot be removed goes with the workspace."""
@@ -78,13 +82,13 @@ def prepare(setting: ProofSetting, image: str, *, pid_namespace: bool) -> Attemp
     run = ContainerRun(
         runtime=setting.program.path,
         image=image,
-        program=("/bin/sh", "-c", SCRIPT, "sh", mark),
+        program=("/bin/sh", "-c", SCRIPT + fitness.SCRIPT + END, "sh", mark, *setting.repositories),
         scratch=scratch,
         binds=setting.binds,
         pid_namespace=pid_namespace,
         options=(*runtime_options(setting.program.numbers, singularity=setting.program.singularity), *setting.options),
     )
-    return Attempt(run.command_line(), mark, scratch)
+    return Attempt(run.command_line(), mark, scratch, setting.repositories)
 
 
 def read(attempt: Attempt, result: Result) -> Proof:
@@ -96,20 +100,24 @@ def read(attempt: Attempt, result: Result) -> Proof:
     if not marked or marked[-1] != "end" or not result.ok:
         return Proof(result.seconds, _failure(result, errors, started=bool(marked)))
     told = _told(marked)
-    if _CONVERTED in errors:
-        return Proof(result.seconds, _UNPACKED)
+    if CONVERTED in errors:
+        return Proof(result.seconds, UNPACKED)
     unwritable = [directory for directory in ("/tmp", "/var/tmp") if directory not in told["writable"]]  # noqa: S108
     if unwritable:
         return Proof(result.seconds, _not_writable(unwritable))
+    facts = _facts(told["os"], "\n".join(lines)) | fitness.facts(told, attempt.repositories)
+    unfit = fitness.unfit(facts, "\n".join(lines) + errors)
+    if unfit is not None:
+        return Proof(result.seconds, unfit, facts=facts)
     return Proof(
         seconds=result.seconds,
         mode=mode_of(told["uid_map"][0] if told["uid_map"] else ""),
         pid_namespace="1" in " ".join(told["pid"]).split(),
-        facts=_facts(told["os"], "\n".join(lines)),
+        facts=facts,
     )
 
 
-_UNPACKED = Diagnosis(
+UNPACKED = Diagnosis(
     "image.unpacked_for_each_job",
     FailureKind.NODE_RESOURCE,
     "sif",
@@ -130,6 +138,9 @@ def _failure(result: Result, errors: str, *, started: bool) -> Diagnosis:
         code = "image.timeout" if result.timed_out else "container.not_started"
         scope: Literal["image", "node"] = "node" if result.error else "image"
         return Diagnosis(code, FailureKind.NODE_RESOURCE, scope, result.explain(), hint)
+    crash = fitness.crash(result, vsyscall=fitness.kernel_has_vsyscall())
+    if crash is not None:
+        return crash
     if started:
         hint = "the VO corrects the image's shell and C library"
         return Diagnosis("image.not_runnable", FailureKind.CONFIG, "image", f"broke off: {result.explain()}", hint)

@@ -1,33 +1,34 @@
-"""Which container runtimes the node has. Each is asked for its version; what it can do, only the proof of an image
-tells."""
+"""A container runtime: what its version says. What it can do, only running it tells (``abilities``)."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pilot_agent.process import WakeUp, run
 
-NAMES = ("apptainer", "singularity")
-SYSTEM_DIRECTORY = "/usr/bin"
+Flavour = Literal["apptainer", "singularity-ce", "singularity"]
+"""Apptainer, SingularityCE, or the older Singularity that both come from."""
+
 VERSION_SECONDS = 10.0
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+\S*|\d+\S*$")
-_SQUASHFS_PROGRAMS = ("squashfuse_ll", "squashfuse")
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeProgram:
-    """A runtime that answered. ``flavour``: Apptainer, SingularityCE, or the older Singularity that both come from."""
+    """A runtime that answered; ``said`` is the line with its version as it printed it."""
 
     path: str
-    flavour: Literal["apptainer", "singularity-ce", "singularity"]
+    flavour: Flavour
     version: str
     numbers: tuple[int, ...]
     origin: str
+    said: str = ""
 
     @property
     def singularity(self) -> bool:
@@ -37,30 +38,12 @@ class RuntimeProgram:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeRefusal:
-    """A program that was looked at and not taken, and why."""
+    """A program that was looked at and not taken, and why; ``version`` is empty when it gave none."""
 
     path: str
     reason: str
-
-
-def places(configured: str | None, search_path: str, *, system: str) -> Iterator[tuple[str, str]]:
-    """(path, origin) of every runtime to ask, in order, one program only once: the configured one, those of the
-    site's search path (apptainer before singularity), those of the system's directory.
-
-    A configured path is given even when nothing is there, so that it can be said.
-    """
-    seen: set[str] = set()
-    if configured:
-        seen.add(os.path.realpath(configured))
-        yield configured, "containers.runtime"
-    directories = [directory for directory in search_path.split(":") if directory.startswith("/")]
-    found = [(os.path.join(directory, name), "PATH") for name in NAMES for directory in directories]
-    found += [(os.path.join(system, name), system) for name in NAMES]
-    for path, origin in found:
-        real = os.path.realpath(path)
-        if real not in seen and os.path.isfile(real) and os.access(real, os.X_OK):
-            seen.add(real)
-            yield path, origin
+    origin: str = ""
+    version: str = ""
 
 
 def ask(
@@ -69,17 +52,16 @@ def ask(
     """Run ``path --version``. Raises ``Interrupted``."""
     result = run([path, "--version"], deadline_seconds=VERSION_SECONDS, environment=environment, wake=wake)
     if not result.ok:
-        return RuntimeRefusal(path, f"{result.explain()} (from {origin})")
+        return RuntimeRefusal(path, f"{result.explain()} (from {origin})", origin)
     parsed = parse_version(result.text)
     if parsed is None:
-        return RuntimeRefusal(path, f"{path} --version said {result.text[:100]!r}, which names no version")
+        return RuntimeRefusal(path, f"{path} --version said {result.text[:100]!r}, which names no version", origin)
     flavour, version, numbers = parsed
-    return RuntimeProgram(path, flavour, version, numbers, origin)
+    said = next(line for line in result.text.splitlines() if version in line).strip()
+    return RuntimeProgram(path, flavour, version, numbers, origin, said[:200])
 
 
-def parse_version(
-    text: str,
-) -> tuple[Literal["apptainer", "singularity-ce", "singularity"], str, tuple[int, ...]] | None:
+def parse_version(text: str) -> tuple[Flavour, str, tuple[int, ...]] | None:
     """Flavour, version and its numbers from "apptainer version 1.4.5-1.el9", "singularity-ce version 4.1.0",
     "singularity version 3.8.7-1" or a bare "3.8.7"; None when there is no version in it."""
     line = next((line for line in text.splitlines() if _VERSION.search(line)), "")
@@ -102,15 +84,15 @@ def mode_of(uid_map: str) -> Literal["userns", "setuid"]:
     return "setuid" if fields == ["0", "0", "4294967295"] else "userns"
 
 
-def squashfs_program(runtime: str, search_path: str) -> str | None:
-    """The program with which an unprivileged runtime mounts SIF files, where that runtime would look for it."""
-    prefix = os.path.dirname(os.path.dirname(os.path.realpath(runtime)))
-    multiarch = f"lib/{os.uname().machine}-linux-gnu"
-    directories = [os.path.join(prefix, part, "apptainer", "bin") for part in ("libexec", multiarch, "lib", "lib64")]
-    directories += [directory for directory in search_path.split(":") if directory.startswith("/")]
-    for directory in directories:
-        for name in _SQUASHFS_PROGRAMS:
-            path = os.path.join(directory, name)
-            if os.access(path, os.X_OK) and os.path.isfile(path):
-                return path
-    return None
+def has_setuid_starter(path: str) -> bool:
+    """Whether a runtime's privileged helper lies where the runtime itself would look for it."""
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(path)))
+    for part in ("libexec", f"lib/{os.uname().machine}-linux-gnu", "lib", "lib64"):
+        for name in ("apptainer", "singularity"):
+            try:
+                found = os.stat(os.path.join(prefix, part, name, "bin", "starter-suid"))
+            except OSError:
+                continue
+            if found.st_uid == 0 and found.st_mode & stat.S_ISUID:
+                return True
+    return False

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pilot_agent.containers.images import Located
+from pilot_agent.containers.candidates import Located
 from pilot_agent.containers.messages import Diagnosis
 from pilot_agent.containers.proof import Attempt, Proof, ProofSetting, prepare, read
 from pilot_agent.process import Result, Runner, WakeUp
@@ -18,7 +18,7 @@ LONGEST_SECONDS = 10.0
 do is known from nothing else."""
 
 Ladder = Sequence[Located]
-"""The candidates of one platform, best first."""
+"""The candidates of one platform, best first. Remote ones are never tried: a proof would fetch them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,8 @@ class _Course:
     def start_next(self, runner: Runner) -> None:
         work = self.queue.popleft()
         image = self.ladders[work.ladder][work.step]
+        if image.form == "remote":
+            return
         known = self.by_path.get(image.path) or (self.sif_problem if image.form == "file" else None)
         if known is not None:
             self._record(work, known)

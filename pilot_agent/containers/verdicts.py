@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
-from pilot_agent.containers.images import Located, Refused, Resolver
+from pilot_agent.containers.candidates import NOT_FOR_THIS_NODE, Located, Refused, pin_of, source_of
+from pilot_agent.containers.default_platform import DefaultPlatform
+from pilot_agent.containers.images import Resolver, resolver
 from pilot_agent.containers.negotiation import Negotiation
 from pilot_agent.containers.trials import Ladder, Trials
 from pilot_agent.model import (
@@ -15,47 +20,57 @@ from pilot_agent.model import (
     ImageCandidate,
     ImageVerdict,
     Json,
-    PilotError,
     Runtime,
 )
+from pilot_agent.workspace import WORKSPACE_PREFIX
+
+if TYPE_CHECKING:
+    from pilot_agent.hookspecs import Context
+    from pilot_agent.process import WakeUp
 
 MESSAGE_LIMIT = 1500
 
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """All candidates by platform, the default platform first, each either located or refused.
-
-    ``wanted_default`` is the configured default platform, None when the first in the dictionary is meant.
-    """
+    """All candidates by platform, each either located or refused; ``order`` is that of the platforms."""
 
     platforms: Mapping[str, tuple[Located | Refused, ...]]
     order: tuple[str, ...]
-    wanted_default: str | None
+    default: DefaultPlatform
+
+    @classmethod
+    def of(cls, context: Context, candidates: Sequence[ImageCandidate], wake: WakeUp | None = None) -> Dictionary:
+        """What the node of ``context`` can take of ``candidates``, as its configuration restricts them.
+
+        Raises as ``arrange`` does, and ``Interrupted``.
+        """
+        # The workspace has the pilot's id in its name.
+        pilot_id = os.path.basename(context.workspace or "").removeprefix(WORKSPACE_PREFIX)
+        default = context.config["containers"]["default"]
+        return cls.arrange(candidates, context.config["images"], default, resolver(context, wake), pilot_id)
 
     @classmethod
     def arrange(
         cls,
         candidates: Sequence[ImageCandidate],
         configured: Mapping[str, Json],
-        default: str | None,
+        default: str | Mapping[str, float] | None,
         resolve: Resolver,
+        pilot_id: str = "",
     ) -> Dictionary:
-        """Group and resolve. Platforms of the configuration come first, in its order.
+        """Group and resolve. Platforms of the configuration come first, in its order; ``default`` is
+        ``containers.default``, from which ``pilot_id`` decides a draw.
 
         Raises ``PilotError`` (image.not_in_dictionary) when the configured default is no platform of the dictionary.
         """
         order = tuple(dict.fromkeys([*configured, *(candidate.platform for candidate in candidates)]))
-        if default is not None and default not in order:
-            known = ", ".join(order) or "nothing"
-            message = f"containers.default is {default!r}, and the image dictionary has {known}"
-            hint = "the VO adds the platform to images, or corrects containers.default"
-            raise PilotError(Failure(FailureKind.CONFIG, "image.not_in_dictionary", message, hint))
+        chosen = DefaultPlatform.of(default, order, pilot_id)
         grouped: dict[str, list[Located | Refused]] = {platform: [] for platform in order}
         for resolved in resolve(candidates):
             grouped[resolved.candidate.platform].append(resolved)
         platforms = {platform: tuple(listed) for platform, listed in grouped.items()}
-        return cls(platforms, order, default)
+        return cls(platforms, order, chosen)
 
     @property
     def empty(self) -> bool:
@@ -64,37 +79,59 @@ class Dictionary:
 
     @property
     def by_urgency(self) -> tuple[str, ...]:
-        """Platforms in the order of their proofs: the default one first."""
-        first = self.wanted_default or next(iter(self.order), None)
-        return tuple(sorted(self.order, key=lambda platform: platform != first))
+        """Platforms in the order of their proofs: those first that may become the default one."""
+        return tuple(dict.fromkeys([*self.default.order, *self.order]))
 
     @property
     def ladders(self) -> list[Ladder]:
-        """What is to be proven, in the order of ``by_urgency``."""
-        return [
-            [item for item in self.platforms[platform] if isinstance(item, Located)] for platform in self.by_urgency
-        ]
+        """What is to be proven, in the order of ``by_urgency``: of each platform the images on the node that come
+        before the first remote one, which is taken when they all fail."""
+        return [self._ladder(platform) for platform in self.by_urgency]
 
-    def verdicts(self, trials: Trials | None) -> list[ImageVerdict]:
-        """One verdict for each candidate, in the order of the dictionary."""
+    def _located(self, platform: str) -> list[Located]:
+        return [item for item in self.platforms[platform] if isinstance(item, Located)]
+
+    def _ladder(self, platform: str) -> list[Located]:
+        return list(takewhile(lambda item: item.form != "remote", self._located(platform)))
+
+    def verdicts(self, trials: Trials | None, *, runtime_works: bool = False) -> list[ImageVerdict]:
+        """One verdict for each candidate, in the order of the dictionary.
+
+        ``trials`` is None when there was nothing to prove, or nothing to prove it with; remote images are taken only
+        when ``runtime_works``.
+        """
         listed: list[ImageVerdict] = []
         places = {platform: index for index, platform in enumerate(self.by_urgency)}
         for platform in self.order:
-            length = sum(isinstance(item, Located) for item in self.platforms[platform])
-            chosen = trials.chosen(places[platform], length) if trials is not None else None
+            ladder = self._ladder(platform)
+            chosen = trials.chosen(places[platform], len(ladder)) if trials is not None else None
+            if chosen is None and runtime_works and (trials is not None or not ladder):
+                chosen = len(ladder)  # the first remote one, if there is any
             step = 0
             for item in self.platforms[platform]:
                 if isinstance(item, Refused):
-                    path, reason = item.candidate.path, f"{item.code}: {item.reason}"
-                    listed.append(ImageVerdict(platform, path, taken=False, proven=False, reason=reason))
+                    listed.append(_refused(item))
                     continue
-                listed.append(_tried(item, trials, (places[platform], step), chosen))
+                verdict = _tried(item, trials, (places[platform], step), chosen)
+                listed.append(replace(verdict, source=item.source or "", digest=pin_of(item.candidate)))
                 step += 1
         return listed
 
 
+def _refused(item: Refused) -> ImageVerdict:
+    path, reason = item.candidate.path, f"{item.code}: {item.reason}"
+    source, digest = source_of(path) or "", pin_of(item.candidate)
+    return ImageVerdict(item.candidate.platform, path, False, False, reason, source=source, digest=digest)
+
+
 def _tried(item: Located, trials: Trials | None, key: tuple[int, int], chosen: int | None) -> ImageVerdict:
     platform, path, step = item.candidate.platform, item.path, key[1]
+    if item.form == "remote":
+        taken = step == chosen
+        told = "fetched and proven at its first use, not at the start"
+        if not taken:
+            told = "an earlier candidate was taken" if chosen is not None else "not tried: no runtime works"
+        return ImageVerdict(platform, path, taken, proven=False, reason=f"image.unproven: {told}")
     proof = trials.proofs.get(key) if trials is not None else None
     if proof is not None and proof.diagnosis is not None:
         problem = proof.diagnosis
@@ -117,13 +154,10 @@ def conclude(
     outcome: Negotiation, runtime: Runtime, known: Dictionary, trials: Trials | None
 ) -> tuple[ContainerDecision, Failure | None]:
     """The decision with a runtime that works; the failure when the dictionary has images and none can be used."""
-    verdicts = known.verdicts(trials)
+    verdicts = known.verdicts(trials, runtime_works=True)
     taken = [verdict.platform for verdict in verdicts if verdict.taken]
-    default = known.wanted_default or next(iter(taken), None)
-    reason = outcome.reason
-    if default is not None and default not in taken:
-        reason += f"; the default platform {default} has no image here, so jobs must name another"
-        default = None
+    default, said = known.default.settle(taken)
+    reason = f"{outcome.reason}; {said}" if said else outcome.reason
     decision = ContainerDecision(outcome.decision, outcome.cell, reason, runtime, default, tuple(verdicts))
     if known.empty or taken:
         return decision, None
@@ -140,9 +174,8 @@ def _no_image(known: Dictionary, trials: Trials | None, verdicts: Sequence[Image
     if problems:
         return Failure(problems[0].kind, problems[0].code, message, problems[0].hint, retry=True)
     refused = [item for platform in known.by_urgency for item in known.platforms[platform] if isinstance(item, Refused)]
-    missing = [item for item in refused if item.code != "image.not_in_dictionary"]
+    missing = [item for item in refused if item.code != NOT_FOR_THIS_NODE]
     if missing:
-        hint = "the VO corrects the path in images, or the site provides it"
-        return Failure(missing[0].kind, missing[0].code, message, hint, retry=True)
+        return Failure(missing[0].kind, missing[0].code, message, missing[0].hint, retry=True)
     hint = "the VO adds a candidate for this node to images, or requires in the entry what its images need"
-    return Failure(FailureKind.CONFIG, "image.not_in_dictionary", message, hint, retry=True)
+    return Failure(FailureKind.CONFIG, NOT_FOR_THIS_NODE, message, hint, retry=True)

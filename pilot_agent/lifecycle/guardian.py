@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import os
 import select
+import sys
 import time
 
 from pilot_agent.events import EventLog
@@ -34,6 +35,7 @@ DEFAULT_BUDGET_SECONDS = 25.0
 GRACE_SECONDS = FINAL_SECONDS
 """How long after its budget a pilot that was told to stop may still live."""
 EXIT_INTERNAL = 70
+NODE_RESOURCE_EXIT = 64
 CHILD_ENDINGS = (0, 2, *range(64, 71), *range(129, 192))
 """Exit codes of design section 6: with one of them the child ended as it meant to."""
 
@@ -64,7 +66,14 @@ class Guardian:
 
     def run(self) -> int:
         """Start the child, wait for it, clean up after it; the exit code."""
-        self._start()
+        try:
+            self._start()
+        except OSError as error:
+            sys.stderr.write(
+                f"pilot-agent: node_resource: process.limit: no process could be started: {error.strerror}\n"
+                "  the site raises the account's limit of processes (ulimit -u) or ends what else it runs\n"
+            )
+            return NODE_RESOURCE_EXIT
         poll = select.poll()
         poll.register(self._alarm.fileno(), select.POLLIN)
         poll.register(self._socket, select.POLLIN)

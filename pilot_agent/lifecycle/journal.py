@@ -13,7 +13,7 @@ from pilot_agent.light import dumps, loads, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 LIMIT_BYTES = 16 << 20
@@ -46,12 +46,28 @@ class MountEntry:
         self.undo = undo
 
 
+class CommandEntry:
+    """A command that undoes what a setup made: run once, for ``seconds`` at most, in ``directory``."""
+
+    __slots__ = ("argv", "directory", "environment", "label", "number", "seconds", "started")
+
+    def __init__(self, number: int, line: dict[str, Any]) -> None:
+        self.number = number
+        self.label = str(line["label"])
+        self.argv = tuple(map(str, line["argv"]))
+        self.environment = {str(name): str(value) for name, value in dict(line["environment"]).items()}
+        self.directory = str(line["directory"])
+        self.seconds = float(line["seconds"])
+        self.started = float(line["pilot_started"])
+
+
 class OpenEntries:
     """What is still to be undone, in the order in which it was made."""
 
-    __slots__ = ("directories", "mounts", "processes")
+    __slots__ = ("commands", "directories", "mounts", "processes")
 
     def __init__(self) -> None:
+        self.commands: list[CommandEntry] = []
         self.directories: list[str] = []
         self.processes: list[ProcessEntry] = []
         self.mounts: list[MountEntry] = []
@@ -96,6 +112,21 @@ class Journal:
     def mount(self, path: str, undo: Sequence[str]) -> int:
         """A mount about to be made at ``path``, and the command that undoes it; the entry's number."""
         return self._entry({"kind": "mount", "path": path, "undo": list(undo)})
+
+    def command(
+        self,
+        label: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        directory: str,
+        seconds: float,
+        pilot_started: float,
+    ) -> int:
+        """A command that is to be run at the end, written before what it undoes is made; the entry's number.
+        ``pilot_started``, in seconds since the epoch, is what the event of its end counts from."""
+        line = {"kind": "command", "label": label, "argv": list(argv), "environment": dict(environment)}
+        return self._entry({**line, "directory": directory, "seconds": seconds, "pilot_started": pilot_started})
 
     def close(self, number: int) -> None:
         """Entry ``number`` was undone."""
@@ -144,6 +175,8 @@ def _sort_in(found: OpenEntries, number: int, line: dict[str, Any]) -> None:
             found.processes.append(process)
         elif line["kind"] == "mount":
             found.mounts.append(MountEntry(number, str(line["path"]), tuple(map(str, line["undo"]))))
+        elif line["kind"] == "command":
+            found.commands.append(CommandEntry(number, line))
         elif line["kind"] == "directory":
             found.directories.append(str(line["path"]))
     except (KeyError, TypeError, ValueError):  # a damaged line; the search of descendants and mounts still runs

@@ -103,7 +103,7 @@ class Periodics:
         problem = f"exited {code}" if code else f"did not end by itself within {plan.timeout_seconds:g} s"
         if code == 0:
             try:
-                attributes = loads(output)
+                attributes = loads(output) if output.strip() else {}
                 problem = "" if isinstance(attributes, dict) else "answered no mapping of attributes"
             except ValueError:
                 problem = "answered no JSON"

@@ -60,12 +60,14 @@ def find_program(name: str) -> str | None:
     return None
 
 
-def run_short(argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> int | None:
+def run_short(
+    argv: Sequence[str], environment: Mapping[str, str], seconds: float, *, directory: str | None = None
+) -> int | None:
     """Run a helper to its end, without output; its exit code, or None when it could not start, was ended by a signal,
     or took longer than ``seconds`` (it is killed then)."""
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        pid = spawn(argv, environment, output=null)
+        pid = spawn(argv, environment, output=null, directory=directory)
     except OSError:
         return None
     finally:

@@ -1,4 +1,5 @@
-"""Undo what a pilot made: its processes, its mounts, its files, in this order and within one budget.
+"""Undo what a pilot made: its processes, what its setups did, its mounts, its files, in this order and within one
+budget.
 
 Whoever is left does it: the pipeline on a failure, the keeper at the end, the guardian at last. Doing it twice is
 harmless.
@@ -6,11 +7,13 @@ harmless.
 
 from __future__ import annotations
 
+from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.processes import kill_descendants, stop_process
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
+from pilot_agent.lifecycle.spawn import run_short
 from pilot_agent.workspace import WORKSPACE_PREFIX
 
 TYPE_CHECKING = False
@@ -36,9 +39,12 @@ def finish(workspace: Workspace, budget_seconds: float, *, keep: Collection[str]
 
 
 def stop_everything(workspace: Workspace, budget: Budget) -> list[dict[str, Any]]:
-    """Stop the journalled processes, newest first, kill every other descendant, and unmount; what is left over."""
+    """Stop the journalled processes, newest first, kill every other descendant, run the setups' own teardown, the last
+    setup's first, and unmount; what is left over."""
     _stop_journalled(workspace, budget)
     leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))
+    if run_commands(workspace, budget):
+        leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))
     recorded = read_journal(workspace.journal).mounts
     return leftovers + unmount_all(workspace.root, recorded, budget)
 
@@ -59,6 +65,22 @@ def _stop_journalled(workspace: Workspace, budget: Budget) -> None:
         seconds = min(entry.stop_seconds, max(0.0, budget.left() - REMOVAL_SHARE_SECONDS))
         if stop_process(entry.identity, entry.stop_signal, seconds):
             _close(workspace, entry.number)
+
+
+def run_commands(workspace: Workspace, budget: Budget) -> bool:
+    """Run the teardown commands that are still open; whether there was one. Each is begun once, whatever came of it:
+    nobody can know how much of it a second run would find undone."""
+    commands = read_journal(workspace.journal).commands
+    for entry in reversed(commands):
+        seconds = min(entry.seconds, budget.left() - REMOVAL_SHARE_SECONDS)
+        _close(workspace, entry.number)
+        if seconds > 0:
+            code = run_short(entry.argv, entry.environment, seconds, directory=entry.directory)
+            status = "ok" if code == 0 else f"exited {code}" if code is not None else f"did not end in {seconds:g} s"
+        else:
+            status = "not run: the time for the end was used up"
+        EventLog(workspace.events, entry.started).write("teardown.ended", name=entry.label, status=status)
+    return bool(commands)
 
 
 def _close(workspace: Workspace, number: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
 from pilot_agent.startd.configuration import (
     GPU_INVENTORY,
     gpu_inventory,
@@ -18,7 +19,8 @@ from pilot_agent.startd.configuration import (
     private_directory,
     render,
 )
-from pilot_agent.startd.confinement import COPY, RUNTIME, STARTER, can_confine, runtime_text, starter_text
+from pilot_agent.startd.confinement import RUNTIME, STARTER, can_confine, runtime_text, starter_text
+from pilot_agent.startd.container_ad import user_namespaces
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.guard import GUARD, guard_text
 from pilot_agent.startd.join import join_commands
@@ -27,13 +29,13 @@ from pilot_agent.startd.links import LINKS, LINKS_TEXT
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
 from pilot_agent.startd.token import install_token
-from pilot_agent.startd.verify import verify, verify_hooks
+from pilot_agent.startd.verify import verify, verify_fetcher, verify_hooks
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json, Runtime
+    from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json
     from pilot_agent.process import WakeUp
     from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
 
@@ -44,10 +46,6 @@ END_MARGIN_SECONDS = 30
 # The last tenth of a pilot's life takes no new jobs, within these bounds.
 RETIRE_SHARE = 10
 RETIRE_SECONDS = (60, 1800)
-# The runtime's option against a shell evaluating jobs' variables exists since this version.
-NO_EVAL_SINCE = (1, 1)
-# HTCondor versions whose job starters were seen to have the name that ``containers.JOB_STARTER`` relies on.
-NAMED_STARTERS_SINCE = (23, 9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +120,12 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         install_token(config["pool"]["token"], workspace.tokens)
         environment = master_environment(inputs.site_environment, workspace)
         plan = _confined(build_plan(inputs, condor, network, collectors), inputs, environment, wake)
+        if plan.container is not None and plan.container.fetcher:
+            install_image_hook(inputs, plan.container)
         _write(plan, workspace, config["pool"]["token"])
         if plan.container is not None:
             verify_hooks(libexec_directory(plan), workspace.temporary, environment, wake=wake)
+            verify_fetcher(plan.container.fetcher, environment, wake=wake)
     except OSError as error:
         raise _error(
             FailureKind.NODE_RESOURCE,
@@ -180,7 +181,8 @@ def build_plan(
         vacate_seconds=int(config["time"]["vacate_seconds"]),
         channel_period_seconds=config["startd"]["channel_period_seconds"],
         ssh_to_job=bool(config["startd"]["ssh_to_job"]),
-        container=_container(inputs, condor),
+        container=plan_containers(inputs, condor),
+        decision=inputs.decision,
         job_environment=dict(inputs.job_environment),
         attributes=_attributes(inputs),
         fragments=inputs.fragments,
@@ -205,8 +207,7 @@ def _confined(
         return plan
     workspace = Workspace(inputs.workspace)
     source = os.path.abspath(inputs.config["pool"]["token"])
-    os.mkdir(os.path.join(workspace.private, COPY), 0o700)
-    confined = can_confine(environment, tokens=workspace.tokens, source=source, private=workspace.private, wake=wake)
+    confined = can_confine(environment, source=source, private=workspace.private, wake=wake)
     return replace(plan, container=replace(plan.container, confined=confined))
 
 
@@ -217,7 +218,7 @@ def _programs(plan: StartdPlan, container: ContainerPlan, workspace: Workspace, 
         GUARD: guard_text(container),
         LINKS: LINKS_TEXT,
         RUNTIME: runtime_text(container.runtime),
-        STARTER: starter_text(starter, tokens=workspace.tokens, source=source, private=workspace.private),
+        STARTER: starter_text(starter, source=source, private=workspace.private),
     }
 
 
@@ -232,69 +233,6 @@ def _write(plan: StartdPlan, workspace: Workspace, token: str) -> None:
     if not os.path.lexists(workspace.ad_channel):
         os.mkfifo(workspace.ad_channel, 0o600)
     write_atomically(workspace.condor_config, text.encode())
-
-
-def _container(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan | None:
-    """How the decision becomes HTCondor's: without a runtime, or when containers are not wanted, not at all."""
-    decision, runtime = inputs.decision, inputs.decision.runtime
-    if decision.decision == "FAIL" or (decision.decision == "REQUIRED" and runtime is None):
-        raise _error(
-            FailureKind.CONFIG if decision.decision == "FAIL" else FailureKind.NODE_RESOURCE,
-            "container.conflict" if decision.decision == "FAIL" else "container.missing",
-            f"no job can be contained as it must be: {decision.reason}",
-            "VO and site agree on containers, or the site installs Apptainer",
-        )
-    if runtime is None or decision.decision in ("NEVER", "DISABLE"):
-        return None
-    _refuse_private_binds(inputs)
-    images = decision.images
-    taken = [verdict for verdict in decision.verdicts if verdict.taken]
-    return ContainerPlan(
-        runtime=runtime.path,
-        images=images,
-        default_platform=decision.default_platform,
-        required=decision.decision == "REQUIRED",
-        pid_namespace=runtime.pid_namespace,
-        sif=runtime.sif,
-        # HTCondor has one switch for all images: it stays on while the pilot answers for none, or not for all.
-        test_before_job=not taken or not all(verdict.proven for verdict in taken),
-        proven=_numbers(condor.version) >= NAMED_STARTERS_SINCE,
-        version=runtime.version,
-        mode={"userns": "unprivileged", "setuid": "privileged"}[runtime.mode],
-        binds=inputs.job_binds,
-        extra_arguments=(*_runtime_options(runtime), *inputs.container_options),
-        allowed_paths=tuple(inputs.config["containers"]["allowed_paths"]),
-    )
-
-
-def _refuse_private_binds(inputs: HandoffInputs) -> None:
-    """A bind that shows jobs the pilot's private directory gives every job the pool's token."""
-    private = os.path.realpath(Workspace(inputs.workspace).private)
-    for bind in inputs.job_binds:
-        source = os.path.realpath(bind.split(":", 1)[0])
-        if os.path.commonpath((source, private)) in (source, private):
-            raise _error(
-                FailureKind.CONFIG,
-                "container.bind",
-                f"bind {bind!r} would show jobs the pilot's private directory {private}",
-                "whoever asked for the bind names a narrower directory, or site.scratch lies elsewhere",
-            )
-
-
-def _runtime_options(runtime: Runtime) -> tuple[str, ...]:
-    """Without this option the runtime lets a shell evaluate what stands in variables' values."""
-    return ("--no-eval",) if _numbers(runtime.version) >= NO_EVAL_SINCE else ()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The numbers of "1.4.5-2" or "apptainer version 1.4.5": (1, 4, 5); empty when there is none."""
-    numbers: list[int] = []
-    words = version.split() or [""]
-    for part in words[-1].split("-", maxsplit=1)[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
 
 
 def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
@@ -338,7 +276,9 @@ def _attributes(inputs: HandoffInputs) -> dict[str, Json]:
     }
     for score in inputs.benchmarks:
         attributes |= score.attributes
-    return attributes | dict(inputs.attributes)
+    attributes |= dict(inputs.attributes)
+    # The probe's fact is a boolean; users' expressions compare this one with words.
+    return attributes | {"HAS_UNPRIVILEGED_USER_NAMESPACES": user_namespaces(inputs.facts.get("userns.usable"))}
 
 
 def _end(inputs: HandoffInputs) -> int | None:

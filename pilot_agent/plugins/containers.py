@@ -1,4 +1,5 @@
-"""Containers: the configuration's image dictionary as candidates, and the container stage's decision."""
+"""Containers: the configuration's image dictionary as candidates, the container stage's decision, and programs of
+plugins inside the images that were taken."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from pilot_agent.containers.decision import decide
 from pilot_agent.containers.images import dictionary
+from pilot_agent.containers.inside import Interior, JobContainer, image_facts, never_ran, script_inside
 from pilot_agent.hookspecs import hookimpl
 from pilot_agent.model import ImageCandidate, Json
 
-__all__ = ["decide", "pilot_images"]
+__all__ = ["Interior", "JobContainer", "decide", "image_facts", "never_ran", "pilot_images", "script_inside"]
 
 
 @hookimpl

@@ -23,8 +23,8 @@ def pilot_services(config: Mapping[str, Json]) -> Iterable[Service]:
 
 def generic_service(name: str, entry: Mapping[str, Json]) -> Service:
     """The service of one entry, which the configuration's validation has accepted: ``command`` and, all optional,
-    ``environment, port, ready_file, ready_command, ready_seconds, required, attributes, stop_signal, stop_seconds,
-    after``."""
+    ``where, platform, environment, port, ready_file, ready_command, ready_seconds, required, attributes, stop_signal,
+    stop_seconds, after``."""
     defaults = Service(name=name, command=())
     readiness = Readiness(
         port=entry.get("port"),
@@ -35,6 +35,8 @@ def generic_service(name: str, entry: Mapping[str, Json]) -> Service:
     return Service(
         name=name,
         command=tuple(entry["command"]),
+        where="image" if entry.get("where") == "image" else "host",
+        platform=entry.get("platform"),
         environment=dict(entry.get("environment") or {}),
         readiness=readiness,
         attributes=dict(entry.get("attributes") or {}),

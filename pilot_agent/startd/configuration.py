@@ -19,7 +19,8 @@ from pilot_agent.startd.classad import (
     environment_string,
     literal,
 )
-from pilot_agent.startd.containers import container_attributes, container_knobs, runtime_environment
+from pilot_agent.startd.container_ad import container_attributes
+from pilot_agent.startd.containers import container_knobs, runtime_environment
 from pilot_agent.startd.fragments import SECURITY_KNOBS, fragment_lines
 from pilot_agent.startd.network import split_address
 
@@ -297,7 +298,7 @@ def _features(plan: StartdPlan) -> dict[str, str]:
 def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
     """Constant attributes of the machine ad. Their names are configuration names too, so none may be a knob."""
     taken = {name.lower() for name in knobs}
-    wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container)}
+    wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container, plan.decision)}
     if plan.to_retire is not None:
         wanted["GLIDEIN_ToRetire"] = plan.to_retire
     if plan.to_die is not None:

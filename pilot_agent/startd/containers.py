@@ -15,7 +15,6 @@ from pilot_agent.startd.links import LINKS, PATIENCE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pilot_agent.model import Json
     from pilot_agent.startd.plan import ContainerPlan
 
 # HTCondor puts a job's image directly behind the extra arguments: no image can be an option.
@@ -114,42 +113,6 @@ def runtime_environment(container: ContainerPlan | None, workspace: str) -> dict
     return {
         f"{prefix}_CONFIGDIR": os.path.join(workspace, "tmp", "runtime"),
         f"{prefix}ENV_{prefix}_CONFIGDIR": f"{container.target_directory}/.{prefix.lower()}",
-    }
-
-
-def container_attributes(container: ContainerPlan | None) -> dict[str, Json]:
-    """What the machine ad says about containers, under the names that users' expressions rely on."""
-    if container is None:
-        return {"HAS_SINGULARITY": False, "PilotJobIsolation": "none"}
-    return {
-        "HAS_SINGULARITY": True,
-        "SINGULARITY_PATH": container.runtime,
-        "SINGULARITY_VERSION": container.version,
-        "SINGULARITY_MODE": container.mode,
-        "CONTAINERSW_PATH": container.runtime,
-        "CONTAINERSW_VERSION": container.version,
-        "CONTAINERSW_MODE": container.mode,
-        "GLIDEIN_REQUIRED_OS": ",".join(container.images) or "any",
-        "HasSIF": container.sif,
-        **(_tested(container) if container.proven else {}),
-        "PilotJobIsolation": "strong" if _isolates(container) else "weak",
-    }
-
-
-def _isolates(container: ContainerPlan) -> bool:
-    """Whether no job can reach the token: weak when jobs may run without a container, when they see the node's
-    processes, or when HTCondor's starter, which follows a job's links, can read it."""
-    return container.required and container.pid_namespace and container.confined
-
-
-def _tested(container: ContainerPlan) -> dict[str, Json]:
-    """What HTCondor's own test of the runtime would have said; jobs' requirements name these."""
-    return {
-        "HasSingularity": True,
-        "HasContainer": True,
-        "HasSandboxImage": True,
-        "HasDockerURL": True,
-        "SingularityVersion": f"apptainer version {container.version}",
     }
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 COMMAND = "_image"
 """The pilot's own command that fetches; see ``pilot_agent.image_hook``."""
 
+FETCHED = ("docker", "oras", "https")
+"""Schemes of the images that the pilot itself fetches; what HTCondor transfers is left to it."""
+
 _CHOICE = """\
 # Becomes the program that fetches an image and prints the line that puts its place into the job's ad.
 fetch() {

@@ -16,7 +16,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pilot_agent.startd.confinement import COPY
-from pilot_agent.startd.fetching import choice_text
+from pilot_agent.startd.fetching import FETCHED, choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ HELD = 1
 # HTCondor runs a program, writes a file or reads one for these, outside the container.
 FORBIDDEN = (
     *("PreCmd", "PostCmd", "ToolDaemonCmd", "TransferPlugins"),
-    *("StarterUserLog", "JobStarterLog", "JobStarterDebug", "ManifestDir", "RequestedChroot"),
+    *("StarterUserLog", "JobStarterLog", "JobStarterDebug", "ManifestDir", "RequestedChroot", "RemoteIwd"),
     # Checkpoints are sent while the job goes on: nothing can look for links in between.
     *("CheckpointExitCode", "SuccessCheckpointExitCode", "SuccessCheckpointExitSignal", "CheckpointSig"),
 )
@@ -42,11 +42,17 @@ NAMES = (
     "TransferIntermediate",
 )
 # Names of files that the submit node sends, or URLs that the node itself opens.
-SOURCES = ("TransferInput", "TransferInputFiles", "PublicInputFiles", "TransferOutputRemaps", "OutputDestination")
+SOURCES = (
+    *("TransferInput", "TransferInputFiles", "PublicInputFiles", "TransferOutputRemaps", "OutputDestination", "Cmd"),
+    "X509UserProxy",
+)
 STREAMS = (("In", "In"), ("Out", "Out"), ("Err", "Err"))
 # Schemes that the runtime or HTCondor fetches from elsewhere; others name files or containers of the node.
 SCHEMES = ("docker", "oras", "library", "shub", "http", "https", "osdf", "stash", "pelican", "s3", "gs")
 ALWAYS_ALLOWED = ("/cvmfs",)
+# Variables with which a shell or the C library of the node runs or loads what a job says: where /bin/sh is bash, it
+# evaluates PS4 under SHELLOPTS=xtrace before the first line of a script.
+LOADED = ("SHELLOPTS", "BASHOPTS", "BASH_", "GCONV_PATH", "LOCPATH")
 
 _PROGRAM = r"""#!/bin/sh
 # Reads a job's ad and refuses what would act outside the job's container; made by the pilot.
@@ -151,8 +157,9 @@ for line in $ad; do
             case $text in
                 *[!A-Za-z0-9_]APPTAINER_* | *[!A-Za-z0-9_]SINGULARITY_*)
                     refuse "$name may not set APPTAINER_ or SINGULARITY_ variables; take them out of it." ;;
-                *[!A-Za-z0-9_]LD_[A-Z]*)
-                    refuse "$name may not set LD_ variables; set them in the job's own script instead." ;;
+                *[!A-Za-z0-9_]LD_[A-Z]* | *[!A-Za-z0-9_]@LOADED@*)
+                    refuse "$name sets a variable that acts outside the job's container (LD_..., SHELLOPTS, BASH_...);\
+ set it in the job's own script instead." ;;
             esac ;;
         @DELIMITER@)
             [ "$value" = '";"' ] || refuse "$name may only be a semicolon." ;;
@@ -188,6 +195,7 @@ for line in $ad; do
         @STREAMS@)
             literal
             case $text in
+                *:*) refuse "$name may not be a URL; list it in transfer_input_files or transfer_output_remaps." ;;
                 /dev/null) ;;
                 .. | */..) refuse "$name must name a file." ;;
                 /* | ../* | */../*) absolute="$absolute $name" ;;
@@ -218,18 +226,20 @@ def guard_text(container: ContainerPlan) -> str:
     allowed = (*ALWAYS_ALLOWED, *container.allowed_paths)
     images = [shlex.quote(image) for image in container.images.values()]
     images += [shlex.quote(path.rstrip("/")) + "/*" for path in allowed]
+    schemes = [scheme for scheme in SCHEMES if scheme in container.fetched or scheme not in FETCHED]
     switches = [f"Transfer{switch}" for switch, _ in STREAMS]
     patterns = {
         "COPY": COPY,
         "HELD": str(HELD),
         "IMAGES": " | ".join(images),
-        "SCHEMES": " | ".join(f"{scheme}://[A-Za-z0-9_]*" for scheme in SCHEMES),
+        "SCHEMES": " | ".join(f"{scheme}://[A-Za-z0-9_]*" for scheme in schemes),
         "FORBIDDEN": _any(FORBIDDEN),
         "UNIVERSE": _any(("JobUniverse",)),
         "SHOULD": _any(("ShouldTransferFiles",)),
         "DOMAIN": _any(("FileSystemDomain",)),
         "DOCKER": _any(("WantDocker",)),
         "ENVIRONMENT": _any(("Environment", "Env")),
+        "LOADED": "* | *[!A-Za-z0-9_]".join(LOADED),
         "DELIMITER": _any(("EnvDelim",)),
         "PLATFORM": _any(("REQUIRED_OS",)),
         "TARGET": _any(("ContainerTargetDir",)),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pilot_agent.hookspecs import StartdFragment
-    from pilot_agent.model import Json
+    from pilot_agent.model import ContainerDecision, Json
 
 MASTER_ARGUMENTS = ("-f",)
 
@@ -69,7 +69,7 @@ class ContainerPlan:
     the dictionary. ``confined`` says that jobs' starters run where the pool's token is not. ``proven`` spares HTCondor
     its own test of the runtime at its start.
     ``fetcher`` is the beginning of the command that brings a remote image to the node, and ``fetched`` are the schemes
-    of the images that it brings.
+    of the images that jobs may have brought.
     """
 
     runtime: str
@@ -88,7 +88,7 @@ class ContainerPlan:
     target_directory: str = "/srv"
     confined: bool = False
     fetcher: tuple[str, ...] = ()
-    fetched: tuple[str, ...] = ()
+    fetched: tuple[str, ...] = ("docker", "oras", "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class StartdPlan:
 
     ``workspace`` is the pilot's root directory. ``to_retire`` and ``to_die`` are epoch seconds: no new jobs after
     the first, nothing left after the second. ``attributes`` are constant; ``channel_command`` is the program whose
-    output carries the changing ones. ``execute_directory`` is where jobs' scratch directories are made.
+    output carries the changing ones. ``decision`` is advertised, and decides nothing here. ``execute_directory`` is
+    where jobs' scratch directories are made.
     """
 
     name: str
@@ -136,6 +137,7 @@ class StartdPlan:
     channel_period_seconds: int = 20
     orphan_seconds: int = ORPHAN_SECONDS
     container: ContainerPlan | None = None
+    decision: ContainerDecision | None = None
     job_environment: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Json] = field(default_factory=dict)
     fragments: tuple[PluginFragment, ...] = ()

@@ -87,6 +87,21 @@ def verify_hooks(libexec: str, temporary: str, environment: Mapping[str, str], *
                 )
 
 
+def verify_fetcher(fetcher: tuple[str, ...], environment: Mapping[str, str], *, wake: WakeUp | None = None) -> None:
+    """Let the program that fetches images look at its settings and its store; without one, nothing is done.
+
+    Raises ``PilotError`` (``startd.hook``), and ``Interrupted`` when ``wake`` becomes readable.
+    """
+    if not fetcher:
+        return
+    command = [*fetcher[:-1], "--verify", fetcher[-1]]
+    result = run(command, deadline_seconds=DEADLINE_SECONDS, environment=environment, wake=wake)
+    if not result.ok:
+        message = f"the program that fetches the jobs' images does not work: {_complaint(result)}"
+        hint = "the site looks at the directory that has containers.store_directory"
+        raise PilotError(Failure(FailureKind.NODE_RESOURCE, "startd.hook", message, hint=hint, stage="handoff"))
+
+
 def _complaint(result: Result) -> str:
     said = result.stderr.decode("utf-8", "replace").strip().splitlines()
     return "; ".join(said[:5]) if said and result.error is None and not result.timed_out else result.explain()

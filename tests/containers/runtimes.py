@@ -12,8 +12,9 @@ PROGRAM = r"""#!/bin/sh
 if [ "$1" = --version ]; then echo "apptainer version 1.4.5"; exit; fi
 echo "$@" >> "{log}"
 contained=no
+all="$*"
 for word in "$@"; do if [ "$word" = -C ]; then contained=yes; fi; done
-while [ "$1" != /bin/sh ]; do image=$1; shift; done
+while [ "$1" != /bin/sh ] && [ "$1" != /exit_37 ]; do image=$1; shift; done
 {behaviour}
 case $image in
 *broken*) echo "FATAL:   could not open image $image: image format not recognized" >&2; exit 255;;
@@ -24,6 +25,7 @@ case $image in
 *halfway*) "$@" | head -n 2; exit 3;;
 *.sif) if [ -n "{sif}" ]; then echo "{sif}" >&2; exit 255; fi;;
 esac
+if [ "$1" = /exit_37 ]; then echo "pilot-agent: a program ran in a SIF file"; exit 37; fi
 exec "$@"
 """
 

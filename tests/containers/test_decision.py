@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pilot_agent.config import Layer, load_config
-from pilot_agent.containers import runtime
+from pilot_agent.containers import places
 from pilot_agent.hookspecs import ContainerRequest, Context
 from pilot_agent.model import ContainerDecision, Fact, FailureKind, ImageCandidate, Json, PilotError
 from pilot_agent.plugins.containers import decide, pilot_images
@@ -66,7 +66,8 @@ class Node:
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     # The machine that runs the tests may have a runtime of its own.
-    monkeypatch.setattr(runtime, "SYSTEM_DIRECTORY", str(tmp_path / "none"))
+    monkeypatch.setattr(places, "SYSTEM_DIRECTORY", str(tmp_path / "none"))
+    monkeypatch.setattr(places, "USUAL_CONDOR", ())
     monkeypatch.setattr("pilot_agent.environment.DEFAULT_PATH", str(tmp_path / "none"))
     return Node(tmp_path)
 
@@ -175,6 +176,14 @@ def test_a_runtime_that_cannot_run_anything_is_followed_by_the_next(node: Node) 
     assert decision.runtime is not None
     assert decision.runtime.path == str(second)
     assert "userns.disabled" in decision.reason
+    first, taken = decision.runtimes
+    assert (first.taken, first.origin, first.version) == (False, "PATH", "1.4.5")
+    assert first.reason.startswith("userns.disabled")
+    assert (taken.path, taken.taken, taken.reason) == (
+        str(second),
+        True,
+        "a program ran in it with the options of jobs",
+    )
 
 
 def test_a_node_without_user_namespaces_is_refused_with_what_the_site_must_change(node: Node) -> None:
@@ -196,7 +205,7 @@ def test_where_no_candidate_is_for_this_node_the_dictionary_is_at_fault(node: No
     assert (failure.kind, failure.code) == (FailureKind.CONFIG, "image.not_in_dictionary")
     assert "aarch64" in failure.message
     preferred = node.decide(images)
-    assert preferred.runtime is None
+    assert preferred.images == {}
     assert "image.not_in_dictionary" in preferred.reason
 
 
@@ -219,10 +228,15 @@ def test_the_only_image_that_does_not_run_ends_the_pilot_when_required(
     assert path in failure.message
 
 
-def test_the_only_image_that_does_not_run_leaves_jobs_without_a_container_when_preferred(node: Node) -> None:
-    make_runtime(node.bin)
+def test_the_only_image_that_does_not_run_leaves_containers_to_jobs_with_images_of_their_own_when_preferred(
+    node: Node,
+) -> None:
+    made = make_runtime(node.bin)
     decision = node.decide({"el9": [node.image("broken")]})
-    assert (decision.decision, decision.runtime, decision.images) == ("PREFERRED", None, {})
+    assert (decision.decision, decision.default_platform, decision.images) == ("PREFERRED", None, {})
+    assert decision.runtime is not None
+    assert decision.runtime.path == str(made)
+    assert "jobs that bring no image run without a container: image.format" in decision.reason
     assert decision.verdicts[0].reason.startswith("image.format")
 
 
@@ -254,26 +268,29 @@ def test_what_was_not_proven_for_lack_of_time_is_taken_unproven(node: Node) -> N
     assert [(verdict.taken, verdict.proven) for verdict in decision.verdicts] == [(True, True), (True, False)]
 
 
-@pytest.mark.parametrize(("fuse", "sif"), [(True, True), (False, False)])
-def test_without_a_dictionary_jobs_bring_their_images_and_the_probes_tell_what_works(
-    node: Node, fuse: bool, sif: bool
+@pytest.mark.parametrize(("problem", "sif"), [("", True), (NO_FUSE, False)])
+def test_without_a_dictionary_jobs_bring_their_images_and_the_runtime_is_tried_with_the_nodes_own_programs(
+    node: Node, problem: str, sif: bool
 ) -> None:
-    made = make_runtime(node.bin)
-    make_runtime(node.bin, name="squashfuse")
-    facts = (Fact("userns.usable", True), Fact("userns.pid_proc", True), Fact("fuse.usable", fuse))
-    decision = node.decide({}, facts=facts, site="required")
+    made = make_runtime(node.bin, sif=problem)
+    decision = node.decide({}, site="required")
     assert decision.runtime is not None
-    assert (decision.runtime.path, decision.runtime.mode) == (str(made), "userns")
-    assert (decision.runtime.pid_namespace, decision.runtime.sif) == (True, sif)
+    assert (decision.runtime.path, decision.runtime.flavour, decision.runtime.origin) == (
+        str(made),
+        "apptainer",
+        "PATH",
+    )
+    assert decision.runtime.full_version == "apptainer version 1.4.5"
+    assert decision.runtime.sif is sif
+    assert decision.runtime.abilities.directories.value is True
     assert decision.default_platform is None
 
 
 def test_without_a_dictionary_a_node_that_refuses_user_namespaces_has_no_runtime(node: Node) -> None:
-    make_runtime(node.bin)
-    fact = Fact("userns.usable", value=False, detail="user.max_user_namespaces is 0")
-    failure = refused(node, {}, facts=(fact,)).failure
+    make_runtime(node.bin, NO_USER_NAMESPACE)
+    failure = refused(node, {}).failure
     assert failure.code == "userns.disabled"
-    assert "user.max_user_namespaces is 0" in failure.message
+    assert "not allowed to create user namespace" in failure.message
 
 
 def test_binds_and_options_of_jobs_are_used_in_the_proof_and_missing_sources_are_told(node: Node) -> None:
@@ -283,7 +300,7 @@ def test_binds_and_options_of_jobs_are_used_in_the_proof_and_missing_sources_are
     decision = node.decide(
         {"el9": [node.image("el9")]}, requests=[request], containers={"binds": ["/no/such/source:/x"]}
     )
-    (call,) = calls(made)
+    (call,) = [line for line in calls(made) if f"{node.images}/el9" in line]
     assert f"-B {node.path}/data:/data:ro" in call
     assert "--nv" in call.split()
     assert "/no/such/source" not in call
@@ -315,5 +332,6 @@ def test_nothing_is_run_on_a_recording(node: Node) -> None:
     made = make_runtime(node.bin)
     decision = node.decide({"el9": [node.image("el9")]}, root="/recordings/node1")
     assert decision.runtime is None
+    assert decision.runtimes == ()
     assert "recording" in decision.reason
     assert not calls(made)

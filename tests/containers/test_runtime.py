@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from pilot_agent.containers.runtime import (
     ask,
     mode_of,
     parse_version,
-    places,
-    squashfs_program,
 )
 
 
@@ -46,40 +43,11 @@ def test_a_text_without_a_version_is_none(text: str) -> None:
     assert parse_version(text) is None
 
 
-def test_the_configured_path_comes_first_then_the_search_path_then_the_system(tmp_path: Path) -> None:
-    configured = program(tmp_path / "opt" / "apptainer")
-    first = program(tmp_path / "a" / "singularity")
-    second = program(tmp_path / "b" / "apptainer")
-    system = program(tmp_path / "usr" / "apptainer")
-    found = list(places(configured, f"{tmp_path}/a:{tmp_path}/b", system=f"{tmp_path}/usr"))
-    assert found == [
-        (configured, "containers.runtime"),
-        (second, "PATH"),
-        (first, "PATH"),
-        (system, f"{tmp_path}/usr"),
-    ]
-
-
-def test_two_names_of_one_program_are_asked_once(tmp_path: Path) -> None:
-    real = program(tmp_path / "apptainer")
-    os.symlink("apptainer", tmp_path / "singularity")
-    assert list(places(None, str(tmp_path), system=str(tmp_path))) == [(real, "PATH")]
-
-
-def test_relative_directories_and_what_cannot_be_run_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "apptainer").write_text("not executable")
-    (tmp_path / "b" / "apptainer").mkdir(parents=True)
-    assert list(places(None, f".:bin:{tmp_path}/a:{tmp_path}/b", system=str(tmp_path))) == []
-
-
-def test_a_configured_path_that_does_not_exist_is_given_so_that_it_can_be_said(tmp_path: Path) -> None:
-    assert list(places("/no/such", "", system=str(tmp_path))) == [("/no/such", "containers.runtime")]
-
-
 def test_a_runtime_that_answers_is_known_by_its_version(tmp_path: Path) -> None:
     path = program(tmp_path / "apptainer", "echo apptainer version 1.3.4")
-    assert ask(path, "PATH", {}) == RuntimeProgram(path, "apptainer", "1.3.4", (1, 3, 4), "PATH")
+    assert ask(path, "PATH", {}) == RuntimeProgram(
+        path, "apptainer", "1.3.4", (1, 3, 4), "PATH", "apptainer version 1.3.4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,12 +76,3 @@ def test_only_the_nodes_own_user_namespace_speaks_of_a_privileged_helper() -> No
     assert mode_of("1500 1500 1") == "userns"
     assert mode_of("0 1500 1") == "userns"
     assert mode_of("") == "userns"
-
-
-def test_the_program_for_squashfs_is_looked_for_where_the_runtime_does(tmp_path: Path) -> None:
-    runtime = program(tmp_path / "bin" / "apptainer")
-    assert squashfs_program(runtime, str(tmp_path / "empty")) is None
-    outside = program(tmp_path / "path" / "squashfuse")
-    assert squashfs_program(runtime, str(tmp_path / "path")) == outside
-    bundled = program(tmp_path / "libexec" / "apptainer" / "bin" / "squashfuse_ll")
-    assert squashfs_program(runtime, str(tmp_path / "path")) == bundled

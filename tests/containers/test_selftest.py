@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.containers import runtime
+from pilot_agent.containers import places
 from pilot_agent.containers.selftest import try_runtimes
 from tests.containers.runtimes import calls, make_runtime
 
@@ -15,7 +15,8 @@ from tests.containers.runtimes import calls, make_runtime
 @pytest.fixture(autouse=True)
 def no_other_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine that runs the tests may have a runtime of its own."""
-    monkeypatch.setattr(runtime, "SYSTEM_DIRECTORY", str(tmp_path / "none"))
+    monkeypatch.setattr(places, "SYSTEM_DIRECTORY", str(tmp_path / "none"))
+    monkeypatch.setattr(places, "USUAL_CONDOR", ())
     monkeypatch.setattr("pilot_agent.environment.DEFAULT_PATH", str(tmp_path / "none"))
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from pilot_agent.containers import trials
-from pilot_agent.containers.images import Located
+from pilot_agent.containers.candidates import Located
 from pilot_agent.containers.proof import ProofSetting
 from pilot_agent.containers.runtime import RuntimeProgram
 from pilot_agent.containers.trials import Trials, try_all
@@ -20,6 +20,8 @@ from tests.containers.runtimes import NO_FUSE, NO_PID_NAMESPACE, NO_USER_NAMESPA
 
 
 def located(name: str) -> Located:
+    if name.startswith("docker://"):
+        return Located(ImageCandidate("p", name), name, "remote")
     form: Literal["file", "directory"] = "file" if name.endswith(".sif") else "directory"
     return Located(ImageCandidate("p", name), f"/images/{name}", form)
 
@@ -50,6 +52,14 @@ def test_the_first_candidate_that_runs_is_chosen(tmp_path: Path) -> None:
     assert found.chosen(0, 4) == 2
     assert (0, 3) not in found.proofs
     assert bench.images == ["/images/broken-a", "/images/broken-b", "/images/good"]
+
+
+def test_a_remote_candidate_is_never_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    found = bench.run(["broken", "docker://x", "good"], ["docker://y"], ["good"])
+    assert [found.chosen(ladder, length) for ladder, length in enumerate((3, 1, 1))] == [1, 0, 0]
+    assert sorted(bench.images) == ["/images/broken", "/images/good"]
+    assert not any("docker" in call for call in calls(bench.runtime))
 
 
 def test_a_platform_whose_candidates_all_fail_has_none(tmp_path: Path) -> None:

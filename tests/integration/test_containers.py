@@ -97,10 +97,9 @@ def test_the_next_candidate_is_taken_when_one_is_wrong_and_each_keeps_its_reason
         f"{SCRATCH}/empty": "image.incomplete",
         f"{SCRATCH}/no-shell": "image.no_shell",
         f"{SCRATCH}/a;b": "image.path",
-        "docker://debian:13": "image.unproven",
     }
     other = {"path": f"{IMAGES_INSIDE}/debian12", "arch": "aarch64"}
-    code, report = check(node, {"any": [*wrong, other, f"{IMAGES_INSIDE}/debian13"]})
+    code, report = check(node, {"any": [*wrong, other, f"{IMAGES_INSIDE}/debian13", "docker://debian:13"]})
     assert code == 0, report
     found = verdicts(report)
     for candidate, reason in wrong.items():
@@ -108,6 +107,7 @@ def test_the_next_candidate_is_taken_when_one_is_wrong_and_each_keeps_its_reason
         assert found[candidate]["reason"].startswith(reason)
     assert found[f"{IMAGES_INSIDE}/debian12"]["reason"].startswith("image.not_in_dictionary")
     assert found[f"{IMAGES_INSIDE}/debian13"]["taken"]
+    assert not found["docker://debian:13"]["taken"]
 
 
 def test_a_link_is_followed_to_the_image_itself(node: Host) -> None:

@@ -96,7 +96,13 @@ def start(
             },
             "site": {"name": "Testbed"},
             "entry": {"name": "wn1"},
-            "containers": {"allowed_paths": ["/images"]},
+            "containers": {
+                "allowed_paths": ["/images"],
+                "store_directory": None,
+                "store_mib": None,
+                "fetch_seconds": 900,
+                "sources": None,
+            },
             "startd": {
                 "condor_directory": None,
                 "no_dns": "auto",

@@ -43,7 +43,13 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
         "pool": {"collectors": ["cm:9618"], "token": "/none", "ccb": True, "join_seconds": 300},
         "site": {"name": "Example"},
         "entry": {"name": "entry"},
-        "containers": {"allowed_paths": ["/data/images"]},
+        "containers": {
+            "allowed_paths": ["/data/images"],
+            "store_directory": None,
+            "store_mib": None,
+            "fetch_seconds": 900,
+            "sources": None,
+        },
         "startd": {
             "condor_directory": None,
             "no_dns": True,

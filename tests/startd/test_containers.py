@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pilot_agent.startd.containers import container_attributes, container_knobs, image_expression, runtime_environment
+from pilot_agent.startd.container_ad import container_attributes
+from pilot_agent.startd.containers import container_knobs, image_expression, runtime_environment
 from tests.startd.plans import CONTAINER
 
 

@@ -55,7 +55,7 @@ def fetched(shell: str, program: Path, ad: str) -> list[str] | None:
         ('REQUIRED_OS = "*"', None),
         ('SingularityImage = "oras://example.org/own"', ["SingularityImage", "oras://example.org/own"]),
         ('ContainerImage = "oras://example.org/own"', ["ContainerImage", "oras://example.org/own"]),
-        ('SingularityImage = "docker://example.org/own"', None),
+        ('SingularityImage = "library://example.org/own"', None),
         ('SingularityImage = "/cvmfs/images.example.org/el9"', None),
         ('ContainerImage = "my.sif"', None),
         ("WantContainer = false", ["SingularityImage", IMAGES["far-away"]]),
@@ -80,7 +80,7 @@ def test_a_refused_job_fetches_nothing(shell: str, program: Path) -> None:
 
 
 def test_without_remote_images_the_guard_is_as_it_was() -> None:
-    assert "fetch" not in guard_text(replace(CONTAINER, fetcher=("/bin/echo",)))
+    assert "fetch" not in guard_text(replace(CONTAINER, fetcher=("/bin/echo",), fetched=()))
     assert "fetch" not in guard_text(replace(REMOTE, fetcher=()))
 
 

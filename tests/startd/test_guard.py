@@ -77,6 +77,9 @@ def asked(shell: str, program: Path, ad: str) -> tuple[int, str]:
         'Environment = "APPTAINERENV_A=1 MY_LD_X=2 OLD_Y=3"',
         "WantDocker = false",
         'In = "/home/user/input"\nTransferIn = true',
+        'Environment = "MY_SHELLOPTS=1 XBASH_ENV=2 ENV=prod"',
+        'Cmd = "/usr/bin/python3"',
+        'x509userproxy = "/home/user/proxy"',
     ],
 )
 def test_an_honest_job_passes(shell: str, program: Path, line: str) -> None:
@@ -95,6 +98,15 @@ def test_an_honest_job_passes(shell: str, program: Path, line: str) -> None:
         'FileSystemDomain = "Pilot-x"',
         "WantDocker = true",
         "Environment = \"APPT'AINER_BINDPA'TH=/home:/host\"",
+        "Environment = \"SHELLOPTS=xtrace PS4='$(id)'\"",
+        'Environment = "A=1 BASH_ENV=evil.sh"',
+        "Environment = \"BASH_FUNC_id%%='() { evil; }'\"",
+        'Env = "A=1;GCONV_PATH=/srv"',
+        'RemoteIwd = "/home/pilot"',
+        'In = "file:///home/pilot/token"',
+        'Out = "https://example.org/out"',
+        'Cmd = "file:///home/pilot/secret"',
+        'x509userproxy = "FILE:///home/pilot/secret"',
         'Environment = ifThenElse(random(2)==0,"APPTAINER_BINDPATH=/home:/host","A=1")',
         'Environment = "A=1" + B + "C=2"',
         'environment = "A=1 LD_PRELOAD=./x.so"',
@@ -170,3 +182,9 @@ def test_the_starters_copy_of_the_token_is_gone_before_the_ad_is_read(shell: str
     (libexec / "guard").write_text(guard_text(CONTAINER))
     assert asked(shell, libexec / "guard", "")[0] == HELD
     assert not copy.exists()
+
+
+def test_a_site_that_allows_no_registry_refuses_jobs_that_name_one(shell: str, program: Path) -> None:
+    program.write_text(guard_text(replace(CONTAINER, fetched=("https",))))
+    assert asked(shell, program, AD + 'SingularityImage = "docker://example.org/a"\n')[0] == HELD
+    assert asked(shell, program, AD + 'SingularityImage = "https://example.org/a"\n')[0] == 0

@@ -80,6 +80,15 @@ class Job:
         self._wait("end", lambda: self.events(5) >= self.count, seconds)
         return self
 
+    def wait_held(self, seconds: float = PATIENCE_SECONDS) -> Job:
+        """Wait until every job is held."""
+        until = time.monotonic() + seconds
+        while self.events(12) < self.count:
+            if time.monotonic() > until:
+                raise PilotError(f"job {self.cluster} was not held in {seconds:g} s\n{self.log}")
+            time.sleep(0.05)
+        return self
+
     def exit_codes(self) -> list[int]:
         """The exit codes in the log, in the order of the ends."""
         marker = "Normal termination (return value "

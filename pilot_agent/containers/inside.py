@@ -1,0 +1,202 @@
+"""Programs of plugins inside an image: with the command line, binds and environment that a job in it would get."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pilot_agent.containers.command import (
+    TARGET_DIRECTORY,
+    Bind,
+    BindError,
+    ContainerRun,
+    existing,
+    runtime_environment,
+    runtime_options,
+)
+from pilot_agent.containers.messages import diagnose
+from pilot_agent.containers.runtime import parse_version
+from pilot_agent.hookspecs import INSIDE_SCRIPT_DIRECTORY, ContainerRequest
+from pilot_agent.model import ContainerDecision, Fact, Failure, FailureKind, PilotError, Runtime
+from pilot_agent.process import Result
+
+RUNTIME_FAILED = 255
+"""The exit code with which the runtime itself gives up; a program's own 255 comes without ``FATAL``."""
+
+WORKING_VARIABLES = ("_CONDOR_SCRATCH_DIR", "TMPDIR", "TMP", "TEMP")
+"""Variables with which HTCondor tells a job where its scratch directory is."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobContainer:
+    """What every job's container gets beside its image: binds ``source[:target[:ro]]``, options, environment."""
+
+    binds: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        configured_binds: Sequence[str],
+        configured_environment: Mapping[str, str],
+        requests: Sequence[ContainerRequest],
+        *,
+        setup_binds: Sequence[str] = (),
+        setup_environment: Mapping[str, str] | None = None,
+        cvmfs: bool = False,
+    ) -> JobContainer:
+        """From configuration, setups and plugins, in this order; each bind once, the later value of a variable."""
+        mounted = ["/cvmfs:/cvmfs:ro"] if cvmfs else []
+        asked = [bind for request in requests for bind in request.binds]
+        environment = {**configured_environment, **(setup_environment or {})}
+        for request in requests:
+            environment |= request.environment
+        return cls(
+            binds=tuple(dict.fromkeys([*mounted, *configured_binds, *setup_binds, *asked])),
+            options=tuple(option for request in requests for option in request.options),
+            environment=environment,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interior:
+    """An image in which programs of plugins can run, and all that their command lines have in common."""
+
+    image: str
+    runtime: Runtime
+    binds: tuple[Bind, ...]
+    options: tuple[str, ...]
+    variables: Mapping[str, str]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        decision: ContainerDecision | None,
+        platform: str | None,
+        jobs: JobContainer,
+        environment: Mapping[str, str],
+        temporary: str,
+    ) -> Interior:
+        """The image of ``platform`` (None: the default one), as jobs get it. ``environment`` is that of the pilot's own
+        children, ``temporary`` keeps what the runtime writes.
+
+        Raises ``PilotError`` where jobs get no container, no such image, or one that is only fetched for a job, and for
+        a bind that cannot be understood.
+        """
+        image, runtime = _image(decision, platform)
+        return cls.in_image(image, runtime, jobs, environment, temporary)
+
+    @classmethod
+    def in_image(
+        cls, image: str, runtime: Runtime, jobs: JobContainer, environment: Mapping[str, str], temporary: str
+    ) -> Interior:
+        """Any image, as a job that names it gets it; the rest as ``of`` has it. Raises ``PilotError`` for a bind that
+        cannot be understood."""
+        there, _ = existing(_parsed(jobs.binds))
+        parsed = parse_version(runtime.version)
+        numbers, singularity = (parsed[2], _is_singularity(runtime)) if parsed else ((), False)
+        options = (*runtime_options(numbers, singularity=singularity), *jobs.options)
+        outside = runtime_environment(environment, temporary)
+        return cls(image, runtime, there, options, dict(jobs.environment), outside)
+
+    def command(
+        self,
+        words: Sequence[str],
+        directory: str,
+        *,
+        script: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> tuple[list[str], dict[str, str]]:
+        """The command line that runs ``words``, and the environment in which the runtime is to be started.
+
+        ``directory`` becomes /srv; ``script`` is bound to ``script_inside``, whose place is made in it. ``variables``
+        are the program's own beside those of jobs. Raises ``OSError``.
+        """
+        binds = self.binds
+        if script is not None:
+            binds = (*binds, Bind(script, script_inside(script), read_only=True))
+            _make_mount_point(os.path.join(directory, os.path.relpath(script_inside(script), TARGET_DIRECTORY)))
+        run = ContainerRun(
+            runtime=self.runtime.path,
+            image=self.image,
+            program=tuple(words),
+            scratch=directory,
+            binds=binds,
+            pid_namespace=self.runtime.pid_namespace,
+            options=self.options,
+        )
+        prefix = "SINGULARITYENV_" if _is_singularity(self.runtime) else "APPTAINERENV_"
+        inside = dict.fromkeys(WORKING_VARIABLES, TARGET_DIRECTORY) | dict(self.variables) | dict(variables or {})
+        return run.command_line(), dict(self.environment) | {prefix + name: value for name, value in inside.items()}
+
+
+def script_inside(script: str) -> str:
+    """Where a plugin's script is found inside an image."""
+    return os.path.join(INSIDE_SCRIPT_DIRECTORY, os.path.basename(script))
+
+
+def never_ran(result: Result) -> Failure | None:
+    """Why the runtime did not run the program; None when it ran, or did not end by itself."""
+    errors = result.stderr.decode("utf-8", "replace")
+    if result.code != RUNTIME_FAILED or "FATAL" not in errors:
+        return None
+    problem = diagnose(errors)
+    return Failure(problem.kind, problem.code, problem.message, problem.hint)
+
+
+def image_facts(decision: ContainerDecision | None, platform: str | None) -> dict[str, Fact]:
+    """What the proof found inside the image of a platform (None: the default one), as facts by name.
+
+    Raises ``PilotError`` where jobs get no container or no such image, and for an image in which nothing was run yet.
+    """
+    image, _ = _image(decision, platform)
+    verdicts = decision.verdicts if decision is not None else ()
+    proven = next((one for one in verdicts if one.taken and one.proven and one.path == image), None)
+    if proven is None:
+        message = f"nothing is known of the image {image}: it was not proven within prove.budget_seconds"
+        raise _error("image.unproven", message, "whoever set prove.budget_seconds gives more time")
+    return {name: Fact(name, value, source=f"inside {image}") for name, value in proven.facts.items()}
+
+
+def _image(decision: ContainerDecision | None, platform: str | None) -> tuple[str, Runtime]:
+    if decision is None or decision.runtime is None or decision.decision in ("NEVER", "DISABLE", "FAIL"):
+        why = f": {decision.reason}" if decision is not None and decision.reason else ""
+        hint = "VO and site agree on containers, or nothing that must run inside an image is required"
+        raise _error("container.none", f"jobs get no container here{why}"[:1000], hint)
+    images = decision.images
+    name = platform or decision.default_platform
+    image = images.get(name or "")
+    if image is None:
+        listed = ", ".join(images) or "none"
+        wanted = f"the platform {name!r}" if name else "a default platform"
+        message = f"jobs get no image of {wanted} here; there are: {listed}"
+        raise _error("image.not_in_dictionary", message, "the VO adds a candidate that this node can use to images")
+    if not image.startswith("/"):
+        message = f"the image {image} is fetched when the first job needs it, and nothing can be run in it before"
+        raise _error("image.unproven", message, "the VO adds a candidate in a directory or in /cvmfs to images")
+    return image, decision.runtime
+
+
+def _parsed(binds: Sequence[str]) -> tuple[Bind, ...]:
+    try:
+        return tuple(Bind.parse(bind) for bind in binds)
+    except BindError as error:
+        raise _error("container.bind", str(error), "whoever asked for it corrects the bind") from error
+
+
+def _error(code: str, message: str, hint: str) -> PilotError:
+    return PilotError(Failure(FailureKind.CONFIG, code, message, hint))
+
+
+def _is_singularity(runtime: Runtime) -> bool:
+    """As ``startd.containers`` tells them apart, so that jobs and programs of plugins get the same."""
+    return os.path.basename(runtime.path) == "singularity"
+
+
+def _make_mount_point(path: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with open(path, "ab"):
+        pass

@@ -1,0 +1,107 @@
+"""What the guard becomes for a job whose image is not on the node: fetch it, prove it once, and tell HTCondor where it
+is.
+
+Called as ``_image SETTINGS STARTER ATTRIBUTE REFERENCE`` by HTCondor's hook before a job's files come. It prints
+ClassAd lines for the job's ad and ``HookStatusCode``: nothing for an image that is there, ``HELD`` for what the job's
+owner must change, ``GIVEN_BACK`` for everything else, so that the job goes elsewhere. HTCondor gives such hooks no
+deadline; the store's own ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pilot_agent.containers.store.errors import NODE, StoreError
+from pilot_agent.containers.store.store import Store
+from pilot_agent.environment import clean_environment
+from pilot_agent.light import dumps, loads
+from pilot_agent.startd.classad import printable, string
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pilot_agent.containers.store.store import StoredImage
+
+HELD, GIVEN_BACK = 1, 400
+"""HookStatusCode: HTCondor holds a job for 1 to 299 and gives it back from 300 on."""
+
+MESSAGE_LIMIT = 600
+GRACE_SECONDS = 30
+"""After its deadline a fetch still ends its children, and the proof has its own; then the kernel ends this process."""
+
+
+def main(arguments: list[str]) -> int:
+    """0 with the job's new line printed, or with the reason why it has none. ``--verify SETTINGS``: whether this hook
+    could do its work."""
+    verify = arguments[0] == "--verify"
+    with open(arguments[1] if verify else arguments[0], encoding="utf-8") as file:
+        settings = loads(file.read())
+    os.chdir("/")
+    if verify:
+        _store(settings).list()
+        return 0
+    _end_at(settings["deadline_seconds"] + GRACE_SECONDS)
+    _, starter, attribute, reference = arguments
+    try:
+        image = _fetched(settings, reference, int(starter))
+    except StoreError as error:
+        # What the pilot's own dictionary names is no fault of the job.
+        of_the_job = not error.temporary and reference not in settings["dictionary"]
+        return _told(HELD if of_the_job else GIVEN_BACK, reference, error)
+    except Exception as error:  # noqa: BLE001 - a job must not be held for a defect of the pilot
+        defect = StoreError("image_hook.defect", NODE, f"{type(error).__name__}: {error}", "", temporary=True)
+        return _told(GIVEN_BACK, reference, defect)
+    sys.stdout.write(f"{attribute} = {string(image.path)}\nHookStatusCode = 0\n")
+    return 0
+
+
+def _fetched(settings: dict[str, Any], reference: str, starter: int) -> StoredImage:
+    store = _store(settings)
+    digest = settings["dictionary"].get(reference, "")
+    image = store.fetch(
+        reference, digest=digest, deadline_seconds=settings["deadline_seconds"], lease_pid=starter, progress=None
+    )
+    if settings["runtime_name"] not in image.proven:
+        _prove(settings, image)
+        store.mark_proven(image, settings["runtime_name"])
+    return image
+
+
+def _prove(settings: dict[str, Any], image: StoredImage) -> None:
+    """Run a program in a new image, with the options of jobs. Raises ``StoreError``."""
+    # Paid once for each image: these modules cost more than the look at an image that is there.
+    from pilot_agent.containers.first_use import prove_image
+
+    diagnosis = prove_image(settings, image.path)
+    if diagnosis is not None:
+        temporary = diagnosis.scope == "node"
+        raise StoreError(diagnosis.code, diagnosis.kind.value, diagnosis.message, diagnosis.hint, temporary=temporary)
+
+
+def _store(settings: dict[str, Any]) -> Store:
+    directory = settings["store"]
+    return Store(
+        directory,
+        runtime=settings["runtime"],
+        environment=clean_environment(os.environ, home=directory, temporary=directory) | settings["environment"],
+        form=settings["form"],
+        limit_mib=settings["limit_mib"],
+    )
+
+
+def _told(code: int, reference: str, error: StoreError) -> int:
+    words = f"{error.code}: {reference}: {error.message}" + (f"; {error.hint}" if error.hint else "")
+    sys.stdout.write(f"HookStatusCode = {code}\nHookStatusMessage = {string(printable(words)[:MESSAGE_LIMIT])}\n")
+    sys.stderr.write(dumps({"hook": "image", "status": code, **error.to_json()}) + "\n")
+    return 0
+
+
+def _end_at(seconds: float) -> None:
+    """Let the kernel end this process after so many seconds: no handler runs in a call that hangs. HTCondor gives the
+    job of a hook that died by a signal back."""
+    from pilot_agent.light import signal
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)

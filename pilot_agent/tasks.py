@@ -1,0 +1,204 @@
+"""Declared programs as commands: on the node, or inside an image as a job in it would be run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pilot_agent import host
+from pilot_agent.codec import to_json
+from pilot_agent.collect import Declared
+from pilot_agent.hookspecs import Periodic, Service, Setup
+from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
+from pilot_agent.process import Result
+from pilot_agent.programs import filled
+
+if TYPE_CHECKING:
+    from pilot_agent.lifecycle.journal import Journal
+    from pilot_agent.stages import Session
+    from pilot_agent.state import State
+
+CONTEXT_VARIABLE = "PILOT_CONTEXT"
+CONTEXT_FILE = ".pilot/context.json"
+INSIDE = "/srv"
+PLACE = "{workspace}"
+Words = tuple[list[str], dict[str, str]]
+"""A command line, and the environment in which it is started."""
+
+
+def job_container(session: Session, state: State) -> JobContainer:
+    """What every job's container gets, as far as the stages have come."""
+    repositories = state.facts.get("cvmfs.repositories")
+    return JobContainer.of(
+        state.config.get("containers.binds"),
+        state.config.get("startd.job_environment"),
+        [declared.record for declared in session.loaded.of("pilot_containers")],
+        setup_binds=state.binds,
+        setup_environment=state.job_environment,
+        cvmfs=repositories is not None and repositories.known and bool(repositories.value),
+    )
+
+
+def command_of(session: Session, state: State) -> Callable[[Declared], host.Command | Failure]:
+    """How a declared program is run: each in a directory of its own, with the context as a file."""
+
+    def prepared(declared: Declared) -> host.Command | Failure:
+        record = declared.record
+        directory = ""
+        try:
+            directory = _new_directory(session, record.name)
+            _write_context(session, state, directory)
+            argv, environment = _words(session, state, record, record.command, directory)
+        except PilotError as error:
+            _remove(directory)
+            return error.failure
+        except OSError as error:
+            _remove(directory)
+            return _no_room(record.name, error)
+        explain = never_ran if record.where == "image" else _ran
+        return host.Command(argv, environment, directory, explain, lambda: _remove(directory))
+
+    return prepared
+
+
+def settled_service(session: Session, state: State, service: Service) -> Service:
+    """The service as the node starts it: with the command line of its container when it runs in one.
+
+    ``{workspace}`` stays in what the node reads and becomes /srv in what the service reads. Raises ``PilotError`` where
+    there is no image to run it in.
+    """
+    if service.where == "host":
+        words = filled(service.command, service.script)
+        ready = filled(service.readiness.command, service.script)
+        return replace(service, command=words, readiness=replace(service.readiness, command=ready))
+    directory = os.path.join(session.workspace.services, service.name)
+    variables = {name: value.replace(PLACE, INSIDE) for name, value in service.environment.items()}
+    interior = _interior(session, state, service.platform)
+
+    def contained(words: Sequence[str]) -> Words:
+        script = script_inside(service.script) if service.script else None
+        told = [word.replace(PLACE, INSIDE) for word in filled(words, script)]
+        return interior.command(told, directory, script=service.script, variables=variables)
+
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        argv, environment = contained(service.command)
+        readiness = service.readiness
+        if readiness.command:
+            readiness = replace(readiness, command=tuple(contained(readiness.command)[0]))
+    except OSError as error:
+        raise PilotError(_no_room(service.name, error)) from error
+    return replace(service, command=tuple(argv), environment=environment, readiness=readiness)
+
+
+def periodic_command(session: Session, state: State, record: Periodic, environment: Mapping[str, str]) -> Words:
+    """The command line of a periodic program, in a directory that it keeps from one run to the next.
+
+    Raises ``PilotError`` where there is no image to run it in, or no room.
+    """
+    directory = os.path.join(session.workspace.temporary, f"periodic-{_file_name(record.name)}")
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _write_context(session, state, directory)
+        return _words(session, state, record, record.command, directory, environment)
+    except OSError as error:
+        raise PilotError(_no_room(record.name, error)) from error
+
+
+def journal_teardown(session: Session, state: State, record: Setup) -> None:
+    """Note what undoes a setup, which is to be begun next; it gets a directory that stays until then.
+
+    Raises ``PilotError`` where it cannot be noted, or there is no image for it: the setup must not be begun then.
+    """
+    if session.journal is None or not record.teardown:
+        return
+    try:
+        directory = _new_directory(session, f"teardown-{record.name}")
+        _write_context(session, state, directory)
+        words = _words(session, state, record, record.teardown, directory)
+        _write_teardown(session.journal, state, record, words, directory)
+    except OSError as error:
+        raise PilotError(_no_room(record.name, error)) from error
+
+
+def _words(
+    session: Session,
+    state: State,
+    record: Any,
+    words: Sequence[str],
+    directory: str,
+    environment: Mapping[str, str] | None = None,
+) -> Words:
+    """Raises ``PilotError`` and ``OSError``."""
+    if record.where == "host":
+        variables = {CONTEXT_VARIABLE: os.path.join(directory, CONTEXT_FILE)}
+        whole = {**(environment or session.around.environment), **variables}
+        program, *arguments = filled(words, record.script)
+        return [_found(program, whole["PATH"]), *arguments], whole
+    inside = script_inside(record.script) if record.script else None
+    interior = _interior(session, state, record.platform)
+    variables = {CONTEXT_VARIABLE: os.path.join(INSIDE, CONTEXT_FILE)}
+    return interior.command(filled(words, inside), directory, script=record.script, variables=variables)
+
+
+def _interior(session: Session, state: State, platform: str | None) -> Interior:
+    jobs = job_container(session, state)
+    return Interior.of(state.container, platform, jobs, session.around.environment, session.workspace.temporary)
+
+
+def _write_teardown(journal: Journal, state: State, record: Setup, words: Words, directory: str) -> None:
+    argv, environment = words
+    journal.command(
+        f"teardown of {record.name}",
+        argv,
+        environment,
+        directory=directory,
+        seconds=record.teardown_seconds,
+        pilot_started=state.started,
+    )
+
+
+def _found(program: str, search_path: str) -> str:
+    """The program's path, which the resident processes do not look for; as it is when it is nowhere."""
+    return shutil.which(program, path=search_path) or program
+
+
+def _write_context(session: Session, state: State, directory: str) -> None:
+    """What the function of a plugin would be given, without what only a function can use."""
+    context = session.context(state)
+    told = {"facts": context.facts, "config": context.config, "environment": context.environment}
+    path = os.path.join(directory, CONTEXT_FILE)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(to_json(told), file)
+
+
+def _new_directory(session: Session, name: str) -> str:
+    # Not from the tempfile module: it would cost every pilot several milliseconds at its start.
+    directory = os.path.join(session.workspace.temporary, f"{_file_name(name)}-{os.urandom(6).hex()}")
+    os.mkdir(directory, 0o700)
+    return directory
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in name)
+
+
+def _remove(directory: str) -> None:
+    if directory:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _ran(_: Result) -> None:
+    """A program of the node that could not be started says so by its result."""
+    return
+
+
+def _no_room(name: str, error: OSError) -> Failure:
+    message = f"{name} cannot be run in the workspace: {error.strerror}: {error.filename}"
+    return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, "the site frees space in the scratch directory")
