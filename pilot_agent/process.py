@@ -129,7 +129,7 @@ class Runner:
     ) -> None:
         children = list(self._children.values())
         for child in children:
-            _signal_group(child.pid, signal.SIGKILL)
+            _signal_child(child, signal.SIGKILL)
         end = time.monotonic() + GIVE_UP_AFTER_SECONDS
         for child in children:
             if _ends_until(child.pidfd, end):
@@ -272,7 +272,7 @@ class Runner:
         child.timed_out = True
         number = signal.SIGKILL if child.signals_sent else signal.SIGTERM
         patience = GIVE_UP_AFTER_SECONDS if child.signals_sent else KILL_AFTER_SECONDS
-        _signal_group(child.pid, number)
+        _signal_child(child, number)
         child.signals_sent += 1
         child.deadline = now + patience
         return False
@@ -398,6 +398,17 @@ def _memory_file(content: bytes) -> int:
         view = view[os.write(descriptor, view) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def _signal_child(child: _Child, number: int) -> None:
+    """To its whole group; one that was forked just now has none yet."""
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(child.pidfd, number)
+    except PermissionError:
+        return
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -147,7 +147,7 @@ def test_a_child_that_ignores_the_request_is_killed() -> None:
 
 def test_a_child_that_not_even_sigkill_ends_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that sleeps in the kernel on a dead mount cannot be had here; one that gets no signal looks like it."""
-    monkeypatch.setattr(process, "_signal_group", lambda pid, number: None)
+    monkeypatch.setattr(process, "_signal_child", lambda child, number: None)
     monkeypatch.setattr(process, "KILL_AFTER_SECONDS", 0.05)
     monkeypatch.setattr(process, "GIVE_UP_AFTER_SECONDS", 0.05)
     result = shell("echo here; exec sleep 60", deadline_seconds=0.2)
@@ -164,7 +164,7 @@ def test_a_child_that_not_even_sigkill_ends_is_left_behind(monkeypatch: pytest.M
 
 
 def test_leaving_the_runner_does_not_wait_for_ever_for_such_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_signal_group", lambda pid, number: None)
+    monkeypatch.setattr(process, "_signal_child", lambda child, number: None)
     monkeypatch.setattr(process, "GIVE_UP_AFTER_SECONDS", 0.05)
     with Runner() as runner:
         pid = runner.start(["/bin/sleep", "60"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT)
@@ -558,3 +558,15 @@ def test_a_program_can_be_run_from_a_descriptor_that_it_keeps(tmp_path: Path) ->
     assert run([path], deadline_seconds=10, environment={}, keep=(descriptor,)).text == path
     assert run([path], deadline_seconds=10, environment={}).error == "ENOENT"
     os.close(descriptor)
+
+
+def test_a_call_that_was_forked_just_now_is_ended_too() -> None:
+    def sleep() -> bytes:
+        time.sleep(60)
+        return b""
+
+    for _ in range(60):
+        with Runner() as runner:
+            handle = runner.start_call(sleep, name="sleeps", deadline_seconds=60)
+        with pytest.raises(ProcessLookupError):
+            os.kill(handle, 0)
