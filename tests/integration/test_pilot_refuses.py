@@ -195,7 +195,7 @@ def test_the_first_candidate_that_works_is_taken(pilot: StartPilot, jobs: Jobs) 
                     {"path": "{start}/broken.sif"},
                     {"path": f"{IMAGES_INSIDE}/debian13.sif"},
                 ],
-                "debian12": [{"path": f"{IMAGES_INSIDE}/debian12", "arch": "sparc64"}, f"{IMAGES_INSIDE}/debian12"],
+                "debian12": [{"path": f"{IMAGES_INSIDE}/debian12", "arch": "aarch64"}, f"{IMAGES_INSIDE}/debian12"],
             }
         }
     )
