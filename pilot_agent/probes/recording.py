@@ -95,11 +95,11 @@ def _lines(directory: str) -> Iterator[dict[str, Json]]:
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     for name in names:
         path = os.path.join(directory, name)
-        for number, line in enumerate(read_bounded(path, limit_bytes=_LIMIT_BYTES).splitlines(), 1):
+        for number, line in enumerate(_content(path).splitlines(), 1):
             # The last line of a probe that was killed may be cut.
             try:
                 found = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if not isinstance(found, dict):
                 raise RecordingError(f"{path}, line {number}: expected an object")
@@ -108,11 +108,16 @@ def _lines(directory: str) -> Iterator[dict[str, Json]]:
 
 def _load(path: str) -> Json:
     try:
-        return json.loads(read_bounded(path, limit_bytes=_LIMIT_BYTES))
+        return json.loads(_content(path))
+    except (ValueError, RecursionError) as error:
+        raise RecordingError(f"{path}: no JSON ({error})") from error
+
+
+def _content(path: str) -> bytes:
+    try:
+        return read_bounded(path, limit_bytes=_LIMIT_BYTES)
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise RecordingError(f"{path}: no JSON ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)

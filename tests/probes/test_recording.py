@@ -158,6 +158,8 @@ def test_variables_that_probes_look_at_are_kept_without_secrets(tmp_path: Path) 
         ("recording.json", "[", "no JSON"),
         ("environment.json", '{"A": 1}', "expected variables"),
         ("answers/x.json", "[]", "expected an object"),
+        ("answers/x.json", "[" * 200_000, "no JSON"),
+        ("environment.json", "[" * 200_000, "no JSON"),
         ("readings/1.jsonl", "[1]\n", "line 1"),
     ],
 )
@@ -168,6 +170,13 @@ def test_a_damaged_recording_is_refused_with_the_place(tmp_path: Path, file: str
     with pytest.raises(RecordingError, match=said) as caught:
         load_recording(str(tmp_path))
     assert file.partition("/")[0] in str(caught.value)
+
+
+def test_what_is_no_file_among_the_readings_is_refused(tmp_path: Path) -> None:
+    finish_recording(str(tmp_path), {}, {})
+    (tmp_path / "readings" / "1.jsonl").mkdir(parents=True)
+    with pytest.raises(RecordingError, match="directory"):
+        load_recording(str(tmp_path))
 
 
 def test_a_listing_of_many_lines_survives_a_cut_last_line(tmp_path: Path) -> None:
