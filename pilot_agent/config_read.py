@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Iterable, Mapping
 
 from pilot_agent.config import Layer, put
@@ -25,6 +28,9 @@ def read_layer(name: str, path: str) -> Layer:
         known = ", ".join(FILE_LAYERS)
         raise PilotError(Failure(FailureKind.USAGE, "usage", f"{name!r} is no configuration layer; known: {known}"))
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            # A pipe whose writer has not begun looks empty, and a site's limits would be lost without a word.
+            raise OSError(errno.EINVAL, "it is no regular file")
         content = read_bounded(path, limit_bytes=FILE_LIMIT_BYTES)
     except OSError as error:
         raise PilotError(

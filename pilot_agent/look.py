@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pilot_agent import colour, configure, render
+from pilot_agent import configure, render
 from pilot_agent.codec import to_json
 from pilot_agent.config import Config
 from pilot_agent.configure import Given
@@ -17,7 +16,7 @@ from pilot_agent.files import write_atomically
 from pilot_agent.host import Loaded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError, worst_failure
 from pilot_agent.plan_page import plan_page
-from pilot_agent.printing import print_text
+from pilot_agent.printing import print_page, print_text
 from pilot_agent.report import build_report
 from pilot_agent.standalone import CHECK_STAGES, PROBE_STAGES, Subject, View, check, look
 from pilot_agent.state import State
@@ -103,9 +102,8 @@ def _print_check(parsed: argparse.Namespace, state: State, report: dict[str, Jso
     elif parsed.json:
         text = json.dumps(report, indent=2) + "\n"
     else:
-        text = render.check_report(state)
-        if colour.wanted(sys.stdout, os.environ):
-            text = colour.coloured(text)
+        print_page(render.check_report(state))
+        return code
     print_text(text)
     return code
 
@@ -121,7 +119,7 @@ def run_probe(parsed: argparse.Namespace, given: Given, environment: Mapping[str
     if parsed.json:
         print_text(json.dumps(build_report(state, finished=True), indent=2) + "\n")
     else:
-        print_text(render.facts(state) + "\n")
+        print_page(render.facts(state) + "\n")
     if parsed.record:
         told = "secrets were taken out of it by name and shape; read it before you give it away"
         os.write(2, f"pilot-agent: the node is recorded in {parsed.record}; {told}\n".encode())
@@ -138,5 +136,5 @@ def run_explain(parsed: argparse.Namespace, config: Config, loaded: Loaded) -> i
         }
         print_text(json.dumps(answer, indent=2) + "\n")
     else:
-        print_text(plan_page(config, loaded))
+        print_page(plan_page(config, loaded))
     return 0

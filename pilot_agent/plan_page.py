@@ -37,7 +37,7 @@ def _would_be_tried(config: Config) -> Iterator[tuple[str, str]]:
     wishes = f"VO {config.get('vo.containers')}, site {config.get('site.containers')}"
     yield "  containers", f"{wishes}; {runtime}"
     for platform, candidates in config.get("images").items():
-        yield f"  image {platform}", ", ".join(str(candidate["path"]) for candidate in candidates)
+        yield f"  image {platform}", ", ".join(map(_path, candidates))
     repositories = ", ".join(config.get("cvmfs.repositories")) or "what the node has mounted"
     yield "  CVMFS", f"{config.get('cvmfs.use')}: {repositories}"
     yield "  collectors", ", ".join(config.get("pool.collectors")) or "none: the pilot would join no pool"
@@ -61,3 +61,7 @@ def plan_table(loaded: Loaded) -> str:
             limit = f"at most {seconds:g} s" if seconds is not None else ""
             rows.append((f"  {hook.removeprefix('pilot_')}", str(name), limit, declared.plugin))
     return table(rows)
+
+
+def _path(candidate: Json) -> str:
+    return candidate if isinstance(candidate, str) else str(candidate["path"])

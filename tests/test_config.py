@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -641,6 +642,15 @@ def test_a_file_that_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None
     assert caught.value.failure.code == "config.unreadable"
     assert str(tmp_path / "vo.yaml") in caught.value.failure.message
     assert "No such file" in caught.value.failure.message
+
+
+def test_a_pipe_is_no_layer_because_it_may_look_empty(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    os.mkfifo(path)
+    with pytest.raises(PilotError) as caught:
+        read_layer("site", str(path))
+    assert caught.value.failure.code == "config.unreadable"
+    assert "no regular file" in caught.value.failure.message
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

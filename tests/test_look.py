@@ -264,3 +264,14 @@ def test_colour_is_for_terminals_whose_owner_does_not_mind(environment: dict[str
 
     assert colour.wanted(Terminal(), environment) is shown  # type: ignore[arg-type]
     assert not colour.wanted(Pipe(), environment)  # type: ignore[arg-type]
+
+
+def test_what_a_configuration_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;title\x07\x1b[2J\u202e\ud800"
+    layer = tmp_path / "vo.json"
+    layer.write_text(json.dumps({"vo": {"name": evil}, "images": {"el9": ["/images/el9"]}}))
+    done = pilot(tmp_path, "explain", "--config", f"vo={layer}")
+    assert done.code == 0, done.stderr
+    assert b"\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout.decode()
+    assert "/images/el9" in done.stdout.decode()
