@@ -72,7 +72,7 @@ def _by_hand(place: Place, name: str, lines: str) -> float:
 
 def _jobs_seconds(place: Place, requirement: str) -> float:
     text = f"executable = /bin/true\nrequirements = {requirement}\n"
-    job = Jobs(place.grid).submit(text, pilot="", count=FIRST + JOBS)
+    job = Jobs(place.grid).submit(text, pilot=None, count=FIRST + JOBS)
     try:
         began = _end_of(job, FIRST)
         return _end_of(job, FIRST + JOBS) - began

@@ -75,7 +75,7 @@ class _Remembering(Jobs):
         super().__init__(grid)
         self.made: list[Job] = []
 
-    def submit(self, text: str, *, pilot: PilotRun | str, count: int = 1) -> Job:
+    def submit(self, text: str, *, pilot: PilotRun | str | None, count: int = 1) -> Job:
         job = super().submit(text, pilot=pilot, count=count)
         self.made.append(job)
         return job

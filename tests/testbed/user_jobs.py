@@ -23,18 +23,20 @@ class Jobs:
         self._pool = grid.pool
         self._home = "/home/user"
 
-    def submit(self, text: str, *, pilot: PilotRun | str, count: int = 1) -> Job:
-        """Queue jobs that only this pilot (or the pilots of this name) may run."""
+    def submit(self, text: str, *, pilot: PilotRun | str | None, count: int = 1) -> Job:
+        """Queue jobs that only this pilot (or the pilots of this name) may run, whatever else `text` requires: the ads
+        of pilots that were killed stay in the pool for a while. Without a pilot `text` alone says where they may."""
         name = pilot.name if isinstance(pilot, PilotRun) else pilot
         number = next(_numbers)
-        wanted = "" if "requirements" in text else f'requirements = TARGET.{RUN_ATTRIBUTE} == "{name}"\n'
         common = (
             f"output = j{number}.$(Process).out\nerror = j{number}.$(Process).err\nlog = j{number}.log\n"
             "should_transfer_files = YES\nwhen_to_transfer_output = ON_EXIT\ntransfer_executable = false\n"
             "request_cpus = 1\nrequest_memory = 64M\nrequest_disk = 32M\njob_lease_duration = 20\n"
         )
         path = self._pool.path(f"{self._home}/j{number}.sub")
-        path.write_text(common + wanted + text + f"\nqueue {count}\n", encoding="utf-8")
+        path.write_text(
+            common + (text if name is None else _required(text, name)) + f"\nqueue {count}\n", encoding="utf-8"
+        )
         done = self._pool.run(["condor_submit", "-terse", path.name], user="user", cwd=self._home)
         if done.returncode != 0:
             raise PilotError(f"condor_submit refused: {done.stderr}\n{path.read_text()}")
@@ -124,6 +126,17 @@ class Job:
                 analysis = self._pool.run(["condor_q", "-better-analyze", str(self.cluster)], user="user").stdout
                 raise PilotError(f"job {self.cluster} did not {what} in {seconds:g} s\n{self.log}\n{analysis[-2500:]}")
             time.sleep(0.05)
+
+
+def _required(text: str, name: str) -> str:
+    """A submit file for the pilots of this name, with what it requires itself."""
+    wanted = f'requirements = TARGET.{RUN_ATTRIBUTE} == "{name}"'
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("requirements = "):
+            lines[number] = f"{wanted} && ({line.removeprefix('requirements = ')})"
+            return "\n".join(lines)
+    return f"{wanted}\n{text}"
 
 
 def slot_ads(grid: Grid, pilot: PilotRun, constraint: str = "true") -> list[dict[str, Any]]:
