@@ -16,7 +16,8 @@ from pilot_agent.model import Failure, FailureKind, Json, PilotError
 
 ENVIRONMENT_PREFIX = "PILOT_AGENT_"
 FILE_LAYERS = LAYERS[1:-2]
-FILE_LIMIT_BYTES = 4 << 20
+FILE_LIMIT_BYTES = 1 << 20
+"""PyYAML takes a second and more for a MiB that is written to cost time."""
 WHOLE_LIMIT = 1 << 20
 """Characters and values of a document with its aliases written out."""
 _PATHS = frozenset(key.path for key in KEYS)
@@ -31,7 +32,7 @@ def read_layer(name: str, path: str) -> Layer:
         if not stat.S_ISREG(os.stat(path).st_mode):
             # A pipe whose writer has not begun looks empty, and a site's limits would be lost without a word.
             raise OSError(errno.EINVAL, "it is no regular file")
-        content = read_bounded(path, limit_bytes=FILE_LIMIT_BYTES)
+        content = read_bounded(path, limit_bytes=FILE_LIMIT_BYTES + 1)
     except OSError as error:
         raise PilotError(
             Failure(
@@ -41,6 +42,10 @@ def read_layer(name: str, path: str) -> Layer:
                 hint="name an existing file that the pilot's account may read",
             )
         ) from error
+    if len(content) > FILE_LIMIT_BYTES:
+        message = f"the {name} configuration {path} is larger than {FILE_LIMIT_BYTES >> 10} KiB"
+        hint = "split it, or let a plugin declare what it lists"
+        raise PilotError(Failure(FailureKind.CONFIG, "config.unreadable", message, hint))
     return Layer(name, parse_document(content, path), path)
 
 

@@ -16,6 +16,7 @@ from pilot_agent.model import (
     Failure,
     worst_failure,
 )
+from pilot_agent.output.words import clean, finite, number_text
 from pilot_agent.state import State
 
 GAP = 2
@@ -32,7 +33,7 @@ MARKS = {CheckStatus.PASS: "ok  ", CheckStatus.FAIL: "FAIL", CheckStatus.WARN: "
 def table(rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
     """Rows as aligned columns. The last two columns are folded so that no line is wider than the terminal; where that
     leaves them too little room, each row becomes two lines or more, what belongs to the first columns indented."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[clean(str(cell)) for cell in row] for row in rows]
     if not cells:
         return ""
     total = width or terminal_width()
@@ -85,7 +86,8 @@ def _stacked(row: Sequence[str], fixed: int, total: int) -> str:
 
 def fold(text: str, width: int) -> list[str]:
     """Lines of at most ``width`` characters, broken at spaces; a path that is too long for a line at its slashes, and
-    only a word that has none anywhere."""
+    only a word that has none anywhere. What could steer a terminal is replaced."""
+    text = clean(text)
     if len(text) <= width and text.isprintable():
         return [text]
     lines = [""]
@@ -147,8 +149,9 @@ def _value(fact: Fact) -> str:
         text = _listed([f"{name} {_plain(item)}" for name, item in fact.value.items()])
     else:
         text = _plain(fact.value)
-    if fact.unit == "MiB" and isinstance(fact.value, int | float) and fact.value >= GIB_IN_MIB:
-        return f"{text} MiB ({fact.value / GIB_IN_MIB:.1f} GiB)"
+    mib = finite(fact.value)
+    if fact.unit == "MiB" and mib is not None and mib >= GIB_IN_MIB:
+        return f"{text} MiB ({mib / GIB_IN_MIB:.1f} GiB)"
     return f"{text} {fact.unit}" if fact.unit and fact.unit not in ("", "bool") else text
 
 
@@ -176,6 +179,8 @@ def _plain(value: object) -> str:
         return "yes" if value else "no"
     if value is None:
         return "unknown"
+    if isinstance(value, int):
+        return number_text(value)
     if isinstance(value, dict):
         return " ".join(f"{name} {_plain(item)}" for name, item in value.items())
     if isinstance(value, list):
@@ -193,7 +198,8 @@ def check_report(state: State) -> str:
         parts.append(_container(state.container))
     for one in state.verdicts if len(state.verdicts) > 1 else ():
         own = [check for check in state.checks if check.vo == one.vo and replace(check, vo="") not in shared]
-        parts += [_checks(f"For the VO {one.vo}", own) or f"For the VO {one.vo}", _container(one.container)]
+        title = clean(f"For the VO {one.vo}")
+        parts += [_checks(title, own) or title, _container(one.container)]
     parts += [_services(state), _benchmarks(state), _leftovers(state), _count(state), verdict(state)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -214,7 +220,7 @@ def _leftovers(state: State) -> str:
 
 
 def _heading(state: State) -> str:
-    return f"pilot-agent {state.version} on {state.host} as {state.user}"
+    return clean(f"pilot-agent {state.version} on {state.host} as {state.user}")
 
 
 BRIEF = (
@@ -289,7 +295,7 @@ def verdict(state: State, *, width: int | None = None) -> str:
 
 def _verdict(whom: str, failure: Failure | None, width: int | None) -> str:
     if failure is None:
-        return f"This node is fit{whom}."
+        return clean(f"This node is fit{whom}.")
     said = f"This node is NOT fit{whom}: {failure.message} ({failure.kind}, {failure.code})"
     lines = [paragraph(said, width=width)]
     if failure.hint:

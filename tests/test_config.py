@@ -653,6 +653,15 @@ def test_a_pipe_is_no_layer_because_it_may_look_empty(tmp_path: Path) -> None:
     assert "no regular file" in caught.value.failure.message
 
 
+def test_a_file_that_is_too_large_is_refused_and_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "vo.yaml"
+    path.write_bytes(b'a: "' + b"\\u0041" * 175_000 + b'"')
+    with pytest.raises(PilotError) as caught:
+        read_layer("vo", str(path))
+    assert caught.value.failure.code == "config.unreadable"
+    assert f"{path} is larger than 1024 KiB" in caught.value.failure.message
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vo.yaml"
     path.write_bytes(b"\xff\xfe\x00")

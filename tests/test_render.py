@@ -12,8 +12,9 @@ from pilot_agent.collect import Declared, PluginReport
 from pilot_agent.hookspecs import Attribute, Probe
 from pilot_agent.host import Loaded
 from pilot_agent.model import CheckResult, CheckStatus, Fact, Failure, FailureKind, ImageCandidate, Limit, Verdict
+from pilot_agent.output.words import clean
 from pilot_agent.plan_page import plan_table, plugin_table
-from pilot_agent.render import check_report, facts, fold, table, verdict
+from pilot_agent.render import check_report, facts, fold, paragraph, table, verdict
 from tests.test_state import EMPTY, full
 
 cells = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=60)
@@ -38,7 +39,36 @@ def test_nothing_of_a_table_is_lost_at_any_width(rows: list[tuple[str, str, str,
 def test_folding_keeps_every_word_and_the_width(text: str, width: int) -> None:
     lines = fold(text, width)
     assert all(len(line) <= width for line in lines)
-    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert "".join("".join(lines).split()) == "".join(clean(text).split())
+
+
+@pytest.mark.parametrize("width", [20, 60, 120])
+def test_nothing_that_is_shown_can_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    evil = "a\x1b]0;title\x07\x1b[2Jb\x9b1mc\u202ed\u061ce"
+    failure = Failure(FailureKind.NODE_RESOURCE, evil, evil, evil)
+    state = replace(
+        EMPTY,
+        host=evil,
+        facts={
+            evil: Fact(evil, evil, source=evil),
+            "b": Fact.absent("b", evil),
+            "cpu.model": Fact("cpu.model", [evil]),
+        },
+        checks=(CheckResult(evil, CheckStatus.FAIL, evil, hint=evil, vo=evil),),
+        verdicts=(Verdict(evil, False, failure), Verdict(evil, True)),
+        failures=(failure,),
+    )
+    pages = [facts(state), check_report(state), table([(evil, evil, evil)]), paragraph(evil), "\n".join(fold(evil, 9))]
+    for page in [*pages, check_report(replace(state, verdicts=(Verdict(evil, True),), failures=()))]:
+        assert clean(page) == page
+        assert "title" in page.replace("\n", "")
+
+
+def test_a_number_that_can_only_be_damage_is_shown_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    state = replace(EMPTY, facts={"a": Fact("a", 10**400, "MiB"), "b": Fact("b", float("inf"), "MiB")})
+    assert "a number of more than 30 digits MiB" in facts(state)
 
 
 def test_a_path_is_broken_at_its_slashes() -> None:

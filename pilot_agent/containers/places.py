@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pilot_agent.containers import modules
+from pilot_agent.probes.search_path import exchangeable, status_here
 from pilot_agent.process import Runner, WakeUp
 
 NAMES = ("apptainer", "singularity")
@@ -53,8 +54,8 @@ class Search:
     def places(self) -> Iterator[Place]:
         """Every program, each only once, as they are needed: what is slow is done only when all before it failed.
 
-        A configured or offered path is given even when nothing is there, so that it can be said. Raises
-        ``Interrupted``.
+        A configured or offered path is given even when nothing is there, so that it can be said; what everybody on the
+        node may exchange is passed over elsewhere. Raises ``Interrupted``.
         """
         seen: set[str] = set()
         named = [Place(self.configured, "containers.runtime")] if self.configured else []
@@ -98,14 +99,14 @@ class Search:
         for release in self._releases():
             for part in CONDOR_PLACES:
                 path = os.path.join(release, part)
-                if _is_program(path):
+                if _may_run(path):
                     yield Place(path, "HTCondor")
 
     def _releases(self) -> list[str]:
         if self.condor_directory is not None:
             return [self.condor_directory]
         places = [(directory, os.path.join(directory, "condor_master")) for directory in self._search_path()]
-        found = [os.path.dirname(os.path.realpath(master)) for _, master in places if _is_program(master)]
+        found = [os.path.dirname(os.path.realpath(master)) for _, master in places if _may_run(master)]
         found = [os.path.dirname(directory) for directory in found]
         return list(dict.fromkeys([*found, *USUAL_CONDOR]))
 
@@ -130,15 +131,38 @@ class Search:
         words["modules"] = "environment modules"
         listed = [*(["containers.runtime"] if self.configured else []), *dict.fromkeys(p for _, p in self.offered)]
         listed += [words.get(word.lower(), word) for word in self.order]
-        return ", ".join(listed[:-1]) + (" or " if len(listed) > 1 else "") + listed[-1] if listed else "no place"
+        if not listed:
+            return "no place"
+        passed_over = "; ".join(self._passed_over())
+        where = ", ".join(listed[:-1]) + (" or " if len(listed) > 1 else "") + listed[-1]
+        return f"{where} ({passed_over})" if passed_over else where
+
+    def _passed_over(self) -> Iterator[str]:
+        """What on the search path is not run, and why."""
+        if "path" in (word.lower() for word in self.order):
+            for directory in self._search_path():
+                paths = [os.path.join(directory, name) for name in NAMES]
+                reason = next(filter(None, (_exposed(path) for path in paths if _is_program(path))), "")
+                if reason:
+                    yield f"{directory} was passed over: {reason}"
 
 
 def _in_directories(directories: Sequence[str], origin: str) -> Iterator[Place]:
     for name in NAMES:
         for directory in directories:
             path = os.path.join(directory, name)
-            if _is_program(path):
+            if _may_run(path):
                 yield Place(path, origin)
+
+
+def _may_run(path: str) -> bool:
+    return _is_program(path) and not _exposed(path)
+
+
+def _exposed(path: str) -> str:
+    """Why everybody on the node may put another program in its place; empty when not."""
+    directory, name = os.path.split(path)
+    return exchangeable(os.path.join(os.path.realpath(directory), name), os.path.realpath(path), status_here)
 
 
 def _is_program(path: str) -> bool:

@@ -19,7 +19,7 @@ LARGEST = 1e24
 # Control characters but tabulator and line feed, surrogates and non-characters (none of which XML 1.0 allows, or HTML
 # parsers take), and the marks that turn the direction of text (Unicode TR 9): they can make a line read as another one.
 _UNFIT = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufeff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufeff]"
     "|[" + "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF)) + "]"
 )
 REPLACEMENT = "\ufffd"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.probes.recording import RecordingError, finish_recording, is_recording, load_recording
+from pilot_agent.probes.recording import (
+    RecordingError,
+    finish_recording,
+    is_recording,
+    load_recording,
+    prepare_directory,
+)
 
 
 def recorded_environment(root: str, environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -27,15 +32,11 @@ def recorded_environment(root: str, environment: Mapping[str, str]) -> Mapping[s
 
 def make_directory(path: str) -> None:
     """Make the directory of a recording, or take one that is empty. Raises ``PilotError`` (usage): what is there
-    already is not ours to mix."""
+    already is not ours to mix, and what others can reach is nowhere to write."""
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        if not os.listdir(path):
-            return
-        problem = "it is not empty; name a new directory"
-    except OSError as error:
-        problem = error.strerror or str(error)
-    raise PilotError(Failure(FailureKind.USAGE, "usage", f"--record {path}: {problem}"))
+        prepare_directory(path)
+    except RecordingError as error:
+        raise PilotError(Failure(FailureKind.USAGE, "usage", f"--record {path}: {error}")) from error
 
 
 def finish(directory: str, environment: Mapping[str, str], version: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -27,12 +28,15 @@ from pilot_agent.probes.answers import (
 )
 from pilot_agent.probes.parsing import parse_integer
 from pilot_agent.probes.recording import Recorder, Recording, is_recording, key_text, load_recording
+from pilot_agent.probes.search_path import find_program, status_here
 from pilot_agent.process import Result, Runner, run
 
 READ_LIMIT_BYTES = 256 << 10
 COMMAND_SECONDS = 5.0
 TEST_SECONDS = 5.0
 COMMAND_LIMIT_BYTES = 256 << 10
+USUAL_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+_MOST_TEXT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +170,13 @@ class Node:
     ) -> Command:
         """Run a program of the node, without a shell and with a deadline; in a recording what it said then.
 
-        ``environment`` is all it gets; without one the plain search path and the C locale.
+        ``environment`` is all it gets; without one the plain search path and the C locale. Of a search path in it what
+        everybody on the node may write to is passed over, and what comes after the program's own directory left out.
         """
         key = ["run", *argv]
         if not self.live:
             return recorded_command(tuple(argv), self._answer(key))
-        given = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"} if environment is None else environment
-        ended = run(argv, deadline_seconds=seconds, environment=given, output_limit_bytes=limit_bytes)
-        command = Command(
-            argv=tuple(argv),
-            code=ended.code,
-            stdout=ended.stdout.decode("utf-8", "replace"),
-            stderr=ended.stderr.decode("utf-8", "replace"),
-            problem="" if ended.code is not None and not ended.timed_out else ended.explain(),
-            missing=ended.error == "ENOENT",
-        )
+        command = _run_here(tuple(argv), environment, seconds, limit_bytes)
         if self.recorder:
             self.recorder.answer(key, asdict(command))
         return command
@@ -221,6 +217,45 @@ class Node:
 
     def _answer(self, key: Json) -> Json:
         return None if self.recording is None else self.recording.answers.get(key_text(key))
+
+
+def _run_here(
+    argv: tuple[str, ...], environment: Mapping[str, str] | None, seconds: float, limit_bytes: int
+) -> Command:
+    began = time.monotonic()
+    given = {"PATH": USUAL_PATH, "LC_ALL": "C"} if environment is None else dict(environment)
+    program = argv[0]
+    if environment is not None and "/" not in program:
+        found = _search(program, given.get("PATH", ""), seconds)
+        if isinstance(found, str):
+            return Command(argv, problem=found)
+        program, given["PATH"] = found
+    left = max(seconds - (time.monotonic() - began), 0.1)
+    ended = run((program, *argv[1:]), deadline_seconds=left, environment=given, output_limit_bytes=limit_bytes)
+    return Command(
+        argv=argv,
+        code=ended.code,
+        stdout=ended.stdout.decode("utf-8", "replace"),
+        stderr=ended.stderr.decode("utf-8", "replace"),
+        problem="" if ended.code is not None and not ended.timed_out else ended.explain(),
+        missing=ended.error == "ENOENT",
+    )
+
+
+def _search(name: str, search_path: str, seconds: float) -> tuple[str, str] | str:
+    """The program to start and the search path that it gets; or why none may be started. A dead mount on the search
+    path costs a child, not this process."""
+
+    def looking() -> Json:
+        return find_program(name, [part for part in search_path.split(":") if part.startswith("/")], status_here)
+
+    answer = _try_in_children({name: looking}, seconds)[name]
+    if answer.problem:
+        return f"{name} was not found on the search path: {answer.problem}"
+    path, searched, passed_over = answer.value
+    if path is None and passed_over:
+        return f"{name} was not found where it may be started from: {'; '.join(passed_over)[:_MOST_TEXT]}"
+    return path or name, ":".join(dict.fromkeys([*searched, *USUAL_PATH.split(":")]))
 
 
 def _try_here(trial: Callable[[], Json]) -> Answer:

@@ -18,19 +18,24 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pilot_agent.files import read_bounded, write_atomically
 from pilot_agent.model import Json
 from pilot_agent.probes.redaction import kept_environment, redact_bytes, redact_json
+from pilot_agent.trust.local import writable_by_others
 
 SCHEMA = "pilot-agent/recording/1"
 MANIFEST = "recording.json"
 ENVIRONMENT = "environment.json"
-_LIMIT_BYTES = 16 << 20
+# A machine without batch system or GPUs is recorded in 60 KB and 3,000 values, most of them names in directories.
+_MOST_BYTES = 32 << 20
+_MOST_VALUES = 1_000_000
 _MOST_ANSWERS = 10_000
+_DEEPEST = 50
 
 Reading = Literal["read", "names", "stat", "link"]
 
@@ -56,25 +61,46 @@ def is_recording(directory: str) -> bool:
 
 
 def load_recording(directory: str) -> Recording:
-    """The recording in a directory. Raises ``RecordingError`` for one that is damaged."""
-    manifest = _load(os.path.join(directory, MANIFEST))
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise RecordingError(f"{directory}/{MANIFEST}: its schema is not {SCHEMA}")
-    path = os.path.join(directory, ENVIRONMENT)
-    environment = _load(path) if os.path.exists(path) else {}
-    if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
-        raise RecordingError(f"{path}: expected variables and their values")
-    readings = {
-        (kind, line[kind]): line.get("found")
-        for line in _lines(os.path.join(directory, "readings"))
-        for kind in ("read", "names", "stat", "link")
-        if isinstance(line.get(kind), str)
-    }
-    answers = {}
-    for entry in _answers(os.path.join(directory, "answers")):
-        answers[key_text(entry.get("key"))] = entry.get("answer")
+    """The recording in a directory. Raises ``RecordingError`` for one that is damaged, or larger than probes make."""
+    files = _Files()
+    try:
+        manifest = files.document(os.path.join(directory, MANIFEST))
+        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+            raise RecordingError(f"{directory}/{MANIFEST}: its schema is not {SCHEMA}")
+        path = os.path.join(directory, ENVIRONMENT)
+        environment = files.document(path) if os.path.lexists(path) else {}
+        if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
+            raise RecordingError(f"{path}: expected variables and their values")
+        readings = {
+            (kind, line[kind]): line.get("found")
+            for line in _lines(files, os.path.join(directory, "readings"))
+            for kind in ("read", "names", "stat", "link")
+            if isinstance(line.get(kind), str)
+        }
+        answers = {
+            key_text(entry.get("key")): entry.get("answer")
+            for entry in _answers(files, os.path.join(directory, "answers"))
+        }
+    except OSError as error:
+        raise RecordingError(f"{error.filename or directory}: {error.strerror}") from error
     complete = manifest.get("origin") == "recorded"
     return Recording(os.path.join(directory, "root"), complete, environment, readings, answers)
+
+
+def prepare_directory(path: str) -> None:
+    """Make the directory of a recording, for this account alone, or take an empty one. Raises ``RecordingError`` for
+    one that holds something, or that others could exchange or write into while probes do."""
+    try:
+        if os.path.islink(path.rstrip("/")):
+            raise RecordingError("it is a link, and what it leads to may change; name the directory itself")
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        reason = writable_by_others(path)
+        if reason:
+            raise RecordingError(f"{reason}; name a new directory in one that is yours")
+        if os.listdir(path):
+            raise RecordingError("it is not empty; name a new directory")
+    except OSError as error:
+        raise RecordingError(error.strerror or str(error)) from error
 
 
 def key_text(key: Json) -> str:
@@ -82,42 +108,78 @@ def key_text(key: Json) -> str:
     return json.dumps(redact_json(key))
 
 
-def _answers(directory: str) -> Iterator[dict[str, Json]]:
+@dataclass(slots=True)
+class _Files:
+    """The files of one recording, which may come from anybody: what they may hold together is bounded."""
+
+    room_bytes: int = _MOST_BYTES
+    room_values: int = _MOST_VALUES
+
+    def content(self, path: str) -> bytes:
+        """A regular file's content. Raises ``RecordingError``; ``OSError`` for one that cannot be read."""
+        # Looked at before it is opened, as opening some devices does something.
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise RecordingError(f"{path}: it is no regular file, but a directory, a link, a pipe or a device")
+        content = read_bounded(path, limit_bytes=self.room_bytes + 1)
+        self.room_bytes -= len(content)
+        if self.room_bytes < 0:
+            raise RecordingError(f"{path}: with this file the recording holds more than {_MOST_BYTES >> 20} MiB")
+        # A value takes up to a hundred times as much memory as text.
+        self.room_values -= sum(map(content.count, (b",", b"[", b"{")))
+        if self.room_values < 0:
+            raise RecordingError(f"{path}: with this file the recording holds more than {_MOST_VALUES} values")
+        return content
+
+    def document(self, path: str) -> Json:
+        """The JSON in a file. Raises ``RecordingError``; ``OSError`` for one that cannot be read."""
+        try:
+            return _parsed(self.content(path))
+        except RecordingError:
+            raise
+        except ValueError as error:
+            raise RecordingError(f"{path}: no JSON ({error})") from error
+
+
+def _parsed(text: bytes) -> Json:
+    """The value of a JSON text. Raises ``ValueError`` also for one so deep that whoever walks through it would end."""
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [item for part in level if isinstance(part, list | dict) for item in _items(part)]
+        if not level:
+            return value
+    raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+
+
+def _items(part: list[Json] | dict[str, Json]) -> Iterable[Json]:
+    return part.values() if isinstance(part, dict) else part
+
+
+def _answers(files: _Files, directory: str) -> Iterator[dict[str, Json]]:
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     for name in names[:_MOST_ANSWERS]:
-        entry = _load(os.path.join(directory, name))
+        entry = files.document(os.path.join(directory, name))
         if not isinstance(entry, dict):
             raise RecordingError(f"{directory}/{name}: expected an object with key and answer")
         yield entry
 
 
-def _lines(directory: str) -> Iterator[dict[str, Json]]:
+def _lines(files: _Files, directory: str) -> Iterator[dict[str, Json]]:
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     for name in names:
         path = os.path.join(directory, name)
-        for number, line in enumerate(_content(path).splitlines(), 1):
+        for number, line in enumerate(files.content(path).splitlines(), 1):
             # The last line of a probe that was killed may be cut.
             try:
-                found = json.loads(line)
-            except (ValueError, RecursionError):
+                found = _parsed(line)
+            except ValueError:
                 continue
             if not isinstance(found, dict):
                 raise RecordingError(f"{path}, line {number}: expected an object")
             yield found
-
-
-def _load(path: str) -> Json:
-    try:
-        return json.loads(_content(path))
-    except (ValueError, RecursionError) as error:
-        raise RecordingError(f"{path}: no JSON ({error})") from error
-
-
-def _content(path: str) -> bytes:
-    try:
-        return read_bounded(path, limit_bytes=_LIMIT_BYTES)
-    except OSError as error:
-        raise RecordingError(f"{path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

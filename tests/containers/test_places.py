@@ -82,6 +82,25 @@ def test_relative_directories_and_what_cannot_be_run_are_passed_over(tmp_path: P
     assert found(path=f".:bin:{tmp_path}/a:{tmp_path}/b") == []
 
 
+def test_what_everybody_may_exchange_is_passed_over_and_told(open_path: Path) -> None:
+    loose, tight = open_path / "loose", open_path / "tight"
+    program(loose / "apptainer")
+    program(loose / "condor_master")
+    program(open_path / "libexec" / "apptainer")
+    loose.chmod(0o777)
+    own = program(tight / "singularity")
+    search = Search(order=["path", "condor"], environment={"PATH": f"{loose}:{tight}"})
+    assert list(search.places()) == [Place(own, "PATH")]
+    told = f"PATH or HTCondor's installation ({loose} was passed over: everybody may write to {loose})"
+    assert search.described() == told
+
+
+def test_a_runtime_that_is_named_is_the_choice_of_who_names_it(open_path: Path) -> None:
+    named = program(open_path / "loose" / "apptainer")
+    (open_path / "loose").chmod(0o777)
+    assert found(configured=named) == [(named, "containers.runtime")]
+
+
 def test_a_configured_path_that_does_not_exist_is_given_so_that_it_can_be_said() -> None:
     assert found(configured="/no/such") == [("/no/such", "containers.runtime")]
 

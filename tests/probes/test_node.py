@@ -76,3 +76,30 @@ def test_a_configured_number_must_be_a_positive_one() -> None:
     assert configured_integer({"site": {"cpus": 4}}, "site", "cpus") == 4
     for config in ({}, {"site": None}, {"site": {"cpus": True}}, {"site": {"cpus": 0}}, {"site": {"cpus": "4"}}):
         assert configured_integer(config, "site", "cpus") is None
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_that_everybody_may_exchange_is_not_run_but_the_next_of_its_name(open_path: Path) -> None:
+    planted = script(open_path / "loose" / "tool", f"touch {open_path}/ran")
+    planted.parent.chmod(0o777)
+    script(planted.parent / "helper", f"touch {open_path}/ran")
+    script(open_path / "tight" / "tool", "echo $1; helper")
+    path = {"PATH": f"relative:{planted.parent}:{open_path}/tight"}
+    answer = Node().run(["tool", "it"], environment=path)
+    assert (answer.argv, answer.stdout) == (("tool", "it"), "it\n")
+    assert "helper" in answer.stderr
+    alone = Node().run(["tool"], environment={"PATH": str(planted.parent)})
+    told = f"{planted.parent} was passed over: everybody may write to {planted.parent}"
+    assert alone.problem == f"tool was not found where it may be started from: {told}"
+    assert not alone.missing
+    assert not (open_path / "ran").exists()
+
+
+def test_a_program_that_is_nowhere_is_missing(tmp_path: Path) -> None:
+    assert Node().run(["no-such-program"], environment={"PATH": str(tmp_path)}).missing

@@ -11,7 +11,7 @@ import pytest
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import FactStatus, Json
 from pilot_agent.probes.node import Node
-from pilot_agent.probes.recording import RecordingError, finish_recording, load_recording
+from pilot_agent.probes.recording import RecordingError, finish_recording, load_recording, prepare_directory
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJwaWxvdCJ9.c2lnbmF0dXJl"
 
@@ -161,6 +161,8 @@ def test_variables_that_probes_look_at_are_kept_without_secrets(tmp_path: Path) 
         ("answers/x.json", "[" * 200_000, "no JSON"),
         ("environment.json", "[" * 200_000, "no JSON"),
         ("readings/1.jsonl", "[1]\n", "line 1"),
+        ("answers/x.json", '{"key": 1, "answer": ' + "[" * 60 + "]" * 60 + "}", "levels deep"),
+        ("answers/x.json", "[" + "[]," * 1_000_000 + "[]]", "more than 1000000 values"),
     ],
 )
 def test_a_damaged_recording_is_refused_with_the_place(tmp_path: Path, file: str, content: str, said: str) -> None:
@@ -177,6 +179,55 @@ def test_what_is_no_file_among_the_readings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "readings" / "1.jsonl").mkdir(parents=True)
     with pytest.raises(RecordingError, match="directory"):
         load_recording(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["readings/1.jsonl", "answers/1.json", "environment.json", "recording.json"])
+def test_a_link_to_a_device_is_refused_without_opening_it(tmp_path: Path, name: str) -> None:
+    finish_recording(str(tmp_path), {}, {})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to("/dev/tty")
+    with pytest.raises(RecordingError, match="no regular file"):
+        load_recording(str(tmp_path))
+
+
+@pytest.mark.parametrize("group", ["answers", "readings"])
+def test_a_recording_is_bounded_as_a_whole_however_often_a_file_is_in_it(tmp_path: Path, group: str) -> None:
+    finish_recording(str(tmp_path), {}, {})
+    (tmp_path / group).mkdir()
+    first = tmp_path / group / "0.json"
+    first.write_text(json.dumps({"key": "a", "answer": "x" * (9 << 20)}))
+    load_recording(str(tmp_path))
+    for number in range(1, 4):
+        os.link(first, tmp_path / group / f"{number}.json")
+    with pytest.raises(RecordingError, match="more than 32 MiB"):
+        load_recording(str(tmp_path))
+
+
+def test_the_directory_of_a_new_recording_is_for_its_account_alone(open_path: Path) -> None:
+    prepare_directory(str(open_path / "new"))
+    assert (open_path / "new").stat().st_mode & 0o777 == 0o700
+    prepare_directory(str(open_path / "new"))
+
+
+def test_a_directory_that_others_can_write_exchange_or_fill_is_not_recorded_into(open_path: Path) -> None:
+    loose, full, target = (open_path / name for name in ("loose", "full", "target"))
+    for directory in (loose, full, target):
+        directory.mkdir(mode=0o755)
+    loose.chmod(0o777)
+    (full / "mine").write_text("mine")
+    (open_path / "link").symlink_to(target)
+    (open_path / "file").write_text("")
+    for name, said in {
+        "loose": "written by everybody",
+        "loose/inner": "no sticky bit",
+        "link": "it is a link",
+        "link/": "it is a link",
+        "full": "not empty",
+        "file": "File exists",
+    }.items():
+        with pytest.raises(RecordingError, match=said):
+            prepare_directory(f"{open_path}/{name}")
 
 
 def test_a_listing_of_many_lines_survives_a_cut_last_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pilot_agent.model import Json
 from pilot_agent.probes.kernel.namespaces import NOBODY
 from pilot_agent.probes.mount_flags import Flagged, flags_of
 from pilot_agent.probes.node import Node
+from pilot_agent.probes.search_path import exchangeable, status_here
 
 NAMES = ("fusermount3", "fusermount")
 # First those where libfuse itself looks; local disks, so that looking there cannot hang.
@@ -58,7 +59,7 @@ def find_helpers(node: Node, search_path: str, mounts: Sequence[Flagged] = ()) -
         return []
     # A search path may lead to a dead mount: only what a child saw there in time is looked at.
     paths = [f"{directory}/{name}" for name in NAMES for directory in others]
-    seen = node.ask("FUSE helpers on the search path", lambda: [path for path in paths if os.path.isfile(path)]).value
+    seen = node.ask("FUSE helpers on the search path", lambda: [path for path in paths if _may_be_started(path)]).value
     return _helpers(node, (path for path in paths if path in (seen if isinstance(seen, list) else ())), mounts)
 
 
@@ -95,6 +96,11 @@ def _helpers(node: Node, paths: Iterable[str], mounts: Sequence[Flagged]) -> lis
             version=_version(node, path) if len(found) < _ASKED_FOR_VERSION else None,
         )
     return list(found.values())
+
+
+def _may_be_started(path: str) -> bool:
+    """Whether there is a file that not everybody on the node may exchange."""
+    return os.path.isfile(path) and not exchangeable(path, os.path.realpath(path), status_here)
 
 
 def _resolved(node: Node, path: str) -> str:

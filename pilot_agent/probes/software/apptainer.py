@@ -97,7 +97,7 @@ def find_runtimes(places: Places, programs: Programs, deadline: float) -> Fact:
         looked_for = "neither apptainer nor singularity is on the search path or in the usual places"
         missed = "; ".join(f"{path}: {why}" for path, why in programs.untold.items())
         if missed:
-            return Fact.unknown(NAME, f"{looked_for}, but not all of them answered: {missed}")
+            return Fact.unknown(NAME, f"{looked_for}, but not everything could be used: {missed}")
         return Fact.absent(NAME, looked_for)
     entries: list[Json] = []
     details: list[str] = []

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from pilot_agent.codec import CodecError, from_json
 from pilot_agent.model import Json
-from pilot_agent.probes.answers import Answer
+from pilot_agent.probes.answers import Answer, FileStatus
 from pilot_agent.probes.mountinfo import Mount, mount_of, parse_mountinfo, read_mounts
 from pilot_agent.probes.node import Node
+from pilot_agent.probes.search_path import exchangeable
 
 LOOK_SECONDS = 2.0
 _MOST_DIRECTORIES = 64
@@ -29,7 +30,8 @@ Wanted = Callable[[str], bool]
 class Program:
     """A file with the name of a program: where it was found, where its links lead, and whether it may be started.
 
-    ``mount`` is the mount point of the network file system it lies on; empty for a local one.
+    ``mount`` is the mount point of the network file system it lies on; empty for a local one. ``exposed`` says why
+    everybody on the node may exchange it; empty when not.
     """
 
     name: str
@@ -37,11 +39,13 @@ class Program:
     real: str
     executable: bool = True
     mount: str = ""
+    exposed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """All programs found, in the order of the directories; ``untold`` is what could not be looked at, and why."""
+    """All programs found, in the order of the directories, but for those that everybody may exchange; ``untold`` is
+    what was passed over or could not be looked at, and why."""
 
     found: tuple[Program, ...] = ()
     untold: Mapping[str, str] = field(default_factory=dict)
@@ -64,6 +68,7 @@ class Places:
     mounts: tuple[Mount, ...]
     suspects: tuple[str, ...]
     links: dict[str, str | None] = field(default_factory=dict)
+    statuses: dict[str, FileStatus | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, node: Node) -> Places:
@@ -116,6 +121,12 @@ class Places:
             done = "" if target.startswith("/") else done
         return done or "/"
 
+    def status(self, path: str) -> FileStatus | None:
+        """``node.status``, looked at once."""
+        if path not in self.statuses:
+            self.statuses[path] = self.node.status(path)
+        return self.statuses[path]
+
     def _link(self, path: str) -> str | None:
         if path not in self.links:
             self.links[path] = self.node.link(path)
@@ -149,7 +160,8 @@ def find_programs(places: Places, wanted: Wanted, directories: Iterable[str]) ->
     far, unanswered = _far_programs(places, wanted, later)
     rank = {directory: number for number, directory in enumerate(ordered)}
     found = sorted([*found, *far], key=lambda program: rank.get(os.path.dirname(program.path), len(rank)))
-    return Programs(tuple(found), untold | unanswered)
+    exposed = {program.path: f"passed over: {program.exposed}" for program in found if program.exposed}
+    return Programs(tuple(program for program in found if not program.exposed), untold | unanswered | exposed)
 
 
 def _put_off(places: Places, real: str, path: str, later: dict[str, list[str]], untold: dict[str, str]) -> bool:
@@ -174,13 +186,15 @@ def _near_programs(
         if wanted(name):
             real = places.resolve(path)
             if not _put_off(places, real, path, later, untold):
-                yield from _program(places.node, path, real)
+                yield from _program(places, path, real)
 
 
-def _program(node: Node, path: str, real: str) -> Iterable[Program]:
-    status = node.status(real)
+def _program(places: Places, path: str, real: str) -> Iterable[Program]:
+    status = places.status(real)
     if status is not None and status.kind == "file":
-        yield Program(os.path.basename(path), path, real, executable=bool(status.mode & 0o111))
+        directory, name = os.path.split(path)
+        exposed = exchangeable(f"{places.resolve(directory)}/{name}", real, places.status)
+        yield Program(name, path, real, executable=bool(status.mode & 0o111), exposed=exposed)
 
 
 def _far_programs(
@@ -206,11 +220,11 @@ def _far_programs(
 def _all_programs(places: Places, wanted: Wanted, path: str) -> Iterable[Program]:
     """What a directory holds, or one program; only for a process that may hang."""
     if wanted(os.path.basename(path)):
-        yield from _program(places.node, path, places.resolve(path, near=False))
+        yield from _program(places, path, places.resolve(path, near=False))
         return
     for name in places.node.names(path):
         if wanted(name):
-            yield from _program(places.node, f"{path}/{name}", places.resolve(f"{path}/{name}", near=False))
+            yield from _program(places, f"{path}/{name}", places.resolve(f"{path}/{name}", near=False))
 
 
 def _read_programs(value: Json, point: str) -> Iterable[Program]:
@@ -219,4 +233,4 @@ def _read_programs(value: Json, point: str) -> Iterable[Program]:
             program = from_json(Program, entry)
         except CodecError:
             continue
-        yield Program(program.name, program.path, program.real, program.executable, point)
+        yield replace(program, mount=point)

@@ -42,7 +42,8 @@ _BUDGET_SECONDS = 8.0
 
 def probe_software(context: Context) -> Iterator[Finding]:
     """``software.python``, ``apptainer``, ``condor``, ``curl``, ``squashfuse``, ``modules``, ``cvmfs_client``, and
-    ``not_searched``: path -> why, for what is on the search path and could not be looked at."""
+    ``not_searched``: path -> why, for what is on the search path and could not be looked at, or is passed over as
+    everybody on the node may exchange it."""
     deadline = time.monotonic() + _BUDGET_SECONDS
     node = Node.of(context)
     places = Places.of(node)
@@ -78,7 +79,7 @@ def _missing(name: str, looked_for: str, programs: Programs) -> Fact:
     """Absent; unknown where a place on the search path did not let itself be looked at."""
     if programs.untold:
         missed = "; ".join(f"{path}: {why}" for path, why in programs.untold.items())
-        return Fact.unknown(name, f"{looked_for} was found, but not every place could be looked at: {missed}")
+        return Fact.unknown(name, f"{looked_for} was found, but not everything could be used: {missed}")
     return Fact.absent(name, f"{looked_for} is on the search path or in the usual places")
 
 

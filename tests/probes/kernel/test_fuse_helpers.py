@@ -45,6 +45,20 @@ def test_the_search_path_is_looked_at_only_where_no_usual_directory_has_one(tmp_
     assert find_helpers(Node(context.root), "/opt") == []
 
 
+def test_a_helper_that_everybody_may_exchange_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilot_agent.probes.kernel.fuse_helpers.DIRECTORIES", ())
+    own, exposed = tmp_path / "own", tmp_path / "exposed"
+    for directory in (own, exposed):
+        directory.mkdir()
+        (directory / "fusermount3").write_text("#!/bin/sh\n")
+        (directory / "fusermount3").chmod(0o755)
+    # The directories of a test may be reached by its account alone, and then nobody else could exchange anything.
+    for above in (tmp_path, *tmp_path.parents[:-2]):
+        above.chmod(above.stat().st_mode | 0o001)
+    exposed.chmod(0o777)
+    assert [helper.path for helper in find_helpers(Node(), f"{exposed}:{own}")] == [f"{own}/fusermount3"]
+
+
 def test_the_best_helper_is_one_with_rights() -> None:
     plain, able = Helper("/a", 0o755, 0), Helper("/b", 0o4755, 0, setuid=True)
     capable = Helper("/c", 0o755, 0, capabilities=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilot_agent.hookspecs import Context
 from pilot_agent.probes.node import Node
+from pilot_agent.probes.recording import finish_recording
 from pilot_agent.probes.software.programs import Places, find_programs
 from pilot_agent.probes.software.stamps import Stamp, read_stamps, search_stamp
 from tests.probes.trees import write_tree
@@ -124,3 +127,48 @@ def test_a_path_is_resolved_without_leaving_the_root(parts: list[str]) -> None:
         resolved = places(Path(root)).resolve("/".join(parts))
     assert resolved.startswith("/")
     assert ".." not in resolved.split("/") or "share" in parts
+
+
+def executable(path: Path, text: str = "exit 0") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(("mode", "why"), [(0o777, ""), (0o1777, "the sticky bit keeps what is there, not what comes")])
+def test_programs_that_everybody_may_exchange_are_passed_over_with_the_reason(
+    open_path: Path, mode: int, why: str
+) -> None:
+    loose, tight = open_path / "loose", open_path / "tight"
+    planted = executable(loose / "tool")
+    own = executable(tight / "tool")
+    (tight / "link").symlink_to(loose / "tool")
+    (tight / "open").write_text("")
+    (tight / "open").chmod(0o777)
+    loose.chmod(mode)
+    programs = find_programs(Places.of(Node()), {"tool", "link", "open"}.__contains__, [str(loose), str(tight)])
+    assert [program.path for program in programs.found] == [own]
+    assert programs.untold == {
+        planted: f"passed over: everybody may write to {loose}",
+        f"{tight}/link": f"passed over: everybody may write to {loose}",
+        f"{tight}/open": f"passed over: everybody may write to {tight}/open",
+    }, why
+
+
+def test_a_directory_behind_one_that_is_closed_to_others_is_nobody_elses_to_write(open_path: Path) -> None:
+    (open_path / "private").mkdir(mode=0o700)
+    path = executable(open_path / "private" / "loose" / "tool")
+    (open_path / "private" / "loose").chmod(0o777)
+    programs = find_programs(Places.of(Node()), "tool".__eq__, [os.path.dirname(path)])
+    assert [program.path for program in programs.found] == [path]
+
+
+def test_what_was_passed_over_is_passed_over_in_the_recording_too(open_path: Path) -> None:
+    planted = executable(open_path / "loose" / "tool")
+    (open_path / "loose").chmod(0o777)
+    kept = str(open_path / "kept")
+    live = find_programs(Places.of(Node.of(Context(record=kept))), "tool".__eq__, [os.path.dirname(planted)])
+    finish_recording(kept, {}, {})
+    assert live.untold
+    assert find_programs(Places.of(Node.of(Context(root=kept))), "tool".__eq__, [os.path.dirname(planted)]) == live
