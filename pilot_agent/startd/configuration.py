@@ -22,6 +22,7 @@ from pilot_agent.startd.classad import (
 from pilot_agent.startd.container_ad import container_attributes
 from pilot_agent.startd.containers import container_knobs, runtime_environment
 from pilot_agent.startd.fragments import SECURITY_KNOBS, fragment_lines
+from pilot_agent.startd.logins import SSHD
 from pilot_agent.startd.network import split_address
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def private_directory(plan: StartdPlan) -> str:
 
 
 def libexec_directory(plan: StartdPlan) -> str:
-    """HTCondor's LIBEXEC: the node's own, or links to it with one file replaced (see ``libexec``)."""
+    """HTCondor's LIBEXEC: the node's own, or links to it with the pilot's scripts (see ``libexec``)."""
     return os.path.join(private_directory(plan), "libexec") if plan.container is not None else plan.condor.libexec
 
 
@@ -292,6 +293,17 @@ def _features(plan: StartdPlan) -> dict[str, str]:
         ),
         "USE_PROCD": "True",
         "ENABLE_SSH_TO_JOB": str(plan.ssh_to_job),
+        **(_logins(plan) if plan.container is not None else {}),
+    }
+
+
+def _logins(plan: StartdPlan) -> dict[str, str]:
+    """How the owners of contained jobs log in: HTCondor's own scripts let them choose what runs on the node."""
+    return {
+        "SSH_TO_JOB_SSHD": config_text(os.path.join(libexec_directory(plan), SSHD)),
+        "SSH_TO_JOB_SSHD_ARGS": '"%f"',
+        # The pilot's script writes the whole configuration. Should HTCondor's run, sshd does not start with this.
+        "SSH_TO_JOB_SSHD_CONFIG_TEMPLATE": "/dev/null",
     }
 
 

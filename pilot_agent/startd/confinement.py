@@ -39,11 +39,14 @@ SEEN = "condor"
 # that could be written to on a read-only mount. The capabilities of the new namespace end before the program begins.
 _COVER = f"""
 umask 077
-token=$(cat "$2"/tokens/*) && mount -t tmpfs -o size=64k,mode=700 none "$2/tokens" &&
+token=$(cat "$2"/tokens/*) && mount -t tmpfs -o size=1m,mode=700 none "$2/tokens" &&
 mkdir "$2/tokens/{SEEN}" "$2/tokens/{COPY}" && echo "$token" > "$2/tokens/{COPY}/pool" &&
 mount --bind "$2/{SEEN}" "$2/tokens/{SEEN}" && mount -o remount,bind,ro "$2/tokens/{SEEN}" &&
 mount --move "$2/tokens" "$2" && {{ [ ! -e "$1" ] || mount --bind /dev/null "$1"; }} || exit 1
 unset token
+# sshd gives a login's terminal to the group tty, which has no number in this namespace, and to the user's where the
+# node has no such group.
+if grep -v '^tty:' /etc/group > "$2/.group"; then mount --bind "$2/.group" /etc/group; fi 2> /dev/null
 shift 2
 exec setpriv --ambient-caps -all --inh-caps -all -- "$@"
 """

@@ -15,6 +15,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from pilot_agent.containers.job_ad import LOADED
 from pilot_agent.startd.confinement import COPY
 from pilot_agent.startd.fetching import FETCHED, choice_text
 
@@ -50,9 +51,6 @@ STREAMS = (("In", "In"), ("Out", "Out"), ("Err", "Err"))
 # Schemes that the runtime or HTCondor fetches from elsewhere; others name files or containers of the node.
 SCHEMES = ("docker", "oras", "library", "shub", "http", "https", "osdf", "stash", "pelican", "s3", "gs")
 ALWAYS_ALLOWED = ("/cvmfs",)
-# Variables with which a shell or the C library of the node runs or loads what a job says: where /bin/sh is bash, it
-# evaluates PS4 under SHELLOPTS=xtrace before the first line of a script.
-LOADED = ("SHELLOPTS", "BASHOPTS", "BASH_", "GCONV_PATH", "LOCPATH")
 
 _PROGRAM = r"""#!/bin/sh
 # Reads a job's ad and refuses what would act outside the job's container; made by the pilot.

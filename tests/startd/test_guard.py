@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pilot_agent.containers.job_ad import parse_job_ad
+from pilot_agent.model import PilotError
 from pilot_agent.startd.confinement import COPY
 from pilot_agent.startd.guard import FORBIDDEN, HELD, guard_text
 from tests.startd.plans import CONTAINER
@@ -188,3 +190,30 @@ def test_a_site_that_allows_no_registry_refuses_jobs_that_name_one(shell: str, p
     program.write_text(guard_text(replace(CONTAINER, fetched=("https",))))
     assert asked(shell, program, AD + 'SingularityImage = "docker://example.org/a"\n')[0] == HELD
     assert asked(shell, program, AD + 'SingularityImage = "https://example.org/a"\n')[0] == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'REQUIRED_OS = "el9, any"',
+        'REQUIRED_OS = strcat("el", "9")',
+        'ContainerImage = "docker://almalinux:9"',
+        'ContainerImage = "/cvmfs/images.example.org/el9"',
+        'ContainerImage = "/data/a b"',
+        "SingularityImage = MY.Image",
+        'Environment = "A=1 LD_LIBRARY_PATH=/x"',
+        'Environment = "OLD_LD=1"',
+        'Environment = "APPTAINER_BIND=/"',
+        "Environment = \"SHELLOPTS=xtrace PS4='$(id)'\"",
+        'Environment = "XBASH_ENV=1"',
+        'Environment = "BASH_ENV=/x"',
+    ],
+)
+def test_what_a_job_is_held_for_exec_refuses_too(shell: str, program: Path, line: str) -> None:
+    refused = False
+    try:
+        parse_job_ad(f"{line}\n")
+    except PilotError:
+        refused = True
+    code, said = asked(shell, program, f"{AD}{line}\n")
+    assert (code == HELD) == refused, said
