@@ -1,4 +1,4 @@
-"""The command line: ``pilot-agent run | check | probe | explain | plugins | negotiate | config``."""
+"""The command line: ``pilot-agent run | check | probe | explain | plugins | negotiate | images | exec | config``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pilot_agent import __version__, configure, host
 from pilot_agent.account import become, refuse_root
 from pilot_agent.codec import to_json
+from pilot_agent.commands.arguments import EPILOGS as CONTAINER_EPILOGS
+from pilot_agent.commands.arguments import add_exec, add_images, add_negotiate, split_command
 from pilot_agent.config import Config
-from pilot_agent.config_keys import CONTAINER_WISHES, KEYS
+from pilot_agent.config_keys import KEYS
 from pilot_agent.config_schema import json_schema
 from pilot_agent.configure import Given
 from pilot_agent.interpreter import interpreter_command
@@ -52,9 +54,6 @@ examples:
     "plugins": """example:
   pilot-agent plugins --set 'plugins.directories=["/opt/vo"]' --set 'plugins.load=["myvo"]'
 """,
-    "negotiate": """example:
-  pilot-agent negotiate --vo preferred --site required --json
-""",
     "config": """examples:
   pilot-agent config reference
   pilot-agent config schema
@@ -90,16 +89,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     for command in (check, probe):
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
-    negotiate = commands.add_parser(
-        "negotiate",
-        help="what follows from VO and site container wishes",
-        description=f"What follows from container wishes. In any case, VALUE is one of:\n{', '.join(CONTAINER_WISHES)}",
-        epilog=EPILOGS["negotiate"],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    negotiate.add_argument("--vo", required=True, metavar="VALUE", help="what the VO wants")
-    negotiate.add_argument("--site", required=True, metavar="VALUE", help="what the site demands")
-    negotiate.add_argument("--json", action="store_true", help="print JSON")
+    add_negotiate(commands)
+    add_images(lambda name, text: _command(commands, name, text))
+    add_exec(lambda name, text: _command(commands, name, text))
     config = _command(commands, "config", "the keys of the configuration, their schema, or the effective values")
     config.add_argument(
         "what",
@@ -143,10 +135,11 @@ def _command(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
-        epilog=EPILOGS[name],
+        epilog=(EPILOGS | CONTAINER_EPILOGS)[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
+        "-c",
         "--config",
         action="append",
         default=[],
@@ -179,8 +172,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The parsed command line; a monitoring system takes 2 for a critical node, so with ``--nagios`` a wrong one
     exits 3 (unknown)."""
     parser_ = parser()
+    own, words = split_command(list(arguments))
     try:
-        parsed, extra = parser_.parse_known_args(arguments)
+        parsed, extra = parser_.parse_known_args(own)
+        parsed.words = words
         if extra:
             eaten = getattr(parsed, "require", None)
             why = "; put quotes around a requirement: --require 'cpu.usable >= 8'" if eaten else ""
@@ -266,18 +261,37 @@ def _configured(parsed: argparse.Namespace) -> tuple[Config, host.Loaded]:
 
 
 def _negotiate(parsed: argparse.Namespace) -> int:
-    from pilot_agent.containers.negotiation import negotiate
+    from pilot_agent.commands.negotiate import run_negotiate
 
-    outcome = negotiate(parsed.vo, parsed.site)
-    answer = {
-        "decision": outcome.decision,
-        "cell": outcome.cell,
-        "vo": parsed.vo,
-        "site": parsed.site,
-        "reason": outcome.reason,
-    }
-    _print(answer if parsed.json else f"{outcome.decision}  ({outcome.cell}): {outcome.reason}\n")
-    return 0 if outcome.decision != "FAIL" else 66
+    return run_negotiate(parsed)
+
+
+def _images(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.images import run_images
+
+    _leave_root(parsed)
+    return run_images(parsed, _given(parsed), os.environ)
+
+
+def _inspect(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.inspect import run_inspect
+
+    _leave_root(parsed)
+    return run_inspect(parsed, _given(parsed), os.environ)
+
+
+def _build(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.build import run_build_command
+
+    _leave_root(parsed)
+    return run_build_command(parsed, _given(parsed), os.environ)
+
+
+def _exec(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.execute import run_exec
+
+    _leave_root(parsed)
+    return run_exec(parsed, _given(parsed), os.environ)
 
 
 def _config(parsed: argparse.Namespace) -> int:
@@ -327,5 +341,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "explain": _explain,
     "plugins": _plugins,
     "negotiate": _negotiate,
+    "images": _images,
+    "images inspect": _inspect,
+    "images build": _build,
+    "exec": _exec,
     "config": _config,
 }

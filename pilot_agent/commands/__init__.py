@@ -1,0 +1,1 @@
+"""What the larger commands do: loaded only when one of them runs."""

@@ -1,0 +1,121 @@
+"""The parsers of ``negotiate``, ``images`` and ``exec``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from pilot_agent.config_keys import CONTAINER_WISHES
+
+Add = Callable[[str, str], argparse.ArgumentParser]
+"""Adds a command by name and one-line help; the parser takes configuration."""
+
+EPILOGS = {
+    "negotiate": """Exit code: 0, or 66 where VO and site contradict each other.
+
+examples:
+  pilot-agent negotiate --vo preferred --site required --json
+  pilot-agent negotiate --table                     every combination
+""",
+    "images": """It finds the container runtime, looks at every candidate of the image dictionary
+and runs a program in those on this node, as a pilot does at its start.
+
+Exit code: 0 when it is decided how jobs run, else that of the failure with
+which a pilot would end.
+
+examples:
+  pilot-agent images --config vo=vo.yaml
+  pilot-agent images inspect /cvmfs/images.example.org/el9
+  pilot-agent images build Dockerfile /images/el9.sif
+""",
+    "images inspect": """What can be read from the image itself needs no container runtime.
+
+examples:
+  pilot-agent images inspect /images/el9.sif
+  pilot-agent images inspect el9 --config vo=vo.yaml --json
+""",
+    "images build": """A name that ends in .sif becomes a SIF file, any other a directory. The image
+takes its place only after a program ran in it as in a job. What is built runs
+with the rights of this account; %post is root inside only where the node
+allows user namespaces. Dockerfiles need the Python package spython.
+
+examples:
+  pilot-agent images build image.def /images/el9.sif
+  pilot-agent images build Dockerfile /images/el9 --name el9
+""",
+    "exec": """Image, binds, options, variables, home and scratch directory are those of a job
+on this node; terminal, standard streams and signals are yours. The scratch
+directory is empty but for --input, and is removed at the end.
+
+Exit code: the command's, 128+N for signal N. Where nothing could be run it is
+the pilot's: 2 a wrong command line, 64 the node, 65 the network, 66 the
+configuration.
+
+examples:
+  pilot-agent exec -- /bin/bash                         a shell as in a job
+  pilot-agent exec --image el9 -- cat /etc/os-release
+  condor_q -l 1234.0 > job.ad
+  pilot-agent exec --as-job job.ad --input run.sh -- ./run.sh
+""",
+}
+
+
+def add_negotiate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``negotiate``, the only one that takes no configuration."""
+    negotiate = commands.add_parser(
+        "negotiate",
+        help="what follows from VO and site container wishes",
+        description=f"What follows from container wishes. In any case, VALUE is one of:\n{', '.join(CONTAINER_WISHES)}",
+        epilog=EPILOGS["negotiate"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    negotiate.add_argument("--vo", metavar="VALUE", help="what the VO wants")
+    negotiate.add_argument("--site", metavar="VALUE", help="what the site demands")
+    negotiate.add_argument("--table", action="store_true", help="print every combination, the taken one marked")
+    negotiate.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_images(add: Add) -> None:
+    """``images`` and its two companions."""
+    images = add("images", "list the images of the dictionary, which of them jobs get here, and why")
+    inspect = add("images inspect", "show what an image is: form, system, labels, digest, recipe")
+    inspect.add_argument("image", metavar="PATH|NAME", help="an image, or a platform of the dictionary")
+    build = add("images build", "build an image from a recipe, prove it, and print its dictionary entry")
+    build.add_argument("recipe", metavar="RECIPE", help="a definition file or a Dockerfile")
+    build.add_argument("target", metavar="DIR|FILE.sif", help="where the image is to be")
+    build.add_argument("--name", metavar="PLATFORM", help="its name in the printed entry (default: from its system)")
+    build.add_argument("--force", action="store_true", help="replace what is there already")
+    build.add_argument(
+        "--seconds", type=float, default=3600.0, metavar="N", help="end the build after so long (default: 3600)"
+    )
+    for command in (images, inspect, build):
+        command.add_argument("--json", action="store_true", help="print JSON")
+        command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
+
+
+def add_exec(add: Add) -> None:
+    """``exec``; the words after ``--`` are not among these arguments."""
+    command = add("exec", "run a command on this node exactly as a job would be run")
+    command.usage = "pilot-agent exec [-h] [option ...] -- COMMAND [ARGUMENT ...]"
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--image", metavar="NAME|PATH", help="a platform of the dictionary, or an image")
+    which.add_argument("--as-job", metavar="FILE", help="a job's ad as condor_q -l prints it: it decides the image")
+    command.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="copy it into the scratch directory, like transfer_input_files; repeatable",
+    )
+    command.add_argument("--quiet", action="store_true", help="do not say which image was taken")
+    command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
+
+
+def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of the program itself, and what ``exec`` is to run: the words after the first ``--``."""
+    if arguments[:1] == ["exec"] and "--" in arguments:
+        place = arguments.index("--")
+        return arguments[:place], arguments[place + 1 :]
+    if arguments[:1] == ["images"] and arguments[1:2] in (["inspect"], ["build"]):
+        return [" ".join(arguments[:2]), *arguments[2:]], []
+    return arguments, []
