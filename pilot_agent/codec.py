@@ -55,6 +55,14 @@ def from_json(cls: type[T], data: Json, *, where: str = "") -> T:
     return typing.cast("T", _decode(cls, data, where or cls.__name__))
 
 
+def from_json_or_none(cls: type[T], data: Json) -> T | None:
+    """As ``from_json``; None for data that do not fit, as in a damaged recording."""
+    try:
+        return from_json(cls, data)
+    except CodecError:
+        return None
+
+
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)

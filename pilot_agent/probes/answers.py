@@ -69,14 +69,6 @@ def status_of(found: os.stat_result) -> FileStatus:
     return FileStatus(kind, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_size, number)
 
 
-def recorded_status(recorded: Json) -> FileStatus | None:
-    """The status in a recording; None for a damaged one."""
-    try:
-        return from_json(FileStatus, recorded)
-    except CodecError:
-        return None
-
-
 def recorded_command(argv: tuple[str, ...], recorded: Json) -> Command:
     """How a program ended when the recording was made."""
     if recorded is None:

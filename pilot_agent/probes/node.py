@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from pilot_agent.codec import from_json_or_none
 from pilot_agent.files import read_bounded
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Json
@@ -23,7 +24,6 @@ from pilot_agent.probes.answers import (
     FileStatus,
     recorded_answer,
     recorded_command,
-    recorded_status,
     status_of,
 )
 from pilot_agent.probes.parsing import parse_integer
@@ -135,7 +135,7 @@ class Node:
         """The status of what is at ``path``, links followed; None when it is missing or cannot be looked at."""
         recorded = self._reading("stat", path)
         if recorded is not None:
-            return recorded_status(recorded)
+            return from_json_or_none(FileStatus, recorded)
         real = self.path(path)
         try:
             found = None if real is None else status_of(os.stat(real))

@@ -10,8 +10,6 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pilot_agent.codec import CodecError, from_json
-from pilot_agent.model import Json
 from pilot_agent.probes.disk.nameless import make_nameless
 from pilot_agent.probes.disk.quota import Quota, has_quota, read_quotas
 from pilot_agent.probes.kernel.namespaces import errno_name
@@ -73,14 +71,6 @@ def try_directory(directory: str, mounts: Sequence[Mount], *, run_program: bool 
         replaceable=replaceable_by_others(directory),
         quotas=_quotas(real, mounts),
     )
-
-
-def read_trial(value: Json) -> DirectoryTrial | None:
-    """The trial that an active test answered with; None for what is none."""
-    try:
-        return from_json(DirectoryTrial, value)
-    except CodecError:
-        return None
 
 
 def _try_file(directory: str, run_program: bool) -> tuple[str, str, str]:

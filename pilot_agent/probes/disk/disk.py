@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pilot_agent.codec import to_json
+from pilot_agent.codec import from_json_or_none, to_json
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding, Json, Limit
 from pilot_agent.probes.answers import NOT_RECORDED, Answer
 from pilot_agent.probes.batch.allocation import read_allocations
 from pilot_agent.probes.batch.batch_job import Allocation, Bound
-from pilot_agent.probes.disk.directory_trial import read_trial
+from pilot_agent.probes.disk.directory_trial import DirectoryTrial
 from pilot_agent.probes.disk.directory_trials import WORKSPACE, try_all
 from pilot_agent.probes.disk.scratch import ASSESS_SECONDS, ScratchVerdict, judge, scratch_candidates
 from pilot_agent.probes.disk.write_speed import measure_write, mib_per_second
@@ -67,7 +67,7 @@ def _made(answer: Answer | None, path: str | None, mounts: Sequence[Mount]) -> S
     """The workspace, by the name that it has without links; None when there was none, or none was recorded."""
     if answer is None or not answer.recorded:
         return None
-    tried = read_trial(answer.value)
+    tried = from_json_or_none(DirectoryTrial, answer.value)
     name = tried.real if tried is not None and tried.real else path
     return judge(name, answer, mounts) if name else None
 

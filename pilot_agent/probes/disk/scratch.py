@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pilot_agent.codec import to_json
+from pilot_agent.codec import from_json_or_none, to_json
 from pilot_agent.probes.answers import Answer
-from pilot_agent.probes.disk.directory_trial import DirectoryTrial, read_trial, try_directory
+from pilot_agent.probes.disk.directory_trial import DirectoryTrial, try_directory
 from pilot_agent.probes.disk.directory_trials import is_absolute, try_all
 from pilot_agent.probes.disk.quota import Quota
 from pilot_agent.probes.mountinfo import Mount, mount_of, read_mounts
@@ -150,7 +150,7 @@ def judge(
     mount = mount_of(mounts, os.path.normpath(path))
     if answer.hung:
         return _unknown(path, f"it does not answer within {seconds:g} s: {_what_hangs(mount)}", mount)
-    tried = read_trial(answer.value) if not answer.problem else None
+    tried = from_json_or_none(DirectoryTrial, answer.value) if not answer.problem else None
     if tried is None:
         reason = answer.problem if not answer.recorded else f"it could not be tried: {answer.problem or 'no answer'}"
         return _unknown(path, reason, mount)

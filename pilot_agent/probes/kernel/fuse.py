@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from pilot_agent.codec import from_json_or_none
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding, Json
 from pilot_agent.probes.answers import NOT_RECORDED, Answer
@@ -19,7 +20,7 @@ from pilot_agent.probes.kernel.fuse_refusals import (
     helper_without_rights,
     open_to_all,
 )
-from pilot_agent.probes.kernel.fuse_trial import FuseTrial, read_fuse_trial, remove_left, try_helper, try_inside
+from pilot_agent.probes.kernel.fuse_trial import FuseTrial, remove_left, try_helper, try_inside
 from pilot_agent.probes.kernel.namespaces import load
 from pilot_agent.probes.kernel.refusals import Refusal, read_setting
 from pilot_agent.probes.mount_flags import Flagged, flags_of, read_flags
@@ -119,7 +120,7 @@ def _try(node: Node, helper: Helper | None, workspace: str | None) -> dict[str, 
 
 
 def _trial_of(answer: Answer | None) -> FuseTrial | None:
-    return None if answer is None or answer.problem else read_fuse_trial(answer.value)
+    return None if answer is None or answer.problem else from_json_or_none(FuseTrial, answer.value)
 
 
 def _reasons(answers: dict[str, Answer]) -> tuple[str, str]:

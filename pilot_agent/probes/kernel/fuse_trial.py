@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from pilot_agent.codec import CodecError, from_json, to_json
+from pilot_agent.codec import to_json
 from pilot_agent.model import Json
 from pilot_agent.probes.kernel.fuse_mount import DEVICE, Reader, mount_data
 from pilot_agent.probes.kernel.namespace_trial import MAPS, MOUNT, PRIVATE, TMPFS, USER, own_profile
@@ -75,14 +75,6 @@ class FuseTrial:
     def worked(self) -> bool:
         """True when the file was read."""
         return self.steps.get(READ) == ""
-
-
-def read_fuse_trial(answer: Json) -> FuseTrial | None:
-    """The trial of a recorded or fresh answer; None for a damaged one."""
-    try:
-        return from_json(FuseTrial, answer)
-    except CodecError:
-        return None
 
 
 def try_inside() -> Json:

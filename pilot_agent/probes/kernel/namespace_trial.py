@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pilot_agent.codec import CodecError, from_json, to_json
+from pilot_agent.codec import to_json
 from pilot_agent.model import Json
 from pilot_agent.probes.kernel.namespaces import (
     CLONE_NEWIPC,
@@ -87,14 +87,6 @@ def try_namespaces() -> Json:
     if any(steps.taken.get(name) for name in MOUNTS) and mount_is_filtered():
         filtered.append("mount")
     return to_json(NamespaceTrial(steps.taken, gave_up, as_root, tuple(filtered), profile))
-
-
-def read_namespace_trial(answer: Json) -> NamespaceTrial | None:
-    """The trial of a recorded or fresh answer; None for a damaged one."""
-    try:
-        return from_json(NamespaceTrial, answer)
-    except CodecError:
-        return None
 
 
 def own_profile() -> str:

@@ -80,9 +80,9 @@ def map_to_root(user: int, group: int) -> None:
     # The kernel lets an ordinary user map its group only after setgroups was given up (user_namespaces(7)). Kernels
     # before 3.19 have no such file and ask for nothing.
     if os.path.exists("/proc/self/setgroups"):
-        _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"0 {user} 1")
-    _write("/proc/self/gid_map", f"0 {group} 1")
+        write_kernel_file("/proc/self/setgroups", "deny")
+    write_kernel_file("/proc/self/uid_map", f"0 {user} 1")
+    write_kernel_file("/proc/self/gid_map", f"0 {group} 1")
 
 
 def give_up_root() -> bool:
@@ -181,7 +181,8 @@ def _rules_the_machine() -> bool:
         return True
 
 
-def _write(path: str, text: str) -> None:
+def write_kernel_file(path: str, text: str) -> None:
+    """Write into a file of /proc or a control group in one call, as the kernel wants it. Raises ``OSError``."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode())

@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 
+from pilot_agent.codec import from_json_or_none
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import Fact, Finding, Json
 from pilot_agent.probes.answers import Answer
 from pilot_agent.probes.kernel import namespace_trial
-from pilot_agent.probes.kernel.namespace_trial import NamespaceTrial, read_namespace_trial, try_namespaces
+from pilot_agent.probes.kernel.namespace_trial import NamespaceTrial, try_namespaces
 from pilot_agent.probes.kernel.namespaces import WHOLE_MACHINE
 from pilot_agent.probes.kernel.refusals import (
     Refusal,
@@ -48,7 +49,7 @@ def probe_userns(context: Context) -> Iterator[Finding]:
     uid = account[0] if isinstance(account, list) and account and isinstance(account[0], int) else None
     yield find_subids(node, uid, context.environment.get("USER") or context.environment.get("LOGNAME") or "")
     answer = node.ask(namespace_trial.TEST, try_namespaces)
-    trial = None if answer.problem else read_namespace_trial(answer.value)
+    trial = None if answer.problem else from_json_or_none(NamespaceTrial, answer.value)
     if trial is None:
         yield from judge_without_trial(setting, answer)
         return

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.model import Json
-from pilot_agent.probes.kernel.namespaces import Steps
+from pilot_agent.probes.kernel.namespaces import Steps, write_kernel_file
 from pilot_agent.probes.resources.cgroup import OwnGroup
 
 TEST = "control group delegation"
@@ -103,23 +103,23 @@ def _make(group: OwnGroup, directory: str, name: str, steps: Steps) -> bool:
         # A new set is empty in version 1, and nothing can enter an empty one; where it is not, nothing is lost.
         for file in ("cpuset.cpus", "cpuset.mems"):
             with contextlib.suppress(OSError):
-                _write(f"{directory}/{name}/{file}", _read(f"{directory}/{file}"))
+                write_kernel_file(f"{directory}/{name}/{file}", _read(f"{directory}/{file}"))
     return True
 
 
 def _enter(group: OwnGroup, directory: str, steps: Steps) -> None:
     """Move this process to a new group, in version 2 to one below it, so that controllers can be enabled between."""
     if group.version == 1:
-        steps.take(MOVE, lambda: _write(f"{directory}/cgroup.procs", "0"))
+        steps.take(MOVE, lambda: write_kernel_file(f"{directory}/cgroup.procs", "0"))
         return
     if steps.take(MOVE, lambda: _make_and_enter(f"{directory}/{_LEAF}")):
         for name in _read(f"{directory}/cgroup.controllers").split():
-            steps.take(name, lambda name=name: _write(f"{directory}/cgroup.subtree_control", f"+{name}"))  # type: ignore[misc]
+            steps.take(name, lambda name=name: write_kernel_file(f"{directory}/cgroup.subtree_control", f"+{name}"))  # type: ignore[misc]
 
 
 def _make_and_enter(leaf: str) -> None:
     os.mkdir(leaf, 0o755)
-    _write(f"{leaf}/cgroup.procs", "0")
+    write_kernel_file(f"{leaf}/cgroup.procs", "0")
 
 
 def _enable_in_own(directory: str) -> None:
@@ -134,18 +134,10 @@ def _enable_in_own(directory: str) -> None:
     if not missing - _THREADED or not os.path.exists(f"{directory}/cgroup.type"):
         os.close(os.open(control, os.O_WRONLY | os.O_CLOEXEC))
         return
-    _write(control, " ".join(f"+{name}" for name in sorted(missing)))
-    _write(control, " ".join(f"-{name}" for name in sorted(missing)))
+    write_kernel_file(control, " ".join(f"+{name}" for name in sorted(missing)))
+    write_kernel_file(control, " ".join(f"-{name}" for name in sorted(missing)))
 
 
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as stream:
         return stream.read(65536)
-
-
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)

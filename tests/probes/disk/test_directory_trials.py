@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from pilot_agent.codec import from_json_or_none
 from pilot_agent.probes.disk import directory_trial
-from pilot_agent.probes.disk.directory_trial import read_trial
+from pilot_agent.probes.disk.directory_trial import DirectoryTrial
 from pilot_agent.probes.disk.directory_trials import WORKSPACE, resolve, try_all
 from pilot_agent.probes.mountinfo import Mount, read_mounts
 from pilot_agent.probes.node import Node
@@ -20,10 +21,10 @@ ROOT = Mount("8:1", "/", "/", "ext4", "/dev/sda1", ("rw",))
 
 def test_a_directory_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     answers = try_all(Node(), [str(tmp_path), "relative"], (ROOT,), seconds=5, workspace=str(tmp_path))
-    tried = read_trial(answers[str(tmp_path)].value)
+    tried = from_json_or_none(DirectoryTrial, answers[str(tmp_path)].value)
     assert tried is not None
     assert (tried.real, tried.directory, tried.make, tried.write, tried.execute) == (str(tmp_path), True, "", "", "")
-    assert read_trial(answers["relative"].value) is None
+    assert from_json_or_none(DirectoryTrial, answers["relative"].value) is None
     assert answers[WORKSPACE].value["real"] == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pilot_agent.codec import from_json_or_none
 from pilot_agent.probes.kernel import fuse_mount, fuse_trial
 from pilot_agent.probes.kernel.fuse_trial import (
     FUSE_MOUNT,
@@ -15,7 +16,6 @@ from pilot_agent.probes.kernel.fuse_trial import (
     POINT,
     READ,
     FuseTrial,
-    read_fuse_trial,
     remove_left,
     try_helper,
     try_inside,
@@ -30,7 +30,7 @@ MOUNT_POINT = f"{WORKSPACE}/fuse-trial"
 
 
 def trial(answer: object) -> FuseTrial:
-    found = read_fuse_trial(answer)
+    found = from_json_or_none(FuseTrial, answer)
     assert found is not None, answer
     return found
 
@@ -179,5 +179,5 @@ def test_a_mount_that_cannot_be_removed_is_told() -> None:
 
 
 def test_damaged_answers_are_no_trial() -> None:
-    assert read_fuse_trial({"steps": [FUSE_MOUNT]}) is None
-    assert read_fuse_trial(None) is None
+    assert from_json_or_none(FuseTrial, {"steps": [FUSE_MOUNT]}) is None
+    assert from_json_or_none(FuseTrial, None) is None

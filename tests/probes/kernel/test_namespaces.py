@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pilot_agent.codec import from_json_or_none
 from pilot_agent.probes.kernel import namespace_trial, namespaces
 from pilot_agent.probes.kernel.namespace_trial import (
     IPC,
@@ -20,7 +21,7 @@ from pilot_agent.probes.kernel.namespace_trial import (
     TMPFS,
     USER,
     UTS,
-    read_namespace_trial,
+    NamespaceTrial,
     try_namespaces,
 )
 from pilot_agent.probes.kernel.namespaces import (
@@ -40,7 +41,7 @@ ALL = {USER, MAPS, MOUNT, PRIVATE, TMPFS, IPC, UTS, NETWORK, PID, PROC, NESTED, 
 
 def test_every_kind_of_namespace_is_made_on_this_machine_and_nested() -> None:
     answer = Node().ask(namespace_trial.TEST, try_namespaces)
-    trial = read_namespace_trial(answer.value)
+    trial = from_json_or_none(NamespaceTrial, answer.value)
     assert trial is not None, answer.problem
     assert set(trial.steps) == ALL
     assert not trial.refused
@@ -59,7 +60,7 @@ def test_a_limit_below_this_one_stops_the_nested_namespace_only() -> None:
         Path("/proc/sys/user/max_user_namespaces").write_text("1")
         return try_namespaces()
 
-    trial = read_namespace_trial(in_namespace(work))
+    trial = from_json_or_none(NamespaceTrial, in_namespace(work))
     assert trial is not None
     assert not trial.refused
     assert trial.steps[NESTED] == "ENOSPC"
@@ -71,7 +72,7 @@ def test_a_chroot_is_refused_by_the_kernel_and_not_by_a_filter(tmp_path: Path) -
         os.chroot(tmp_path)
         return try_namespaces()
 
-    trial = read_namespace_trial(in_namespace(work))
+    trial = from_json_or_none(NamespaceTrial, in_namespace(work))
     assert trial is not None
     assert (trial.refused, trial.steps[USER], trial.filtered) == (USER, "EPERM", ())
 
@@ -93,7 +94,7 @@ def test_the_trial_names_the_filtered_call(call: str, step: str, filtered: str) 
         refuse(call)
         return try_namespaces()
 
-    trial = read_namespace_trial(as_nobody(work))
+    trial = from_json_or_none(NamespaceTrial, as_nobody(work))
     assert trial is not None
     assert (trial.refused, trial.steps[step], trial.filtered) == (step, "EPERM", (filtered,))
 
@@ -145,4 +146,4 @@ def test_a_refused_user_namespace_raises_the_kernels_error(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("damaged", [None, [], {"steps": 3}, {"other": 1}, {"steps": {"user namespace": None}}])
 def test_a_damaged_answer_is_no_trial(damaged: object) -> None:
-    assert read_namespace_trial(damaged) is None
+    assert from_json_or_none(NamespaceTrial, damaged) is None
