@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import selectors
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+from pilot_agent import forked
 from pilot_agent.model import Failure, FailureKind, PilotError
 
 KILL_AFTER_SECONDS = 0.5
@@ -212,7 +212,7 @@ class Runner:
                 os.close(pair[1])
             raise _no_process(name, error) from error
         if pid == 0:
-            _be_child(function, {stream: pair[1] for stream, pair in pipes.items()})
+            forked.live(function, {stream: pair[1] for stream, pair in pipes.items()})
         for pair in pipes.values():
             os.close(pair[1])
         return self._adopt((name,), pid, pipes, deadline_seconds, output_limit_bytes)
@@ -421,49 +421,3 @@ def _ends_until(pidfd: int, moment: float) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(max(0.0, moment - time.monotonic()) * 1000))
-
-
-def _be_child(function: Callable[[], bytes], ends: dict[str, int]) -> None:
-    """The forked child's whole life; never returns."""
-    code = 70
-    try:
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        for number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGHUP,
-            signal.SIGQUIT,
-            signal.SIGUSR1,
-            signal.SIGUSR2,
-        ):
-            signal.signal(number, signal.SIG_DFL)
-        null = os.open(os.devnull, os.O_RDONLY)
-        # All three are lifted above the numbers they are put on, so that none overwrites another; the rest is closed.
-        lifted = {stream: fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 4) for stream, end in ends.items()}
-        os.dup2(null, 0)
-        os.dup2(lifted["stdout"], 1)
-        os.dup2(lifted["stderr"], 2)
-        answer = os.dup2(lifted["answer"], 3, inheritable=False)
-        os.closerange(4, 65536)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", 1, closefd=False)
-        content = memoryview(function())
-        while content:
-            content = content[os.write(answer, content) :]
-        code = 0
-    except BaseException as error:  # noqa: BLE001 - the last frame of a process: the parent is told as text
-        with contextlib.suppress(OSError):
-            os.write(2, _told(error).encode())
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-        os._exit(code)
-
-
-def _told(error: BaseException) -> str:
-    """The traceback; only the error itself where the standard library can no longer be read."""
-    try:
-        import traceback
-    except ImportError:
-        return f"{type(error).__name__}: {error}\n"
-    return "".join(traceback.format_exception(error))

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("process", "config", "config_check", "config_images", "config_keys", "config_read", "config_schema"),
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
-        *("requirements", "requirement_text", "spelling", "foreground"),
+        *("requirements", "requirement_text", "spelling", "foreground", "forked"),
     ),
     ("model", ""),
 )
