@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,26 @@ __all__ = ["grid", "pytest_collection_modifyitems", "testbed_machine"]
 
 BUILT = Path(os.environ.get("PILOT_TEST_PAYLOADS", Path(__file__).resolve().parents[2] / "build"))
 
+POOL_LOGS = ("NegotiatorLog", "SchedLog")
+LOG_END_BYTES = 30_000
+
 StartPilot = Callable[..., PilotRun]
 """`PilotRun`'s arguments but for the token, which is a good one unless `token` says otherwise."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows what the user pool did meanwhile: why a job was not matched or started stands there."""
+    report = yield
+    grid = getattr(item, "funcargs", {}).get("grid")
+    if report.when == "call" and report.failed and isinstance(grid, Grid):
+        for name in POOL_LOGS:
+            path = grid.pool.path(f"/var/log/condor/{name}")
+            text = path.read_bytes()[-LOG_END_BYTES:].decode("utf-8", "replace") if path.is_file() else "no such file"
+            report.sections.append((name, text))
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -352,6 +352,8 @@ class PilotRun:
         lines = [json.dumps(event)[:400] for event in self.events()[-12:]]
         parts.append("--- events\n" + "\n".join(lines))
         parts.append("--- processes\n" + "\n".join(shown(process) for process in self.processes()))
+        logs = [*self.outer.glob("pilot-*/condor/log/StartLog"), *self.outer.glob("logs/condor/StartLog")]
+        parts += [f"--- {path.name}\n{path.read_bytes()[-2500:].decode('utf-8', 'replace')}" for path in logs]
         return "\n".join(parts)
 
     def _complete(self, configuration: dict[str, Json]) -> dict[str, Json]:
