@@ -170,7 +170,7 @@ def test_a_port_on_which_nobody_listens_is_not_ready(stage: Stage) -> None:
 def test_it_is_ended_with_its_own_signal(stage: Stage) -> None:
     state = stage.start(
         "trap ': > stopped; exit 0' INT; : > up; while :; do sleep 0.05; done",
-        readiness=ready_by_file(1.0),
+        readiness=ready_by_file(3.0),
         stop_signal="SIGINT",
         stop_seconds=PATIENCE,
     )
