@@ -40,6 +40,11 @@ class WakeUp(Protocol):
         """The descriptor to watch."""
         ...
 
+    def must_end(self) -> bool:
+        """Whether waiting must really end: a signal of another kind, such as a timer's, makes it readable too. Then
+        it is not readable any more after this."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -250,7 +255,9 @@ class Runner:
             horizon = min(child.deadline for child in self._children.values())
             for key, _ in self._selector.select(max(0.0, horizon - now)):
                 if key.data is None:
-                    raise Interrupted
+                    if self._wake is not None and self._wake.must_end():
+                        raise Interrupted
+                    continue
                 child = key.data
                 if key.fd == child.pidfd:
                     return child.pid, self._reap(child)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pilot_agent.interpreter import interpreter_command
 from pilot_agent.model import Fact, Failure, FailureKind, Limit, PilotError
 from pilot_agent.process import Interrupted
 from tests.conftest import MakeDistribution, MakePlugin
+from tests.wake_pipe import WakePipe
 
 CONFIG = {"site": {"name": "Example_T2"}, "plugins": {"options": {}}}
 LONG_SECONDS = 60.0
@@ -311,11 +311,10 @@ def test_a_callable_is_given_the_whole_context(around: Surroundings, make_plugin
 def test_a_stop_signal_ends_every_child(around: Surroundings, make_plugin: MakePlugin) -> None:
     make_plugin("bad", bad("time.sleep(600)"))
     tasks = load(around, "bad").of("pilot_probes")
-    first, second = socket.socketpair()
-    with first, second:
-        second.send(b"stop")
+    with WakePipe() as wake:
+        wake.ring()
         with pytest.raises(Interrupted):
-            run(tasks, replace(around, wake=first))
+            run(tasks, replace(around, wake=wake))
 
 
 # ---- built-in code is forked -------------------------------------------------------------------------------------

@@ -17,27 +17,11 @@ import pytest
 
 from pilot_agent import process
 from pilot_agent.process import Interrupted, Result, Runner, run, start_resident
+from tests.wake_pipe import WakePipe
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 LONG_SECONDS = 60.0
 """A deadline no test waits for."""
-
-
-class Pipe:
-    """A wake-up source for tests."""
-
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-
-    def fileno(self) -> int:
-        return self.reader
-
-    def wake(self) -> None:
-        os.write(self.writer, b"x")
-
-    def close(self) -> None:
-        os.close(self.reader)
-        os.close(self.writer)
 
 
 def python(source: str, *, deadline_seconds: float = LONG_SECONDS, output_limit_bytes: int = 1 << 20) -> Result:
@@ -409,37 +393,33 @@ def test_text_the_agent_had_not_flushed_is_not_printed_by_the_child(capfd: pytes
 
 
 def test_a_wake_up_ends_the_wait_and_the_child() -> None:
-    pipe = Pipe()
-    try:
-        with Runner(pipe) as runner:
-            handle = runner.start(["/bin/sleep", "600"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT)
-            assert isinstance(handle, int)
-            pipe.wake()
-            with pytest.raises(Interrupted):
-                runner.wait(handle)
-        assert not is_running(handle)
-    finally:
-        pipe.close()
+    with WakePipe() as wake, Runner(wake) as runner:
+        handle = runner.start(["/bin/sleep", "600"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT)
+        assert isinstance(handle, int)
+        wake.ring()
+        with pytest.raises(Interrupted):
+            runner.wait(handle)
+    assert not is_running(handle)
 
 
 def test_a_wake_up_that_came_before_the_start_counts() -> None:
-    pipe = Pipe()
-    pipe.wake()
-    try:
+    with WakePipe() as wake:
+        wake.ring()
         with pytest.raises(Interrupted):
-            run(["/bin/sleep", "600"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=pipe)
-    finally:
-        pipe.close()
+            run(["/bin/sleep", "600"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=wake)
+
+
+def test_a_wake_up_in_vain_does_not_end_the_wait() -> None:
+    with WakePipe() as wake:
+        wake.ring_in_vain()
+        assert run(["/bin/true"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=wake).ok
 
 
 def test_the_wake_up_stays_open_for_its_owner() -> None:
-    pipe = Pipe()
-    try:
-        run(["/bin/true"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=pipe)
-        pipe.wake()
-        assert os.read(pipe.fileno(), 1) == b"x"
-    finally:
-        pipe.close()
+    with WakePipe() as wake:
+        run(["/bin/true"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=wake)
+        wake.ring()
+        assert os.read(wake.fileno(), 1) == b"!"
 
 
 # ---- many at once ------------------------------------------------------------------------------------------------

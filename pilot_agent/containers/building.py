@@ -62,7 +62,7 @@ def _followed(pid: int, ended: int, reader: int, end: float, pass_on: Callable[[
     try:
         while True:
             ready, _, _ = select.select(waiting, [], [], max(0.0, end - time.monotonic()))
-            if wake.fileno() in ready:
+            if wake.fileno() in ready and wake.must_end():
                 raise Interrupted
             if reader in ready:
                 chunk = os.read(reader, 65536)

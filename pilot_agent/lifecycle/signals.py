@@ -127,6 +127,10 @@ class Alarm:
         """The descriptor to watch."""
         return self._epoll.fileno()
 
+    def must_end(self) -> bool:
+        """Whether there is a reason to stop; other signals that woke a wait are taken out of the way."""
+        return self.reason() is not None
+
     def reason(self) -> int | Literal["guardian gone"] | None:
         """Why to stop: a signal's number, ``GUARDIAN_GONE``, or None. Once there is a reason it stays."""
         self._read()

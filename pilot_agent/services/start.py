@@ -146,7 +146,7 @@ def _waited(pidfd: int, wake: WakeUp | None, seconds: float) -> bool:
     # poll() counts whole milliseconds; less than one would turn waiting into spinning.
     events = poller.poll(max(1.0, seconds * 1000) if seconds > 0 else 0)
     descriptors = {descriptor for descriptor, _ in events}
-    if wake is not None and wake.fileno() in descriptors:
+    if wake is not None and wake.fileno() in descriptors and wake.must_end():
         raise Interrupted
     return pidfd in descriptors
 

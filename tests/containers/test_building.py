@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,30 +11,19 @@ import pytest
 
 from pilot_agent.containers.building import Built, build_command, run_build
 from pilot_agent.process import Interrupted
+from tests.wake_pipe import WakePipe
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 PATIENCE_SECONDS = 60
 
 
-class Pipe:
-    """A wake-up source."""
-
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-
-    def fileno(self) -> int:
-        return self.reader
-
-
 @pytest.fixture
-def wake() -> Iterator[Pipe]:
-    pipe = Pipe()
-    yield pipe
-    os.close(pipe.reader)
-    os.close(pipe.writer)
+def wake() -> Iterator[WakePipe]:
+    with WakePipe() as pipe:
+        yield pipe
 
 
-def build(script: str, wake: Pipe, directory: Path, *, seconds: float = PATIENCE_SECONDS) -> tuple[Built, bytes]:
+def build(script: str, wake: WakePipe, directory: Path, *, seconds: float = PATIENCE_SECONDS) -> tuple[Built, bytes]:
     passed: list[bytes] = []
     built = run_build(
         ["/bin/sh", "-c", script],
@@ -48,27 +36,27 @@ def build(script: str, wake: Pipe, directory: Path, *, seconds: float = PATIENCE
     return built, b"".join(passed)
 
 
-def test_output_of_both_kinds_is_passed_on_and_its_end_kept(wake: Pipe, tmp_path: Path) -> None:
+def test_output_of_both_kinds_is_passed_on_and_its_end_kept(wake: WakePipe, tmp_path: Path) -> None:
     built, passed = build("echo out; echo error >&2; pwd; exit 3", wake, tmp_path)
     assert passed.decode() == f"out\nerror\n{tmp_path}\n"
     assert built == Built(3, passed.decode())
 
 
-def test_only_the_end_of_a_long_output_is_kept(wake: Pipe, tmp_path: Path) -> None:
+def test_only_the_end_of_a_long_output_is_kept(wake: WakePipe, tmp_path: Path) -> None:
     built, passed = build("yes line | head -n 100000; echo last", wake, tmp_path)
     assert passed.endswith(b"last\n")
     assert len(passed) > len(built.said)
     assert built.said.endswith("last\n")
 
 
-def test_at_the_deadline_the_whole_session_ends(wake: Pipe, tmp_path: Path) -> None:
+def test_at_the_deadline_the_whole_session_ends(wake: WakePipe, tmp_path: Path) -> None:
     built, passed = build("echo $$; sleep 600 & echo $!; wait", wake, tmp_path, seconds=1)
     assert built.code is None
     assert all(_gone(int(word)) for word in passed.split())
 
 
 def test_a_build_that_ignores_the_signal_ends_as_well(
-    wake: Pipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wake: WakePipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pilot_agent.containers.building.KILL_AFTER_SECONDS", 0.2)
     built, passed = build("trap '' TERM; echo $$; while :; do sleep 0.1; done", wake, tmp_path, seconds=1)
@@ -76,8 +64,13 @@ def test_a_build_that_ignores_the_signal_ends_as_well(
     assert _gone(int(passed.split()[0]))
 
 
-def test_a_build_ends_when_the_pilot_is_told_to_stop(wake: Pipe, tmp_path: Path) -> None:
-    timer = threading.Timer(0.2, lambda: os.write(wake.writer, b"x"))
+def test_a_wake_up_in_vain_does_not_end_a_build(wake: WakePipe, tmp_path: Path) -> None:
+    wake.ring_in_vain()
+    assert build("sleep 0.2; echo done", wake, tmp_path)[0] == Built(0, "done\n")
+
+
+def test_a_build_ends_when_the_pilot_is_told_to_stop(wake: WakePipe, tmp_path: Path) -> None:
+    timer = threading.Timer(0.2, wake.ring)
     timer.start()
     with pytest.raises(Interrupted):
         build("echo $$ > pid; exec sleep 600", wake, tmp_path)
@@ -85,12 +78,12 @@ def test_a_build_ends_when_the_pilot_is_told_to_stop(wake: Pipe, tmp_path: Path)
     assert _gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_process_that_keeps_the_output_open_does_not_hold_the_end(wake: Pipe, tmp_path: Path) -> None:
+def test_a_process_that_keeps_the_output_open_does_not_hold_the_end(wake: WakePipe, tmp_path: Path) -> None:
     built, passed = build("setsid sleep 5 & echo done", wake, tmp_path)
     assert (built.code, passed) == (0, b"done\n")
 
 
-def test_a_program_that_is_not_there_is_an_error(wake: Pipe, tmp_path: Path) -> None:
+def test_a_program_that_is_not_there_is_an_error(wake: WakePipe, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run_build(
             ["/no/such/program"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from pilot_agent.containers.trials import Trials, try_all
 from pilot_agent.model import ImageCandidate
 from pilot_agent.process import Interrupted
 from tests.containers.runtimes import NO_FUSE, NO_PID_NAMESPACE, NO_USER_NAMESPACE, UNPACKS, calls, make_runtime
+from tests.wake_pipe import WakePipe
 
 
 def located(name: str) -> Located:
@@ -142,19 +142,11 @@ def test_nothing_of_a_proof_is_left(tmp_path: Path) -> None:
 
 
 def test_a_signal_ends_the_proofs_and_leaves_nothing(tmp_path: Path) -> None:
-    class Woken:
-        def __init__(self) -> None:
-            self.ends = os.pipe()
-            os.write(self.ends[1], b"x")
-
-        def fileno(self) -> int:
-            return self.ends[0]
-
-    bench, wake = Bench(tmp_path), Woken()
-    with pytest.raises(Interrupted):
-        try_all(bench.setting, [[located("hanging")]], budget_seconds=30, wake=wake)
-    for end in wake.ends:
-        os.close(end)
+    bench = Bench(tmp_path)
+    with WakePipe() as wake:
+        wake.ring()
+        with pytest.raises(Interrupted):
+            try_all(bench.setting, [[located("hanging")]], budget_seconds=30, wake=wake)
     assert list(bench.temporary.iterdir()) == []
 
 

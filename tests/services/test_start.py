@@ -20,6 +20,7 @@ from pilot_agent.process import Interrupted
 from pilot_agent.services import start
 from pilot_agent.services.start import start_service
 from pilot_agent.workspace import Workspace
+from tests.wake_pipe import WakePipe
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 PATIENCE = 30.0
@@ -71,32 +72,24 @@ def listening() -> Iterator[int]:
 
 
 @contextmanager
-def woken_when(path: Path) -> Iterator[Any]:
+def woken_when(path: Path) -> Iterator[WakePipe]:
     """A wake-up that becomes readable once ``path`` exists."""
 
-    class Wake:
-        def __init__(self) -> None:
-            self.ends = os.pipe()
-            self.given_up = threading.Event()
+    given_up = threading.Event()
 
-        def fileno(self) -> int:
-            return self.ends[0]
+    def watch() -> None:
+        while not path.exists() and not given_up.wait(0.01):
+            pass
+        wake.ring()
 
-        def watch(self) -> None:
-            while not path.exists() and not self.given_up.wait(0.01):
-                pass
-            os.write(self.ends[1], b"x")
-
-    wake = Wake()
-    watcher = threading.Thread(target=wake.watch)
-    watcher.start()
-    try:
-        yield wake
-    finally:
-        wake.given_up.set()
-        watcher.join()
-        for end in wake.ends:
-            os.close(end)
+    with WakePipe() as wake:
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield wake
+        finally:
+            given_up.set()
+            watcher.join()
 
 
 def test_a_service_is_ready_when_its_file_appears(stage: Stage) -> None:

@@ -254,6 +254,10 @@ class _Channel:
     def fileno(self) -> int:
         return self._epoll.fileno()
 
+    def must_end(self) -> bool:
+        """Always: the runner's caller reads what came and waits again."""
+        return True
+
     def interrupted(self, progress: Progress) -> bool:
         """Pass on what is there to read; whether the caller's own wake-up is ready."""
         if self._fifo is not None:
@@ -264,7 +268,7 @@ class _Channel:
                 with contextlib.suppress(ValueError):
                     phase, done, total, message = loads(line)
                     progress(phase, done, total, message)
-        return self._wake is not None and bool(select.select([self._wake], [], [], 0)[0])
+        return self._wake is not None and bool(select.select([self._wake], [], [], 0)[0]) and self._wake.must_end()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pilot_agent.containers.store.registry import pinned_reference, read_failure
 from pilot_agent.model import FailureKind
 from pilot_agent.process import Interrupted, Result
 from tests.containers.store.setting import DIGEST, ENVIRONMENT, SIF, Runtime, Server, left, make_store
+from tests.wake_pipe import WakePipe
 
 
 @pytest.mark.parametrize("scheme", ["docker", "oras"])
@@ -122,17 +123,15 @@ def test_a_pull_tells_how_much_is_there(runtime: Runtime, tmp_path: Path, monkey
 
 def test_the_pilots_own_end_ends_a_pull(runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pilot_agent.containers.store.fetching.TICK_SECONDS", 0.02)
-    reader, writer = os.pipe()
     store = make_store(tmp_path, str(runtime.path))
+    with WakePipe() as wake:
 
-    def stop(phase: str, done: int, total: int | None, message: str) -> None:
-        if done and Path(f"{runtime.log}.child").exists():
-            os.write(writer, b"x")
+        def stop(phase: str, done: int, total: int | None, message: str) -> None:
+            if done and Path(f"{runtime.log}.child").exists():
+                wake.ring()
 
-    with os.fdopen(reader) as wake:
         with pytest.raises(Interrupted):
             store.fetch("docker://hanging", wake=wake, progress=stop)
-        os.close(writer)
     assert left(store) == []
 
 
