@@ -9,7 +9,7 @@ STAMP := build/.setup-done
 .PHONY: help setup payload testbed demo test lint unit unit-313 integration bench clean
 
 help: ## show this
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install what the project needs (Debian packages with apt, Python packages with pip)
 
@@ -46,6 +46,9 @@ test: lint payload ## everything; the testbed is built and used while the unit t
 
 bench: payload testbed ## the project's own measurements, build/bench/*.json
 	$(PYTHON) benchmarks/run.py
+
+bench-%: payload testbed ## one of them: make bench-probes
+	$(PYTHON) benchmarks/run.py $*
 
 clean: ## remove everything that was built
 	rm -rf build .venv

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from benchmarks import job_rate, lives, memory, probing, proving, small, timeline
+from benchmarks import first_use, job_rate, lives, memory, probing, proving, small, timeline
 from benchmarks.estimate import FEWEST_ROUNDS
 from benchmarks.figures import Figure, table, write
 from benchmarks.node import PAYLOADS, REPOSITORY, MeasurementError, place
@@ -21,7 +21,7 @@ from tests.testbed.command import CommandError
 from tests.testbed.namespaces import StartError
 
 LIVES = ("start", "start-processes", "slot-ad", "stop")
-NAMES = ("version", "second-start", "probes", "proving", *LIVES, *job_rate.NAMES, "memory", "size")
+NAMES = ("version", "second-start", "probes", "proving", *LIVES, "first-use-hook", *job_rate.NAMES, "memory", "size")
 PROFILE = "profile"
 FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
 
@@ -73,6 +73,8 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
             kept.add("probes", lambda: probing.measure(where, _say))
         if "proving" in wanted:
             kept.add("proving", lambda: proving.measure(where, rounds, _say))
+        if "first-use-hook" in wanted:
+            kept.add("first-use hook", lambda: first_use.measure(where, rounds, _say))
         if set(job_rate.NAMES) & set(wanted):
             kept.add("job rate", lambda: job_rate.measure(where, rounds, _say))
         if set(LIVES) & set(wanted):

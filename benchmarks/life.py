@@ -1,7 +1,7 @@
 """One life of a pilot, and one of HTCondor configured by hand, from exec to the end, watched from outside the node.
 
-The moments of exec are those at which the kernel opens the payload and condor_master (see `watch`); nothing runs
-meanwhile that looks for them.
+The moments of exec are those at which the kernel opens the payload and condor_master (see `watch`). The pilot opens the
+latter too, to read its version: the moment of its exec is that of the last opening before a process has its name.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.node import CONFIGURATION, HOME, MASTER, OUTPUT, PYZ, MeasurementError, Place, put
-from benchmarks.watch import Moment, machine_processes, openings
+from benchmarks.watch import Moment, Openings, machine_processes, openings
 from tests.testbed.hosts import SEARCH_PATH, Host
 from tests.testbed.trees import PILOT
 
@@ -27,6 +27,8 @@ END_SECONDS = 40.0
 # An idle pilot: its slot is in the pool and its own questions to the pool are answered.
 SETTLE_SECONDS = 2.0
 MASTER_NAME = "condor_master"
+# How often is looked whether an opening of its file was its start.
+NAME_SECONDS = 0.02
 HAND = f"{HOME}/hand"
 HAND_CONFIGURATION = Path(__file__).with_name("hand_condor.conf")
 PREEMPTED = 128 + signal.SIGTERM
@@ -65,7 +67,7 @@ def background_rate(seconds: float) -> float:
 
 
 @contextmanager
-def pilot(place: Place, *options: str) -> Iterator[Started]:
+def pilot(place: Place, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Started]:
     """A running pilot, from the exec of condor_master on. It is killed if the block does not end it."""
     worker = place.worker
     command = [PYZ, "run", "--config", f"factory={CONFIGURATION}", "--output", OUTPUT, *options]
@@ -74,15 +76,15 @@ def pilot(place: Place, *options: str) -> Iterator[Started]:
         openings(worker.path(MASTER)) as master,
         worker.path(f"{HOME}/{SAID}").open("w", encoding="utf-8") as said,
     ):
-        door = worker.popen(command, user=PILOT.name, cwd=HOME, stdout=said, stderr=said)
+        door = worker.popen(command, user=PILOT.name, cwd=HOME, env=environment, stdout=said, stderr=said)
         try:
             until = time.monotonic() + START_SECONDS
             began = payload.wait(until)
-            moment = master.wait(until) if began else None
-            if began is None or moment is None:
+            started = _exec_of_master(master, _behind(door), until) if began else None
+            if began is None or started is None:
                 raise MeasurementError(f"condor_master was not started: {_said(worker)}")
-            guardian = _behind(door)
-            yield Started(door, guardian, began, moment, _made_between(guardian, _master_below(guardian, until)))
+            guardian, (moment, pid) = _behind(door), started
+            yield Started(door, guardian, began, moment, _made_between(guardian, pid))
         finally:
             worker.signal(door, signal.SIGKILL)
             door.wait()
@@ -152,14 +154,15 @@ def _behind(door: subprocess.Popen[str]) -> int:
     return found[0]
 
 
-def _master_below(guardian: int, until: float) -> int:
-    """The process of condor_master: just now its file was opened, so it may not have its name yet."""
-    while time.monotonic() < until:
+def _exec_of_master(master: Openings, guardian: int, until: float) -> tuple[Moment, int] | None:
+    """The moment at which condor_master was started below the guardian, and its process; None when it was not."""
+    moment = master.wait(until)
+    while moment is not None and time.monotonic() < until:
         for pid in processes.descendants(guardian):
             if processes.name(pid) == MASTER_NAME:
-                return pid
-        time.sleep(0.005)
-    raise MeasurementError("condor_master was started and is gone again")
+                return moment, pid
+        moment = master.wait(time.monotonic() + NAME_SECONDS) or moment
+    return None
 
 
 def _made_between(first: int, last: int) -> int:

@@ -20,10 +20,25 @@ from pilot_agent.config_schema import json_schema
 from pilot_agent.configure import Given
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import bug
-from pilot_agent.model import FailureKind, Json, PilotError
-from pilot_agent.printing import print_text
+from pilot_agent.model import Json, PilotError
+from pilot_agent.printing import UNWRITTEN, print_text
+from pilot_agent.usage import Parser, WrongUse, command_parser, unrecognised
 
 NAGIOS_UNKNOWN = 3
+
+TOP_EPILOG = """Exit code: 0 done or fit, 2 the command line, 64 the node, 65 the network, 66 the
+configuration, 67 a credential, 68 a damaged plugin, 69 a failing one, 70 a bug,
+128+N signal N.
+
+examples:
+  pilot-agent check                  is this node fit, and if not, what must change
+  pilot-agent probe --json           what the node offers, for programs
+  pilot-agent explain                what a pilot would do here
+  pilot-agent run --config factory=factory.yaml --config vo=vo.yaml
+
+To read on: pilot-agent COMMAND --help, pilot-agent config reference, and docs/ in
+the source (docs/tutorial/first-pilot.md to begin with).
+"""
 
 EPILOGS = {
     "run": """example:
@@ -48,8 +63,12 @@ examples:
   pilot-agent probe --record node1                      keep what the node tells
   pilot-agent probe --root node1                        look at it anywhere
 """,
-    "explain": """example:
+    "explain": """It shows what run would do, stage by stage, and with --check, --vo, --require
+or --profile what check would do.
+
+examples:
   pilot-agent explain --config site=site.yaml --set site.containers=required
+  pilot-agent explain --check --vo example.yaml
 """,
     "plugins": """example:
   pilot-agent plugins --set 'plugins.directories=["/opt/vo"]' --set 'plugins.load=["myvo"]'
@@ -64,10 +83,10 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of every public command, and of ``_pipeline``, which is ``run`` inside the guardian."""
-    top = argparse.ArgumentParser(
+    top: argparse.ArgumentParser = Parser(
         prog="pilot-agent",
         description="A pilot (glidein) for HTCondor pools.",
-        epilog="example:\n  pilot-agent check          is this node fit, and if not, what must change\n",
+        epilog=TOP_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"pilot-agent {__version__}")
@@ -83,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
     explain = _command(commands, "explain", "show the plan and where every configured value comes from; do nothing")
     plugins = _command(commands, "plugins", "list the plugins, what they declare and where they come from")
     _add_check_options(check)
+    explain.add_argument("--check", action="store_true", help="the plan of check instead of that of run")
+    _add_demands(explain)
     for command in (probe, explain, plugins):
         command.add_argument("--json", action="store_true", help="print JSON")
     for command in (check, probe, explain, plugins):
@@ -98,11 +119,12 @@ def parser() -> argparse.ArgumentParser:
         choices=("reference", "schema", "show"),
         help="the table of all keys (Markdown); their JSON Schema; the effective values and their layers (JSON)",
     )
+    config.add_argument("--json", action="store_true", help="print JSON, also for reference")
     return top
 
 
-def _add_check_options(command: argparse.ArgumentParser) -> None:
-    """What ``check`` takes beside configuration."""
+def _add_demands(command: argparse.ArgumentParser) -> None:
+    """What a node is judged by, beside configuration: ``check`` and its plan."""
     command.add_argument(
         "--vo", action="append", default=[], metavar="FILE", help="judge for the VO of this configuration; repeatable"
     )
@@ -118,6 +140,11 @@ def _add_check_options(command: argparse.ArgumentParser) -> None:
         choices=("pilot", "none"),
         help="built-in rules that any pilot needs (default: pilot where there is no configuration, else none)",
     )
+
+
+def _add_check_options(command: argparse.ArgumentParser) -> None:
+    """What ``check`` takes beside configuration."""
+    _add_demands(command)
     command.add_argument("--services", action="store_true", help="start the services too, and stop them")
     command.add_argument("--benchmarks", action="store_true", help="run the benchmarks too")
     form = command.add_mutually_exclusive_group()
@@ -171,30 +198,41 @@ def main(argv: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The parsed command line; a monitoring system takes 2 for a critical node, so with ``--nagios`` a wrong one
     exits 3 (unknown)."""
-    parser_ = parser()
+    top = parser()
     own, words = split_command(list(arguments))
     try:
-        parsed, extra = parser_.parse_known_args(own)
+        parsed, extra = top.parse_known_args(own)
         parsed.words = words
         if extra:
-            eaten = getattr(parsed, "require", None)
+            used = command_parser(top, parsed.command)
+            eaten = getattr(parsed, "require", None) and not extra[0].startswith("-")
             why = "; put quotes around a requirement: --require 'cpu.usable >= 8'" if eaten else ""
-            parser_.error(f"unrecognized arguments: {' '.join(extra)}{why}")
-    except SystemExit as ended:
-        if ended.code == FailureKind.USAGE.exit_code and "--nagios" in arguments:
-            raise SystemExit(NAGIOS_UNKNOWN) from ended
+            used.error(unrecognised(used, parsed.command, extra) + why)
+    except WrongUse as wrong:
+        if "--nagios" in arguments:
+            _say_unknown("usage", wrong.message)
+            raise SystemExit(NAGIOS_UNKNOWN) from wrong
         raise
     return parsed
 
 
 def _fail(error: PilotError, parsed: argparse.Namespace) -> int:
     failure = error.failure
-    if getattr(parsed, "nagios", False):
-        print_text(f"PILOT UNKNOWN - {failure.code}: {' '.join(failure.message.split())}\n".replace("|", "/"))
+    nagios = getattr(parsed, "nagios", False)
+    if nagios and failure.code != UNWRITTEN:
+        _say_unknown(failure.code, failure.message)
         return NAGIOS_UNKNOWN
     hint = f"\n  {failure.hint}" if failure.hint else ""
     _warn(f"pilot-agent: {failure.code}: {failure.message}{hint}\n")
-    return failure.exit_code
+    return NAGIOS_UNKNOWN if nagios else failure.exit_code
+
+
+def _say_unknown(code: str, message: str) -> None:
+    """The one line that a monitoring system reads when nothing can be told of the node."""
+    try:
+        print_text(f"PILOT UNKNOWN - {code}: {' '.join(message.split())}\n".replace("|", "/"))
+    except PilotError as error:
+        _warn(f"pilot-agent: {error.failure.message}\n")
 
 
 def _given(parsed: argparse.Namespace) -> Given:
@@ -205,7 +243,7 @@ def _pipeline(arguments: list[str]) -> int:
     """``run`` as the guardian starts it."""
     from pilot_agent import pipeline
 
-    parsed = parser().parse_args(["run", *arguments])
+    parsed = _parse(["run", *arguments])
     kept = tuple(text for stage in parsed.cut_after for text in ("--cut-after", stage))
     options = pipeline.Options(_given(parsed), parsed.resume, tuple(parsed.cut_after), kept)
     return pipeline.run(options, os.environ)
@@ -219,10 +257,15 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    from pilot_agent.look import run_check
+    from pilot_agent.look import answer_failure, run_check
 
-    _leave_root(parsed)
-    return run_check(parsed, _given(parsed), os.environ)
+    try:
+        _leave_root(parsed)
+        return run_check(parsed, _given(parsed), os.environ)
+    except Exception as error:
+        failure = error.failure if isinstance(error, PilotError) else bug(error)
+        answer_failure(parsed, failure, os.environ)
+        raise PilotError(failure) from error
 
 
 def _probe(parsed: argparse.Namespace) -> int:
@@ -235,29 +278,33 @@ def _probe(parsed: argparse.Namespace) -> int:
 def _explain(parsed: argparse.Namespace) -> int:
     from pilot_agent.look import run_explain
 
-    return run_explain(parsed, *_configured(parsed))
+    _leave_root(parsed)
+    return run_explain(parsed, _given(parsed), os.environ, _loaded)
 
 
 def _plugins(parsed: argparse.Namespace) -> int:
-    from pilot_agent.plan_page import plugin_table
+    from pilot_agent.plan_page import plugin_page, records_of
+    from pilot_agent.printing import print_page
 
-    _, loaded = _configured(parsed)
-    _print(to_json(loaded.plugins) if parsed.json else plugin_table(loaded) + "\n")
+    _leave_root(parsed)
+    loaded, _ = _loaded(configure.read_layers(_given(parsed), os.environ))
+    if parsed.json:
+        _print([{**to_json(plugin), "records": records_of(loaded, plugin.name)} for plugin in loaded.plugins])
+    else:
+        print_page(plugin_page(loaded))
     return 0
 
 
-def _configured(parsed: argparse.Namespace) -> tuple[Config, host.Loaded]:
+def _loaded(config: Config) -> tuple[host.Loaded, Config]:
+    """The plugins of a configuration, and it with the defaults of their options."""
     from pilot_agent.environment import clean_environment
 
-    _leave_root(parsed)
-    config = configure.read_layers(_given(parsed), os.environ)
     around = host.Surroundings(
         tuple(interpreter_command()),
         clean_environment(os.environ, home="/", temporary="/tmp"),  # noqa: S108 - nothing is written there
         tuple(configure.absolute(path) for path in config.get("plugins.directories")),
     )
-    loaded, config = configure.load_plugins(config, around)
-    return config, loaded
+    return configure.load_plugins(config, around)
 
 
 def _negotiate(parsed: argparse.Namespace) -> int:
@@ -298,7 +345,7 @@ def _config(parsed: argparse.Namespace) -> int:
     if parsed.what == "schema":
         _print(json_schema())
     elif parsed.what == "reference":
-        _print(reference_page())
+        _print([to_json(key) for key in KEYS] if parsed.json else reference_page())
     else:
         _print(configure.explained(configure.read_layers(_given(parsed), os.environ)))
     return 0

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pilot_agent import configure, render
 from pilot_agent.codec import to_json
-from pilot_agent.config import Config
+from pilot_agent.config import Config, load_config
 from pilot_agent.configure import Given
 from pilot_agent.files import write_atomically
 from pilot_agent.host import Loaded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError, worst_failure
-from pilot_agent.plan_page import plan_page
+from pilot_agent.plan_page import name_of, plan_page, steps
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.report import build_report
 from pilot_agent.standalone import CHECK_STAGES, PROBE_STAGES, Subject, View, check, look
@@ -24,13 +25,33 @@ from pilot_agent.state import State
 
 def run_check(parsed: argparse.Namespace, given: Given, environment: Mapping[str, str]) -> int:
     """Judge the node and print the verdict; the exit code (design section 6, or Nagios's)."""
+    for option, path in (("--html", parsed.html), ("--junit", parsed.junit)):
+        if path == "-":
+            raise PilotError(
+                Failure(FailureKind.USAGE, "usage", f"{option} -: it writes to a file only", "name a file")
+            )
     stages = [*CHECK_STAGES, *(["setup_late", "service"] if parsed.services else [])]
     stages += ["benchmark"] if parsed.benchmarks else []
     config, subjects = _subjects(parsed, given, environment)
     state = check(config, subjects, environment, stages=stages, view=View(parsed.root))
     report = build_report(state, finished=True)
-    _write_files(parsed, report)
+    _write_html(parsed, report)
+    _write_junit(parsed, report)
     return _print_check(parsed, state, report)
+
+
+def answer_failure(parsed: argparse.Namespace, failure: Failure, environment: Mapping[str, str]) -> None:
+    """A report of a check that could not be made, in every format that was asked for, as programs wait for one. What
+    Nagios gets is one line, for the caller to write."""
+    state = configure.new_state(load_config([]), environment, output="/")
+    report = build_report(replace(state, failures=(failure,)), finished=True)
+    for write in (_write_html, _write_junit):
+        with contextlib.suppress(PilotError):
+            write(parsed, report)
+    if parsed.json:
+        print_text(json.dumps(report, indent=2) + "\n")
+    elif parsed.prometheus:
+        print_text(prometheus_text(report))
 
 
 def _subjects(
@@ -69,11 +90,14 @@ def _with_profile(parsed: argparse.Namespace, given: Given, environment: Mapping
     )
 
 
-def _write_files(parsed: argparse.Namespace, report: dict[str, Json]) -> None:
+def _write_html(parsed: argparse.Namespace, report: dict[str, Json]) -> None:
     if parsed.html:
         from pilot_agent.output.html import html_page
 
         _write(parsed.html, html_page(report), "--html")
+
+
+def _write_junit(parsed: argparse.Namespace, report: dict[str, Json]) -> None:
     if parsed.junit:
         from pilot_agent.output.junit import junit_xml
 
@@ -81,6 +105,8 @@ def _write_files(parsed: argparse.Namespace, report: dict[str, Json]) -> None:
 
 
 def _write(path: str, text: str, option: str) -> None:
+    if path == "-":
+        return
     try:
         write_atomically(path, text.encode(), mode=0o644)
     except OSError as error:
@@ -96,16 +122,21 @@ def _print_check(parsed: argparse.Namespace, state: State, report: dict[str, Jso
 
         code, text = nagios(report)
     elif parsed.prometheus:
-        from pilot_agent.output.prometheus import prometheus
-
-        text = prometheus(report)
+        text = prometheus_text(report)
     elif parsed.json:
         text = json.dumps(report, indent=2) + "\n"
     else:
-        print_page(render.check_report(state))
+        print_page(render.check_report(state, recorded=bool(parsed.root.strip("/"))))
         return code
     print_text(text)
     return code
+
+
+def prometheus_text(report: dict[str, Json]) -> str:
+    """The report as metrics."""
+    from pilot_agent.output.prometheus import prometheus
+
+    return prometheus(report)
 
 
 def run_probe(parsed: argparse.Namespace, given: Given, environment: Mapping[str, str]) -> int:
@@ -126,15 +157,40 @@ def run_probe(parsed: argparse.Namespace, given: Given, environment: Mapping[str
     return 0
 
 
-def run_explain(parsed: argparse.Namespace, config: Config, loaded: Loaded) -> int:
-    """Print what would be done, and where every configured value comes from; nothing is done."""
+def run_explain(
+    parsed: argparse.Namespace,
+    given: Given,
+    environment: Mapping[str, str],
+    load: Callable[[Config], tuple[Loaded, Config]],
+) -> int:
+    """Print what ``run`` would do, or ``check`` with its options, and where every configured value comes from; nothing
+    is done. Of several VOs each has its own plan; as JSON that is a list."""
+    check = bool(parsed.check or parsed.vo or parsed.require or parsed.profile)
+    subjects: tuple[Subject, ...] = (Subject("", configure.read_layers(given, environment)),)
+    if check:
+        _, subjects = _subjects(parsed, given, environment)
+    answers, pages = [], []
+    for subject in subjects:
+        loaded, config = load(subject.config)
+        pages.append(plan_page(config, loaded, check=check, vo=subject.vo))
+        answers.append(_plan(subject.vo, config, loaded, check=check))
     if parsed.json:
-        answer = {
-            "config": configure.explained(config),
-            "plugins": to_json(loaded.plugins),
-            "plan": to_json(loaded.declared),
-        }
-        print_text(json.dumps(answer, indent=2) + "\n")
+        print_text(json.dumps(answers if len(answers) > 1 else answers[0], indent=2) + "\n")
     else:
-        print_page(plan_page(config, loaded))
+        print_page("\n".join(pages))
     return 0
+
+
+def _plan(vo: str, config: Config, loaded: Loaded, *, check: bool) -> dict[str, Json]:
+    planned = steps(loaded, check=check)
+    return {
+        "command": "check" if check else "run",
+        "vo": vo,
+        "config": configure.explained(config),
+        "plugins": to_json(loaded.plugins),
+        "stages": [
+            {"stage": step.stage, "does": step.does, "tasks": [f"{task.plugin}:{name_of(task)}" for task in step.tasks]}
+            for step in planned
+        ],
+        "plan": to_json([task for step in planned for task in step.tasks]),
+    }

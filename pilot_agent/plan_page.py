@@ -4,20 +4,65 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from pilot_agent.collect import Declared
 from pilot_agent.config import Config
-from pilot_agent.hookspecs import DECLARATIONS
+from pilot_agent.configure import explained
 from pilot_agent.host import Loaded, ordered
 from pilot_agent.model import Json
-from pilot_agent.render import table
+from pilot_agent.render import paragraph, table
+
+RUN_STAGES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("configure", ("pilot_options",), "the layers merged, the workspace made, the plugins loaded"),
+    ("probe", ("pilot_probes",), "of each resource the smallest limit is taken"),
+    ("mount", ("pilot_mounts",), ""),
+    ("setup early", ("pilot_setups",), ""),
+    ("container", ("pilot_images", "pilot_containers"), "the runtime found, the images resolved and proven"),
+    ("validate", ("pilot_checks",), "the requirements judged"),
+    ("setup late", ("pilot_setups",), ""),
+    ("service", ("pilot_services",), ""),
+    ("benchmark", ("pilot_benchmarks",), ""),
+    ("advertise", ("pilot_attributes",), "all of it becomes attributes of the slot's ad"),
+    ("handoff", ("pilot_startd", "pilot_periodics"), "HTCondor configured and started, and watched to the end"),
+    ("teardown", (), "what was made is undone in reverse, and the last report written"),
+)
+"""The stages of ``run`` (design section 3), the hooks whose declarations they run, and what the pilot does itself."""
+
+CHECK_STAGES = ("probe", "mount", "setup early", "container", "validate")
+"""Those of ``check``, without services and benchmarks, which are run when they are asked for."""
 
 
-def plan_page(config: Config, loaded: Loaded) -> str:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage of a plan: what the pilot does itself, and what plugins declared for it, ordered by needs."""
+
+    stage: str
+    does: str
+    tasks: tuple[Declared, ...]
+
+
+def steps(loaded: Loaded, *, check: bool = False) -> tuple[Step, ...]:
+    """What ``run`` would do, or ``check``."""
+    return tuple(
+        Step(stage, does, tuple(task for hook in hooks for task in ordered(loaded.of(hook)) if _belongs(task, stage)))
+        for stage, hooks, does in RUN_STAGES
+        if not check or stage in CHECK_STAGES
+    )
+
+
+def _belongs(task: Declared, stage: str) -> bool:
+    return not stage.startswith("setup ") or task.record.stage == stage.removeprefix("setup ")
+
+
+def plan_page(config: Config, loaded: Loaded, *, check: bool = False, vo: str = "") -> str:
     """What would be done, stage by stage; what the node must offer; and where each configured value comes from."""
-    values = [(path, json.dumps(config.get(path)), " < ".join(config.origins[path])) for path in config.origins]
+    values = [(path, json.dumps(one["value"]), " < ".join(one["from"])) for path, one in explained(config).items()]
     required = [("  ", *_required(entry)) for entry in config.get("requirements")]
+    command = "check" if check else "run"
+    whose = f" for the VO {vo}" if vo else ""
     parts = [
-        "Plan, in the order of the stages\n" + plan_table(loaded),
+        f"Plan of {command}{whose}, in the order of the stages\n" + plan_table(loaded, check=check),
         "Plugins\n" + plugin_table(loaded),
         "Requirements\n" + (table(required) if required else "  none"),
         "Would be tried, in this order\n" + table(_would_be_tried(config)),
@@ -33,7 +78,9 @@ def _required(entry: Json) -> tuple[str, str]:
 def _would_be_tried(config: Config) -> Iterator[tuple[str, str]]:
     """The choices that are made on the node."""
     yield "  workspace", ", ".join(config.get("site.scratch")) or "what the batch system and the system offer"
-    runtime = config.get("containers.runtime") or "apptainer, then singularity, on the search path"
+    named = config.get("containers.runtime")
+    search = f"the first runtime that works of {', '.join(config.get('containers.search'))} (containers.search)"
+    runtime = f"{named} first, then {search}" if named else search
     wishes = f"VO {config.get('vo.containers')}, site {config.get('site.containers')}"
     yield "  containers", f"{wishes}; {runtime}"
     for platform, candidates in config.get("images").items():
@@ -50,17 +97,45 @@ def plugin_table(loaded: Loaded) -> str:
     return table(rows)
 
 
-def plan_table(loaded: Loaded) -> str:
-    """What would run, stage by stage, in the order that needs dictate: what it is, its name, its deadline, whose."""
+def plugin_page(loaded: Loaded) -> str:
+    """Plugins, and the kind and names of what each of them declares."""
     rows = []
-    for hook in DECLARATIONS:
-        for declared in ordered(loaded.of(hook)):
-            record = declared.record
-            name = getattr(record, "name", None) or getattr(record, "platform", "")
-            seconds = getattr(record, "timeout_seconds", None)
-            limit = f"at most {seconds:g} s" if seconds is not None else ""
-            rows.append((f"  {hook.removeprefix('pilot_')}", str(name), limit, declared.plugin))
-    return table(rows)
+    for plugin in loaded.plugins:
+        kinds: dict[str, list[str]] = {}
+        for record in records_of(loaded, plugin.name):
+            kinds.setdefault(record["kind"], []).append(record["name"])
+        rows += [(f"  {plugin.name}", kind, ", ".join(names)) for kind, names in kinds.items()]
+    return plugin_table(loaded) + ("\n\nDeclared\n" + table(rows) if rows else "") + "\n"
+
+
+def records_of(loaded: Loaded, plugin: str) -> list[dict[str, str]]:
+    """``{"hook", "kind", "name"}`` of everything that one plugin declares."""
+    return [
+        {"hook": task.hook, "kind": type(task.record).__name__, "name": name_of(task)}
+        for task in loaded.declared
+        if task.plugin == plugin
+    ]
+
+
+def name_of(task: Declared) -> str:
+    """What a declaration is called; an image by its platform."""
+    return str(getattr(task.record, "name", None) or getattr(task.record, "platform", ""))
+
+
+def plan_table(loaded: Loaded, *, check: bool = False) -> str:
+    """What would run, stage by stage, in the order that needs dictate: what it is, its name, its deadline, whose."""
+    parts = []
+    for step in steps(loaded, check=check):
+        parts.append(paragraph(f"{step.stage}: {step.does}" if step.does else step.stage, indent="  "))
+        if step.tasks:
+            parts.append(table(_task_row(task) for task in step.tasks))
+    return "\n".join(parts)
+
+
+def _task_row(task: Declared) -> tuple[str, str, str, str]:
+    seconds = getattr(task.record, "timeout_seconds", None)
+    limit = f"at most {seconds:g} s" if seconds is not None else ""
+    return f"      {type(task.record).__name__}", name_of(task), limit, task.plugin
 
 
 def _path(candidate: Json) -> str:

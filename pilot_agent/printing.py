@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from pilot_agent import colour
+from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.output.words import clean
+
+UNWRITTEN = "output.unwritten"
+"""The code of the failure of an answer that cannot be written."""
 
 
 def print_text(text: str) -> None:
-    """Write to standard output; a closed pipe or a full disk is not worth a word, the exit code still tells."""
+    """Write to standard output; a reader that went away is not worth a word. Raises ``PilotError`` (usage) where the
+    text cannot be written: whoever called must not believe what is there."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
+        # What is still in the buffer would raise again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno != errno.EPIPE:
+            message = f"standard output cannot be written: {error.strerror}"
+            hint = "free space where it goes, or let it go elsewhere"
+            raise PilotError(Failure(FailureKind.USAGE, UNWRITTEN, message, hint)) from error
 
 
 def print_page(text: str) -> None:

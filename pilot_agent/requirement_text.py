@@ -2,7 +2,7 @@
 
 ::
 
-    requirement = ["not"] path [operator value | "in" "[" value {"," value} "]"]
+    requirement = ["not"] path [operator value | "contains" value | "in" "[" value {"," value} "]"]
     path        = name {"." name | "[*]" | "[" number "]"}
     operator    = "==" | "!=" | ">=" | "<=" | ">" | "<"
     value       = number | true | false | word | "text" | 'text'
@@ -10,6 +10,7 @@
 A path is a fact's name, with or without ``node.`` before it, and what follows it inside the fact's value. A path alone
 asks whether the value is there and neither false, zero nor empty. ``[*]`` means every element of a list that has some.
 Versions compare number by number, so ``2.9`` is before ``2.34`` and ``x86_64-v2`` before ``x86_64-v3``.
+``contains`` asks whether a list has an element.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Level = Literal["required", "preferred", "reported"]
 Step = str | int
 """A name, an index, or ``*`` for every element."""
 
-Operator = Literal["==", "!=", ">=", "<=", ">", "<", "in", "exists"]
+Operator = Literal["==", "!=", ">=", "<=", ">", "<", "in", "contains", "exists"]
 
 LEVELS: tuple[Level, ...] = ("required", "preferred", "reported")
 """How much a requirement counts, the first the default."""
@@ -92,7 +93,7 @@ class _Parser:
         path = self.text[start : self._end_of_last()].strip().removeprefix("node.")
         operator, values = self._condition()
         if self.at < len(self.tokens):
-            raise self._error("the end" if values else "an operator (== != >= <= > < in) or the end")
+            raise self._error("the end" if values else "an operator (== != >= <= > < in contains) or the end")
         return Requirement(self.text.strip(), path, steps, operator, values, negated)
 
     def _split(self) -> list[_Token]:
@@ -159,6 +160,9 @@ class _Parser:
                 values.append(self._value())
             self._take("mark", "] or a comma", exactly="]")
             return "in", tuple(values)
+        if self._peek("word", "contains"):
+            self.at += 1
+            return "contains", (self._value(),)
         return "exists", ()
 
     def _value(self) -> str | float | bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pilot_agent.model import (
@@ -15,10 +15,11 @@ from pilot_agent.model import (
     Failure,
     FailureKind,
     Json,
+    Limit,
     PilotError,
 )
 from pilot_agent.requirement_text import Requirement, Step
-from pilot_agent.spelling import nearest
+from pilot_agent.spelling import nearest, unit_of
 
 _BATCH_SOURCE = re.compile(
     r"SLURM|scontrol|PBS|NCPUS|qstat|NSLOTS|PE_HOSTFILE|LSB_|HTCondor|MJF|allocated_cpu|affinity"
@@ -31,6 +32,7 @@ _UNMET: dict[str, CheckStatus] = {
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _VERSION_PART = re.compile(r"[0-9]+|[^0-9]+")
 _DIGITS = re.compile(r"[0-9]+")
+SHOWN_CHARACTERS = 120
 
 
 def evaluate(requirement: Requirement, facts: Mapping[str, Fact], level: str = "required") -> CheckResult:
@@ -50,14 +52,22 @@ def evaluate(requirement: Requirement, facts: Mapping[str, Fact], level: str = "
     try:
         holds, found = _holds(requirement, fact, rest)
     except _Incomparable as error:
-        return _mistaken(requirement, level, f"{error}; needed {requirement.text}")
+        return _mistaken(requirement, level, f"{error}; needed {requirement.text}", error.hint)
+    except _NoSuchPart as error:
+        return _misspelt(requirement, level, f"{requirement.path}: {error.args[0]}")
     except LookupError as error:
         return _unmet(requirement, level, fact, f"{requirement.path} is not known: {error.args[0]}")
-    unit = f" {fact.unit}" if fact.unit and not rest else ""
-    told = f"found {requirement.path} {found}{unit}, needed {requirement.text}{_eaten(requirement, fact)}"
+    unit = f" {unit_of(fact.value, fact.unit)}" if fact.unit and not rest else ""
+    told = f"found {requirement.path} {found}{unit}, needed {_needed(requirement)}{_eaten(requirement, fact)}"
     if holds is not requirement.negated:
         return CheckResult(requirement.text, CheckStatus.PASS, told)
     return _unmet(requirement, level, fact, told)
+
+
+def _needed(requirement: Requirement) -> str:
+    """The condition without the name, which was said already."""
+    text = requirement.text.removeprefix("node.")
+    return text.removeprefix(requirement.path).strip() or text
 
 
 def unanswerable(
@@ -71,11 +81,25 @@ def unanswerable(
 
 
 class _Incomparable(Exception):  # noqa: N818 - it names what is wrong
-    """A value that cannot be compared with what was found, whatever a site does."""
+    """A value that cannot be compared with what was found, whatever a site does; ``hint`` says what to write."""
+
+    def __init__(self, message: str, hint: str = "a plain number in the fact's unit, or a version") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
-def _mistaken(requirement: Requirement, level: str, message: str) -> CheckResult:
-    hint = "whoever wrote the requirement corrects the value: a plain number in the fact's unit, or a version"
+class _NoSuchPart(LookupError):  # noqa: N818 - it names what is wrong
+    """A path into a value that has no such part on any node."""
+
+
+def _misspelt(requirement: Requirement, level: str, message: str) -> CheckResult:
+    hint = "whoever wrote the requirement corrects the path; pilot-agent probe --json shows what is inside a fact"
+    code = "requirement.unknown_part"
+    return CheckResult(requirement.text, _UNMET[level], message, hint, kind=FailureKind.CONFIG, code=code)
+
+
+def _mistaken(requirement: Requirement, level: str, message: str, better: str) -> CheckResult:
+    hint = f"whoever wrote the requirement corrects it: {better}"
     code = "requirement.value"
     return CheckResult(requirement.text, _UNMET[level], message, hint, kind=FailureKind.CONFIG, code=code)
 
@@ -97,7 +121,7 @@ def _unheard_of(requirement: Requirement, level: str, facts: Mapping[str, Fact])
 
 def _unmet(requirement: Requirement, level: str, fact: Fact, message: str) -> CheckResult:
     """The verdict with what would change it: what the probe says of that, else who bounds the resource."""
-    if requirement.text not in message:
+    if ", needed " not in message:
         message += f"; needed {requirement.text}"
     if fact.detail and fact.status is not FactStatus.UNKNOWN:
         hint = fact.detail
@@ -105,23 +129,27 @@ def _unmet(requirement: Requirement, level: str, fact: Fact, message: str) -> Ch
         # The reserve for the pilot follows from another limit: that one can be changed.
         own = [limit for limit in fact.limits if "site.memory_reserve_mib" not in limit.source] or fact.limits
         deciding = min(own, key=lambda limit: limit.number)
-        hint = f"{deciding.source} decides: {_change_of(deciding.source, requirement.path)}"
+        hint = _change_of(deciding, requirement.path)
     else:
         hint = f"the site offers it, or whoever requires {requirement.path} (factory entry or VO) asks for less"
     code = f"requirement.{requirement.path}"
     return CheckResult(requirement.text, _UNMET[level], message, hint, kind=FailureKind.NODE_RESOURCE, code=code)
 
 
-def _change_of(source: str, path: str) -> str:
+def _change_of(limit: Limit, path: str) -> str:
     """Who changes the limit that decides, by where it comes from."""
-    less = f"or whoever requires {path} asks for less"
+    source, less = limit.source, f"or whoever requires {path} asks for less"
     if source.startswith(("online", "/proc/cpuinfo", "MemTotal")):
-        return f"the node has no more; send the pilot to a larger one, {less}"
+        where = "online" if source.startswith("online") else f"({source})"
+        has = f"{limit.number:.10g} {unit_of(limit.number, limit.unit)} {where}"
+        return f"the node has only {has}; send the pilot to a larger one, {less}"
     if _BATCH_SOURCE.match(source):
-        return f"whoever submits the pilot (the factory's entry) asks the batch system for more, {less}"
+        return (
+            f"{source} decides: whoever submits the pilot (the factory's entry) asks the batch system for more, {less}"
+        )
     if source.startswith(("statvfs", "quota")):
-        return f"the site frees space there or names another directory in site.scratch, {less}"
-    return f"the site raises it, {less}"
+        return f"{source} decides: the site frees space there or names another directory in site.scratch, {less}"
+    return f"{source} decides: the site raises it, {less}"
 
 
 def _find(steps: tuple[Step, ...], facts: Mapping[str, Fact]) -> tuple[Fact | None, tuple[Step, ...]]:
@@ -140,10 +168,12 @@ def _holds(requirement: Requirement, fact: Fact, rest: tuple[Step, ...]) -> tupl
     if fact.status is FactStatus.ABSENT:
         return False, f"absent ({fact.detail})"
     values = _select(fact.value, rest)
-    shown = ", ".join(_shown(value) for value in values) if "*" in rest else _shown(values[0])
     if "*" in rest and not values:
         return False, "no element"
-    return all(_compare(requirement, value) for value in values), shown
+    met = all(_compare(requirement, value) for value in values)
+    if requirement.operator == "contains":
+        return met, f"{'with' if met else 'without'} {requirement.values[0]}"
+    return met, _shown(values) if "*" in rest else _shown(values[0])
 
 
 def _select(value: Json, steps: tuple[Step, ...]) -> list[Json]:
@@ -152,21 +182,39 @@ def _select(value: Json, steps: tuple[Step, ...]) -> list[Json]:
     step, rest = steps[0], steps[1:]
     if step == "*":
         if not isinstance(value, list):
-            raise LookupError(f"it is no list but {_shown(value)}")
+            raise _NoSuchPart(f"it is no list but {_shown(value)}")
         return [selected for item in value for selected in _select(item, rest)]
     if isinstance(step, int):
         if not isinstance(value, list) or step >= len(value):
             raise LookupError(f"it has no element {step}")
         return _select(value[step], rest)
     if not isinstance(value, dict) or step not in value:
-        raise LookupError(f"it has no part {step!r}")
+        raise _no_part(step, value)
     return _select(value[step], rest)
+
+
+def _no_part(step: str, value: Json) -> LookupError:
+    """Why there is no such part. Where it can only be misspelt that is an error of whoever wrote it; else another node
+    may have it."""
+    if not isinstance(value, dict):
+        return _NoSuchPart(f"it has no part {step!r}, it is {_shown(value)}")
+    near = nearest(step, value)
+    told = f"it has no part {step!r}, only {_shown(list(value))}{near}"
+    return _NoSuchPart(told) if near else LookupError(told)
 
 
 def _compare(requirement: Requirement, found: Json) -> bool:
     operator, values = requirement.operator, requirement.values
     if operator == "exists":
         return bool(found)
+    if operator == "contains":
+        if not isinstance(found, list):
+            message = f"{requirement.path} is {_shown(found)}, and only a list contains anything"
+            raise _Incomparable(message, f"{requirement.path} == {values[0]}")
+        return any(_order(item, values[0]) == 0 for item in found)
+    if isinstance(found, list):
+        better = f"{requirement.path} contains {values[0]}"
+        raise _Incomparable(f"{requirement.path} is a list of {len(found)} elements", better)
     if operator == "in":
         return any(_order(found, value) == 0 for value in values)
     if operator in ("==", "!="):
@@ -218,4 +266,23 @@ def _spelt(text: str) -> str:
 
 
 def _shown(value: Json) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)[:200]
+    """The value in words; of many elements the first few and how many more there are."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return _few([f"{name} {_shown(item)}" for name, item in value.items()])
+    if isinstance(value, list):
+        return _few([_shown(item) for item in value])
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _few(items: Sequence[str]) -> str:
+    count = 1
+    while count < len(items) and len(", ".join(items[: count + 1])) <= SHOWN_CHARACTERS:
+        count += 1
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return (_cut(", ".join(items[:count])) or "none") + more

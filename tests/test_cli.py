@@ -72,6 +72,24 @@ def test_a_plugin_that_does_not_load_exits_68_with_its_name(tmp_path: Path, make
     assert "Traceback" not in said(result)
 
 
+def test_a_check_that_cannot_begin_answers_in_every_format_that_was_asked_for(
+    tmp_path: Path, make_plugin: MakePlugin
+) -> None:
+    directory = make_plugin("broken", "raise RuntimeError('no licence')\n")
+    given = ["--set", f'plugins.directories=["{directory}"]', "--set", 'plugins.load=["broken"]']
+    files = {"--junit": tmp_path / "j.xml", "--html": tmp_path / "h.html"}
+    wanted = [word for option, path in files.items() for word in (option, str(path))]
+    result = pilot(tmp_path, "check", "--json", *wanted, *given)
+    assert result.code == 68
+    report = json.loads(result.stdout)
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert (report["outcome"]["status"], report["outcome"]["failure"]["code"]) == ("failed", "plugin.load")
+    assert all("plugin.load" in path.read_text() for path in files.values())
+    metrics = pilot(tmp_path, "check", "--prometheus", "--config", str(tmp_path / "missing.yaml"))
+    assert metrics.code == 66
+    assert "pilot_agent_info" in metrics.text
+
+
 def test_check_prints_a_report_that_fits_its_schema_and_leaves_nothing(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -127,14 +145,36 @@ def test_a_site_with_an_odd_environment_is_still_probed(tmp_path: Path, poison: 
     assert pilot(tmp_path, "probe", "cpu", "memory", **poison).code == 0
 
 
-def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path) -> None:
-    command = " ".join(f"'{part}'" for part in [*interpreter_command(), "config", "reference"])
+def redirected(tmp_path: Path, arguments: list[str], ending: str) -> Result:
+    """Run the real command with what a shell does at the end of its line."""
+    command = " ".join(f"'{part}'" for part in [*interpreter_command(), *arguments])
     environment = clean_environment({}, home=str(tmp_path), temporary=str(tmp_path))
-    for ending in (">&-", "2>&1 | head -c 10 >/dev/null; exit ${PIPESTATUS[0]}", ">/dev/full"):
-        argv = ["/bin/bash", "-c", f"{command} {ending}"]
-        result = run(argv, deadline_seconds=60, environment=environment)
-        assert result.code == 0, (ending, result.explain())
-        assert "Traceback" not in result.stdout.decode() + said(result)
+    return run(["/bin/bash", "-c", f"{command} {ending}"], deadline_seconds=60, environment=environment)
+
+
+@pytest.mark.parametrize("ending", [">&-", "2>&1 | head -c 10 >/dev/null; exit ${PIPESTATUS[0]}"])
+def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path, ending: str) -> None:
+    result = redirected(tmp_path, ["config", "reference"], ending)
+    assert result.code == 0, result.explain()
+    assert "Traceback" not in result.stdout.decode() + said(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["config", "reference"], 2),
+        (["probe", "cpu"], 2),
+        (["check", "--json", "--profile", "none"], 2),
+        (["check", "--nagios", "--profile", "none"], 3),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_told_and_no_success(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    result = redirected(tmp_path, arguments, ">/dev/full")
+    assert result.code == code, result.explain()
+    assert "standard output cannot be written: No space left on device" in said(result)
+    assert "Traceback" not in said(result)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +197,15 @@ def test_config_show_says_where_every_value_is_from(capsys: pytest.CaptureFixtur
     assert set(shown) == {key.path for key in KEYS}
 
 
+def test_what_an_option_of_a_plugin_keeps_secret_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    secret = "open-sesame"
+    options = f'plugins.options={{"myvo": {{"api_token": "{secret}", "level": "debug"}}}}'
+    assert cli.main(["config", "show", "--set", options, "--set", "pool.token=/etc/pool.token"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["plugins.options"]["value"] == {"myvo": {"api_token": "(removed)", "level": "debug"}}
+    assert shown["pool.token"]["value"] == "/etc/pool.token"
+
+
 def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "schema"]) == 0
     jsonschema.Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
@@ -174,6 +223,8 @@ def test_plugins_and_explain_list_what_a_plugin_declares(tmp_path: Path, make_pl
     listed = {plugin["name"]: plugin for plugin in json.loads(pilot(tmp_path, "plugins", "--json", *given).stdout)}
     assert (listed["myvo"]["hooks"], listed["myvo"]["source"]) == (["pilot_probes"], f"{directory}/myvo.py")
     assert listed["builtin.probes"]["source"] == "payload"
+    assert listed["myvo"]["records"] == [{"hook": "pilot_probes", "kind": "Probe", "name": "extra"}]
+    assert "extra" in pilot(tmp_path, "plugins", *given).text
     explained = json.loads(pilot(tmp_path, "explain", "--json", *given).stdout)
     assert "extra" in {declared["record"]["name"] for declared in explained["plan"] if declared["plugin"] == "myvo"}
     assert "extra" in pilot(tmp_path, "explain", *given).text

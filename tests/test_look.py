@@ -234,8 +234,25 @@ def test_a_recorded_node_is_judged_like_this_one(tmp_path: Path) -> None:
 def test_explain_shows_what_would_be_required_and_tried(tmp_path: Path) -> None:
     demanding = vo_file(tmp_path, "example", "cpu.usable >= 3")
     page = pilot(tmp_path, "explain", "--config", f"vo={demanding}", "--set", "site.name=X").text
-    for part in ("Plan", "Requirements", "cpu.usable >= 3", "Would be tried", "Configuration", "command line"):
+    for part in ("Plan of run", "Requirements", "cpu.usable >= 3", "Would be tried", "Configuration", "command line"):
         assert part in page
+    for part in ("container", "handoff", "path, system, condor, cvmfs, modules (containers.search)"):
+        assert part in " ".join(page.split())
+
+
+def test_explain_shows_the_plan_of_check_with_its_profile_and_for_each_vo(tmp_path: Path) -> None:
+    plan = json.loads(pilot(tmp_path, "explain", "--check", "--json").stdout)
+    assert plan["command"] == "check"
+    tasks = {step["stage"]: step["tasks"] for step in plan["stages"]}
+    assert tasks.keys() >= {"probe", "container", "validate"}
+    assert "handoff" not in tasks
+    assert tasks["validate"][-len(RULES) :] == [f"builtin.profile:{rule.name}" for rule in RULES]
+    files = [
+        word for name in ("one", "two") for word in ("--vo", vo_file(tmp_path, name, f"cpu.usable >= {len(name)}"))
+    ]
+    plans = json.loads(pilot(tmp_path, "explain", "--json", *files, "--require", "fuse.usable").stdout)
+    assert [plan["vo"] for plan in plans] == ["one", "two"]
+    assert plans[0]["config"]["requirements"]["value"] == ["cpu.usable >= 3", "fuse.usable"]
 
 
 def test_colour_marks_words_and_hides_none() -> None:
@@ -275,3 +292,33 @@ def test_what_a_configuration_says_cannot_steer_the_terminal(tmp_path: Path) -> 
     assert b"\x1b" not in done.stdout
     assert "\u202e" not in done.stdout.decode()
     assert "/images/el9" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("order", [("needs", "plain"), ("plain", "needs")])
+def test_one_vo_is_not_warned_of_the_repositories_of_another(tmp_path: Path, order: tuple[str, str]) -> None:
+    repository = "images.not-there.example.org"
+    (tmp_path / "needs.json").write_text(json.dumps({"vo": {"name": "needs"}, "cvmfs": {"repositories": [repository]}}))
+    (tmp_path / "plain.json").write_text(json.dumps({"vo": {"name": "plain"}}))
+    files = [word for name in order for word in ("--vo", str(tmp_path / f"{name}.json"))]
+    report = report_of(pilot(tmp_path, "check", "--json", *files))
+    told = {check["vo"]: check for check in report["checks"] if check["name"] == "cvmfs"}
+    assert repository in told["needs"]["message"]
+    assert repository not in told["plain"]["message"]
+    assert [one["repository"] for one in report["node"]["cvmfs"]["refused"]["value"]] == [repository]
+
+
+def test_a_recording_is_only_said_to_be_fit_as_far_as_it_tells(tmp_path: Path) -> None:
+    kept = str(tmp_path / "kept")
+    assert pilot(tmp_path, "probe", "--record", kept).code == 0
+    page = pilot(tmp_path, "check", "--root", kept, "--profile", "none").text
+    assert "This node is fit, as far as a recording can tell." in page
+    live = pilot(tmp_path, "check", "--profile", "none").text
+    assert "recording" not in live.rpartition("This node is")[2]
+
+
+@pytest.mark.parametrize("option", ["--html", "--junit"])
+def test_a_page_goes_to_a_file_and_not_to_one_called_minus(tmp_path: Path, option: str) -> None:
+    result = pilot(tmp_path, "check", option, "-")
+    assert result.code == 2
+    assert f"{option} -: it writes to a file only" in result.stderr.decode()
+    assert list(tmp_path.iterdir()) == []

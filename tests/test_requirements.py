@@ -26,6 +26,8 @@ FACTS = {
         Fact("gpu.devices", GPUS),
         Fact("gpu.count", 0),
         Fact("cvmfs.repositories", []),
+        Fact("cpu.flags", ["sse2", "avx2", "avx512f"]),
+        Fact("os.limits", {"nofile": {"soft": 1024, "hard": 4096}, "core": {"soft": 0, "hard": 0}}),
         Fact.absent("batch.scratch", "no batch system gave one"),
         Fact.unknown("clock.offset_seconds", "no server answered"),
     )
@@ -59,6 +61,9 @@ MET = [
     "not cvmfs.repositories[*]",
     "not batch.scratch",
     "not os.id in [rocky, alma]",
+    "cpu.flags contains avx512f",
+    "not cpu.flags contains 'amx_tile'",
+    "os.limits.nofile.soft >= 1024",
 ]
 
 UNMET = [
@@ -74,6 +79,8 @@ UNMET = [
     "batch.scratch",
     "batch.scratch == /tmp",
     "not userns.usable",
+    "cpu.flags contains amx_tile",
+    "cvmfs.repositories contains images.example.org",
 ]
 
 NOT_KNOWN = [
@@ -97,16 +104,15 @@ def test_a_requirement_that_the_node_meets_passes(text: str) -> None:
 def test_a_requirement_that_the_node_does_not_meet_fails(text: str) -> None:
     result = evaluate(parse(text), FACTS)
     assert result.status is CheckStatus.FAIL
-    assert result.message.startswith("found ")
-    assert text in result.message
+    assert result.message.startswith(f"found {parse(text).path} ")
+    assert result.message.count(parse(text).path) == 1 + (parse(text).negated or parse(text).operator == "exists")
 
 
 @pytest.mark.parametrize("text", NOT_KNOWN)
 def test_what_is_not_known_is_not_met_whether_negated_or_not(text: str) -> None:
     result = evaluate(parse(text), FACTS)
     assert result.status is CheckStatus.FAIL
-    assert "not known" in result.message or "no order" in result.message
-    assert text in result.message
+    assert any(why in result.message for why in ("not known", "no order", "no list", "no part"))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +137,7 @@ def test_an_unknown_level_is_an_error_of_the_configuration() -> None:
 
 def test_a_failed_verdict_says_what_was_found_what_was_needed_and_who_acts() -> None:
     result = evaluate(parse("cpu.usable >= 16"), FACTS)
-    assert result.message == "found cpu.usable 4 cores, needed cpu.usable >= 16"
+    assert result.message == "found cpu.usable 4 cores, needed >= 16"
     assert "the site" in result.hint
     assert result.code == "requirement.cpu.usable"
     assert result.kind is FailureKind.NODE_RESOURCE
@@ -287,18 +293,17 @@ def test_a_value_that_can_never_be_compared_blames_whoever_wrote_it(text: str) -
 @pytest.mark.parametrize(
     ("source", "change"),
     [
-        ("online", "the node has no more"),
-        ("MemTotal", "the node has no more"),
-        ("SLURM_CPUS_ON_NODE", "asks the batch system for more"),
-        ("cgroup2 cpu.max /x", "the site raises it"),
-        ("statvfs /tmp", "the site frees space"),
+        ("online", "the node has only 4 cores online"),
+        ("MemTotal", "the node has only 4 cores (MemTotal)"),
+        ("SLURM_CPUS_ON_NODE", "SLURM_CPUS_ON_NODE decides: whoever submits the pilot"),
+        ("cgroup2 cpu.max /x", "cgroup2 cpu.max /x decides: the site raises it"),
+        ("statvfs /tmp", "statvfs /tmp decides: the site frees space"),
     ],
 )
 def test_who_changes_a_limit_follows_from_its_source(source: str, change: str) -> None:
     limits = (Limit("cpu.usable", 4, "cores", source), Limit("cpu.usable", 9, "cores", "other"))
     fact = Fact("cpu.usable", 4, "cores", source=source, limits=limits)
     hint = evaluate(parse("cpu.usable >= 8"), {"cpu.usable": fact}).hint
-    assert hint.startswith(f"{source} decides: ")
     assert change in hint
 
 
@@ -310,3 +315,34 @@ def test_the_reserve_for_the_pilot_is_not_what_must_change() -> None:
     )
     facts = {"memory.usable_mib": Fact("memory.usable_mib", 3936, unit, limits=limits)}
     assert evaluate(parse("memory.usable_mib >= 8000"), facts).hint.startswith("cgroup2 memory.max /x decides")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("os.limits.nofil.soft >= 1", "requirement.unknown_part", "did you mean nofile?"),
+        ("os.id.name == x", "requirement.unknown_part", "it is debian"),
+        ("cpu.usable[*] > 1", "requirement.unknown_part", "it is no list but 4"),
+        ("cpu.flags == avx512f", "requirement.value", "cpu.flags contains avx512f"),
+        ("cpu.usable contains 4", "requirement.value", "only a list contains anything"),
+    ],
+)
+def test_what_no_node_can_meet_is_the_mistake_of_whoever_wrote_it(text: str, code: str, said: str) -> None:
+    result = evaluate(parse(text), FACTS)
+    assert (result.status, result.kind, result.code) == (CheckStatus.FAIL, FailureKind.CONFIG, code)
+    assert said in f"{result.message} -> {result.hint}"
+
+
+def test_a_part_that_other_nodes_may_have_is_missing_on_this_one() -> None:
+    result = evaluate(parse("gpu.devices[0].mig_mode == on"), FACTS)
+    assert (result.status, result.kind) == (CheckStatus.FAIL, FailureKind.NODE_RESOURCE)
+    assert "only name, memory_mib" in result.message
+
+
+def test_of_a_long_list_whole_elements_are_shown() -> None:
+    flags = [f"flag{number}" for number in range(100)]
+    result = evaluate(parse("cpu.flags"), {"cpu.flags": Fact("cpu.flags", flags)})
+    assert result.message.startswith("found cpu.flags flag0, flag1, ")
+    shown, _, more = result.message.partition(" and ")
+    assert set(shown.removeprefix("found cpu.flags ").split(", ")) <= set(flags)
+    assert more.startswith(f"{100 - shown.count('flag') + 1} more")

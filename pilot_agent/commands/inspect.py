@@ -38,6 +38,9 @@ def run_inspect(parsed: argparse.Namespace, given: Given, environment: Mapping[s
         if found.form == "unknown":
             message = f"{path} is neither a directory nor a SIF, squashfs or ext3 file"
             raise _error(FailureKind.CONFIG, "image.format", message)
+        if found.form == "directory" and not (found.system or found.architecture or found.labels or found.definition):
+            message = f"{path} is a directory with neither /etc/os-release nor a program to run: no image"
+            raise _error(FailureKind.CONFIG, "image.format", message, "name the directory that is / inside")
         if "header" in found.unknown:
             hint = "whoever publishes it does so again, or copy it again"
             message = f"{path} is a damaged SIF file: {found.unknown['header']}"
@@ -62,8 +65,8 @@ def _path(named: str, config: Config) -> str:
             raise _error(FailureKind.USAGE, "usage", message, f"`apptainer pull x.sif {named}`, then inspect x.sif")
         if "/" not in named and not os.path.lexists(named):
             known = sorted({one.platform for one in candidates})
-            message = f"there is no file {named}, and the dictionary has {', '.join(known) or 'nothing'}"
-            raise _error(FailureKind.USAGE, "usage", message + nearest(named, known))
+            message = f"there is no file or directory {named}, and the dictionary has {', '.join(known) or 'nothing'}"
+            raise _error(FailureKind.CONFIG, "image.not_in_dictionary", message + nearest(named, known))
         return os.path.abspath(named)
     there = [path for path in own if path.startswith("/") and _exists(path)]
     if not there:

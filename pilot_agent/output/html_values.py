@@ -9,6 +9,7 @@ from pilot_agent.model import Json
 from pilot_agent.output.markup import Markup, joined, table, tag
 from pilot_agent.output.reading import FactRow
 from pilot_agent.output.words import clean, number_text, shortened, size_text, value_text
+from pilot_agent.spelling import unit_of
 
 FOLDED_FROM = 240
 """A longer value is folded: its beginning shows, all of it on request."""
@@ -91,7 +92,7 @@ def with_unit(value: Json, unit: str) -> str:
     text = value_text(value)
     if not unit or unit == "bool":
         return text
-    text = f"{text} {unit}"
+    text = f"{text} {unit_of(value, unit)}"
     is_size = unit == "MiB" and isinstance(value, int | float) and not isinstance(value, bool)
     if is_size and GIB_FROM_MIB <= abs(value) < 1e15:
         return f"{text} ({size_text(value)})"

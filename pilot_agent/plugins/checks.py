@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pilot_agent.hookspecs import Check, Context, hookimpl
 from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json, PilotError
+from pilot_agent.probes.network.targets import configured_targets
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.token import read_token
 
@@ -94,8 +95,12 @@ def check_clock(context: Context) -> CheckResult:
 
 def check_network(context: Context) -> CheckResult:
     """Whether every configured endpoint is reached."""
-    endpoints = [entry for entry in context.value("network.endpoints", []) if isinstance(entry, dict)]
-    named = context.config["probes"]["endpoints"]
+    targets = configured_targets(context.config)
+    own = {target.shown for target in targets}
+    # Where a node is judged for several VOs, the probe tried what any of them needs.
+    tried = [entry for entry in context.value("network.endpoints", []) if isinstance(entry, dict)]
+    endpoints = [entry for entry in tried if entry.get("endpoint") in own]
+    named = [target.shown for target in targets if target.source == "probes.endpoints"]
     reached = {entry.get("endpoint") for entry in endpoints if entry.get("reachable")}
     reasons = {entry.get("endpoint"): entry.get("reason", "") for entry in endpoints}
     missing = [endpoint for endpoint in named if endpoint not in reached]
@@ -125,11 +130,13 @@ def check_gpu(context: Context) -> CheckResult:
     if not devices:
         return CheckResult("gpu", CheckStatus.SKIP, "this job may use no GPU")
     if not broken and not context.config.get("probes", {}).get("gpu_test"):
-        return CheckResult("gpu", CheckStatus.PASS, f"{len(devices)} GPUs answer; none was asked to compute")
+        answer = "1 GPU answers" if len(devices) == 1 else f"{len(devices)} GPUs answer"
+        return CheckResult("gpu", CheckStatus.PASS, f"{answer}; none was asked to compute")
     if not broken:
         computed = sum(device.get("tested") is True for device in devices)
         other = f"; {len(devices) - computed} cannot be tested and are believed" if computed < len(devices) else ""
-        return CheckResult("gpu", CheckStatus.PASS, f"{computed} GPUs computed what they should{other}")
+        what = "1 GPU computed what it should" if computed == 1 else f"{computed} GPUs computed what they should"
+        return CheckResult("gpu", CheckStatus.PASS, f"{what}{other}")
     listed = "; ".join(f"{one.get('name')} {one.get('uuid')}: {one.get('reason') or 'unknown'}" for one in broken)
     hint = "the site repairs these GPUs or takes them out of the allocation"
     return CheckResult("gpu", CheckStatus.FAIL, f"GPUs that cannot be used: {listed}", hint, code="gpu.unusable")
@@ -158,7 +165,8 @@ def check_cvmfs(context: Context) -> CheckResult:
     listed = "; ".join(f"{repository}: {refused.get(repository, 'not tried')}" for repository in missing)
     hint = "the site mounts them at /cvmfs"
     hint += ", or the VO sets cvmfs.use to preferred" if context.config["cvmfs"]["use"].lower() == "required" else ""
-    return CheckResult("cvmfs", CheckStatus.FAIL, f"repositories that do not answer: {listed}", hint)
+    message = f"repositories that do not answer: {listed}"
+    return CheckResult("cvmfs", CheckStatus.FAIL, message, hint, code="cvmfs.broken")
 
 
 def _mounted_repositories(context: Context, answering: list[str]) -> CheckResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.probes.recording import (
     RecordingError,
     finish_recording,
@@ -13,6 +13,7 @@ from pilot_agent.probes.recording import (
     load_recording,
     prepare_directory,
 )
+from pilot_agent.probes.redaction import redact_json
 
 
 def recorded_environment(root: str, environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -28,6 +29,11 @@ def recorded_environment(root: str, environment: Mapping[str, str]) -> Mapping[s
     except RecordingError as error:
         message = f"--root {root} is a damaged recording: {error}"
         raise PilotError(Failure(FailureKind.USAGE, "recording.damaged", message, "record the node again")) from error
+
+
+def masked(document: Json) -> Json:
+    """The document without the values of members whose names speak of a secret, as recordings keep it."""
+    return redact_json(document)
 
 
 def make_directory(path: str) -> None:

@@ -216,7 +216,8 @@ def test_the_first_candidate_that_works_is_taken(pilot: StartPilot, jobs: Jobs) 
 
 def test_no_image_that_works_ends_a_pilot_that_must_contain_its_jobs(pilot: StartPilot) -> None:
     run = pilot({"images": {"debian13": [{"path": "/images/not-there"}]}})
-    assert run.run() in (64, 66), run.story()
+    assert run.run() == 66, run.story()
+    assert (run.failure()["kind"], run.failure()["code"]) == ("config", "image.missing")
     assert "/images/not-there" in run.failure()["message"]
     assert run.failure()["hint"]
     run.nothing_left()

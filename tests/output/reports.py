@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pilot_agent import __version__
 from tests.probes.trees import NODES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -190,7 +191,7 @@ FULL: Report = {
     "schema": "pilot-agent/report/1",
     "pilot": {
         "id": "141bae714a9b",
-        "version": "0.2.0",
+        "version": __version__,
         "started": "2026-09-21T05:49:05.662Z",
         "finished": "2026-09-21T05:49:13.459Z",
         "host": "gpu017.example.org",
@@ -290,17 +291,10 @@ def unfit() -> Report:
 
 
 def small() -> Report:
-    """The report that the reference page of the formats shows: one failure, one warning, four facts."""
-    facts = {"cpu": ("usable",), "memory": ("usable_mib",), "disk": ("workspace_free_mib",), "userns": ("usable",)}
-    report = unfit()
-    report["node"] = {group: {name: NODE[group][name] for name in names} for group, names in facts.items()}
-    report["checks"] = [
-        check("resources", message="cores, memory and disk are known"),
-        check("userns", "fail", USERNS, USERNS_HINT, code="userns.unusable"),
-        check("fuse", "warn", "/dev/fuse has mode 0600", "the site sets its mode to 0666"),
-    ]
-    report["timeline"] = [span("probe", "cpu", 0.048, 0.052), span("validate", "userns", 0.241, 0.021)]
-    return report | {"services": [], "benchmarks": [], "leftovers": [], "ad": {}}
+    """The report that the reference page of the formats shows: what `check --json` said on a node of the testbed whose
+    user namespaces were used up, with four of its facts and four of its checks."""
+    report: Report = json.loads((Path(__file__).parent / "no_user_namespaces.json").read_text(encoding="utf-8"))
+    return report
 
 
 def of_node(name: str) -> Report:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from pilot_agent.config import load_config
 from pilot_agent.output.junit import junit_xml
 from pilot_agent.output.nagios import nagios
 from pilot_agent.output.prometheus import prometheus
+from pilot_agent.plugins import checks, profile
 from tests.output.exposition import parse
 from tests.output.reports import full, small
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs/reference/check-output.md").read_text(encoding="utf-8")
+CHECKS = (REPOSITORY / "docs/reference/check.md").read_text(encoding="utf-8")
 PICTURE = REPOSITORY / "docs/images/check-page.png"
 
 
@@ -31,6 +34,16 @@ def test_the_junit_example_is_what_the_code_writes() -> None:
 
 def test_the_nagios_example_is_what_the_code_writes() -> None:
     assert examples("Nagios") == [nagios(small())[1]]
+
+
+def test_the_examples_are_of_a_report_that_check_can_give() -> None:
+    config = dict(load_config([]).values)
+    config["checks"] = {**config["checks"], "profile": "pilot"}
+    required = {check.name: check.required for module in (checks, profile) for check in module.pilot_checks(config)}
+    for check in small()["checks"]:
+        if check["status"] in ("fail", "warn"):
+            assert required[check["name"]] is (check["status"] == "fail"), check["name"]
+            assert f"`{check['code']}`" in CHECKS, check["name"]
 
 
 def test_the_prometheus_examples_are_what_the_code_writes() -> None:

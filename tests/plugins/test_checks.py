@@ -64,7 +64,7 @@ def test_proxies_that_are_all_broken_are_what_must_change() -> None:
 def test_collectors_that_are_not_reached_are_a_warning_as_the_pool_may_be_late() -> None:
     collector = {"endpoint": "cm:9618", "source": "pool.collectors", "reachable": False, "reason": "refused"}
     facts = Fact("network.endpoints", [collector])
-    result = check_network(context(facts, probes={"endpoints": []}))
+    result = check_network(context(facts, probes={"endpoints": []}, pool={"collectors": ["cm:9618"]}))
     assert (result.status, result.code) == (CheckStatus.WARN, "collector.unreachable")
     assert "cm:9618: refused" in result.message
 
@@ -89,7 +89,7 @@ def test_a_gpu_that_is_there_and_broken_is_named_whether_they_compute_or_not() -
 def test_gpus_that_work_pass_and_it_is_said_whether_they_computed() -> None:
     computed = {**GOOD, "tested": True}
     fact = Fact("gpu.devices", [computed, {**GOOD, "tested": False}])
-    assert "1 GPUs computed" in check_gpu(context(fact, probes={"gpu_test": True})).message
+    assert "1 GPU computed what it should; 1 cannot" in check_gpu(context(fact, probes={"gpu_test": True})).message
     assert "none was asked to compute" in check_gpu(context(Fact("gpu.devices", [GOOD]))).message
     assert check_gpu(context()).status is CheckStatus.SKIP
 
@@ -114,3 +114,23 @@ def test_checks_are_declared_only_where_the_configuration_gives_them_something_t
     more = {check.name: check for check in pilot_checks(config)}
     assert more["network"].kind is FailureKind.NETWORK
     assert more["gpu"].required
+
+
+def test_collectors_and_endpoints_of_another_vo_are_not_judged() -> None:
+    theirs = {"endpoint": "cm.other.org:9618", "source": "pool.collectors", "reachable": False, "reason": "refused"}
+    ours = [{"endpoint": "a:1", "reachable": True}, {"endpoint": "b:2", "reachable": True}]
+    result = check_network(network(*ours, theirs, {"endpoint": "c:3", "reachable": True}))
+    assert (result.status, result.message) == (CheckStatus.PASS, "reached: a:1, b:2")
+
+
+def test_an_endpoint_is_found_again_however_it_was_written() -> None:
+    facts = Fact("network.endpoints", [{"endpoint": "https://a.example.org/x", "reachable": True}])
+    result = check_network(context(facts, probes={"endpoints": ["HTTPS://me:secret@a.example.org/x?key=1"]}))
+    assert (result.status, result.message) == (CheckStatus.PASS, "reached: https://a.example.org/x")
+
+
+def test_a_required_repository_that_does_not_answer_has_the_code_of_the_documentation() -> None:
+    wanted = {"cvmfs": {"repositories": ["images.example.org"], "use": "required"}}
+    refused = Fact("cvmfs.refused", [{"repository": "images.example.org", "reason": "this node has no /cvmfs"}])
+    result = check_cvmfs(context(refused, **wanted))
+    assert (result.status, result.code) == (CheckStatus.FAIL, "cvmfs.broken")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pilot_agent.config import load_config
+from pilot_agent.config import Layer, load_config
 from pilot_agent.containers.selftest import Tried
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import CheckStatus, Fact
+from pilot_agent.model import CheckResult, CheckStatus, Fact
 from pilot_agent.plugins import profile
 from pilot_agent.plugins.profile import RULES, check_memory, check_runtime, check_workspace, judge_runtimes
+from tests.containers.runtimes import make_runtime
 
 
 def context(*facts: Fact) -> Context:
@@ -68,3 +71,34 @@ def test_no_runtime_and_none_that_works_are_told_apart_with_the_change() -> None
 
 def test_no_container_is_run_for_a_recording() -> None:
     assert check_runtime(context()).status is CheckStatus.SKIP
+
+
+def test_runtimes_are_looked_for_where_a_run_would_look(tmp_path: Path) -> None:
+    runtime = make_runtime(tmp_path / "condor/usr/libexec")
+    environment = {"PATH": str(tmp_path)}
+
+    def checked(search: list[str]) -> CheckResult:
+        layer = {"containers": {"search": search}, "startd": {"condor_directory": str(tmp_path / "condor")}}
+        config = load_config([Layer("site", layer)]).values
+        return check_runtime(Context(facts={}, config=config, environment=environment, root="/"))
+
+    found = checked(["condor"])
+    assert (found.status, str(runtime) in found.message) == (CheckStatus.PASS, True)
+    assert (nothing := checked([])).code == "container.missing", nothing
+
+
+@pytest.mark.parametrize(
+    ("fact", "status", "code"),
+    [
+        (Fact.absent("software.apptainer", "neither is on the search path"), CheckStatus.FAIL, "container.missing"),
+        (Fact.unknown("software.apptainer", "it was not recorded"), CheckStatus.SKIP, ""),
+        (Fact("software.apptainer", [{"path": "/usr/bin/apptainer"}]), CheckStatus.SKIP, ""),
+    ],
+)
+def test_a_recording_of_a_node_without_a_runtime_is_judged_like_the_node(
+    fact: Fact, status: CheckStatus, code: str
+) -> None:
+    result = check_runtime(context(fact))
+    assert (result.status, result.code) == (status, code)
+    if status is CheckStatus.SKIP:
+        assert (fact.detail or "/usr/bin/apptainer") in result.message

@@ -14,7 +14,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("nvml_double.c", "cuda_double.c")
+SOURCES = ("nvml_double.c", "cuda_double.c", "quota_layout.c")
+PROGRAMS = ("quota_layout.c",)
+"""Those that are programs and no libraries; static, as they also run in trees with another C library."""
 COMPILED_VARIABLE = "PILOT_TEST_DOUBLES"
 """Where they lie already compiled, for a tree without a compiler."""
 
@@ -36,6 +38,14 @@ def cuda_double(directory: Path, behaviour: str) -> dict[str, str]:
     return _placed("cuda_double.c", directory / "libcuda.so.1", behaviour)
 
 
+def quota_layout(directory: Path) -> str:
+    """The program that prints the layout of the kernel's header for quotas; its path in ``directory``."""
+    program = directory / "quota_layout"
+    program.write_bytes(_compiled("quota_layout.c"))
+    program.chmod(0o755)
+    return str(program)
+
+
 def _placed(source: str, library: Path, text: str) -> dict[str, str]:
     library.parent.mkdir(parents=True, exist_ok=True)
     library.write_bytes(_compiled(source))
@@ -45,15 +55,16 @@ def _placed(source: str, library: Path, text: str) -> dict[str, str]:
 
 @functools.cache
 def _compiled(source: str) -> bytes:
-    """The library; compiled once in a run. Fails where no C compiler is installed."""
+    """The library or program; compiled once in a run. Fails where no C compiler is installed."""
     there = os.environ.get(COMPILED_VARIABLE)
     if there:
         return (Path(there) / f"{source}.so").read_bytes()
     compiler = shutil.which("cc")
-    assert compiler, "the tests of GPUs need a C compiler: install gcc and libc6-dev"
+    assert compiler, "these tests need a C compiler and the kernel's headers: install gcc, libc6-dev, linux-libc-dev"
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory) / "double.so"
-        options = ["-shared", "-fPIC", "-O1", "-o", str(target), str(HERE / source)]
+        form = ["-static"] if source in PROGRAMS else ["-shared", "-fPIC"]
+        options = [*form, "-O1", "-o", str(target), str(HERE / source)]
         ended = subprocess.run([compiler, *options, "-ldl"], capture_output=True, text=True, timeout=300)
         assert ended.returncode == 0, ended.stderr
         return target.read_bytes()

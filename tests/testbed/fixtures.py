@@ -30,7 +30,7 @@ def grid(testbed_machine: None) -> Iterator[Grid]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests of the testbed as skipped when every missing prerequisite is named in PILOT_TEST_SKIP.
+    """Mark tests of the testbed as skipped when every missing prerequisite is named in PILOT_TEST_SKIP, and only then.
 
     Anything missing that is not named there is left to fail in `testbed_machine`.
     """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.probes import doubles
-from tests.testbed import cache, trees
+from tests.testbed import cache, prerequisites, trees
 from tests.testbed.hosts import Bind, Host, HostPlan
 from tests.testbed.network import Network
 from tests.testbed.progress import step
@@ -20,6 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 INSIDE = "/srv/pilot-agent"
 SITE = "/srv/site-packages"
 # Tools that look at the source and not at its behaviour are run once, on the oldest Python.
+NOT_IN_A_HOST = ("cgroup2",)
+"""What a host cannot have; the tests that need it run on the machine around it."""
 SKIPPED_PACKAGES = ("mypy", "ruff", "types-")
 # The payload is built on the outer machine; the testbed cannot hold a testbed.
 IGNORED = ("tests/integration", "tests/packaging")
@@ -49,9 +51,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _pytest(host: Host, arguments: Sequence[str]) -> int:
     ignored = [f"--ignore={path}" for path in IGNORED]
-    command = ["python3", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignored, *arguments]
+    command = ["python3", "-B", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *ignored, *arguments]
     environment = {"PYTHONPATH": f"{SITE}:{INSIDE}", "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
     environment[doubles.COMPILED_VARIABLE] = f"{INSIDE}/{DOUBLES}"
+    environment[prerequisites.SKIP_VARIABLE] = ",".join(sorted({*prerequisites.skipped(), *NOT_IN_A_HOST}))
     ran = host.run(command, cwd=INSIDE, env=environment, timeout_seconds=TIMEOUT_SECONDS)
     sys.stdout.write(ran.stdout)
     sys.stderr.write(ran.stderr)

@@ -66,8 +66,8 @@ def explain_device(error: str, around: FuseSetting) -> Refusal:
         return Refusal("device.nodev", text)
     if error == "EACCES":
         text = (
-            f"{DEVICE} cannot be opened by this account ({_mode(around.device)}); the site must set its mode to 0666: "
-            f"chmod 0666 {DEVICE}, and keep it with {_RULE}"
+            f"{DEVICE} cannot be opened by an ordinary account ({_mode(around.device)}); the site must set its mode to "
+            f"0666: chmod 0666 {DEVICE}, and keep it with {_RULE}"
         )
         return Refusal("device.mode", text)
     if error == "EPERM":

@@ -152,7 +152,7 @@ def _collector(context: Context) -> Fact:
     name = "clock.collector_offset_seconds"
     if not any(target.source == "pool.collectors" for target in configured_targets(context.config)):
         return Fact.absent(name, "no pool is configured (pool.collectors)")
-    why = "a collector tells its time only to HTCondor's own programs, which have no token yet while probes run"
+    why = "a collector tells its time only in the ads of a pilot that has joined it"
     return Fact.unknown(name, why)
 
 

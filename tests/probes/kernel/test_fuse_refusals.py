@@ -29,6 +29,7 @@ REFUSED = FuseTrial({POINT: "", HELPER: "EPERM"}, said="fusermount3: mount faile
         ("ENOENT", FuseSetting(filesystems={"ext4"}), "device.module", "modprobe fuse"),
         ("ENODEV", FuseSetting(), "device.module", "/etc/modules-load.d/fuse.conf"),
         ("EACCES", FuseSetting(device=CLOSED), "device.mode", "chmod 0666 /dev/fuse"),
+        ("EACCES", FuseSetting(device=CLOSED), "device.mode", "cannot be opened by an ordinary account"),
         ("EACCES", FuseSetting(device=CLOSED), "device.mode", "mode 0600, owner 0:0"),
         ("EACCES", FuseSetting(nodev=True), "device.nodev", "--device /dev/fuse"),
         ("EPERM", FuseSetting(), "device.cgroup", "c 10:229"),

@@ -22,6 +22,7 @@ from pilot_agent.probes.resources.control_groups import probe_cgroup
 from pilot_agent.probes.resources.delegation import judge
 from pilot_agent.probes.resources.delegation_trial import remove_trial
 from pilot_agent.process import Runner
+from tests.needs import need
 from tests.probes.namespaced import NOBODY
 from tests.probes.trees import context_of, facts
 
@@ -222,7 +223,11 @@ def group() -> Iterator[Path]:
     try:
         directory.mkdir()
     except OSError as error:
-        pytest.skip(f"no control group of version 2 can be made here: {error}")
+        need(
+            "cgroup2",
+            False,
+            f"no control group of version 2 can be made here ({error}): run where root may write there",
+        )
     yield directory
     assert [path for path in directory.iterdir() if path.is_dir()] == []
     directory.rmdir()

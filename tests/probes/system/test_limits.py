@@ -62,3 +62,8 @@ def test_numbers_are_kept_whatever_the_columns(rows: list[tuple[str, int, int]])
     words = {"nofile": "Max open files", "nproc": "Max processes"}
     text = "\n".join(f"{words[name]}   {soft}  {hard} units" for name, soft, hard in rows)
     assert parse_limits(text) == {name: {"soft": soft, "hard": hard} for name, soft, hard in rows}
+
+
+def test_the_number_of_open_files_stands_first_as_a_page_shows_only_the_beginning(tmp_path: Path) -> None:
+    fact = find_limits(Node(write_tree(tmp_path, {"/proc/self/limits": TEXT}).root))
+    assert next(iter(fact.value)) == "nofile"
