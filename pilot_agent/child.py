@@ -95,7 +95,11 @@ def _periodic(reference: str, state_path: str, directories: str) -> int:
     os.dup2(2, 1)
     state = load_state(state_path)
     context = Context(
-        facts=state.facts, config=state.config.values, environment=state.environment, workspace=state.workspace
+        facts=state.facts,
+        config=state.config.values,
+        environment=state.environment,
+        workspace=state.workspace,
+        pilot_id=state.pilot_id,
     )
     os.write(answer, json.dumps(to_json(resolve(reference)(context))).encode())
     return 0

@@ -21,9 +21,10 @@ Hooks receive ``config``: the effective configuration as plain data, without sec
 its arguments.
 
 Setups, checks and periodic tasks may name a program in place of a function: ``command``, with ``{script}`` for a file
-that the plugin brings (``script``). With ``where="image"`` it runs inside the image that jobs of ``platform`` get, with
-their options, binds and environment; a function cannot, because the pilot's Python is not in the image. What such a
-program finds, and how it answers, is in :data:`PROGRAM_PROTOCOL`.
+that the plugin brings (``script``: its path, or its whole text, which begins with ``#!``). With ``where="image"`` it
+runs inside the image that jobs of ``platform`` get, with their options, binds and environment; a function cannot,
+because the pilot's Python is not in the image. What such a program finds, and how it answers, is in
+:data:`PROGRAM_PROTOCOL`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ PROJECT = "pilot_agent"
 
 PROGRAM_PROTOCOL = """
 A program starts in an empty directory of its own, which is removed afterwards: /srv inside an image, where it is the
-home directory and what is behind /tmp too. PILOT_CONTEXT names a file in it with facts, config and environment as JSON.
+home directory and what is behind /tmp too. PILOT_CONTEXT names a file in it with facts, config, environment and
+pilot_id as JSON; PILOT_ID is the last of them.
 Its last words on standard output may be one JSON object; standard error is its log.
 
 setup     exit 0 and an object with what it contributes: environment, attributes, images, binds (all optional)
@@ -65,7 +67,8 @@ class Context:
     variables of the site as the pilot found them, ``root`` the directory that stands for ``/`` (a recording,
     or ``/``), ``workspace`` a directory the function may write in (None only in tests), ``interpreter`` the
     command that starts the pilot's own Python, ``record`` the directory that keeps what is read
-    (``probe --record``; None otherwise).
+    (``probe --record``; None otherwise), ``pilot_id`` the pilot's own name: another one for every pilot, and the same
+    for all that one pilot runs, so that what is drawn from it can be drawn again.
     """
 
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -75,6 +78,7 @@ class Context:
     workspace: str | None = None
     interpreter: tuple[str, ...] = ()
     record: str | None = None
+    pilot_id: str = ""
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value of a known fact, else ``default``."""
@@ -157,10 +161,14 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRequest:
-    """What a plugin wants of every job container: binds ``source[:target[:ro]]``, environment, options.
+    """What a plugin wants of every job container: binds ``source[:target[:ro]]``, environment, options of one word in
+    their long form (``--nv``, ``--network=none``).
 
-    ``runtimes`` are paths of Apptainer or Singularity that the plugin brings; they are tried after
-    ``containers.runtime`` and before all that are found on the node.
+    What the configuration does not allow (``containers.allowed_binds``, ``containers.allowed_options``,
+    ``startd.allowed_environment``), and a bind whose source the node lacks, is left out; the report says why. Of
+    several binds to one place, and of several values of a variable, the last counts: the configuration comes first,
+    then setups, then plugins. ``runtimes`` are paths of Apptainer or Singularity that the plugin brings; they are tried
+    after ``containers.runtime`` and before all that are found on the node.
     """
 
     name: str

@@ -24,10 +24,21 @@ from pilot_agent.process import Result, Runner, WakeUp
 from pilot_agent.programs import is_program, read_answer
 from pilot_agent.trust.local import code_writable_by_others
 
-BUILTIN_PLUGINS = ("probes", "cvmfs", "containers", "services", "benchmarks", "checks", "profile", "attributes")
+BUILTIN_PLUGINS = (
+    "probes",
+    "cvmfs",
+    "containers",
+    "services",
+    "benchmarks",
+    "checks",
+    "profile",
+    "setups",
+    "attributes",
+)
 CONCURRENT_CHILDREN = 8
 LOG_LETTERS = 2000
 _AUTHOR_ACTS = "whoever wrote the plugin must act; its log is in events.jsonl"
+_CONFIGURER_ACTS = "whoever configured it must act, the VO for vo., the site for site.; its log is in events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +279,9 @@ def _program_ended(task: Declared, result: Result, started: float, command: Comm
     if failure is None:
         answer, failure = read_answer(task.record, result)
     if failure is not None:
-        failure = replace(failure, plugin=task.plugin, hint=failure.hint or _AUTHOR_ACTS)
+        # The pilot has no programs of its own: what a built-in plugin declares, VO and site configured.
+        hint = _CONFIGURER_ACTS if task.builtin else _AUTHOR_ACTS
+        failure = replace(failure, plugin=task.plugin, hint=failure.hint or hint)
     log = result.stderr.decode("utf-8", "replace")[-LOG_LETTERS:]
     return Ended(task, answer, failure, started, result.seconds, log)
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pilot_agent.hookspecs import Check, Setup
+from pilot_agent.hookspecs import Check, Service, Setup
 from pilot_agent.model import CheckStatus, Failure, FailureKind, Json
 from pilot_agent.process import Result
 from pilot_agent.trust.local import writable_by_others
 
 SCRIPT = "{script}"
+TEXT_MARK = "#!"
+"""What a script begins with that is given as its text, and not as a path."""
 CHECK_FIELDS = ("status", "message", "hint", "code")
 _NEITHER = "it names neither a function (run) nor a program (command, script)"
 _NO_PYTHON = (
@@ -31,8 +33,14 @@ def is_program(record: Any) -> bool:
     return bool(getattr(record, "command", ()) or getattr(record, "script", None))
 
 
+def is_text(script: str | None) -> bool:
+    """Whether a record's script is its text, and not a path."""
+    return script is not None and script.startswith(TEXT_MARK)
+
+
 def settled(record: Any, directory: str | None) -> Any:
-    """The record with its script's absolute path (``directory`` holds the plugin's files) and its whole command.
+    """The record with its script's absolute path (``directory`` holds the plugin's files) or text, and its whole
+    command.
 
     Raises ``ProgramError`` for what can never run: neither a function nor a program, both, a function inside an image,
     a script that is missing, not executable, or for others to change.
@@ -48,6 +56,10 @@ def settled(record: Any, directory: str | None) -> Any:
             raise ProgramError(f"its command has {SCRIPT}, and script names no file")
         return record
     command = record.command or (SCRIPT,)
+    if is_text(record.script):
+        if isinstance(record, Service):
+            raise ProgramError("the script of a service is a file, and not a text")
+        return replace(record, command=command)
     path = _script(record.script, directory)
     if command[0] == SCRIPT and not os.access(path, os.X_OK):
         raise ProgramError(f"the script {path} cannot be executed: `chmod +x` it, or name its interpreter in command")

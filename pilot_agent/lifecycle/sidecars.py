@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from pilot_agent.lifecycle.identity import identify, still_same
 from pilot_agent.lifecycle.loop import Task
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.loop import Loop
     from pilot_agent.lifecycle.plan import PeriodicPlan, ServicePlan
 
+SHORTEST_PERIOD_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 """How often a service that is not a child of this process is looked at."""
 
@@ -89,15 +91,20 @@ class Periodics:
             loop.call_later(0, lambda plan=plan: self._run(plan))  # type: ignore[misc]
 
     def _run(self, plan: PeriodicPlan) -> None:
+        due = time.monotonic() + max(plan.period_seconds, SHORTEST_PERIOD_SECONDS)
         Task(
             self._loop,
             plan.argv,
             plan.environment,
             plan.timeout_seconds,
-            lambda code, output: self._done(plan, code, output),
+            lambda code, output: self._ended(plan, due, code, output),
             both_outputs=False,
         )
-        self._loop.call_later(max(plan.period_seconds, 1.0), lambda: self._run(plan))
+
+    def _ended(self, plan: PeriodicPlan, due: float, code: int | None, output: bytes) -> None:
+        """The next run comes a period after this one began, and not before it has ended."""
+        self._loop.call_later(max(due - time.monotonic(), 0.0), lambda: self._run(plan))
+        self._done(plan, code, output)
 
     def _done(self, plan: PeriodicPlan, code: int | None, output: bytes) -> None:
         problem = f"exited {code}" if code else f"did not end by itself within {plan.timeout_seconds:g} s"
