@@ -28,11 +28,11 @@ close() {
 }
 
 cat > /dev/null
-here=$(pwd -P) || close
+cd -P . || close
+here=$PWD
 export here
-# A directory that its owner cannot list would hide a link.
-find . -type d ! -perm -0700 -exec chmod u+rwx {} \\; || close
-find . -type l -lname '/*' -delete || close
+# A directory that its owner cannot list would hide a link: it is opened before find looks into it.
+find . -type d ! -perm -0700 -exec chmod u+rwx {} \\; -o -type l -lname '/*' -exec rm -f -- {} + || close
 find . -type l -lname '*..*' -exec sh -c '
     for link do
         case $(readlink -m -- "$link") in

@@ -93,13 +93,16 @@ HELD_AT_ONCE = {
     "an output elsewhere": "transfer_output_files = {token}",
     "an output above": "transfer_output_files = ../../../../pool.token",
     "a standard input elsewhere": "input = {token}\ntransfer_input = false",
-    "a file URL": "transfer_input_files = file://{token}",
-    "a file URL to write to": f'transfer_output_files = x\ntransfer_output_remaps = "x=file://{WRITTEN}"',
     "an input to elsewhere": f'transfer_input_files = input.txt\n+TransferInputRemaps = "input.txt={WRITTEN}"',
     "a log elsewhere": f'+StarterUserLog = "{WRITTEN}"',
     "a bind in the target": '+ContainerTargetDir = "/srv,/home:/host"',
     "a shared file system": 'should_transfer_files = IF_NEEDED\n+FileSystemDomain = "pilot-x"',
     "a checkpoint": "checkpoint_exit_code = 85\ntransfer_checkpoint_files = lnk",
+    "a working directory elsewhere": f'+RemoteIwd = "{PILOT.home}"',
+    "a file URL as standard input": 'My.In = "file://{token}"',
+    "a file URL as program": 'transfer_executable = true\nMy.Cmd = "FILE://{token}"',
+    "a file URL as proxy": 'My.x509userproxy = "file://{token}"',
+    "a shell that traces": f"environment = \"SHELLOPTS=xtrace PS4='$(DOLLAR)(id>{WRITTEN})'\"",
 }
 
 
@@ -110,6 +113,25 @@ def test_a_job_that_reaches_out_is_held_with_a_reason(grid: Grid, victim: PilotR
     assert wait_for(job, HELD, DONE) == "held", job.log
     assert "This pilot refuses the job: " in job.log
     nothing_was_taken(grid, victim)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "transfer_input_files = file://{token}",
+        f'transfer_output_files = x\ntransfer_output_remaps = "x=file://{WRITTEN}"',
+    ],
+)
+def test_a_job_with_files_of_the_node_asks_for_what_no_pilot_offers(
+    grid: Grid, victim: PilotRun, jobs: Jobs, extra: str
+) -> None:
+    job = jobs.shell("cat *", pilot=victim, extra=extra.format(token=token_path(victim)))
+    wanted = grid.pool.run(["condor_q", str(job.cluster), "-af:r", "Requirements"], user=USER.name).stdout
+    assert 'stringListIMember("file",TARGET.HasFileTransferPluginMethods)' in wanted.replace(" ", "")
+    offered = ["condor_status", "-constraint", "PartitionableSlot", "-af", "HasFileTransferPluginMethods"]
+    methods = set(grid.pool.run(offered).stdout.replace(",", " ").split())
+    assert "https" in methods
+    assert "file" not in methods
 
 
 @pytest.mark.parametrize(
@@ -139,9 +161,12 @@ def test_a_link_brings_nothing_home_when_the_job_is_sent_away(grid: Grid, victim
 
 def test_a_link_shows_nothing_to_condor_tail(grid: Grid, victim: PilotRun, jobs: Jobs) -> None:
     extra = "transfer_output_files = lnk"
-    job = jobs.shell(f"ln -s {token_path(victim)} lnk; touch made; sleep 60", pilot=victim, extra=extra).wait_running()
+    script = f"ln -s {token_path(victim)} lnk; echo words > new; mv new made; sleep 60"
+    job = jobs.shell(script, pilot=victim, extra=extra).wait_running()
     victim.job_file("made")
-    done = grid.pool.run(["condor_tail", f"{job.cluster}.0", "lnk"], user=USER.name, timeout_seconds=30)
+    # Where the starter is, the token does not exist, and condor_tail waits for a file that does not exist yet.
+    words = ["timeout", "10", "condor_tail", f"{job.cluster}.0", "lnk"]
+    done = grid.pool.run(words, user=USER.name, timeout_seconds=30)
     assert done.returncode != 0
     assert "eyJ" not in done.stdout + done.stderr
     nothing_was_taken(grid, victim)

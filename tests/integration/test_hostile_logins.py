@@ -20,7 +20,7 @@ WRITTEN = f"{PILOT.home}/written"
 """What no job may write; attacks that choose a name add something to it."""
 
 HERE = (
-    "H=$(while read a b c r m x; do case $m in /srv) echo $r;; esac; done < /proc/self/mountinfo); "
+    "H=$(while read a b c r m x; do case $m in /srv) echo $r; break;; esac; done < /proc/self/mountinfo); "
     "echo $H > said; mv said {0}; "
 )
 """The first words of a job: the node's name of its directory, for the job and for its owner, in a file of this name."""
