@@ -14,7 +14,12 @@ from typing import Any
 
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
+    BIND,
+    BIND_PATH,
     PLATFORM,
+    RUNTIME_OPTION,
+    SCRATCH_INSIDE,
+    VARIABLE_PATTERN,
     architecture_problem,
     default_problem,
     digest_problem,
@@ -23,6 +28,7 @@ from pilot_agent.config_images import (
     prefix_problem,
 )
 from pilot_agent.config_keys import (
+    BIND_FIELDS,
     IMAGE_FIELDS,
     KEYS,
     LARGEST_PORT,
@@ -34,6 +40,7 @@ from pilot_agent.config_keys import (
     Key,
     Kind,
 )
+from pilot_agent.config_programs import PROGRAM_FIELDS, PROGRAM_NEEDS, entry_problems
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.requirement_text import LEVELS, REQUIRED, RequirementError, parse
 from pilot_agent.spelling import nearest
@@ -136,8 +143,14 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
             return _default_problems(value, path)
         case Kind.PREFIXES:
             return _sequence_problems(value, path, _prefix_problems)
+        case Kind.BINDS:
+            return _sequence_problems(value, path, _bind_problems)
+        case _ if kind in _TEXTS:
+            return _text_problems(kind, value, path)
         case Kind.SERVICES:
             return _mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
+        case Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS:
+            return _sequence_problems(value, path, lambda item, where: _program_problems(kind, item, where))
         case Kind.MAPPING if isinstance(value, Mapping):
             return _plain_problems(value, path)
         case _:
@@ -270,6 +283,47 @@ def _prefix_problems(value: Json, path: str) -> list[tuple[str, str]]:
     if not problems and (problem := prefix_problem(value)):
         problems.append((path, problem))
     return problems
+
+
+_TEXTS = {
+    Kind.SCRATCH: (SCRATCH_INSIDE, "no place for it: a path such as /srv is needed, not in /etc, /usr, /tmp ..."),
+    Kind.DIRECTORIES: (BIND_PATH, "no directory: an absolute path without space, comma, colon or quote is needed"),
+    Kind.OPTIONS: (RUNTIME_OPTION, "no option of one word in its long form: --name or --name=value is needed"),
+    Kind.VARIABLES: (VARIABLE_PATTERN, "no name of a variable: letters, digits and _ only, and * for any characters"),
+}
+
+
+def _text_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
+    """Of a text, or a list of texts, for which there is a pattern."""
+    if kind is not Kind.SCRATCH:
+        return _sequence_problems(value, path, lambda item, where: _one_text_problems(kind, item, where))
+    return _one_text_problems(kind, value, path)
+
+
+def _one_text_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
+    problems = _type_problems(Kind.STRING, value, path)
+    pattern, message = _TEXTS[kind]
+    return problems or ([] if re.fullmatch(pattern, value) else [(path, f"{value!r} is {message}")])
+
+
+def _bind_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    needed = "without space, comma, colon, quote, $ ; or backslash"
+    if isinstance(value, str):
+        form = f"{value!r} is no bind: source[:destination[:ro]] with absolute paths {needed}"
+        return [] if re.fullmatch(BIND, value) else [(path, form)]
+    problems = _record_problems(value, path, BIND_FIELDS, ("source",))
+    return problems or [
+        (f"{path}.{name}", f"{value[name]!r} is no absolute path {needed}")
+        for name in ("source", "destination")
+        if name in value and not re.fullmatch(BIND_PATH, value[name])
+    ]
+
+
+def _program_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
+    problems = _record_problems(value, path, PROGRAM_FIELDS[kind], PROGRAM_NEEDS[kind])
+    if not problems:
+        problems = [(f"{path}.{name}", message) for name, message in entry_problems(value)]
+    return problems or _place_problems(value, path)
 
 
 def _default_problems(value: Json, path: str) -> list[tuple[str, str]]:

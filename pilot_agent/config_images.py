@@ -32,6 +32,21 @@ REMOTE_SCHEMES = ("docker", "oras", "https")
 PREFIX = rf"(/|({'|'.join(REMOTE_SCHEMES)})://)[^\x00-\x1f\x7f]*"
 """What images may be restricted to: a directory of the node, or the beginning of references."""
 
+BIND_PATH = r"/[^\x00-\x20\x7f,:\"'`$;\\]*"
+"""What HTCondor can pass on as a path of a bind."""
+
+RUNTIME_OPTION = r"--[a-z][a-z0-9-]*(=[^\s\"'\x00-\x1f\x7f]*)?"
+"""An option of the container runtime in one word."""
+
+BIND = rf"{BIND_PATH}(:({BIND_PATH})?(:(ro|rw)?)?)?"
+_TAKEN = "bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|root|run|sbin|sys|tmp|usr|var"
+SCRATCH_INSIDE = rf"(?!/({_TAKEN})(/|(?![\s\S])))(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+"
+"""Where a job's scratch directory may appear in its container: at none of the directories of the image's own programs
+and files, nor of the runtime's."""
+
+VARIABLE_PATTERN = r"[A-Za-z_*][A-Za-z0-9_*]*"
+"""A variable's name; an asterisk stands for any characters."""
+
 LINE_ENTRY = r"[^,:]*[^,:\s][^,:]*:[^,]*[^,\s][^,]*"
 LINE = rf"(\s*|{LINE_ENTRY})(,(\s*|{LINE_ENTRY}))*"
 """``key:value,key:value``: the first colon of an entry ends its key; empty entries are left out."""

@@ -29,6 +29,14 @@ class Kind(enum.StrEnum):
     CORES = "integer or string"
     PLATFORM = "platform or mapping of weights"
     PREFIXES = "list of prefixes"
+    DIRECTORIES = "list of directories"
+    BINDS = "list of binds"
+    SCRATCH = "path inside containers"
+    OPTIONS = "list of runtime options"
+    VARIABLES = "list of variables"
+    SETUPS = "list of setups"
+    CHECKS = "list of checks"
+    PERIODICS = "list of periodic tests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +81,37 @@ KEYS: tuple[Key, ...] = (
     Key("site.memory_mib", Kind.INTEGER, None, "most memory a pilot may use, MiB", "smallest", minimum=1),
     Key("site.memory_reserve_mib", Kind.INTEGER, 64, "memory kept for the pilot itself and HTCondor, MiB", minimum=0),
     Key("site.account", Kind.STRING, None, "account to change to when started as root"),
+    Key(
+        "site.setups",
+        Kind.SETUPS,
+        None,
+        "programs that prepare the node or an image for jobs, in this order, before those of the VO: name, command, "
+        "script, stage, where, platform, required, timeout_seconds, teardown, teardown_seconds; not in a VO's file",
+        "all",
+    ),
+    Key(
+        "site.checks",
+        Kind.CHECKS,
+        None,
+        "programs whose exit code says whether node or image is fit: name, command, script, where, platform, required, "
+        "kind, timeout_seconds; not in a VO's file",
+        "all",
+    ),
+    Key(
+        "site.periodics",
+        Kind.PERIODICS,
+        None,
+        "tests repeated while jobs may run: name, period_seconds, command, script, where, platform, timeout_seconds, "
+        "on_failure (report, stop_accepting, drain); not in a VO's file",
+        "all",
+    ),
     Key("entry.name", Kind.STRING, "unknown", "name of the factory's entry, advertised as GLIDEIN_Entry_Name"),
     Key("factory.name", Kind.STRING, "unknown", "name of the factory, advertised as GLIDEIN_Factory"),
     Key("vo.name", Kind.STRING, "unknown", "name of the VO"),
     Key("vo.containers", Kind.STRING, "preferred", "what the VO wants of containers", choices=CONTAINER_WISHES),
+    Key("vo.setups", Kind.SETUPS, None, "as site.setups, for the VO; not in the site's file", "all"),
+    Key("vo.checks", Kind.CHECKS, None, "as site.checks, for the VO; not in the site's file", "all"),
+    Key("vo.periodics", Kind.PERIODICS, None, "as site.periodics, for the VO; not in the site's file", "all"),
     Key("requirements", Kind.REQUIREMENTS, [], "what the node must offer, for example cpu.usable >= 4", "append"),
     Key(
         "checks.profile",
@@ -137,12 +172,64 @@ KEYS: tuple[Key, ...] = (
         "all",
         choices=("optional", "required"),
     ),
-    Key("containers.binds", Kind.STRINGS, [], "binds of every job container, source[:target[:ro]]", "append"),
+    Key(
+        "containers.binds",
+        Kind.BINDS,
+        None,
+        "binds of every job container, source[:destination[:ro]], or {source, destination, read_only, required}",
+        "all",
+    ),
+    Key(
+        "containers.scratch",
+        Kind.SCRATCH,
+        "/srv",
+        "where a job's scratch directory, which is its home and working directory, appears in its container",
+    ),
+    Key("containers.bind_hosts", Kind.BOOLEAN, True, "bind /etc/hosts into job containers"),
+    Key("containers.bind_localtime", Kind.BOOLEAN, True, "bind /etc/localtime into job containers"),
+    Key("containers.bind_cvmfs", Kind.BOOLEAN, True, "bind CVMFS at /cvmfs, where repositories answer"),
+    Key("containers.bind_opencl", Kind.BOOLEAN, True, "bind /etc/OpenCL/vendors, where jobs can get GPUs"),
+    Key(
+        "containers.gpu_libraries",
+        Kind.BOOLEAN,
+        True,
+        "let the runtime bring the GPU driver's libraries (--nv, --rocm) to jobs that get GPUs",
+    ),
+    Key(
+        "containers.options",
+        Kind.OPTIONS,
+        None,
+        "options of the container runtime for every job, each one word: --name or --name=value",
+        "all",
+    ),
+    Key(
+        "containers.allowed_binds",
+        Kind.DIRECTORIES,
+        None,
+        "directories of the node that binds may come from, whoever asks for them; otherwise from everywhere",
+        "all",
+    ),
+    Key(
+        "containers.allowed_options",
+        Kind.OPTIONS,
+        None,
+        "options of the container runtime that may be asked for; the site's list comes in place of the usual one, "
+        "which has no option that gives jobs rights or paths",
+        "all",
+    ),
     Key(
         "containers.allowed_paths",
         Kind.STRINGS,
         [],
         "directories of the node whose images a job may name, beside /cvmfs and the dictionary",
+    ),
+    Key(
+        "containers.forbidden_image",
+        Kind.STRING,
+        "hold",
+        "what becomes of a job whose own image is not allowed here: hold, with the reason for its owner, or elsewhere: "
+        "it goes back to the queue, and this pilot takes no job with that image for an hour",
+        choices=("hold", "elsewhere"),
     ),
     Key(
         "containers.store_directory",
@@ -181,7 +268,21 @@ KEYS: tuple[Key, ...] = (
     Key("startd.channel_period_seconds", Kind.INTEGER, 20, "period of the ad channel", minimum=1),
     Key("startd.ssh_to_job", Kind.BOOLEAN, True, "let users enter their running jobs with condor_ssh_to_job"),
     Key("startd.attributes", Kind.MAPPING, {}, "further attributes of the machine ad", "join"),
-    Key("startd.job_environment", Kind.STRING_MAPPING, {}, "environment variables of every job", "join"),
+    Key("startd.job_environment", Kind.STRING_MAPPING, None, "environment variables of every job", "all"),
+    Key(
+        "startd.pass_environment",
+        Kind.VARIABLES,
+        None,
+        "variables of the node that jobs get with the values that the pilot was started with",
+        "all",
+    ),
+    Key(
+        "startd.allowed_environment",
+        Kind.VARIABLES,
+        None,
+        "variables that jobs may get, whoever gives them, * for any characters; otherwise any",
+        "all",
+    ),
     Key("time.walltime_seconds", Kind.INTEGER, None, "how long the pilot may live", "smallest", minimum=1),
     Key("time.teardown_seconds", Kind.NUMBER, 25, "budget for ending everything, seconds", "smallest", minimum=1),
     Key("time.vacate_seconds", Kind.NUMBER, 10, "time jobs get to end after a signal, seconds", "smallest", minimum=0),
@@ -235,6 +336,14 @@ READY_WAYS = ("port", "ready_file", "ready_command")
 """The fields of which a service has one at most: how it is known to be ready."""
 
 LARGEST_PORT = 65535
+
+BIND_FIELDS: dict[str, Kind] = {
+    "source": Kind.STRING,
+    "destination": Kind.STRING,
+    "read_only": Kind.BOOLEAN,
+    "required": Kind.BOOLEAN,
+}
+"""Fields of one bind in its long form."""
 
 IMAGE_FIELDS: dict[str, Kind] = {
     "path": Kind.STRING,

@@ -9,15 +9,21 @@ from itertools import combinations
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
     ARCHITECTURES,
+    BIND,
+    BIND_PATH,
     CPU_LEVEL,
     DEFAULT,
     DIGEST,
     LINE,
     PLATFORM,
     PREFIX,
+    RUNTIME_OPTION,
+    SCRATCH_INSIDE,
+    VARIABLE_PATTERN,
     VERSION,
 )
 from pilot_agent.config_keys import (
+    BIND_FIELDS,
     IMAGE_FIELDS,
     KEYS,
     LARGEST_PORT,
@@ -29,6 +35,7 @@ from pilot_agent.config_keys import (
     Key,
     Kind,
 )
+from pilot_agent.config_programs import PROGRAM_FIELDS, PROGRAM_NEEDS, entry_schema
 from pilot_agent.model import Json
 
 _SECTION_SCHEMA: Mapping[str, Json] = {"type": ["object", "null"], "additionalProperties": False}
@@ -37,6 +44,20 @@ _PLATFORM_OF_IMAGE: Mapping[str, Json] = {
     "then": {"required": ["where"], "properties": {"where": {"const": "image"}}},
 }
 """A platform is named only by what runs inside an image."""
+
+
+_TEXTS = {
+    Kind.PREFIXES: PREFIX,
+    Kind.DIRECTORIES: BIND_PATH,
+    Kind.OPTIONS: RUNTIME_OPTION,
+    Kind.VARIABLES: VARIABLE_PATTERN,
+}
+"""The patterns of what is in lists of texts."""
+_PLAIN: Mapping[Kind, Json] = {
+    Kind.WEIGHTED: ["string", "boolean"],
+    Kind.CORES: ["integer", "string"],
+    Kind.MAPPING: "object",
+}
 
 
 def json_schema() -> Json:
@@ -92,19 +113,23 @@ def _kind_schema(kind: Kind) -> dict[str, Json]:
             names = {"pattern": _whole(PLATFORM)}
             mapping = {"propertyNames": names, "additionalProperties": weight, "minProperties": 1}
             return {"type": ["string", "object"], "pattern": _whole(DEFAULT), **mapping}
-        case Kind.PREFIXES:
-            return {"type": "array", "items": {"type": "string", "pattern": _whole(PREFIX)}}
+        case Kind.BINDS:
+            bind = _fields_schema(BIND_FIELDS, ["source"])
+            for name in ("source", "destination"):
+                bind["properties"][name]["pattern"] = _whole(BIND_PATH)
+            return {"type": "array", "items": {"anyOf": [{"type": "string", "pattern": _whole(BIND)}, bind]}}
         case Kind.SERVICES:
             names = {"pattern": f"^{SERVICE_NAME}$"}
             return {"type": "object", "propertyNames": names, "additionalProperties": _service_schema()}
-        case Kind.WEIGHTED:
-            return {"type": ["string", "boolean"]}
-        case Kind.CORES:
-            return {"type": ["integer", "string"]}
-        case Kind.MAPPING:
-            return {"type": "object"}
+        case Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS:
+            entry = entry_schema(_fields_schema(PROGRAM_FIELDS[kind], list(PROGRAM_NEEDS[kind])))
+            return {"type": "array", "items": {**entry, **_PLATFORM_OF_IMAGE}}
+        case Kind.SCRATCH:
+            return {"type": "string", "pattern": _whole(SCRATCH_INSIDE)}
+        case _ if kind in _TEXTS:
+            return {"type": "array", "items": {"type": "string", "pattern": _whole(_TEXTS[kind])}}
         case _:
-            return {"type": kind.value}
+            return {"type": _PLAIN.get(kind, kind.value)}
 
 
 def _whole(pattern: str) -> str:

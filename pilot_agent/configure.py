@@ -74,8 +74,16 @@ def _read_own(layer: str, path: str) -> Layer:
 
 
 def explained(config: Config) -> dict[str, Json]:
-    """Every key with its value and the layers that gave it."""
-    return {path: {"value": config.get(path), "from": list(config.origins[path])} for path in config.origins}
+    """Every key with its value and the layers that gave it; where the name of a member speaks of a secret, not its
+    value."""
+    return {path: {"value": _shown(config.get(path)), "from": list(config.origins[path])} for path in config.origins}
+
+
+def _shown(value: Json) -> Json:
+    from pilot_agent.plugins.recordings import masked
+
+    # A single text is the path of a file or an address, whatever the key is called.
+    return masked(value) if isinstance(value, dict | list) else value
 
 
 def new_state(config: Config, environment: Mapping[str, str], *, output: str, started: float | None = None) -> State:

@@ -35,6 +35,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
     )
     join = plan.JoinPlan(
         commands=handoff.join_commands,
+        clock_commands=handoff.clock_commands,
         collectors=handoff.collectors,
         environment=environment,
         seconds=handoff.join_seconds,
@@ -70,7 +71,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
     if decision is None:
         message = "the container stage left no decision"
         raise PilotError(Failure(FailureKind.INTERNAL, "internal.no_decision", message))
-    jobs = job_container(session, state)
+    jobs = job_container(state)
     return condor.HandoffInputs(
         pilot_id=state.pilot_id,
         workspace=session.workspace.root,
@@ -82,8 +83,9 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         attributes=state.attributes,
         benchmarks=state.benchmarks,
         job_environment=dict(jobs.environment),
-        job_binds=jobs.binds if decision.runtime is not None else (),
+        job_binds=jobs.binds,
         container_options=jobs.options,
+        gpu_options=jobs.gpu_options,
         fragments=tuple(
             PluginFragment(declared.plugin, declared.record) for declared in session.loaded.of("pilot_startd")
         ),

@@ -1,10 +1,13 @@
 """What the guard becomes for a job whose image is not on the node: fetch it, prove it once, and tell HTCondor where it
 is.
 
-Called as ``_image SETTINGS STARTER ATTRIBUTE REFERENCE`` by HTCondor's hook before a job's files come. It prints
-ClassAd lines for the job's ad and ``HookStatusCode``: nothing for an image that is there, ``HELD`` for what the job's
-owner must change, ``GIVEN_BACK`` for everything else, so that the job goes elsewhere. HTCondor gives such hooks no
-deadline; the store's own ends it.
+Called as ``_image SETTINGS STARTER ATTRIBUTE REFERENCE [PLATFORM]`` by HTCondor's hook before a job's files come. It
+prints ClassAd lines for the job's ad and ``HookStatusCode``: nothing for an image that is there, ``HELD`` for what the
+job's owner must change, ``GIVEN_BACK`` for everything else, so that the job goes elsewhere. HTCondor gives such hooks
+no deadline; the store's own ends it.
+
+A job that was given back would come to the same slot with the next negotiation. So the keeper is told for how long no
+job that wants this image shall be taken, and the store remembers it for other pilots of this node.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import os
 import sys
 
-from pilot_agent.containers.store.errors import NODE, StoreError
+from pilot_agent.containers.store.errors import NO_HOLDER, NODE, RecentFailureError, StoreError
+from pilot_agent.containers.store.failures import FIRST_SECONDS
 from pilot_agent.containers.store.store import Store
 from pilot_agent.environment import clean_environment
 from pilot_agent.light import dumps, loads
@@ -43,30 +47,54 @@ def main(arguments: list[str]) -> int:
         _store(settings).list()
         return 0
     _end_at(settings["deadline_seconds"] + GRACE_SECONDS)
-    _, starter, attribute, reference = arguments
+    _, starter, attribute, reference, *platform = arguments
+    digest = _pin(settings["dictionary"].get(reference) or {}, *platform)
     try:
-        image = _fetched(settings, reference, int(starter))
+        image = _fetched(settings, reference, digest, int(starter))
     except StoreError as error:
         # What the pilot's own dictionary names is no fault of the job.
-        of_the_job = not error.temporary and reference not in settings["dictionary"]
-        return _told(HELD if of_the_job else GIVEN_BACK, reference, error)
+        if not error.temporary and reference not in settings["dictionary"]:
+            return _told(HELD, reference, error)
+        return _given_back(settings, reference, digest, error)
     except Exception as error:  # noqa: BLE001 - a job must not be held for a defect of the pilot
         defect = StoreError("image_hook.defect", NODE, f"{type(error).__name__}: {error}", "", temporary=True)
-        return _told(GIVEN_BACK, reference, defect)
+        return _given_back(settings, reference, digest, defect)
     sys.stdout.write(f"{attribute} = {string(image.path)}\nHookStatusCode = 0\n")
     return 0
 
 
-def _fetched(settings: dict[str, Any], reference: str, starter: int) -> StoredImage:
+def _pin(pins: dict[str, str], platform: str = "") -> str:
+    """The digest that the dictionary wants: that of the platform, else (the job names the reference itself) the first;
+    empty without."""
+    return pins.get(platform, next(iter(pins.values()), ""))
+
+
+def _fetched(settings: dict[str, Any], reference: str, digest: str, starter: int) -> StoredImage:
     store = _store(settings)
-    digest = settings["dictionary"].get(reference, "")
     image = store.fetch(
-        reference, digest=digest, deadline_seconds=settings["deadline_seconds"], lease_pid=starter, progress=None
+        reference,
+        digest=digest,
+        deadline_seconds=settings["deadline_seconds"],
+        lease_pid=starter,
+        lease_lock=_lock(settings),
+        heed_failures=True,
     )
     if settings["runtime_name"] not in image.proven:
+        failed = store.recent_failure(image)
+        if failed is not None:
+            raise failed
         _prove(settings, image)
         store.mark_proven(image, settings["runtime_name"])
     return image
+
+
+def _lock(settings: dict[str, Any]) -> str:
+    """The lock that this job's starter holds as long as it lives; empty where its process can be seen by all."""
+    try:
+        with open(settings["starter_lock"], encoding="utf-8") as file:
+            return file.read(256).strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _prove(settings: dict[str, Any], image: StoredImage) -> None:
@@ -89,6 +117,35 @@ def _store(settings: dict[str, Any]) -> Store:
         form=settings["form"],
         limit_mib=settings["limit_mib"],
     )
+
+
+def _given_back(settings: dict[str, Any], reference: str, digest: str, error: StoreError) -> int:
+    if error.code != NO_HOLDER:
+        try:
+            _announce(settings["failures"], reference, _pause(settings, reference, digest, error))
+        except OSError as problem:  # the job is told what is wrong all the same
+            sys.stderr.write(dumps({"hook": "image", "announce": str(problem)}) + "\n")
+    return _told(GIVEN_BACK, reference, error)
+
+
+def _pause(settings: dict[str, Any], reference: str, digest: str, error: StoreError) -> int:
+    """For how many seconds nobody should try this image again."""
+    if isinstance(error, RecentFailureError):
+        return error.seconds_left
+    try:
+        return _store(settings).note_failure(reference, digest, error)
+    except StoreError:  # a store that cannot be used remembers nothing
+        return FIRST_SECONDS
+
+
+def _announce(fifo: str, reference: str, seconds: int) -> None:
+    """Tell the keeper that no job with this image shall come for so long. Raises ``OSError`` when there is none."""
+    descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # Shorter than PIPE_BUF: lines of several hooks do not mix.
+        os.write(descriptor, dumps([reference, seconds]).encode() + b"\n")
+    finally:
+        os.close(descriptor)
 
 
 def _told(code: int, reference: str, error: StoreError) -> int:

@@ -291,9 +291,52 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
+class BindVerdict:
+    """What became of one bind that somebody asked for in jobs' containers, and why it is not given."""
+
+    source: str
+    destination: str
+    read_only: bool
+    asked_by: str
+    given: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionVerdict:
+    """What became of one option of the runtime that somebody asked for; ``with_gpus``: only jobs with GPUs get it."""
+
+    option: str
+    asked_by: str
+    given: bool
+    reason: str = ""
+    with_gpus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VariableVerdict:
+    """What became of one variable that somebody asked for in jobs' environment. Its value is in no report."""
+
+    name: str
+    value: str
+    asked_by: str
+    given: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSurroundings:
+    """What all jobs get beside their image, in the order in which it was asked for, and what they do not get."""
+
+    binds: tuple[BindVerdict, ...] = ()
+    options: tuple[OptionVerdict, ...] = ()
+    environment: tuple[VariableVerdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerDecision:
-    """How jobs will be contained: the negotiated decision and its cell, the runtime and the proven images, and what
-    became of every image and every runtime that was looked at."""
+    """How jobs will be contained: the negotiated decision and its cell, the runtime and the proven images, what
+    became of every image and every runtime that was looked at, and what jobs get beside their image."""
 
     decision: Literal["DISABLE", "NEVER", "PREFERRED", "REQUIRED", "FAIL"]
     cell: str
@@ -302,6 +345,7 @@ class ContainerDecision:
     default_platform: str | None = None
     verdicts: tuple[ImageVerdict, ...] = ()
     runtimes: tuple[RuntimeVerdict, ...] = ()
+    surroundings: JobSurroundings = JobSurroundings()
 
     @property
     def images(self) -> dict[str, str]:

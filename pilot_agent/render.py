@@ -8,15 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pilot_agent.model import (
+    BindVerdict,
     CheckResult,
     CheckStatus,
     ContainerDecision,
     Fact,
     FactStatus,
     Failure,
+    JobSurroundings,
     worst_failure,
 )
 from pilot_agent.output.words import clean, finite, number_text
+from pilot_agent.spelling import unit_of
 from pilot_agent.state import State
 
 GAP = 2
@@ -28,6 +31,7 @@ LISTED_CHARACTERS = 120
 GIB_IN_MIB = 1024
 STACKED = "      "
 MARKS = {CheckStatus.PASS: "ok  ", CheckStatus.FAIL: "FAIL", CheckStatus.WARN: "warn", CheckStatus.SKIP: "skip"}
+TOLD = "told"
 
 
 def table(rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
@@ -152,7 +156,7 @@ def _value(fact: Fact) -> str:
     mib = finite(fact.value)
     if fact.unit == "MiB" and mib is not None and mib >= GIB_IN_MIB:
         return f"{text} MiB ({mib / GIB_IN_MIB:.1f} GiB)"
-    return f"{text} {fact.unit}" if fact.unit and fact.unit not in ("", "bool") else text
+    return f"{text} {unit_of(fact.value, fact.unit)}" if fact.unit and fact.unit not in ("", "bool") else text
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -188,9 +192,9 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def check_report(state: State) -> str:
+def check_report(state: State, *, recorded: bool = False) -> str:
     """The page that ``check`` prints: the node in brief, the checks, the container decision, the verdict, for each VO
-    where there are several."""
+    where there are several. ``recorded``: it is not the node itself that was looked at."""
     parts = [_heading(state), _brief(state)]
     shared = _shared_checks(state)
     parts.append(_checks("Checks" if len(state.verdicts) < 2 else "Checks, the same for every VO", shared))
@@ -200,7 +204,8 @@ def check_report(state: State) -> str:
         own = [check for check in state.checks if check.vo == one.vo and replace(check, vo="") not in shared]
         title = clean(f"For the VO {one.vo}")
         parts += [_checks(title, own) or title, _container(one.container)]
-    parts += [_services(state), _benchmarks(state), _leftovers(state), _count(state), verdict(state)]
+    parts += [_services(state), _benchmarks(state), _leftovers(state), _count(state)]
+    parts.append(verdict(state, recorded=recorded))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -257,19 +262,26 @@ def _count(state: State) -> str:
     words = {CheckStatus.FAIL: "failed", CheckStatus.WARN: "warned", CheckStatus.PASS: "passed"}
     words[CheckStatus.SKIP] = "skipped"
     told = dict.fromkeys(replace(check, vo="") for check in state.checks)
-    counts = [(sum(check.status is status for check in told), word) for status, word in words.items()]
+    judged = [check for check in told if not _only_told(check)]
+    counts = [(sum(check.status is status for check in judged), word) for status, word in words.items()]
+    counts.append((len(told) - len(judged), "told"))
     return ", ".join(f"{number} {word}" for number, word in counts if number)
 
 
 def _checks(title: str, checks: Iterable[CheckResult]) -> str:
-    """What failed stands last, where a person who looks at a terminal begins to read."""
-    order = [CheckStatus.PASS, CheckStatus.SKIP, CheckStatus.WARN, CheckStatus.FAIL]
+    """What failed stands first, as it is what a person came for."""
+    order = [CheckStatus.FAIL, CheckStatus.WARN, CheckStatus.PASS, CheckStatus.SKIP]
     rows = []
     for result in sorted(checks, key=lambda check: order.index(check.status)):
-        rows.append((f"  {MARKS[result.status]}", result.name, result.message))
+        rows.append((f"  {TOLD if _only_told(result) else MARKS[result.status]}", result.name, result.message))
         if result.hint and result.status in (CheckStatus.FAIL, CheckStatus.WARN):
             rows.append(("", "", f"-> {result.hint}"))
     return f"{title}\n" + table(rows) if rows else ""
+
+
+def _only_told(check: CheckResult) -> bool:
+    """Whether it is a requirement of level ``reported`` that is not met; what could not be judged has no code."""
+    return check.status is CheckStatus.SKIP and check.code.startswith("requirement.")
 
 
 def _container(decision: ContainerDecision | None) -> str:
@@ -282,21 +294,51 @@ def _container(decision: ContainerDecision | None) -> str:
     rows = [("  taken " if v.taken else "  not   ", v.platform, v.path, v.reason) for v in decision.verdicts]
     if rows:
         lines.append(table(rows))
-    return "\n".join(lines)
+    lines.append(surroundings(decision.surroundings))
+    return "\n".join(filter(None, lines))
 
 
-def verdict(state: State, *, width: int | None = None) -> str:
+def surroundings(found: JobSurroundings) -> str:
+    """What jobs get beside their image, and what somebody asked for in vain, each with who asked."""
+    rows = [(one.given, _bound(one), one.asked_by, one.reason) for one in found.binds]
+    rows += [(one.given, one.option, one.asked_by, one.reason) for one in found.options]
+    rows += [(one.given, one.name, one.asked_by, one.reason) for one in found.environment]
+    told = [
+        ("  given" if given else "  not  ", what, f"{who}: {why}" if why else who) for given, what, who, why in rows
+    ]
+    return table(told) if told else ""
+
+
+def _bound(bind: BindVerdict) -> str:
+    place = f"{bind.source} at {bind.destination}" if bind.source != bind.destination else bind.source
+    return f"{place} (read-only)" if bind.read_only else place
+
+
+def verdict(state: State, *, width: int | None = None, recorded: bool = False) -> str:
     """Fit or not, and if not, why and what would change it; for each VO where there are several."""
+    limits = ", as far as a recording can tell" if recorded else ""
     if len(state.verdicts) < 2:
         name = f" for {state.verdicts[0].vo}" if state.verdicts and state.verdicts[0].vo else ""
-        return _verdict(name, worst_failure(list(state.failures)), width)
-    return "\n".join(_verdict(f" for {one.vo}", one.failure, width) for one in state.verdicts)
+        worst = worst_failure(list(state.failures))
+        return _verdict(name, worst, _more(state.checks, worst), limits, width)
+    told = []
+    for one in state.verdicts:
+        more = _more((check for check in state.checks if check.vo == one.vo), one.failure)
+        told.append(_verdict(f" for {one.vo}", one.failure, more, limits, width))
+    return "\n".join(told)
 
 
-def _verdict(whom: str, failure: Failure | None, width: int | None) -> str:
+def _more(checks: Iterable[CheckResult], told: Failure | None) -> str:
+    """How many other checks failed, for the end of a verdict that tells one failure."""
+    failed = [check for check in checks if check.status is CheckStatus.FAIL]
+    number = sum(1 for check in failed if told is not None and check.message != told.message)
+    return f"; and {number} more, see above" if number else ""
+
+
+def _verdict(whom: str, failure: Failure | None, more: str, limits: str, width: int | None) -> str:
     if failure is None:
-        return clean(f"This node is fit{whom}.")
-    said = f"This node is NOT fit{whom}: {failure.message} ({failure.kind}, {failure.code})"
+        return clean(f"This node is fit{whom}{limits}.")
+    said = f"This node is NOT fit{whom}: {failure.message} ({failure.kind}, {failure.code}){more}"
     lines = [paragraph(said, width=width)]
     if failure.hint:
         lines.append(paragraph(f"to change it: {failure.hint}", indent="  ", width=width))

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from pilot_agent.codec import to_json
-from pilot_agent.model import ContainerDecision, Fact, Json, worst_failure
+from pilot_agent.model import ContainerDecision, Fact, JobSurroundings, Json, worst_failure
 from pilot_agent.state import State
 
 SCHEMA = "pilot-agent/report/1"
@@ -102,7 +102,17 @@ def _container(decision: ContainerDecision | None) -> Json:
             }
             for verdict in decision.verdicts
         ],
+        **surroundings_report(decision.surroundings),
     }
+
+
+def surroundings_report(found: JobSurroundings) -> dict[str, Json]:
+    """What was asked for in jobs' containers and environment; variables without their values, which may be secrets."""
+    variables = [
+        {"name": one.name, "asked_by": one.asked_by, "given": one.given, "reason": one.reason}
+        for one in found.environment
+    ]
+    return {"binds": to_json(found.binds), "options": to_json(found.options), "environment": variables}
 
 
 def timestamp(seconds: float) -> str:

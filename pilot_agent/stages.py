@@ -15,7 +15,7 @@ from pilot_agent import host, tasks
 from pilot_agent.codec import CodecError, from_json
 from pilot_agent.collect import Declared
 from pilot_agent.events import EventLog
-from pilot_agent.hookspecs import Check, Context, Service, SetupResult
+from pilot_agent.hookspecs import Check, ContainerRequest, Context, Service, SetupResult
 from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.model import (
@@ -39,6 +39,8 @@ from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
 
 T = TypeVar("T")
+BETTER_ELSEWHERE = (FailureKind.NODE_RESOURCE, FailureKind.NETWORK)
+"""The kinds that another node or a later hour may not have: the site acts, and the same pilot is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Session:
             workspace=self.workspace.root,
             interpreter=self.around.interpreter,
             record=self.record,
+            pilot_id=state.pilot_id,
         )
 
 
@@ -85,18 +88,32 @@ def setup_early(session: Session, state: State) -> State:
 
 def setup_late(session: Session, state: State) -> State:
     """Files, libraries and job environment."""
-    return _setup(session, state, "late")
+    before, state = state.contributed, _setup(session, state, "late")
+    if state.container is None or state.contributed == before:
+        return state
+    settled = containers.settle(
+        session.context(state),
+        tasks.container_requests(session, state),
+        contained=state.container.runtime is not None,
+        wake=session.around.wake,
+    )
+    return replace(state, container=replace(state.container, surroundings=settled))
 
 
 def container(session: Session, state: State) -> State:
-    """Find the runtime, decide, and prove images."""
+    """Find the runtime, decide, and prove images. Where it fails, the state still says what was looked at."""
     offered = [declared.record for declared in session.loaded.of("pilot_images")]
-    requests = [declared.record for declared in session.loaded.of("pilot_containers")]
+    requests = tasks.container_requests(session, state)
     candidates: list[ImageCandidate] = [*state.images, *offered]
-    decision = containers.decide(session.context(state), candidates, requests, session.around.wake)
+    failures = state.failures
+    try:
+        decision = containers.decide(session.context(state), candidates, requests, session.around.wake)
+    except containers.NoContainersError as error:
+        decision = error.decision
+        failures += (error.at(stage="container").failure,)
     for verdict in decision.verdicts:
         session.events.write("image.judged", path=verdict.path, taken=verdict.taken, reason=verdict.reason)
-    return replace(state, container=decision)
+    return replace(state, container=decision, failures=failures)
 
 
 def validate(session: Session, state: State) -> State:
@@ -108,7 +125,14 @@ def validate(session: Session, state: State) -> State:
     # In the order in which they were declared, so that two runs can be compared line by line.
     results += [_check_result(ended) for task in checks for ended in ran if ended.declared is task]
     failures = [
-        Failure(result.kind, result.code or f"check.{result.name}", result.message, result.hint, stage="validate")
+        Failure(
+            result.kind,
+            result.code or f"check.{result.name}",
+            result.message,
+            result.hint,
+            stage="validate",
+            retry=result.kind in BETTER_ELSEWHERE,
+        )
         for result in results
         if result.status is CheckStatus.FAIL
     ]
@@ -267,14 +291,19 @@ def _setup(session: Session, state: State, when: str) -> State:
         if result is not None:
             state = replace(
                 state,
-                job_environment=state.job_environment | result.environment,
+                contributed=(*state.contributed, _contribution(task, result)),
                 setup_attributes=state.setup_attributes | result.attributes,
                 images=(*state.images, *result.images),
-                binds=(*state.binds, *result.binds),
             )
         elif ended.declared.record.required and ended.failure is not None:
-            state = replace(state, failures=(*state.failures, replace(ended.failure, stage=f"setup {when}")))
+            # The pilot ends: what comes after could only build on what is not there.
+            return replace(state, failures=(*state.failures, replace(ended.failure, stage=f"setup {when}")))
     return state
+
+
+def _contribution(task: Declared, result: SetupResult) -> ContainerRequest:
+    who = f"the setup {task.record.name} of {task.plugin}"
+    return ContainerRequest(name=who, binds=result.binds, environment=result.environment)
 
 
 def _set_up(session: Session, state: State, task: Declared) -> host.Ended:

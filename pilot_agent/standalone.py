@@ -21,7 +21,7 @@ from pilot_agent.lifecycle.removal import remove_tree
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.lifecycle.teardown import run_commands
-from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, Verdict, worst_failure
+from pilot_agent.model import Fact, Failure, FailureKind, PilotError, TimelineEntry, Verdict, worst_failure
 from pilot_agent.plugins import recordings
 from pilot_agent.process import Interrupted
 from pilot_agent.progress import Progress
@@ -93,31 +93,32 @@ def check(
     failures say whose they are, and ``verdicts`` has one entry for each. Raises as ``look`` does."""
 
     def work(bench: _Bench, state: State) -> State:
-        state = bench.run(config, ("probe",), state)
-        common = state.failures
+        state = probed = bench.run(config, ("probe",), state)
         for subject in subjects:
-            state = _judged(bench, state, subject, stages, common, several=len(subjects) > 1)
+            state = _judged(bench, state, subject, stages, probed, several=len(subjects) > 1)
         return state
 
     return _at_the_bench(config, environment, view, work)
 
 
 def _judged(
-    bench: _Bench, state: State, subject: Subject, stages: Sequence[str], common: tuple[Failure, ...], *, several: bool
+    bench: _Bench, state: State, subject: Subject, stages: Sequence[str], probed: State, *, several: bool
 ) -> State:
-    """The state with what one subject's stages added to it; ``common`` are the failures that concern all of them."""
-    fresh = replace(state, config=subject.config, checks=(), timeline=(), container=None, images=(), binds=())
-    fresh = replace(fresh, failures=())
+    """The state with what one subject's stages added to it. They begin with what was ``probed``: what was found for
+    another one is not theirs."""
+    fresh = replace(state, config=subject.config, checks=(), timeline=(), container=None, images=())
+    fresh = replace(fresh, contributed=(), failures=(), facts=probed.facts, limits=probed.limits)
     after = bench.run(subject.config, stages, fresh)
     timeline = tuple(
         replace(entry, what=f"{entry.what} for {subject.vo}") if several else entry for entry in after.timeline
     )
-    failure = worst_failure([*common, *after.failures])
+    failure = worst_failure([*probed.failures, *after.failures])
     verdict = Verdict(subject.vo, failure is None, failure, after.container)
     return replace(
         after,
         config=state.config,
-        facts=state.facts | after.facts,
+        facts=_together(state.facts, after.facts),
+        limits=state.limits + tuple(limit for limit in after.limits if limit not in state.limits),
         checks=(*state.checks, *(replace(result, vo=subject.vo) for result in after.checks)),
         timeline=(*state.timeline, *timeline),
         failures=(*state.failures, *after.failures),
@@ -125,6 +126,18 @@ def _judged(
         plugins=(*state.plugins, *(plugin for plugin in after.plugins if plugin not in state.plugins)),
         verdicts=(*state.verdicts, verdict),
     )
+
+
+def _together(ours: Mapping[str, Fact], theirs: Mapping[str, Fact]) -> dict[str, Fact]:
+    """The facts of both; of a list that is longer for one of them, such as ``cvmfs.repositories``, what either has."""
+    facts = dict(ours)
+    for name, fact in theirs.items():
+        known = facts.get(name)
+        if known is None or not known.known:
+            facts[name] = fact
+        elif isinstance(known.value, list) and isinstance(fact.value, list):
+            facts[name] = replace(known, value=known.value + [item for item in fact.value if item not in known.value])
+    return facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +237,12 @@ def _in_workspace(
 
 
 def _stage(session: Session, name: str, state: State) -> State:
-    began = session.events.seconds()
+    began, failed = session.events.seconds(), len(state.failures)
     try:
         state = STAGES[name](session, state)
-        status = "ok"
     except PilotError as error:
         state = replace(state, failures=(*state.failures, error.at(stage=name).failure))
-        status = "failed"
+    status = "failed" if len(state.failures) > failed else "ok"
     entry = TimelineEntry(name, "agent", "stage", began, round(session.events.seconds() - began, 4), status)
     return replace(state, timeline=(*state.timeline, entry))
 

@@ -10,7 +10,9 @@ from pilot_agent import __version__
 from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.collect import PluginReport
 from pilot_agent.config import Config
-from pilot_agent.files import read_bounded, write_json
+from pilot_agent.files import read_bounded, write_atomically
+from pilot_agent.hookspecs import ContainerRequest
+from pilot_agent.light import dumps
 from pilot_agent.model import (
     BenchmarkScore,
     CheckResult,
@@ -53,9 +55,9 @@ class State:
     timeline: tuple[TimelineEntry, ...] = ()
     failures: tuple[Failure, ...] = ()
     container: ContainerDecision | None = None
-    job_environment: dict[str, str] = field(default_factory=dict)
+    contributed: tuple[ContainerRequest, ...] = ()
+    """What setups gave for jobs' environment and containers, each under the name of who asked."""
     images: tuple[ImageCandidate, ...] = ()
-    binds: tuple[str, ...] = ()
     setup_attributes: dict[str, Json] = field(default_factory=dict)
     services: tuple[ServiceState, ...] = ()
     benchmarks: tuple[BenchmarkScore, ...] = ()
@@ -64,6 +66,11 @@ class State:
     plugins: tuple[PluginReport, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     leftovers: tuple[Json, ...] = ()
+
+    @property
+    def job_environment(self) -> dict[str, str]:
+        """The variables that setups gave, as far as the stages have come; a later one counts."""
+        return {name: value for request in self.contributed for name, value in request.environment.items()}
 
     def with_findings(self, findings: Iterable[Finding]) -> State:
         """This state with further facts and limits. The first source of a fact stands; later ones of the same name
@@ -106,7 +113,8 @@ class State:
 
 def save_state(state: State, path: str) -> None:
     """Write the state in one step, mode 0600. Raises ``OSError``."""
-    write_json(path, to_json(state))
+    # In one line: only programs read it, and it is written after every stage.
+    write_atomically(path, dumps(to_json(state)).encode() + b"\n")
 
 
 def load_state(path: str) -> State:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pilot_agent import host
 from pilot_agent.codec import to_json
 from pilot_agent.collect import Declared
-from pilot_agent.hookspecs import Periodic, Service, Setup
+from pilot_agent.hookspecs import ContainerRequest, Periodic, Service, Setup
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
 from pilot_agent.process import Result
-from pilot_agent.programs import filled
+from pilot_agent.programs import filled, is_text
 
 if TYPE_CHECKING:
     from pilot_agent.lifecycle.journal import Journal
@@ -25,23 +25,27 @@ if TYPE_CHECKING:
 
 CONTEXT_VARIABLE = "PILOT_CONTEXT"
 CONTEXT_FILE = ".pilot/context.json"
+ID_VARIABLE = "PILOT_ID"
+TEXT_DIRECTORY = ".pilot/plugin"
+"""Where the script lies that was given as a text, below the directory of its program."""
 INSIDE = "/srv"
 PLACE = "{workspace}"
 Words = tuple[list[str], dict[str, str]]
 """A command line, and the environment in which it is started."""
 
 
-def job_container(session: Session, state: State) -> JobContainer:
-    """What every job's container gets, as far as the stages have come."""
-    repositories = state.facts.get("cvmfs.repositories")
-    return JobContainer.of(
-        state.config.get("containers.binds"),
-        state.config.get("startd.job_environment"),
-        [declared.record for declared in session.loaded.of("pilot_containers")],
-        setup_binds=state.binds,
-        setup_environment=state.job_environment,
-        cvmfs=repositories is not None and repositories.known and bool(repositories.value),
-    )
+def container_requests(session: Session, state: State) -> list[ContainerRequest]:
+    """What setups and plugins want of jobs' containers, each under the name that the report gives who asked."""
+    asked = [
+        replace(declared.record, name=f"plugin {declared.plugin} ({declared.record.name})")
+        for declared in session.loaded.of("pilot_containers")
+    ]
+    return [*state.contributed, *asked]
+
+
+def job_container(state: State) -> JobContainer:
+    """What every job's container gets, as far as the stages have come: nothing before jobs' containers are decided."""
+    return JobContainer.of(state.container.surroundings) if state.container is not None else JobContainer()
 
 
 def command_of(session: Session, state: State) -> Callable[[Declared], host.Command | Failure]:
@@ -135,19 +139,33 @@ def _words(
     environment: Mapping[str, str] | None = None,
 ) -> Words:
     """Raises ``PilotError`` and ``OSError``."""
+    record = _with_script_file(record, directory)
+    variables = {ID_VARIABLE: state.pilot_id}
     if record.where == "host":
-        variables = {CONTEXT_VARIABLE: os.path.join(directory, CONTEXT_FILE)}
+        variables |= {CONTEXT_VARIABLE: os.path.join(directory, CONTEXT_FILE)}
         whole = {**(environment or session.around.environment), **variables}
         program, *arguments = filled(words, record.script)
         return [_found(program, whole["PATH"]), *arguments], whole
     inside = script_inside(record.script) if record.script else None
     interior = _interior(session, state, record.platform)
-    variables = {CONTEXT_VARIABLE: os.path.join(INSIDE, CONTEXT_FILE)}
+    variables |= {CONTEXT_VARIABLE: os.path.join(INSIDE, CONTEXT_FILE)}
     return interior.command(filled(words, inside), directory, script=record.script, variables=variables)
 
 
+def _with_script_file(record: Any, directory: str) -> Any:
+    """The record with the path of its script, which becomes a file where it was given as a text. Raises ``OSError``."""
+    if not is_text(record.script):
+        return record
+    path = os.path.join(directory, TEXT_DIRECTORY, _file_name(record.name))
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700), "wb") as file:
+        file.write(record.script.encode("utf-8", "surrogateescape"))
+    os.chmod(path, 0o700)
+    return replace(record, script=path)
+
+
 def _interior(session: Session, state: State, platform: str | None) -> Interior:
-    jobs = job_container(session, state)
+    jobs = job_container(state)
     return Interior.of(state.container, platform, jobs, session.around.environment, session.workspace.temporary)
 
 
@@ -171,7 +189,12 @@ def _found(program: str, search_path: str) -> str:
 def _write_context(session: Session, state: State, directory: str) -> None:
     """What the function of a plugin would be given, without what only a function can use."""
     context = session.context(state)
-    told = {"facts": context.facts, "config": context.config, "environment": context.environment}
+    told = {
+        "facts": context.facts,
+        "config": context.config,
+        "environment": context.environment,
+        "pilot_id": context.pilot_id,
+    }
     path = os.path.join(directory, CONTEXT_FILE)
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:

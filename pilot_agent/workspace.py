@@ -83,6 +83,11 @@ class Workspace:
         return self._at("private", "condor", "condor_config")
 
     @property
+    def image_failures(self) -> str:
+        """The FIFO from the image hook to the keeper, where a job's starter sees it too."""
+        return self._at("private", "condor", "image-failures.fifo")
+
+    @property
     def condor(self) -> str:
         """HTCondor's LOCAL_DIR: log, spool, execute, lock."""
         return self._at("condor")

@@ -7,13 +7,12 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pilot_agent import configure
 from pilot_agent.commands.choose import Place, must_fetch, place_for
 from pilot_agent.commands.trial import program_of, prove, refuse_unfit, setting_of
 from pilot_agent.configure import Given
-from pilot_agent.containers.command import TARGET_DIRECTORY
 from pilot_agent.containers.inside import WORKING_VARIABLES, Interior
 from pilot_agent.containers.job_ad import MOST_BYTES, JobAd, parse_job_ad
 from pilot_agent.environment import clean_path
@@ -133,17 +132,16 @@ def _contained(
     """The command line of the container, with an image that is on the node and in which programs run."""
     assert place.image is not None
     assert decision.runtime is not None
-    jobs = job_container(session, state)
+    jobs = job_container(state)
     image = place.image
     if must_fetch(place):
         progress.clear()
         image = _fetched(image, session, state, decision)
     outside = session.around.environment
-    interior = Interior.in_image(image, decision.runtime, jobs, outside, session.workspace.temporary)
-    gpus = _gpus(asked, state)
-    if gpus:
-        # As HTCondor does for a job that was given GPUs.
-        interior = replace(interior, options=("--nv", *interior.options))
+    gpus, scratch_inside = _gpus(asked, state), state.config.get("containers.scratch")
+    interior = Interior.in_image(
+        image, decision.runtime, jobs, outside, session.workspace.temporary, gpus=bool(gpus), target=scratch_inside
+    )
     if not place.proven:
         progress.say("trying the image")
         setting = setting_of(
@@ -156,7 +154,7 @@ def _contained(
         proof = prove(setting, image, pid_namespace=decision.runtime.pid_namespace, wake=session.around.wake)
         if proof.diagnosis is not None:
             raise refuse_unfit(image, proof.diagnosis)
-    variables = _variables(asked, gpus) | _nested(decision)
+    variables = _variables(asked, gpus) | _nested(decision, scratch_inside)
     argv, environment = interior.command(asked.words, scratch, variables=variables)
     return [argv[0], SILENT, *argv[1:]], environment
 
@@ -218,11 +216,11 @@ def _variables(asked: _Asked, gpus: tuple[str, ...]) -> dict[str, str]:
     return variables | dict(asked.job.environment if asked.job else {})
 
 
-def _nested(decision: ContainerDecision) -> dict[str, str]:
+def _nested(decision: ContainerDecision, scratch_inside: str) -> dict[str, str]:
     """Where a runtime inside writes, as ``startd.containers.runtime_environment`` says it for jobs."""
     assert decision.runtime is not None
     name = "singularity" if os.path.basename(decision.runtime.path) == "singularity" else "apptainer"
-    return {f"{name.upper()}_CONFIGDIR": f"{TARGET_DIRECTORY}/.{name}"}
+    return {f"{name.upper()}_CONFIGDIR": f"{scratch_inside}/.{name}"}
 
 
 def _on_the_node(asked: _Asked, session: Session, state: State, scratch: str) -> dict[str, str]:
@@ -232,7 +230,7 @@ def _on_the_node(asked: _Asked, session: Session, state: State, scratch: str) ->
     base |= {"PATH": clean_path(""), "HOME": os.path.expanduser("~")}
     working = dict.fromkeys(WORKING_VARIABLES, scratch)
     variables = _variables(asked, _gpus(asked, state))
-    return base | working | dict(job_container(session, state).environment) | variables
+    return base | working | dict(job_container(state).environment) | variables
 
 
 def _gpus(asked: _Asked, state: State) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from pilot_agent.containers.candidates import source_of
 from pilot_agent.containers.images import dictionary
 from pilot_agent.model import ContainerDecision, Failure, Json, PilotError, worst_failure
 from pilot_agent.printing import print_page, print_text
-from pilot_agent.render import paragraph, table
+from pilot_agent.render import paragraph, surroundings, table
+from pilot_agent.report import surroundings_report
 from pilot_agent.standalone import View, look
 from pilot_agent.state import State
 
@@ -28,10 +29,10 @@ def run_images(parsed: argparse.Namespace, given: Given, environment: Mapping[st
     failure = worst_failure(list(state.failures))
     if parsed.json:
         print_text(json.dumps(_answer(state, failure), indent=2) + "\n")
+    elif state.container is not None:
+        print_page(page(state.container))
     if failure is not None:
         raise PilotError(failure)
-    if not parsed.json and state.container is not None:
-        print_page(page(state.container))
     return 0
 
 
@@ -50,6 +51,7 @@ def _answer(state: State, failure: Failure | None) -> dict[str, Json]:
         "default": decision.default_platform,
         "runtime": to_json(decision.runtime) if decision.runtime else None,
         "runtimes": to_json(decision.runtimes),
+        **surroundings_report(decision.surroundings),
         "images": [_renamed(to_json(verdict)) for verdict in decision.verdicts],
         "failure": to_json(failure) if failure else None,
     }
@@ -71,6 +73,8 @@ def page(decision: ContainerDecision) -> str:
         images.append((_mark(verdict.taken), verdict.platform, verdict.source, verdict.path))
         images.append(("", "", "", verdict.reason))
     parts += [f"{title}\n{table(rows)}" for title, rows in (("Runtimes", runtimes), ("Images", images)) if rows]
+    beside = surroundings(decision.surroundings)
+    parts += [f"Beside their image jobs get\n{beside}"] if beside else []
     parts.append(paragraph(_default(decision)))
     return "\n\n".join(parts) + "\n"
 
@@ -84,7 +88,8 @@ def _default(decision: ContainerDecision) -> str:
     if image is not None:
         return f"Jobs that name no platform get {decision.default_platform}: {image}"
     if decision.runtime is None:
-        return "Jobs run without a container."
+        required = decision.decision in ("REQUIRED", "FAIL")
+        return "No job can run here." if required else "Jobs run without a container."
     if decision.decision == "REQUIRED":
         return "Only jobs that bring an image of their own run here."
     return "Jobs that bring no image of their own run without a container."

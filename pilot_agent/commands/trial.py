@@ -41,7 +41,7 @@ def runtime_of(config: Config, environment: Mapping[str, str], temporary: str) -
         f"no container runtime: neither apptainer nor singularity in {search.described()}"
     )  # fmt: skip
     hint = "the site installs Apptainer, or name it: --set containers.runtime=/path/apptainer"
-    raise PilotError(Failure(FailureKind.NODE_RESOURCE, "container.missing", message, hint))
+    raise PilotError(Failure(FailureKind.NODE_RESOURCE, "container.missing", message, hint, retry=True))
 
 
 def own_environment(environment: Mapping[str, str], temporary: str) -> dict[str, str]:

@@ -43,13 +43,17 @@ class Bind:
             raise BindError(f"bind {text!r}: expected source[:target[:ro]] with absolute paths")
         return cls(source, target, mode == "ro")
 
+    def __str__(self) -> str:
+        """As HTCondor takes it: ``source:target[:ro]``."""
+        return f"{self.source}:{self.target}" + (":ro" if self.read_only else "")
+
     def words(self) -> tuple[str, str]:
         """The two words of the command line; the long form where the short one would be split at a comma or colon."""
         if _SPLIT_BY_RUNTIME.search(self.source + self.target):
             fields = ["type=bind", f"source={self.source}", f"destination={self.target}"]
             fields += ["ro"] if self.read_only else []
             return "--mount", ",".join(_csv(field) for field in fields)
-        return "-B", f"{self.source}:{self.target}" + (":ro" if self.read_only else "")
+        return "-B", str(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,8 @@ class ContainerRun:
         words += ["-W", self.scratch, "--pwd", self.target]
         for bind in (Bind(self.scratch, self.target), *self.binds):
             words += bind.words()
-        words += ["--home", self.scratch]
+        # Not at its own path: the container's /tmp would cover one that lies under /tmp.
+        words += ["--home", f"{self.scratch}:{self.target}"]
         words += ["-C"] if self.pid_namespace else ["--contain", "--ipc", "--cleanenv"]
         return [*words, *self.options, "--", self.image, *self.program]
 

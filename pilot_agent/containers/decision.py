@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pilot_agent.containers import runtime
-from pilot_agent.containers.abilities import Established, Known, establish
-from pilot_agent.containers.command import Bind, BindError, existing, runtime_environment
+from pilot_agent.containers.abilities import AbilityTrial, Established, Known
+from pilot_agent.containers.command import Bind, runtime_environment
+from pilot_agent.containers.inside import JobContainer
 from pilot_agent.containers.messages import Diagnosis
 from pilot_agent.containers.negotiation import Negotiation, negotiate
 from pilot_agent.containers.places import Place, Search
 from pilot_agent.containers.proof import ProofSetting
 from pilot_agent.containers.runtime import RuntimeProgram, RuntimeRefusal
+from pilot_agent.containers.surroundings import settle, uncontained
 from pilot_agent.containers.trials import LONGEST_SECONDS, Trials, try_all
 from pilot_agent.containers.verdicts import Dictionary, conclude
 from pilot_agent.environment import clean_environment
@@ -24,6 +26,7 @@ from pilot_agent.model import (
     Failure,
     FailureKind,
     ImageCandidate,
+    JobSurroundings,
     Json,
     PilotError,
     Runtime,
@@ -36,12 +39,21 @@ REASON_LIMIT = 1500
 _SITE_INSTALLS = "the site installs Apptainer, or names it in containers.runtime"
 
 
+class NoContainersError(PilotError):
+    """Jobs cannot be contained as they must be; ``decision`` says what was looked at and why it was refused."""
+
+    def __init__(self, failure: Failure, decision: ContainerDecision) -> None:
+        super().__init__(failure)
+        self.decision = decision
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A runtime that works, with what its trials showed (None when there was no image to try)."""
 
     setting: ProofSetting
     trials: Trials | None
+    abilities: AbilityTrial
     established: Established | None = None
 
     @property
@@ -76,28 +88,33 @@ def decide(
     requests: Sequence[ContainerRequest] = (),
     wake: WakeUp | None = None,
 ) -> ContainerDecision:
-    """How jobs will be contained on this node.
+    """How jobs will be contained on this node, and what they get beside their image. ``requests`` are those of setups
+    and plugins, in their order, each under the name of who asked.
 
-    Raises ``PilotError`` when VO and site contradict each other, and when containers are required and there is no
-    runtime or no image; where they are only preferred, the decision says why there are none. Raises ``Interrupted``.
+    Raises ``NoContainersError`` when VO and site contradict each other, and when containers are required and there is
+    no runtime or no image (where they are only preferred, the decision says why there are none); ``PilotError`` for a
+    bind that cannot be understood, or is required and cannot be given; ``Interrupted``.
     """
     config = context.config
     outcome = negotiate(config["vo"]["containers"], config["site"]["containers"])
     if outcome.decision == "FAIL":
         hint = "the VO changes vo.containers, or the site site.containers"
-        raise PilotError(Failure(FailureKind.CONFIG, "container.conflict", outcome.reason, hint))
+        conflict = Failure(FailureKind.CONFIG, "container.conflict", outcome.reason, hint)
+        raise NoContainersError(conflict, ContainerDecision(outcome.decision, outcome.cell, outcome.reason))
     if outcome.decision in ("NEVER", "DISABLE"):
-        return ContainerDecision(outcome.decision, outcome.cell, outcome.reason)
-    binds, options = _asked_for(context, requests)
+        alone = settle(context, requests, contained=False)
+        return ContainerDecision(outcome.decision, outcome.cell, outcome.reason, surroundings=alone)
+    surroundings = settle(context, requests, wake=wake)
     known = Dictionary.of(context, candidates, wake)
     with _temporary(context) as temporary:
-        environment = runtime_environment(
-            clean_environment(context.environment, home=temporary, temporary=temporary), temporary
-        )
-        trying = _Trying(context, _search(context, requests, environment, wake), temporary, binds, options)
+        clean = clean_environment(context.environment, home=temporary, temporary=temporary)
+        # Two runs go on at a time, and a runtime's own threads (it is written in Go) would only add to them.
+        environment = runtime_environment(clean, temporary) | {"GOMAXPROCS": "1"}
+        search = _search(context, requests, environment, wake)
+        trying = _Trying(context, search, temporary, surroundings)
         found = trying.first_that_works(known)
     if isinstance(found, Failure):
-        return _without(outcome, found, known, trying.refused)
+        return _without(outcome, found, known, trying)
     decision, failure = conclude(outcome, found.runtime, known, found.trials)
     if failure is not None:
         return _without_images(decision, outcome, failure, known, found, trying)
@@ -120,22 +137,6 @@ def _search(
     )
 
 
-def _asked_for(context: Context, requests: Sequence[ContainerRequest]) -> tuple[tuple[Bind, ...], tuple[str, ...]]:
-    """Binds and options that every job's container gets. Raises ``PilotError`` (container.bind) with who asked."""
-    repositories = context.value("cvmfs.repositories")
-    asked = [("cvmfs", "/cvmfs:/cvmfs:ro")] if repositories else []
-    asked += [("containers.binds", bind) for bind in context.config["containers"]["binds"]]
-    asked += [(request.name, bind) for request in requests for bind in request.binds]
-    binds: dict[Bind, None] = {}
-    for who, text in asked:
-        try:
-            binds[Bind.parse(text)] = None
-        except BindError as error:
-            hint = "whoever asked for it corrects the bind"
-            raise PilotError(Failure(FailureKind.CONFIG, "container.bind", f"{who}: {error}", hint)) from error
-    return tuple(binds), tuple(option for request in requests for option in request.options)
-
-
 @contextmanager
 def _temporary(context: Context) -> Iterator[str]:
     if context.workspace is not None:
@@ -154,8 +155,7 @@ class _Trying:
     context: Context
     search: Search
     temporary: str
-    binds: tuple[Bind, ...]
-    options: tuple[str, ...]
+    surroundings: JobSurroundings
     refused: tuple[RuntimeVerdict, ...] = ()
 
     def first_that_works(self, known: Dictionary) -> _Found | Failure:
@@ -168,7 +168,7 @@ class _Trying:
         failure: Failure | None = None
         last: _Found | None = None
         for place in self.search.places():
-            program = runtime.ask(place.path, place.origin, self.search.environment, self.search.wake)
+            program = self._program(place)
             if isinstance(program, RuntimeRefusal):
                 self._refuse(place, program.version, program.reason)
                 continue
@@ -181,58 +181,63 @@ class _Trying:
             elif last is None:
                 last = tried
             else:
+                tried.abilities.clear()
                 self._refuse(place, program.version, "no image of the dictionary runs in it either")
         return self._with_abilities(last, end) if last is not None else failure or self._nothing()
+
+    def _program(self, place: Place) -> RuntimeProgram | RuntimeRefusal:
+        """What the runtime says of itself, to the probes already or now."""
+        told = runtime.told(place.path, place.origin, self.context.value("software.apptainer"))
+        return told or runtime.ask(place.path, place.origin, self.search.environment, self.search.wake)
 
     def _refuse(self, place: Place, version: str, reason: str) -> None:
         self.refused += (RuntimeVerdict(place.path, place.origin, version, False, reason),)
 
     def _tried(self, program: RuntimeProgram, known: Dictionary, end: float) -> _Found | Failure:
-        there, _ = existing(self.binds)
         repositories = tuple(self.context.value("cvmfs.repositories") or ())
+        scratch = self.context.config["containers"]["scratch"]
         setting = ProofSetting(
-            program, self.search.environment, self.temporary, there, self.options, repositories=repositories
+            program, self.search.environment, self.temporary, *self._jobs(), repositories, target=scratch
         )
+        files = any(ladder and ladder[0].form == "file" for ladder in known.ladders)
+        abilities = AbilityTrial(setting, self._vendors(), sif_files=files)
+        wake = self.search.wake
         problem: Diagnosis | None
         try:
             if any(known.ladders):
                 left = max(0.0, end - time.monotonic())
-                trials = try_all(setting, known.ladders, budget_seconds=left, wake=self.search.wake)
-                found, problem = _Found(setting, trials), trials.node_problem
+                trials = try_all(setting, known.ladders, budget_seconds=left, beside=abilities, wake=wake)
+                found, problem = _Found(setting, trials, abilities), trials.node_problem
             else:
                 # Nothing else shows whether it works, so this is not left out however little time there is.
-                established = establish(setting, self._seen(None), seconds=LONGEST_SECONDS, wake=self.search.wake)
-                found, problem = _Found(setting, None, established), established.problem
+                established = abilities.finish(Known(), seconds=LONGEST_SECONDS, wake=wake)
+                found, problem = _Found(setting, None, abilities, established), established.problem
         except OSError as error:
+            abilities.clear()
             raise _no_room(self.temporary, error) from error
         if problem is None:
             return found
+        abilities.clear()
         return Failure(problem.kind, problem.code, f"{program.path}: {problem.message}", problem.hint, retry=True)
+
+    def _jobs(self) -> tuple[tuple[Bind, ...], tuple[str, ...]]:
+        """Binds and options with which images are proven: those of jobs that get GPUs where any can."""
+        jobs = JobContainer.of(self.surroundings)
+        return jobs.binds, tuple(dict.fromkeys((*jobs.gpu_options, *jobs.options)))
 
     def _with_abilities(self, found: _Found, end: float) -> _Found:
         if found.established is not None:
             return found
         seconds = min(LONGEST_SECONDS, end - time.monotonic())
         try:
-            established = establish(found.setting, self._seen(found.trials), seconds=seconds, wake=self.search.wake)
+            established = found.abilities.finish(_seen(found.trials), seconds=seconds, wake=self.search.wake)
         except OSError as error:
             raise _no_room(self.temporary, error) from error
         return replace(found, established=established)
 
-    def _seen(self, trials: Trials | None) -> Known:
-        """What needs not be tried again."""
+    def _vendors(self) -> frozenset[str]:
         devices: Sequence[Mapping[str, Json]] = self.context.value("gpu.devices") or ()
-        vendors = frozenset(str(device.get("vendor") or "nvidia") for device in devices)
-        if trials is None:
-            return Known(vendors=vendors)
-        pid_namespace = trials.pid_namespace if trials.any_proven else None
-        told = "a SIF file of the dictionary ran"
-        if trials.sif is False:
-            problem = next(
-                (p.diagnosis for p in trials.proofs.values() if p.diagnosis and p.diagnosis.scope == "sif"), None
-            )
-            told = f"{problem.code}: {problem.message}" if problem else "no SIF file of the dictionary ran"
-        return Known(pid_namespace=pid_namespace, sif=trials.sif, sif_reason=told, vendors=vendors)
+        return frozenset(str(device.get("vendor") or "nvidia") for device in devices)
 
     def _nothing(self) -> Failure:
         looked = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in self.refused)
@@ -241,6 +246,23 @@ class _Trying:
         return Failure(
             FailureKind.NODE_RESOURCE, "container.missing", message[:REASON_LIMIT], _SITE_INSTALLS, retry=True
         )
+
+
+def _seen(trials: Trials | None) -> Known:
+    """What needs not be tried again."""
+    if trials is None:
+        return Known()
+    told = "a SIF file of the dictionary ran"
+    if trials.sif is False:
+        problems = (proof.diagnosis for proof in trials.proofs.values())
+        problem = next((problem for problem in problems if problem and problem.scope == "sif"), None)
+        told = f"{problem.code}: {problem.message}" if problem else "no SIF file of the dictionary ran"
+    return Known(
+        pid_namespace=trials.pid_namespace if trials.any_proven else None,
+        directories=trials.directories,
+        sif=trials.sif,
+        sif_reason=told,
+    )
 
 
 def _no_room(directory: str, error: OSError) -> PilotError:
@@ -253,20 +275,29 @@ def _without(
     outcome: Negotiation,
     failure: Failure,
     known: Dictionary,
-    runtimes: Sequence[RuntimeVerdict],
+    trying: _Trying,
     trials: Trials | None = None,
 ) -> ContainerDecision:
     """No containers: the end of the pilot where they are required, jobs without one where they are preferred."""
-    if outcome.decision == "REQUIRED":
-        raise PilotError(replace(failure, message=f"{failure.message} ({outcome.cell} requires containers)"))
+    required = outcome.decision == "REQUIRED"
     others = "".join(
-        f"; {verdict.path}: {verdict.reason}" for verdict in runtimes if verdict.path not in failure.message
+        f"; {verdict.path}: {verdict.reason}" for verdict in trying.refused if verdict.path not in failure.message
     )
-    reason = f"{outcome.reason}; none here, so jobs run without: {failure.code}: {failure.message}{others}"
+    so = "so no job can run" if required else "so jobs run without"
+    reason = f"{outcome.reason}; none here, {so}: {failure.code}: {failure.message}{others}"
     verdicts = tuple(replace(verdict, taken=False) for verdict in known.verdicts(trials))
-    return ContainerDecision(
-        "PREFERRED", outcome.cell, reason[:REASON_LIMIT], verdicts=verdicts, runtimes=tuple(runtimes)
+    decision = ContainerDecision(
+        outcome.decision,
+        outcome.cell,
+        reason[:REASON_LIMIT],
+        verdicts=verdicts,
+        runtimes=trying.refused,
+        surroundings=JobSurroundings() if required else uncontained(trying.surroundings),
     )
+    if required:
+        message = f"{failure.message} ({outcome.cell} requires containers)"
+        raise NoContainersError(replace(failure, message=message), decision)
+    return decision
 
 
 def _without_images(
@@ -282,8 +313,8 @@ def _without_images(
     if outcome.decision == "REQUIRED" or not found.ran:
         program = found.setting.program
         reason = f"no image of the dictionary runs in it: {failure.code}"
-        last = RuntimeVerdict(program.path, program.origin, program.version, False, reason)
-        return _without(outcome, failure, known, (*trying.refused, last), found.trials)
+        trying.refused += (RuntimeVerdict(program.path, program.origin, program.version, False, reason),)
+        return _without(outcome, failure, known, trying, found.trials)
     reason = f"{outcome.reason}; jobs that bring no image run without a container: {failure.code}: {failure.message}"
     return _with_runtimes(decision, reason, found, trying)
 
@@ -293,9 +324,7 @@ def _with_runtimes(decision: ContainerDecision, reason: str, found: _Found, tryi
     program = found.setting.program
     parts = [reason, f"runtime {program.path} {program.version} from {program.origin}"]
     parts += [f"not {verdict.path}: {verdict.reason}" for verdict in trying.refused]
-    _, missing = existing(trying.binds)
-    if missing:
-        parts.append("left out, their source is not there: " + ", ".join(bind.source for bind in missing))
     why = "a program ran in it with the options of jobs" if found.ran else "it answers, but no program ran in it"
     taken = RuntimeVerdict(program.path, program.origin, program.version, True, why)
-    return replace(decision, reason="; ".join(parts)[:REASON_LIMIT], runtimes=(*trying.refused, taken))
+    reason, runtimes = "; ".join(parts)[:REASON_LIMIT], (*trying.refused, taken)
+    return replace(decision, reason=reason, runtimes=runtimes, surroundings=trying.surroundings)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pilot_agent.containers.command import (
     TARGET_DIRECTORY,
     Bind,
-    BindError,
     ContainerRun,
     existing,
     runtime_environment,
@@ -17,8 +16,8 @@ from pilot_agent.containers.command import (
 )
 from pilot_agent.containers.messages import diagnose
 from pilot_agent.containers.runtime import parse_version
-from pilot_agent.hookspecs import INSIDE_SCRIPT_DIRECTORY, ContainerRequest
-from pilot_agent.model import ContainerDecision, Fact, Failure, FailureKind, PilotError, Runtime
+from pilot_agent.hookspecs import INSIDE_SCRIPT_DIRECTORY
+from pilot_agent.model import ContainerDecision, Fact, Failure, FailureKind, JobSurroundings, PilotError, Runtime
 from pilot_agent.process import Result
 
 RUNTIME_FAILED = 255
@@ -30,33 +29,22 @@ WORKING_VARIABLES = ("_CONDOR_SCRATCH_DIR", "TMPDIR", "TMP", "TEMP")
 
 @dataclass(frozen=True, slots=True)
 class JobContainer:
-    """What every job's container gets beside its image: binds ``source[:target[:ro]]``, options, environment."""
+    """What every job's container gets beside its image: binds, options, environment. ``gpu_options`` are those that
+    jobs get with their GPUs."""
 
-    binds: tuple[str, ...] = ()
+    binds: tuple[Bind, ...] = ()
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    gpu_options: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        configured_binds: Sequence[str],
-        configured_environment: Mapping[str, str],
-        requests: Sequence[ContainerRequest],
-        *,
-        setup_binds: Sequence[str] = (),
-        setup_environment: Mapping[str, str] | None = None,
-        cvmfs: bool = False,
-    ) -> JobContainer:
-        """From configuration, setups and plugins, in this order; each bind once, the later value of a variable."""
-        mounted = ["/cvmfs:/cvmfs:ro"] if cvmfs else []
-        asked = [bind for request in requests for bind in request.binds]
-        environment = {**configured_environment, **(setup_environment or {})}
-        for request in requests:
-            environment |= request.environment
+    def of(cls, surroundings: JobSurroundings) -> JobContainer:
+        """What is given of all that was asked for."""
         return cls(
-            binds=tuple(dict.fromkeys([*mounted, *configured_binds, *setup_binds, *asked])),
-            options=tuple(option for request in requests for option in request.options),
-            environment=environment,
+            binds=tuple(Bind(b.source, b.destination, b.read_only) for b in surroundings.binds if b.given),
+            options=tuple(o.option for o in surroundings.options if o.given and not o.with_gpus),
+            environment={v.name: v.value for v in surroundings.environment if v.given},
+            gpu_options=tuple(o.option for o in surroundings.options if o.given and o.with_gpus),
         )
 
 
@@ -70,6 +58,7 @@ class Interior:
     options: tuple[str, ...]
     variables: Mapping[str, str]
     environment: Mapping[str, str]
+    target: str = TARGET_DIRECTORY
 
     @classmethod
     def of(
@@ -83,24 +72,33 @@ class Interior:
         """The image of ``platform`` (None: the default one), as jobs get it. ``environment`` is that of the pilot's own
         children, ``temporary`` keeps what the runtime writes.
 
-        Raises ``PilotError`` where jobs get no container, no such image, or one that is only fetched for a job, and for
-        a bind that cannot be understood.
+        It sees all GPUs that jobs can get. Raises ``PilotError`` where jobs get no container, no such image, or one
+        that is only fetched for a job.
         """
         image, runtime = _image(decision, platform)
-        return cls.in_image(image, runtime, jobs, environment, temporary)
+        return cls.in_image(image, runtime, jobs, environment, temporary, gpus=True)
 
     @classmethod
     def in_image(
-        cls, image: str, runtime: Runtime, jobs: JobContainer, environment: Mapping[str, str], temporary: str
+        cls,
+        image: str,
+        runtime: Runtime,
+        jobs: JobContainer,
+        environment: Mapping[str, str],
+        temporary: str,
+        *,
+        gpus: bool = False,
+        target: str = TARGET_DIRECTORY,
     ) -> Interior:
-        """Any image, as a job that names it gets it; the rest as ``of`` has it. Raises ``PilotError`` for a bind that
-        cannot be understood."""
-        there, _ = existing(_parsed(jobs.binds))
+        """Any image, as a job that names it gets it, with the driver's libraries where it gets ``gpus``; its scratch
+        directory appears at ``target``. The rest as ``of`` has it."""
+        there, _ = existing(jobs.binds)
         parsed = parse_version(runtime.version)
         numbers, singularity = (parsed[2], _is_singularity(runtime)) if parsed else ((), False)
-        options = (*runtime_options(numbers, singularity=singularity), *jobs.options)
+        own = jobs.gpu_options if gpus else ()
+        options = tuple(dict.fromkeys((*runtime_options(numbers, singularity=singularity), *own, *jobs.options)))
         outside = runtime_environment(environment, temporary)
-        return cls(image, runtime, there, options, dict(jobs.environment), outside)
+        return cls(image, runtime, there, options, dict(jobs.environment), outside, target)
 
     def command(
         self,
@@ -112,8 +110,9 @@ class Interior:
     ) -> tuple[list[str], dict[str, str]]:
         """The command line that runs ``words``, and the environment in which the runtime is to be started.
 
-        ``directory`` becomes /srv; ``script`` is bound to ``script_inside``, whose place is made in it. ``variables``
-        are the program's own beside those of jobs. Raises ``OSError``.
+        ``directory`` becomes ``target``, which is /srv for programs of plugins; ``script`` is bound to
+        ``script_inside``, whose place is made in it. ``variables`` are the program's own beside those of jobs. Raises
+        ``OSError``.
         """
         binds = self.binds
         if script is not None:
@@ -127,9 +126,10 @@ class Interior:
             binds=binds,
             pid_namespace=self.runtime.pid_namespace,
             options=self.options,
+            target=self.target,
         )
         prefix = "SINGULARITYENV_" if _is_singularity(self.runtime) else "APPTAINERENV_"
-        inside = dict.fromkeys(WORKING_VARIABLES, TARGET_DIRECTORY) | dict(self.variables) | dict(variables or {})
+        inside = dict.fromkeys(WORKING_VARIABLES, self.target) | dict(self.variables) | dict(variables or {})
         return run.command_line(), dict(self.environment) | {prefix + name: value for name, value in inside.items()}
 
 
@@ -178,13 +178,6 @@ def _image(decision: ContainerDecision | None, platform: str | None) -> tuple[st
         message = f"the image {image} is fetched when the first job needs it, and nothing can be run in it before"
         raise _error("image.unproven", message, "the VO adds a candidate in a directory or in /cvmfs to images")
     return image, decision.runtime
-
-
-def _parsed(binds: Sequence[str]) -> tuple[Bind, ...]:
-    try:
-        return tuple(Bind.parse(bind) for bind in binds)
-    except BindError as error:
-        raise _error("container.bind", str(error), "whoever asked for it corrects the bind") from error
 
 
 def _error(code: str, message: str, hint: str) -> PilotError:

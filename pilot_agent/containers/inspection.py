@@ -106,7 +106,7 @@ def _sha256(file: BinaryIO) -> str:
 def _directory(root: str) -> Inspected:
     release = _read(root, "/etc/os-release") or _read(root, "/usr/lib/os-release")
     labels, unknown = _labels(root)
-    architecture = next(filter(None, (_architecture(root, program) for program in PROGRAMS)), "")
+    architecture = next(filter(None, (architecture_inside(root, program) for program in PROGRAMS)), "")
     size, complete = _size(root)
     if not release:
         unknown["system"] = "it has neither /etc/os-release nor /usr/lib/os-release"
@@ -150,7 +150,8 @@ def system_of(release: str) -> dict[str, str]:
 NAMES = {"id": "ID", "version": "VERSION_ID", "pretty_name": "PRETTY_NAME"}
 
 
-def _architecture(root: str, program: str) -> str:
+def architecture_inside(root: str, program: str) -> str:
+    """The processor that a program of the image ``root`` is for, as ``uname -m`` names it; empty when not known."""
     head = read_inside(root, program, 64) or b""
     if len(head) < 20 or head[:4] != b"\x7fELF":
         return ""

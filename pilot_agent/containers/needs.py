@@ -24,11 +24,16 @@ class NodeNeeds:
     cuda_driver: str = ""
 
 
+def architecture_named(name: str) -> str:
+    """An architecture as ``uname -m`` names it."""
+    return ALIASES.get(name.lower(), name.lower())
+
+
 def unmet(candidate: ImageCandidate, node: NodeNeeds) -> str | None:
     """Why the node is not for the candidate, in words; None when it is. What is not known does not meet a need; only an
     unknown architecture refuses nothing."""
     if candidate.architecture:
-        wanted = ALIASES.get(candidate.architecture.lower(), candidate.architecture.lower())
+        wanted = architecture_named(candidate.architecture)
         if node.architecture and wanted != node.architecture:
             return f"for {wanted}, and the node is {node.architecture}"
     return next((text for name, need in candidate.requires.items() if (text := _unmet(name, need, node))), None)

@@ -18,15 +18,27 @@ def make_image(path: str) -> str:
     """Make it below ``path``, which it returns. Raises ``OSError`` when there is no room."""
     for name in _EMPTY:
         os.makedirs(os.path.join(path, name), mode=0o755, exist_ok=True)
-    for directory in _PROGRAMS:
-        inside = path + directory
-        if os.path.islink(directory) and not os.path.lexists(inside):
-            os.symlink(os.readlink(directory).removeprefix("/"), inside)
-        elif os.path.isdir(directory):
+    for name, link in places().items():
+        inside = os.path.join(path, name)
+        if link is None:
             os.makedirs(inside, mode=0o755, exist_ok=True)
+        elif not os.path.lexists(inside):
+            os.symlink(link, inside)
     with open(os.path.join(path, "etc/passwd"), "w", encoding="ascii") as file:
         file.write("root:x:0:0:root:/root:/bin/sh\n")
     return path
+
+
+def places() -> dict[str, str | None]:
+    """What an image needs in its root directory for the node's programs: names of directories (None), and of symbolic
+    links with where they lead."""
+    found: dict[str, str | None] = {}
+    for directory in _PROGRAMS:
+        if _is_link(directory):
+            found[directory.strip("/")] = os.readlink(directory).removeprefix("/")
+        elif os.path.isdir(directory):
+            found[directory.strip("/")] = None
+    return found
 
 
 def binds() -> tuple[Bind, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pilot_agent.containers import fitness
-from pilot_agent.containers.command import Bind, ContainerRun, runtime_options
+from pilot_agent.containers.command import TARGET_DIRECTORY, Bind, ContainerRun, runtime_options
 from pilot_agent.containers.messages import Diagnosis, diagnose
 from pilot_agent.containers.runtime import RuntimeProgram, mode_of
 from pilot_agent.model import FailureKind, Json
@@ -46,6 +46,8 @@ class ProofSetting:
     options: tuple[str, ...] = ()
     repositories: tuple[str, ...] = ()
     """CVMFS repositories that answer on the node, to be looked for inside."""
+    target: str = TARGET_DIRECTORY
+    """Where jobs' scratch directory appears inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def prepare(setting: ProofSetting, image: str, *, pid_namespace: bool) -> Attemp
         image=image,
         program=("/bin/sh", "-c", SCRIPT + fitness.SCRIPT + END, "sh", mark, *setting.repositories),
         scratch=scratch,
+        target=setting.target,
         binds=setting.binds,
         pid_namespace=pid_namespace,
         options=(*runtime_options(setting.program.numbers, singularity=setting.program.singularity), *setting.options),
@@ -100,12 +103,12 @@ def read(attempt: Attempt, result: Result) -> Proof:
     if not marked or marked[-1] != "end" or not result.ok:
         return Proof(result.seconds, _failure(result, errors, started=bool(marked)))
     told = _told(marked)
+    facts = _facts(told["os"], "\n".join(lines)) | fitness.facts(told, attempt.repositories)
     if CONVERTED in errors:
-        return Proof(result.seconds, UNPACKED)
+        return Proof(result.seconds, UNPACKED, facts=facts)
     unwritable = [directory for directory in ("/tmp", "/var/tmp") if directory not in told["writable"]]  # noqa: S108
     if unwritable:
-        return Proof(result.seconds, _not_writable(unwritable))
-    facts = _facts(told["os"], "\n".join(lines)) | fitness.facts(told, attempt.repositories)
+        return Proof(result.seconds, _not_writable(unwritable), facts=facts)
     unfit = fitness.unfit(facts, "\n".join(lines) + errors)
     if unfit is not None:
         return Proof(result.seconds, unfit, facts=facts)

@@ -49,7 +49,7 @@ class Restrictions:
             prefix
             for entry in self.prefixes
             for prefix in entry.allowed
-            if prefix.startswith("/") and _lies_under(os.path.normpath(path), os.path.normpath(prefix))
+            if prefix.startswith("/") and lies_under(os.path.normpath(path), os.path.normpath(prefix))
         ]
 
     def forbid(self, image: Located, physical: Mapping[str, str]) -> str | None:
@@ -71,6 +71,11 @@ class Restrictions:
         return None
 
 
+def of_layers(given: Json) -> tuple[OfLayer, ...]:
+    """What each layer allows, from the value of a key of which all layers' count."""
+    return tuple(_layers(given))
+
+
 def _layers(given: Json, *, lower: bool = False) -> Iterator[OfLayer]:
     for entry in given or ():
         value = entry["value"]
@@ -88,12 +93,13 @@ def _allows(prefix: str, image: Located, physical: Mapping[str, str]) -> bool:
         return _reference_under(image.path, prefix)
     if not prefix.startswith("/"):
         return False
-    return _lies_under(image.path, os.path.normpath(prefix)) or (
-        prefix in physical and _lies_under(image.path, physical[prefix])
+    return lies_under(image.path, os.path.normpath(prefix)) or (
+        prefix in physical and lies_under(image.path, physical[prefix])
     )
 
 
-def _lies_under(path: str, directory: str) -> bool:
+def lies_under(path: str, directory: str) -> bool:
+    """Whether a path without ``..`` is a directory or below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pilot_agent.model import Json
 from pilot_agent.process import WakeUp, run
 
 Flavour = Literal["apptainer", "singularity-ce", "singularity"]
 """Apptainer, SingularityCE, or the older Singularity that both come from."""
+
+Mode = Literal["userns", "setuid"]
+"""How containers come to be: in a user namespace, or with the help of a privileged program."""
 
 VERSION_SECONDS = 10.0
 
@@ -61,6 +65,18 @@ def ask(
     return RuntimeProgram(path, flavour, version, numbers, origin, said[:200])
 
 
+def told(path: str, origin: str, software: Json) -> RuntimeProgram | None:
+    """The runtime at ``path`` when it told its version to the probe of ``software.apptainer`` (that fact's value) in
+    the words that are Apptainer's; None when it has to be asked."""
+    entries = software if isinstance(software, list) else ()
+    for entry in entries:
+        if entry.get("path") == path and entry.get("kind") == "apptainer" and entry.get("version"):
+            said = f"apptainer version {entry['version']}"
+            parsed = parse_version(said)
+            return RuntimeProgram(path, *parsed, origin, said) if parsed else None
+    return None
+
+
 def parse_version(text: str) -> tuple[Flavour, str, tuple[int, ...]] | None:
     """Flavour, version and its numbers from "apptainer version 1.4.5-1.el9", "singularity-ce version 4.1.0",
     "singularity version 3.8.7-1" or a bare "3.8.7"; None when there is no version in it."""
@@ -77,7 +93,7 @@ def parse_version(text: str) -> tuple[Flavour, str, tuple[int, ...]] | None:
     return ("singularity-ce" if "singularity-ce" in words else "singularity"), version, numbers
 
 
-def mode_of(uid_map: str) -> Literal["userns", "setuid"]:
+def mode_of(uid_map: str) -> Mode:
     """How the container's processes came to be: with a privileged helper they keep the node's own user namespace,
     in which every number is mapped. A pilot that is already in a user namespace gets no help from setuid programs."""
     fields = uid_map.split()

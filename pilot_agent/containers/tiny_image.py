@@ -1,6 +1,7 @@
 """A SIF file of nine kilobytes, made here: shows whether a runtime can mount SIF files when a node has none yet.
 
-It holds one program, ``/exit_37``, which says ``MARK`` and exits with 37: neither the runtime nor a shell does both.
+It holds one program, ``/exit_37``, which says ``MARK`` and exits with 37: neither the runtime nor a shell does both. It
+may hold places for the node's own programs too.
 Nothing in it is compressed, so that every squashfs driver can read it, and the same bytes come out every time.
 Formats: the kernel's Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_fs.h; Apptainer's
 sif/pkg/sif/sif.go; the ELF standard.
@@ -19,12 +20,12 @@ ARCHITECTURE = "x86_64"
 
 EMPTY_DIRECTORIES = ("dev", "etc", "home", "proc", "root", "srv", "sys", "tmp", "var/tmp")
 
-Tree = Mapping[str, "bytes | Tree"]
-"""A directory's entries: the content of executable files, and further directories."""
+Tree = Mapping[str, "bytes | str | Tree"]
+"""A directory's entries: the content of executable files, where symbolic links lead, and further directories."""
 
 _NOTHING = 0xFFFFFFFFFFFFFFFF  # a table that a squashfs does not have
 _BLOCK_SIZE = 131072
-_DIRECTORY, _FILE = 1, 2
+_DIRECTORY, _FILE, _LINK = 1, 2, 3
 _STORED = 0x8000  # a metadata block that is not compressed
 _STORED_DATA = 1 << 24
 # Nothing compressed, no fragments, no extended attributes.
@@ -36,9 +37,9 @@ _SIF_PARTITION = 0x4004
 _SIF_SQUASHFS, _SIF_PRIMARY_SYSTEM = 1, 2
 
 
-def sif() -> bytes:
-    """The whole file."""
-    tree: dict[str, bytes | Tree] = {PROGRAM.strip("/"): program()}
+def sif(places: Tree | None = None) -> bytes:
+    """The whole file, with ``places`` in its root directory too."""
+    tree: dict[str, bytes | str | Tree] = {PROGRAM.strip("/"): program(), **(places or {})}
     for path in EMPTY_DIRECTORIES:
         first, _, second = path.partition("/")
         tree[first] = {second: {}} if second else {}
@@ -119,15 +120,22 @@ class _Squashfs:
         own = self.count + _inodes_in(tree)
         entries = b""
         for name, content in sorted(tree.items()):
-            kind = _FILE if isinstance(content, bytes) else _DIRECTORY
-            offset = self._file(content) if isinstance(content, bytes) else self._directory(content, own)
+            kind, offset = self._entry(content, own)
             # The number relative to the first of the listing's header, which is this directory's.
             entries += struct.pack("<HhHH", offset, self.count - own, kind, len(name) - 1) + name.encode()
         listing = struct.pack("<III", len(tree) - 1, 0, own) + entries if tree else b""
-        subdirectories = sum(not isinstance(content, bytes) for content in tree.values())
+        subdirectories = sum(not isinstance(content, (bytes, str)) for content in tree.values())
         place, self.listings = len(self.listings), self.listings + listing
         body = struct.pack("<IIHHI", 0, 2 + subdirectories, len(listing) + 3, place, parent)
         return self._inode(_DIRECTORY, body)
+
+    def _entry(self, content: bytes | str | Tree, parent: int) -> tuple[int, int]:
+        """Kind of an entry, and the offset of its inode."""
+        if isinstance(content, bytes):
+            return _FILE, self._file(content)
+        if isinstance(content, str):
+            return _LINK, self._inode(_LINK, struct.pack("<II", 1, len(content.encode())) + content.encode())
+        return _DIRECTORY, self._directory(content, parent)
 
     def _file(self, content: bytes) -> int:
         start = 96 + len(self.data)
@@ -145,7 +153,7 @@ class _Squashfs:
 
 def _inodes_in(tree: Tree) -> int:
     """The number of inodes of a directory and all that is in it."""
-    return 1 + sum(1 if isinstance(content, bytes) else _inodes_in(content) for content in tree.values())
+    return 1 + sum(1 if isinstance(content, (bytes, str)) else _inodes_in(content) for content in tree.values())
 
 
 def _stored(table: bytes) -> bytes:

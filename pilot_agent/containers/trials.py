@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pilot_agent.containers.candidates import Located
 from pilot_agent.containers.messages import Diagnosis
@@ -25,13 +26,15 @@ Ladder = Sequence[Located]
 class Trials:
     """What became of every candidate that was tried: ``proofs[ladder, step]``. Those not in it were not tried.
 
-    ``pid_namespace``: every proven image ran in a PID namespace of its own. ``sif``: None when no SIF was tried.
+    ``pid_namespace``: every proven image ran in a PID namespace of its own. ``sif``: None when no SIF was tried;
+    ``directories``: None when none ran.
     ``node_problem``: why nothing at all ran, when that lies with the node.
     """
 
     proofs: dict[tuple[int, int], Proof]
     pid_namespace: bool
     sif: bool | None
+    directories: bool | None = None
     node_problem: Diagnosis | None = None
 
     @property
@@ -48,21 +51,45 @@ class Trials:
         return None
 
 
+class Beside(Protocol):
+    """Runs of another purpose that go on with the proofs: the first of them right after the first proof."""
+
+    @property
+    def running(self) -> Collection[int]:
+        """The handles of those that go on."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a run is to be started now."""
+        ...
+
+    def start(self, runner: Runner, seconds: float) -> None:
+        """Start the next run, which may take so long."""
+        ...
+
+    def settle(self, handle: int, result: Result) -> None:
+        """Take the result of one that is running."""
+        ...
+
+
 def try_all(
-    setting: ProofSetting, ladders: Sequence[Ladder], *, budget_seconds: float, wake: WakeUp | None = None
+    setting: ProofSetting,
+    ladders: Sequence[Ladder],
+    *,
+    budget_seconds: float,
+    beside: Beside | None = None,
+    wake: WakeUp | None = None,
 ) -> Trials:
     """Prove the best candidate of every ladder that runs; ``ladders[0]`` is the default platform's.
 
     Raises ``Interrupted``, and ``OSError`` when there is no room in the workspace.
     """
-    course = _Course(setting, ladders, time.monotonic() + budget_seconds)
+    course = _Course(setting, ladders, time.monotonic() + budget_seconds, beside)
     try:
         with Runner(wake) as runner:
-            while course.queue or course.running:
-                while course.queue and len(course.running) < WIDTH:
-                    course.start_next(runner)
-                if course.running:
-                    course.settle(*runner.wait_any())
+            while course.fill(runner):
+                course.take(*runner.wait_any())
     finally:
         for _, attempt in course.running.values():
             attempt.clear()
@@ -83,6 +110,7 @@ class _Course:
     setting: ProofSetting
     ladders: Sequence[Ladder]
     end: float
+    beside: Beside | None = None
     queue: deque[_Work] = field(default_factory=deque)
     running: dict[int, tuple[_Work, Attempt]] = field(default_factory=dict)
     proofs: dict[tuple[int, int], Proof] = field(default_factory=dict)
@@ -94,8 +122,42 @@ class _Course:
     def __post_init__(self) -> None:
         self.queue.extend(_Work(index, 0) for index, ladder in enumerate(self.ladders) if ladder)
 
-    def start_next(self, runner: Runner) -> None:
-        work = self.queue.popleft()
+    def fill(self, runner: Runner) -> bool:
+        """Start what there is room for; False when nothing is left to wait for."""
+        while self._count() < WIDTH:
+            left = self.end - time.monotonic()
+            begun = bool(self.proofs or self.running)
+            useful = self.beside is not None and self.beside.waiting and left > 0 and self.node_problem is None
+            if self.beside is not None and useful and (begun or not self.queue):
+                self.beside.start(runner, min(left, LONGEST_SECONDS))
+            elif (work := self._next()) is not None:
+                self.start(runner, work)
+            else:
+                break
+        return self._count() > 0
+
+    def _next(self) -> _Work | None:
+        """The next in the queue whose image is not being proven just now for another platform."""
+        proven_now = {self._path(work) for work, _ in self.running.values()}
+        work = next((work for work in self.queue if self._path(work) not in proven_now), None)
+        if work is not None:
+            self.queue.remove(work)
+        return work
+
+    def _path(self, work: _Work) -> str:
+        return self.ladders[work.ladder][work.step].path
+
+    def take(self, handle: int, result: Result) -> None:
+        """Take the result of a child."""
+        if self.beside is not None and handle in self.beside.running:
+            self.beside.settle(handle, result)
+        else:
+            self.settle(handle, result)
+
+    def _count(self) -> int:
+        return len(self.running) + (len(self.beside.running) if self.beside is not None else 0)
+
+    def start(self, runner: Runner, work: _Work) -> None:
         image = self.ladders[work.ladder][work.step]
         if image.form == "remote":
             return
@@ -129,7 +191,7 @@ class _Course:
             self.pid_namespace = False
             self.queue.appendleft(_Work(work.ladder, work.step, pid_namespace=False))
             return
-        self.by_path[self.ladders[work.ladder][work.step].path] = proof
+        self.by_path[self._path(work)] = proof
         self._record(work, proof)
 
     def _record(self, work: _Work, proof: Proof) -> None:
@@ -153,5 +215,6 @@ class _Course:
             proofs=self.proofs,
             pid_namespace=self.pid_namespace and bool(proven),
             sif=sif,
+            directories=any(self.ladders[key[0]][key[1]].form == "directory" for key in proven) or None,
             node_problem=None if proven else self.node_problem,
         )

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from pilot_agent.containers.candidates import NOT_FOR_THIS_NODE, Located, Refused, pin_of, source_of
 from pilot_agent.containers.default_platform import DefaultPlatform
 from pilot_agent.containers.images import Resolver, resolver
+from pilot_agent.containers.needs import architecture_named
 from pilot_agent.containers.negotiation import Negotiation
+from pilot_agent.containers.proof import Proof
+from pilot_agent.containers.refused_facts import facts_of_refused
 from pilot_agent.containers.trials import Ladder, Trials
 from pilot_agent.model import (
     ContainerDecision,
@@ -115,13 +118,40 @@ class Dictionary:
                 verdict = _tried(item, trials, (places[platform], step), chosen)
                 listed.append(replace(verdict, source=item.source or "", digest=pin_of(item.candidate)))
                 step += 1
-        return listed
+        return _with_facts(listed, {path for path, proof in self._failed(trials) if not proof.facts})
+
+    def _failed(self, trials: Trials | None) -> list[tuple[str, Proof]]:
+        """Those that were tried and that did not run, for a reason of their own."""
+        proofs = trials.proofs if trials is not None else {}
+        ladders = self.ladders
+        return [
+            (ladders[ladder][step].path, proof)
+            for (ladder, step), proof in proofs.items()
+            if proof.diagnosis is not None and proof.diagnosis.scope == "image"
+        ]
+
+
+def _with_facts(verdicts: list[ImageVerdict], paths: set[str]) -> list[ImageVerdict]:
+    """The verdicts with what the files of refused images say: their programs could say nothing."""
+    if not paths:
+        return verdicts
+    found = facts_of_refused(sorted(paths))
+    return [
+        replace(verdict, facts=found[verdict.path]) if verdict.path in found and not verdict.facts else verdict
+        for verdict in verdicts
+    ]
 
 
 def _refused(item: Refused) -> ImageVerdict:
+    """What the dictionary says of a candidate at which nobody looked counts as its facts."""
     path, reason = item.candidate.path, f"{item.code}: {item.reason}"
     source, digest = source_of(path) or "", pin_of(item.candidate)
-    return ImageVerdict(item.candidate.platform, path, False, False, reason, source=source, digest=digest)
+    facts: dict[str, Json] = {}
+    if item.code == NOT_FOR_THIS_NODE and item.candidate.architecture:
+        facts["os.arch"] = architecture_named(item.candidate.architecture)
+    if item.code == NOT_FOR_THIS_NODE and item.candidate.requires:
+        facts["requires"] = dict(item.candidate.requires)
+    return ImageVerdict(item.candidate.platform, path, False, False, reason, facts=facts, source=source, digest=digest)
 
 
 def _tried(item: Located, trials: Trials | None, key: tuple[int, int], chosen: int | None) -> ImageVerdict:
@@ -136,7 +166,7 @@ def _tried(item: Located, trials: Trials | None, key: tuple[int, int], chosen: i
     if proof is not None and proof.diagnosis is not None:
         problem = proof.diagnosis
         reason = f"{problem.code}: {problem.message}; {problem.hint}"
-        return ImageVerdict(platform, path, taken=False, proven=False, reason=reason, seconds=round(proof.seconds, 4))
+        return ImageVerdict(platform, path, False, False, reason, round(proof.seconds, 4), proof.facts)
     if proof is not None:
         reason = "a program ran in it with the options of jobs"
         if path != item.candidate.path:

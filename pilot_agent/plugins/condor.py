@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins.confining import plan_confinement
 from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
 from pilot_agent.startd.configuration import (
     GPU_INVENTORY,
@@ -19,22 +21,23 @@ from pilot_agent.startd.configuration import (
     private_directory,
     render,
 )
-from pilot_agent.startd.confinement import RUNTIME, STARTER, can_confine, runtime_text, starter_text
+from pilot_agent.startd.confinement import RUNTIME, STARTER, establish, runtime_text, starter_text
 from pilot_agent.startd.container_ad import user_namespaces
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.guard import GUARD, guard_text
-from pilot_agent.startd.join import join_commands
-from pilot_agent.startd.libexec import make_libexec
+from pilot_agent.startd.join import clock_commands, join_commands
+from pilot_agent.startd.libexec import make_libexec, plugin_programs, sif_test
 from pilot_agent.startd.links import LINKS, LINKS_TEXT
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
 from pilot_agent.startd.token import install_token
-from pilot_agent.startd.verify import verify, verify_fetcher, verify_hooks
+from pilot_agent.startd.verify import configuration_question, fetcher_questions, hook_questions, verify
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pilot_agent.containers.command import Bind
     from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json
     from pilot_agent.process import WakeUp
     from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
@@ -53,9 +56,9 @@ class HandoffInputs:
     """What the pipeline knows when it hands over.
 
     ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
-    was started with; ``job_binds`` and ``container_options`` what plugins asked for and the site allowed;
-    ``started`` epoch seconds; ``deadline`` epoch seconds at which the pilot must have ended, None when unknown:
-    then ``batch.end_time`` and ``time.walltime_seconds`` decide.
+    was started with; ``job_binds`` and ``container_options`` what was asked for and allowed, ``gpu_options`` what of it
+    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``deadline`` epoch seconds at
+    which the pilot must have ended, None when unknown: then ``batch.end_time`` and ``time.walltime_seconds`` decide.
     """
 
     pilot_id: str
@@ -68,22 +71,25 @@ class HandoffInputs:
     attributes: Mapping[str, Json] = field(default_factory=dict)
     benchmarks: tuple[BenchmarkScore, ...] = ()
     job_environment: Mapping[str, str] = field(default_factory=dict)
-    job_binds: tuple[str, ...] = ()
+    job_binds: tuple[Bind, ...] = ()
     container_options: tuple[str, ...] = ()
+    gpu_options: tuple[str, ...] = ()
     fragments: tuple[PluginFragment, ...] = ()
     deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handoff:
-    """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands``, whose n-th asks
-    the n-th of ``collectors``; ``deadline`` is when the last job is ended, epoch seconds.
+    """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands`` and of
+    ``clock_commands``, whose n-th asks the n-th of ``collectors``; ``deadline`` is when the last job is ended, epoch
+    seconds.
     """
 
     plan: StartdPlan
     master_argv: tuple[str, ...]
     environment: Mapping[str, str]
     join_commands: tuple[tuple[str, ...], ...]
+    clock_commands: tuple[tuple[str, ...], ...]
     collectors: tuple[str, ...]
     join_seconds: int
     channel_path: str
@@ -120,12 +126,10 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         install_token(config["pool"]["token"], workspace.tokens)
         environment = master_environment(inputs.site_environment, workspace)
         plan = _confined(build_plan(inputs, condor, network, collectors), inputs, environment, wake)
-        if plan.container is not None and plan.container.fetcher:
+        if plan.container is not None and (plan.container.fetcher or plan.container.forbidden_fifo):
             install_image_hook(inputs, plan.container)
-        _write(plan, workspace, config["pool"]["token"])
-        if plan.container is not None:
-            verify_hooks(libexec_directory(plan), workspace.temporary, environment, wake=wake)
-            verify_fetcher(plan.container.fetcher, environment, wake=wake)
+        _write(plan, workspace)
+        _verify(plan, workspace, environment, wake)
     except OSError as error:
         raise _error(
             FailureKind.NODE_RESOURCE,
@@ -133,12 +137,12 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
             f"HTCondor's configuration cannot be written to {workspace.private}: {error.strerror}",
             "the site gives the pilot a scratch directory with space left",
         ) from error
-    verify(plan, environment, wake=wake)
     return Handoff(
         plan=plan,
         master_argv=(condor.master, *MASTER_ARGUMENTS),
         environment=environment,
         join_commands=join_commands(plan),
+        clock_commands=clock_commands(plan, inputs.pilot_id),
         collectors=plan.collectors,
         join_seconds=config["pool"]["join_seconds"],
         channel_path=workspace.ad_channel,
@@ -200,32 +204,45 @@ def master_environment(site_environment: Mapping[str, str], workspace: Workspace
 def _confined(
     plan: StartdPlan, inputs: HandoffInputs, environment: Mapping[str, str], wake: WakeUp | None
 ) -> StartdPlan:
-    """The plan, with starters that cannot see the token where the node allows it. A runtime that is setuid would
-    have no rights in a user namespace."""
+    """The plan, with starters that see their own job only where the node allows it. A runtime that is setuid would have
+    no rights in a user namespace."""
     runtime = inputs.decision.runtime
     if plan.container is None or runtime is None or runtime.mode != "userns":
         return plan
-    workspace = Workspace(inputs.workspace)
-    source = os.path.abspath(inputs.config["pool"]["token"])
-    confined = can_confine(environment, source=source, private=workspace.private, wake=wake)
-    return replace(plan, container=replace(plan.container, confined=confined))
+    confinement = establish(plan_confinement(inputs, plan, plan.container), environment, wake=wake)
+    return replace(plan, container=replace(plan.container, confinement=confinement))
 
 
-def _programs(plan: StartdPlan, container: ContainerPlan, workspace: Workspace, token: str) -> dict[str, str]:
+def _verify(plan: StartdPlan, workspace: Workspace, environment: Mapping[str, str], wake: WakeUp | None) -> None:
+    """Have HTCondor read its configuration, and start all hooks once."""
+    questions = [configuration_question(plan)]
+    empty = os.path.join(workspace.temporary, "hooks")
+    os.mkdir(empty, 0o700)
+    if plan.container is not None:
+        questions += hook_questions(libexec_directory(plan), empty)
+        questions += fetcher_questions(plan.container.fetcher)
+    verify(questions, environment, wake=wake)
+    with suppress(OSError):
+        os.rmdir(empty)
+
+
+def _programs(plan: StartdPlan, container: ContainerPlan) -> dict[str, str | bytes]:
     """What HTCondor runs around a job, by its name in LIBEXEC."""
-    starter, source = os.path.join(plan.condor.sbin, "condor_starter"), os.path.abspath(token)
+    starter = os.path.join(plan.condor.sbin, "condor_starter")
     return {
+        **plugin_programs(plan.condor.plugins),
+        **sif_test(plan.condor.libexec),
         GUARD: guard_text(container),
         LINKS: LINKS_TEXT,
-        RUNTIME: runtime_text(container.runtime),
-        STARTER: starter_text(starter, source=source, private=workspace.private),
+        RUNTIME: runtime_text(container.runtime, gpu_libraries=container.gpu_libraries, opencl=container.opencl),
+        **({STARTER: starter_text(starter, container.confinement)} if container.confinement is not None else {}),
     }
 
 
-def _write(plan: StartdPlan, workspace: Workspace, token: str) -> None:
+def _write(plan: StartdPlan, workspace: Workspace) -> None:
     text = render(plan)
     if plan.container is not None:
-        programs = _programs(plan, plan.container, workspace, token)
+        programs = _programs(plan, plan.container)
         make_libexec(plan.condor.libexec, libexec_directory(plan), programs)
     if plan.gpus:
         inventory = os.path.join(private_directory(plan), GPU_INVENTORY)

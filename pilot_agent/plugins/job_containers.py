@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from pilot_agent.files import write_atomically
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.startd.confinement import LOCK
 from pilot_agent.startd.fetching import COMMAND, FETCHED, is_remote
 from pilot_agent.startd.plan import ContainerPlan
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pilot_agent.model import Runtime
+    from collections.abc import Iterable
+
+    from pilot_agent.model import ImageVerdict, Runtime
     from pilot_agent.plugins.condor import HandoffInputs
     from pilot_agent.startd.plan import CondorPaths
 
@@ -57,24 +60,43 @@ def plan_containers(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan
         proven=_numbers(condor.version) >= NAMED_STARTERS_SINCE,
         version=runtime.version,
         mode={"userns": "unprivileged", "setuid": "privileged"}[runtime.mode],
-        binds=inputs.job_binds,
+        binds=tuple(map(str, inputs.job_binds)),
         extra_arguments=(*_runtime_options(runtime), *inputs.container_options),
+        target_directory=inputs.config["containers"]["scratch"],
+        gpu_libraries=bool(inputs.config["containers"]["gpu_libraries"]),
+        opencl=bool(inputs.config["containers"]["bind_opencl"]),
         allowed_paths=tuple(inputs.config["containers"]["allowed_paths"]),
-        fetcher=(*interpreter_command(), COMMAND, _settings_path(inputs)),
+        forbidden_fifo=_forbidden_fifo(inputs),
+        fetcher=_fetcher(inputs),
         fetched=_allowed_schemes(inputs),
     )
+
+
+def _forbidden_fifo(inputs: HandoffInputs) -> str:
+    """Where the keeper hears of images that are not allowed, when their jobs go elsewhere; else empty."""
+    if inputs.config["containers"]["forbidden_image"] != "elsewhere":
+        return ""
+    return Workspace(inputs.workspace).image_failures
+
+
+def _fetcher(inputs: HandoffInputs) -> tuple[str, ...]:
+    """The command that brings remote images, where any job can have one."""
+    of_the_dictionary = any(one.taken and is_remote(one.path) for one in inputs.decision.verdicts)
+    if not of_the_dictionary and not _allowed_schemes(inputs):
+        return ()
+    return (*interpreter_command(), COMMAND, _settings_path(inputs))
 
 
 def _refuse_private_binds(inputs: HandoffInputs) -> None:
     """A bind that shows jobs the pilot's private directory gives every job the pool's token."""
     private = os.path.realpath(Workspace(inputs.workspace).private)
     for bind in inputs.job_binds:
-        source = os.path.realpath(bind.split(":", 1)[0])
+        source = os.path.realpath(bind.source)
         if os.path.commonpath((source, private)) in (source, private):
             raise _error(
                 FailureKind.CONFIG,
                 "container.bind",
-                f"bind {bind!r} would show jobs the pilot's private directory {private}",
+                f"bind '{bind}' would show jobs the pilot's private directory {private}",
                 "whoever asked for the bind names a narrower directory, or site.scratch lies elsewhere",
             )
 
@@ -96,7 +118,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def install_image_hook(inputs: HandoffInputs, container: ContainerPlan) -> None:
-    """Write what the image hook works with where no job can write. Raises ``OSError``."""
+    """Write what the image hook works with where no job can write, and make the FIFO by which it tells the keeper of
+    its failures. Raises ``OSError``."""
     config, workspace, site = inputs.config, Workspace(inputs.workspace), inputs.site_environment
     settings = {
         "store": config["containers"]["store_directory"] or workspace.images,
@@ -105,18 +128,29 @@ def install_image_hook(inputs: HandoffInputs, container: ContainerPlan) -> None:
         "form": "file" if container.sif else "directory",
         "runtime": container.runtime,
         "runtime_name": f"{container.runtime} {container.version}",
-        "dictionary": {
-            verdict.path: verdict.digest
-            for verdict in inputs.decision.verdicts
-            if verdict.taken and is_remote(verdict.path)
-        },
+        "dictionary": _pins(inputs.decision.verdicts),
+        "failures": workspace.image_failures,
         "binds": list(container.binds),
-        "options": list(container.extra_arguments),
+        "options": [*inputs.gpu_options, *container.extra_arguments],
+        "scratch": container.target_directory,
         "pid_namespace": container.pid_namespace,
         "temporary": workspace.temporary,
+        "starter_lock": os.path.join(workspace.private, LOCK),
         "environment": {name: site[name] for name in AUTHORITIES if name in site},
     }
     write_atomically(_settings_path(inputs), json.dumps(settings).encode())
+    if not os.path.lexists(workspace.image_failures):
+        os.mkfifo(workspace.image_failures, 0o600)
+
+
+def _pins(verdicts: Iterable[ImageVerdict]) -> dict[str, dict[str, str]]:
+    """The remote images on offer: reference -> platform -> digest (empty: not pinned). Two platforms may pin one
+    reference to two contents."""
+    pins: dict[str, dict[str, str]] = {}
+    for verdict in verdicts:
+        if verdict.taken and is_remote(verdict.path):
+            pins.setdefault(verdict.path, {})[verdict.platform] = verdict.digest
+    return pins
 
 
 def _allowed_schemes(inputs: HandoffInputs) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pilot_agent.containers.selftest import Tried, try_runtimes
 from pilot_agent.hookspecs import Check, Context, hookimpl
-from pilot_agent.model import CheckResult, CheckStatus, Json
+from pilot_agent.model import CheckResult, CheckStatus, FactStatus, Json
 from pilot_agent.workspace import Workspace
 
 PROFILE = "pilot"
@@ -75,23 +75,43 @@ def check_memory(context: Context) -> CheckResult:
 def check_runtime(context: Context) -> CheckResult:
     """Whether some container runtime runs a program here; if none does, why."""
     if context.root.strip("/"):
-        return CheckResult("runtime", CheckStatus.SKIP, "no container can be run on a recording of a node")
+        return _recorded_runtime(context)
     parent = Workspace(context.workspace).temporary if context.workspace else None
-    configured = context.config["containers"]["runtime"]
+    containers = context.config["containers"]
     try:
         with tempfile.TemporaryDirectory(prefix="selftest-", dir=parent, ignore_cleanup_errors=True) as directory:
-            tried = list(try_runtimes(configured, context.environment, directory))
+            tries = try_runtimes(
+                containers["runtime"],
+                context.environment,
+                directory,
+                order=containers["search"],
+                condor_directory=context.config["startd"]["condor_directory"],
+                repositories=tuple(context.value("cvmfs.repositories") or ()),
+            )
+            tried = list(tries)
     except OSError as error:
         message = f"no runtime can be tried: {error.strerror}"
         return CheckResult("runtime", CheckStatus.FAIL, message, "the site frees space", code="disk.full")
     return judge_runtimes(tried)
 
 
+def _recorded_runtime(context: Context) -> CheckResult:
+    """The verdict over a recording, in which nothing can be run: that there is none can be told all the same."""
+    fact = context.facts.get("software.apptainer")
+    if fact is not None and fact.status is FactStatus.ABSENT:
+        return judge_runtimes(())
+    told = "no container can be run on a recording of a node"
+    if fact is None or not fact.known:
+        return CheckResult("runtime", CheckStatus.SKIP, f"{told}: {fact.detail if fact else 'not probed'}")
+    found = ", ".join(str(entry.get("path")) for entry in fact.value if isinstance(entry, dict))
+    return CheckResult("runtime", CheckStatus.SKIP, f"{told}; it has {found}")
+
+
 def judge_runtimes(tried: Iterable[Tried]) -> CheckResult:
     """The verdict over the runtimes that were tried, the last one the one that worked if any did."""
     listed = list(tried)
     if not listed:
-        message = "there is no container runtime: neither apptainer nor singularity is on the search path"
+        message = "there is no container runtime: neither apptainer nor singularity in any place of containers.search"
         hint = "the site installs Apptainer (package apptainer), or names one in containers.runtime"
         return CheckResult("runtime", CheckStatus.FAIL, message, hint, code="container.missing")
     last = listed[-1]

@@ -45,7 +45,7 @@ SLOT_ATTRIBUTES = frozenset(
         *("activity", "cpus", "disk", "gpus", "machine", "memory", "myaddress", "mycurrenttime", "mytype", "name"),
         *("requirements", "slotid", "slottype", "start", "startdipaddr", "state", "targettype", "partitionableslot"),
         *("dynamicslot", "lastheardfrom", "daemonstarttime", "machineresources", "assignedgpus", "availablegpus"),
-        *(words.AD_TIME_ATTRIBUTE.lower(), words.ACCEPTING_ATTRIBUTE.lower()),
+        *(words.AD_TIME_ATTRIBUTE.lower(), words.ACCEPTING_ATTRIBUTE.lower(), words.FAILING_IMAGES_ATTRIBUTE.lower()),
     )
 )
 
@@ -277,7 +277,7 @@ def _channel(plan: StartdPlan) -> dict[str, str]:
 def _features(plan: StartdPlan) -> dict[str, str]:
     """What a pilot has no use for costs processes and tenths of a second at every start."""
     return {
-        "FILETRANSFER_PLUGINS": ", ".join(map(config_text, plan.condor.plugins)),
+        "FILETRANSFER_PLUGINS": ", ".join(map(config_text, _transfer_plugins(plan))),
         "RUNBENCHMARKS": "False",
         "HIBERNATE": '"NONE"',
         "HIBERNATION_PLUGIN": "/bin/true",
@@ -295,6 +295,13 @@ def _features(plan: StartdPlan) -> dict[str, str]:
         "ENABLE_SSH_TO_JOB": str(plan.ssh_to_job),
         **(_logins(plan) if plan.container is not None else {}),
     }
+
+
+def _transfer_plugins(plan: StartdPlan) -> list[str]:
+    """The node's own, or those of the pilot's LIBEXEC in their place (see ``libexec``)."""
+    if plan.container is None:
+        return list(plan.condor.plugins)
+    return [os.path.join(libexec_directory(plan), os.path.basename(plugin)) for plugin in plan.condor.plugins]
 
 
 def _logins(plan: StartdPlan) -> dict[str, str]:

@@ -79,6 +79,7 @@ def _tested(container: ContainerPlan, full_version: str, abilities: RuntimeAbili
 
 
 def _isolates(container: ContainerPlan) -> bool:
-    """Whether no job can reach the token: weak when jobs may run without a container, when they see the node's
-    processes, or when HTCondor's starter, which follows a job's links, can read it."""
-    return container.required and container.pid_namespace and container.confined
+    """Whether no job can reach the pilot or another job: weak when jobs may run without a container, when they see the
+    node's processes, or when HTCondor's starter, which works for a job with the pilot's uid, can do either."""
+    confinement = container.confinement
+    return container.required and container.pid_namespace and confinement is not None and confinement.processes

@@ -11,10 +11,12 @@ from pilot_agent.startd.classad import LiteralError, config_literal, config_text
 from pilot_agent.startd.confinement import COPY, RUNTIME, STARTER
 from pilot_agent.startd.guard import GUARD
 from pilot_agent.startd.links import LINKS, PATIENCE_SECONDS
+from pilot_agent.startd.plan import FAILING_IMAGES_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pilot_agent.startd.confinement import Confinement
     from pilot_agent.startd.plan import ContainerPlan
 
 # HTCondor puts a job's image directly behind the extra arguments: no image can be an option.
@@ -62,7 +64,7 @@ def container_knobs(container: ContainerPlan | None) -> dict[str, str]:
         "SINGULARITY_VERBOSITY": "-s",
         "PILOT_CONTAINER_START": _start_expression(container),
         **_hooks(),
-        **(_confinement() if container.confined else {}),
+        **(_confinement(container.confinement) if container.confinement is not None else {}),
     }
 
 
@@ -128,17 +130,29 @@ def _job_expression(container: ContainerPlan) -> str:
 
 
 def _start_expression(container: ContainerPlan) -> str:
+    """Which jobs may come: for some there is no image, and some images could not be had a moment ago."""
+    failing = f'stringListMember($(PILOT_IMAGE), MY.{FAILING_IMAGES_ATTRIBUTE}, " ") =!= True'
     if container.required:
-        return "isString($(PILOT_IMAGE))"
-    return f"isString($(PILOT_IMAGE)) || (TARGET.REQUIRED_OS is undefined) || {_any_platform()}"
+        return f"isString($(PILOT_IMAGE)) && ({failing})"
+    known = f"isString($(PILOT_IMAGE)) || (TARGET.REQUIRED_OS is undefined) || {_any_platform()}"
+    return f"({known}) && ((TARGET.WantContainer =?= False) || ({failing}))"
 
 
-def _confinement() -> dict[str, str]:
+def _confinement(confinement: Confinement) -> dict[str, str]:
     directory = f"$(ETC)/../{COPY}"
+    processes = {
+        # The procd that all daemons share would take process numbers for those of its own PID namespace, and a starter
+        # without one does not measure memory. TMP_DIR is the starter's own.
+        "STARTER.PROCD_ADDRESS": "$(TMP_DIR)/procd",
+        "STARTER.PROCD_LOG": "$(TMP_DIR)/ProcLog",
+        # Where the startd sees the starter is a program that takes no signals: the starter gets them over the network.
+        "STARTD.NEVER_USE_KILL_FOR_DC_SIGNALS": "True",
+    }
     return {
         "STARTER": f"$(LIBEXEC)/{STARTER}",
         "STARTER.SEC_TOKEN_DIRECTORY": directory,
         "STARTER.SEC_TOKEN_SYSTEM_DIRECTORY": directory,
+        **(processes if confinement.processes else {}),
     }
 
 

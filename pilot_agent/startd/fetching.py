@@ -24,10 +24,11 @@ FETCHED = ("docker", "oras", "https")
 """Schemes of the images that the pilot itself fetches; what HTCondor transfers is left to it."""
 
 _CHOICE = """\
-# Becomes the program that fetches an image and prints the line that puts its place into the job's ad.
+# Becomes the program that fetches an image (ATTRIBUTE REFERENCE [PLATFORM]) and prints the line that puts its place
+# into the job's ad.
 fetch() {
     case $2 in
-        @REMOTE@) exec @FETCHER@ "$PPID" "$1" "$2" ;;
+        @REMOTE@) exec @FETCHER@ "$PPID" "$@" ;;
     esac
     exit 0
 }
@@ -45,7 +46,7 @@ if [ "$required_os" ]; then
         esac
     done
 fi
-[ "$required_os" ] || fetch SingularityImage @DEFAULT@
+[ "$required_os" ] || fetch SingularityImage @DEFAULT@ @DEFAULT_PLATFORM@
 """
 
 
@@ -63,7 +64,7 @@ def choice_text(container: ContainerPlan, any_case: Callable[[str], str]) -> str
     if not patterns:
         return ""
     platforms = [
-        f"            {any_case(platform)}) fetch SingularityImage {shlex.quote(image)} ;;"
+        f"            {any_case(platform)}) fetch SingularityImage {shlex.quote(image)} {shlex.quote(platform)} ;;"
         for platform, image in container.images.items()
     ]
     replacements = {
@@ -72,6 +73,7 @@ def choice_text(container: ContainerPlan, any_case: Callable[[str], str]) -> str
         "PLATFORMS": "\n".join(platforms),
         "ANY": " | ".join(map(any_case, ANY_PLATFORM)),
         "DEFAULT": shlex.quote(container.images.get(container.default_platform or "", "")),
+        "DEFAULT_PLATFORM": shlex.quote(container.default_platform or ""),
     }
     text = _CHOICE
     for name, replacement in replacements.items():

@@ -30,6 +30,12 @@ GUARD = "pilot_guard"
 HELD = 1
 """Its exit code for a job that is held: HTCondor holds a job for 1 to 299."""
 
+GIVEN_BACK = 400
+"""HookStatusCode for a job that goes elsewhere: 300 and more."""
+
+PAUSE_SECONDS = 3600
+"""How long the pilot takes no job with an image that was not allowed; see ``lifecycle.image_failures``."""
+
 # HTCondor runs a program, writes a file or reads one for these, outside the container.
 FORBIDDEN = (
     *("PreCmd", "PostCmd", "ToolDaemonCmd", "TransferPlugins"),
@@ -66,7 +72,7 @@ refuse() {
     exit @HELD@
 }
 
-# Leaves the text of a string literal in $text; anything else is an expression, whose value nobody knows.
+@GIVE_BACK@# Leaves the text of a string literal in $text; anything else is an expression, whose value nobody knows.
 literal() {
     text=${value#\"}
     [ "$text" != "$value" ] || refuse "$name must be a plain string and not an expression."
@@ -108,7 +114,7 @@ image() {
         @IMAGES@) ;;
         @SCHEMES@) ;;
         /* | *:*)
-            refuse "$name is no image on offer: use REQUIRED_OS, a transferred file, a registry or /cvmfs." ;;
+            @FORBID@ "$name is no image on offer: use REQUIRED_OS, a transferred file, a registry or /cvmfs." ;;
     esac
 }
 
@@ -217,6 +223,17 @@ fi
 """
 
 
+# Opened for reading too, the FIFO never makes the guard wait. The image has only characters that need no quotes.
+_GIVE_BACK = r"""give_back() {
+    if [ -p @FIFO@ ]; then printf '["%s", @PAUSE_SECONDS@]\n' "$text" 1<> @FIFO@; fi
+    echo 'HookStatusCode = @GIVEN_BACK@'
+    echo "HookStatusMessage = \"image.forbidden: $text: $1\""
+    exit 0
+}
+
+"""
+
+
 def guard_text(container: ContainerPlan) -> str:
     """The program for jobs of this plan: reads the job's ad on its standard input and ends with 0, or with ``HELD``
     after it printed the reason.
@@ -250,6 +267,11 @@ def guard_text(container: ContainerPlan) -> str:
         "STREAM_SWITCHES": _any(switches),
         "STREAMS": _any(name for _, name in STREAMS),
         "CHOICE": choice_text(container, _any_case),
+        "FORBID": "give_back" if container.forbidden_fifo else "refuse",
+        "GIVE_BACK": _GIVE_BACK if container.forbidden_fifo else "",
+        "GIVEN_BACK": str(GIVEN_BACK),
+        "FIFO": shlex.quote(container.forbidden_fifo),
+        "PAUSE_SECONDS": str(PAUSE_SECONDS),
     }
     text = _PROGRAM
     for name, pattern in patterns.items():

@@ -1,9 +1,11 @@
 """Did the pilot join the pool? One handshake proves network, token and authorisation.
 
-Loaded by the resident keeper: standard library only, and nothing at import.
+Loaded by the resident keeper: standard library only, and nothing heavy at import.
 """
 
 from __future__ import annotations
+
+from pilot_agent.startd.classad import string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,13 @@ def join_commands(plan: StartdPlan) -> tuple[tuple[str, ...], ...]:
     """One command per collector, to be run with condor_master's environment; the pilot joined when one exits 0."""
     tool = plan.condor.tool("condor_ping")
     return tuple((tool, "-verbose", "-pool", address, "-type", "collector", PERMISSION) for address in plan.collectors)
+
+
+def clock_commands(plan: StartdPlan, pilot_id: str) -> tuple[tuple[str, ...], ...]:
+    """One command per collector that prints when the pilot's slot wrote its ad and when it came, epoch seconds."""
+    tool, mine = plan.condor.tool("condor_status"), f"PilotId == {string(pilot_id)}"
+    wanted = ("-startd", "-limit", "1", "-constraint", mine, "-af", "MyCurrentTime", "LastHeardFrom")
+    return tuple((tool, "-pool", address, *wanted) for address in plan.collectors)
 
 
 def classify(code: int | None, output: bytes, collector: str, *, timed_out: bool = False) -> Failure | None:

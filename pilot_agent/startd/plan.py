@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from pilot_agent.hookspecs import StartdFragment
     from pilot_agent.model import ContainerDecision, Json
+    from pilot_agent.startd.confinement import Confinement
 
 MASTER_ARGUMENTS = ("-f",)
 
@@ -18,6 +19,9 @@ AD_TIME_ATTRIBUTE = "PilotAdTime"
 
 ACCEPTING_ATTRIBUTE = "PilotAccepting"
 """False closes START; the keeper sends it when the pilot drains."""
+
+FAILING_IMAGES_ATTRIBUTE = "PilotFailingImages"
+"""Images that could not be had lately, separated by blanks; the keeper sends it. START is closed for their jobs."""
 
 MISSED_PERIODS = 3
 """START closes when this many messages of the ad channel are missing."""
@@ -65,9 +69,11 @@ class ContainerPlan:
     ``images`` maps a platform to an image, in dictionary order; ``binds`` are ``source[:target[:ro]]``;
     ``target_directory`` is where the job's scratch directory appears inside; ``required`` refuses jobs without an
     image; ``test_before_job`` lets HTCondor test each image before each job, which is needed while an image on
-    offer is not proven. ``allowed_paths`` are directories of the node whose images a job may name, beside /cvmfs and
-    the dictionary. ``confined`` says that jobs' starters run where the pool's token is not. ``proven`` spares HTCondor
-    its own test of the runtime at its start.
+    offer is not proven. ``gpu_libraries`` and ``opencl`` let pass what HTCondor adds for jobs with GPUs, ``--nv`` and a
+    bind of OpenCL's vendors. ``allowed_paths`` are directories of the node whose images a job may name, beside /cvmfs
+    and the dictionary. Jobs that name others are held, or, with ``forbidden_fifo``, given back and told of there.
+    ``confinement`` is what jobs' starters are kept from. ``proven`` spares HTCondor its own test of the runtime at its
+    start.
     ``fetcher`` is the beginning of the command that brings a remote image to the node, and ``fetched`` are the schemes
     of the images that jobs may have brought.
     """
@@ -84,9 +90,12 @@ class ContainerPlan:
     mode: str = ""
     binds: tuple[str, ...] = ()
     extra_arguments: tuple[str, ...] = ()
+    gpu_libraries: bool = True
+    opencl: bool = True
     allowed_paths: tuple[str, ...] = ()
+    forbidden_fifo: str = ""
     target_directory: str = "/srv"
-    confined: bool = False
+    confinement: Confinement | None = None
     fetcher: tuple[str, ...] = ()
     fetched: tuple[str, ...] = ("docker", "oras", "https")
 

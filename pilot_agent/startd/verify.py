@@ -1,20 +1,20 @@
-"""The last look before the start: does HTCondor read from the file what the plan says?"""
+"""The last look before the start: does HTCondor read from the file what the plan says, and do the hooks work?"""
 
 from __future__ import annotations
 
 import os
-import tempfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.process import run
+from pilot_agent.process import Result, Runner
 from pilot_agent.startd.guard import GUARD, HELD
 from pilot_agent.startd.links import LINKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pilot_agent.process import Result, WakeUp
+    from pilot_agent.process import WakeUp
     from pilot_agent.startd.plan import StartdPlan
 
 DEADLINE_SECONDS = 20.0
@@ -43,63 +43,97 @@ def expected(plan: StartdPlan) -> dict[str, str]:
     return values
 
 
-def verify(plan: StartdPlan, environment: Mapping[str, str], *, wake: WakeUp | None = None) -> None:
-    """Ask HTCondor's own reader, in one process.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A program to run before the start. ``problem`` turns how it ended into what is wrong, None when nothing is.
 
-    ``environment`` is the one that condor_master will get. Raises ``PilotError`` (``startd.configuration``) that
-    names every difference, and ``Interrupted`` when ``wake`` becomes readable.
+    It runs in ``directory``, or where the pilot is.
     """
-    values = expected(plan)
-    command = [plan.condor.tool("condor_config_val"), "-subsystem", "STARTD", *values]
-    result = run(command, deadline_seconds=DEADLINE_SECONDS, environment=environment, wake=wake)
-    found = result.stdout.decode("utf-8", "replace").splitlines()[: len(values)]
-    if not result.ok or len(found) != len(values):
-        raise _error(_complaint(result))
-    wrong = [
-        f"{name} is {value!r}, planned {planned!r}"
-        for (name, planned), value in zip(values.items(), found, strict=True)
-        if value != planned
-    ]
-    if wrong:
-        raise _error("; ".join(wrong))
+
+    command: list[str]
+    problem: Callable[[Result], PilotError | None]
+    directory: str | None = None
 
 
-def verify_hooks(libexec: str, temporary: str, environment: Mapping[str, str], *, wake: WakeUp | None = None) -> None:
-    """Start both hooks once, in an empty directory of ``temporary``: HTCondor holds every job whose hook cannot start.
+def verify(questions: Sequence[Question], environment: Mapping[str, str], *, wake: WakeUp | None = None) -> None:
+    """Ask all of them at once. ``environment`` is the one that condor_master will get.
 
-    Raises ``PilotError`` (``startd.hook``), ``OSError``, and ``Interrupted`` when ``wake`` becomes readable.
+    Raises what the first in order that is not content says (``PilotError``), and ``Interrupted`` when ``wake`` becomes
+    readable.
     """
-    with tempfile.TemporaryDirectory(dir=temporary) as empty:
-        for name, expected_code in ((GUARD, HELD), (LINKS, 0)):
-            command = [os.path.join(libexec, name)]
-            result = run(
-                command, deadline_seconds=DEADLINE_SECONDS, environment=environment, directory=empty, wake=wake
+    results: dict[int, Result] = {}
+    with Runner(wake) as runner:
+        running: dict[int, int] = {}
+        for number, question in enumerate(questions):
+            started = runner.start(
+                question.command,
+                deadline_seconds=DEADLINE_SECONDS,
+                environment=environment,
+                directory=question.directory,
             )
-            if result.code != expected_code:
-                raise PilotError(
-                    Failure(
-                        FailureKind.NODE_RESOURCE,
-                        "startd.hook",
-                        f"the program that guards jobs, {command[0]}, does not work: {_complaint(result)}",
-                        hint="the site gives a scratch directory without noexec, and the usual find and coreutils",
-                        stage="handoff",
-                    )
-                )
+            if isinstance(started, Result):
+                results[number] = started
+            else:
+                running[started] = number
+        while running:
+            handle, result = runner.wait_any()
+            results[running.pop(handle)] = result
+    for number, question in enumerate(questions):
+        problem = question.problem(results[number])
+        if problem is not None:
+            raise problem
 
 
-def verify_fetcher(fetcher: tuple[str, ...], environment: Mapping[str, str], *, wake: WakeUp | None = None) -> None:
-    """Let the program that fetches images look at its settings and its store; without one, nothing is done.
+def configuration_question(plan: StartdPlan) -> Question:
+    """HTCondor's own reader, in one process; every difference is ``startd.configuration``."""
+    values = expected(plan)
 
-    Raises ``PilotError`` (``startd.hook``), and ``Interrupted`` when ``wake`` becomes readable.
-    """
-    if not fetcher:
-        return
-    command = [*fetcher[:-1], "--verify", fetcher[-1]]
-    result = run(command, deadline_seconds=DEADLINE_SECONDS, environment=environment, wake=wake)
-    if not result.ok:
+    def problem(result: Result) -> PilotError | None:
+        found = result.stdout.decode("utf-8", "replace").splitlines()[: len(values)]
+        if not result.ok or len(found) != len(values):
+            return _error(_complaint(result))
+        wrong = [
+            f"{name} is {value!r}, planned {planned!r}"
+            for (name, planned), value in zip(values.items(), found, strict=True)
+            if value != planned
+        ]
+        return _error("; ".join(wrong)) if wrong else None
+
+    return Question([plan.condor.tool("condor_config_val"), "-subsystem", "STARTD", *values], problem)
+
+
+def hook_questions(libexec: str, empty: str) -> list[Question]:
+    """Both hooks, started in the directory ``empty``: HTCondor holds every job whose hook cannot start
+    (``startd.hook``)."""
+    return [
+        Question([os.path.join(libexec, name)], _hook_problem(os.path.join(libexec, name), code), empty)
+        for name, code in ((GUARD, HELD), (LINKS, 0))
+    ]
+
+
+def fetcher_questions(fetcher: Sequence[str]) -> list[Question]:
+    """The program that fetches images, which looks at its settings and its store (``startd.hook``); none without
+    one."""
+
+    def problem(result: Result) -> PilotError | None:
+        if result.ok:
+            return None
         message = f"the program that fetches the jobs' images does not work: {_complaint(result)}"
         hint = "the site looks at the directory that has containers.store_directory"
-        raise PilotError(Failure(FailureKind.NODE_RESOURCE, "startd.hook", message, hint=hint, stage="handoff"))
+        return PilotError(Failure(FailureKind.NODE_RESOURCE, "startd.hook", message, hint=hint, stage="handoff"))
+
+    return [Question([*fetcher[:-1], "--verify", fetcher[-1]], problem)] if fetcher else []
+
+
+def _hook_problem(hook: str, expected_code: int) -> Callable[[Result], PilotError | None]:
+    def problem(result: Result) -> PilotError | None:
+        if result.code == expected_code:
+            return None
+        message = f"the program that guards jobs, {hook}, does not work: {_complaint(result)}"
+        hint = "the site gives a scratch directory without noexec, and the usual find and coreutils"
+        return PilotError(Failure(FailureKind.NODE_RESOURCE, "startd.hook", message, hint=hint, stage="handoff"))
+
+    return problem
 
 
 def _complaint(result: Result) -> str:

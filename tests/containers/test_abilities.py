@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pilot_agent.containers import tiny_image
-from pilot_agent.containers.abilities import Established, Known, establish
+from pilot_agent.containers.abilities import AbilityTrial, Established, Known
 from pilot_agent.containers.proof import ProofSetting
 from pilot_agent.containers.runtime import RuntimeProgram
 from tests.containers.runtimes import NO_FUSE, NO_PID_NAMESPACE, NO_USER_NAMESPACE, calls, make_runtime
@@ -19,10 +19,18 @@ NO_OVERLAY = (
     'echo "WARNING: No layer in use (overlay or underlay), check your configuration" >&2; exit 255;; esac'
 )
 LONG = 60.0
+here = pytest.mark.skipif(os.uname().machine != tiny_image.ARCHITECTURE, reason="the pilot's SIF file is for x86_64")
 
 
 def tried(
-    directory: Path, behaviour: str = "", *, sif: str = "", seconds: float = LONG, **known: object
+    directory: Path,
+    behaviour: str = "",
+    *,
+    sif: str = "",
+    seconds: float = LONG,
+    vendors: frozenset[str] = frozenset(),
+    known: Known | None = None,
+    sif_files: bool = False,
 ) -> Established:
     """The abilities of a runtime that behaves so."""
     made = make_runtime(directory / "bin", behaviour, sif=sif)
@@ -30,7 +38,8 @@ def tried(
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     program = RuntimeProgram(str(made), "apptainer", "1.4.5", (1, 4, 5), "PATH", "apptainer version 1.4.5")
     setting = ProofSetting(program, environment, str(directory / "work"))
-    found = establish(setting, Known(**known), seconds=seconds)  # type: ignore[arg-type]
+    trial = AbilityTrial(setting, vendors, sif_files=sif_files)
+    found = trial.finish(known or Known(), seconds=seconds)
     assert list((directory / "work").iterdir()) == []
     return found
 
@@ -39,19 +48,49 @@ def log(directory: Path) -> list[str]:
     return calls(directory / "bin" / "apptainer")
 
 
-def test_one_run_in_a_directory_and_one_of_a_sif_file_show_nearly_all(tmp_path: Path) -> None:
+def images(directory: Path) -> list[str]:
+    """The names of the images that were run, in order; a run to see whether limits are taken does not count."""
+    lines = [line for line in log(directory) if "--memory" not in line]
+    return [line.split(" -- ")[1].split()[0].rsplit("/", 1)[-1] for line in lines]
+
+
+@here
+def test_one_run_of_a_sif_file_and_one_in_a_directory_show_nearly_all(tmp_path: Path) -> None:
     found = tried(tmp_path)
     assert found.problem is None
     abilities = found.abilities
-    assert abilities.directories.value is True
-    assert abilities.binds.value is True
-    assert abilities.sif.value is (True if os.uname().machine == tiny_image.ARCHITECTURE else None)
+    able = ("directories", "sif", "binds")
+    assert [getattr(abilities, name).value for name in able] == [True, True, True]
     assert abilities.nv.value is None
     assert "no GPU" in abilities.nv.reason
     assert all(getattr(abilities, name).reason for name in type(abilities).__dataclass_fields__)
-    images = [line.split(" -- ")[1].split()[0].rsplit("/", 1)[-1] for line in log(tmp_path)]
-    assert min(images) == "image"
-    assert images.count("tiny.sif") == 1
+    assert sorted(images(tmp_path)) == ["image", "tiny.sif"]
+
+
+@here
+def test_where_a_directory_was_proven_one_run_is_enough(tmp_path: Path) -> None:
+    found = tried(tmp_path, known=Known(pid_namespace=True, directories=True))
+    assert images(tmp_path) == ["tiny.sif"]
+    assert found.abilities.directories.value is True
+    assert "of the dictionary" in found.abilities.directories.reason
+    assert (found.abilities.sif.value, found.abilities.binds.value) == (True, True)
+    assert found.abilities.nested.reason != "not tried"
+
+
+def test_where_a_sif_file_was_proven_a_directory_shows_the_rest(tmp_path: Path) -> None:
+    known = Known(pid_namespace=True, sif=True, sif_reason="one of the dictionary")
+    found = tried(tmp_path, known=known, sif_files=True)
+    assert images(tmp_path) == ["image"]
+    assert (found.abilities.sif.value, found.abilities.sif.reason) == (True, "one of the dictionary")
+    assert found.abilities.directories.value is True
+
+
+@here
+def test_where_no_sif_file_of_the_dictionary_was_tried_the_pilots_own_is(tmp_path: Path) -> None:
+    found = tried(tmp_path, sif_files=True)
+    assert sorted(images(tmp_path)) == ["image", "tiny.sif"]
+    assert found.abilities.sif.value is True
+    assert any(line.endswith("/exit_37") for line in log(tmp_path))
 
 
 def test_without_time_nothing_is_run_and_nothing_is_claimed(tmp_path: Path) -> None:
@@ -62,15 +101,11 @@ def test_without_time_nothing_is_run_and_nothing_is_claimed(tmp_path: Path) -> N
 
 
 def test_what_proofs_have_shown_is_not_tried_again(tmp_path: Path) -> None:
-    made = make_runtime(tmp_path / "bin")
-    (tmp_path / "work").mkdir()
-    program = RuntimeProgram(str(made), "apptainer", "1.4.5", (1, 4, 5), "PATH")
-    setting = ProofSetting(program, {"PATH": "/usr/bin:/bin"}, str(tmp_path / "work"))
     known = Known(pid_namespace=True, sif=False, sif_reason="fuse.missing: no FUSE")
-    found = establish(setting, known, seconds=LONG)
+    found = tried(tmp_path, known=known, sif_files=True)
     assert (found.abilities.sif.value, found.abilities.sif.reason) == (False, "fuse.missing: no FUSE")
     assert found.abilities.pid_namespace.value is True
-    assert not [line for line in log(tmp_path) if "tiny.sif" in line]
+    assert "tiny.sif" not in images(tmp_path)
 
 
 def test_a_runtime_that_cannot_mount_sif_files_runs_directories(tmp_path: Path) -> None:
@@ -122,5 +157,5 @@ def test_a_gpu_whose_libraries_are_not_brought_in_is_said_with_what_lacks(tmp_pa
 
 @pytest.mark.parametrize("status", [0, 37, 255])
 def test_a_status_without_the_mark_is_no_sif_support(tmp_path: Path, status: int) -> None:
-    found = tried(tmp_path, f'if [ "$1" = /exit_37 ]; then exit {status}; fi')
+    found = tried(tmp_path, f'if [ "$1" = /exit_37 ]; then exit {status}; fi', sif_files=True)
     assert found.abilities.sif.value is False

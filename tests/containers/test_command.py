@@ -31,7 +31,7 @@ def run(*binds: Bind, pid_namespace: bool = True, scratch: str = "/w/s") -> list
 def test_options_and_their_order_are_those_of_htcondors_starter() -> None:
     assert run(Bind("/cvmfs", "/cvmfs", read_only=True)) == [
         "/usr/bin/apptainer", "exec", "-S", "/tmp", "-S", "/var/tmp", "-W", "/w/s", "--pwd", "/srv",
-        "-B", "/w/s:/srv", "-B", "/cvmfs:/cvmfs:ro", "--home", "/w/s", "-C", "--no-eval", "--", "/images/a",
+        "-B", "/w/s:/srv", "-B", "/cvmfs:/cvmfs:ro", "--home", "/w/s:/srv", "-C", "--no-eval", "--", "/images/a",
         "/bin/sh", "-c", "true",
     ]  # fmt: skip
 

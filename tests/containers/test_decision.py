@@ -10,9 +10,10 @@ import pytest
 
 from pilot_agent.config import Layer, load_config
 from pilot_agent.containers import places
+from pilot_agent.containers.binds import MISSING
 from pilot_agent.hookspecs import ContainerRequest, Context
 from pilot_agent.model import ContainerDecision, Fact, FailureKind, ImageCandidate, Json, PilotError
-from pilot_agent.plugins.containers import decide, pilot_images
+from pilot_agent.plugins.containers import NoContainersError, decide, pilot_images
 from pilot_agent.workspace import Workspace
 from tests.containers.runtimes import NO_FUSE, NO_USER_NAMESPACE, calls, make_runtime
 
@@ -78,6 +79,17 @@ def refused(node: Node, images: dict[str, Json], **options: Any) -> PilotError:
     return caught.value
 
 
+def test_a_node_without_containers_where_they_are_required_still_tells_what_was_looked_at(node: Node) -> None:
+    make_runtime(node.bin)
+    error = refused(node, {"el9": [node.image("broken")]})
+    assert isinstance(error, NoContainersError)
+    assert (error.decision.decision, error.decision.runtime) == ("REQUIRED", None)
+    assert [(verdict.platform, verdict.taken) for verdict in error.decision.verdicts] == [("el9", False)]
+    assert error.decision.verdicts[0].reason
+    assert [verdict.taken for verdict in error.decision.runtimes] == [False]
+    assert "so no job can run" in error.decision.reason
+
+
 def test_an_image_that_runs_is_taken_and_is_the_default(node: Node) -> None:
     made = make_runtime(node.bin)
     decision = node.decide({"el9": [node.image("el9")], "el8": [node.image("el8")]}, site="required")
@@ -135,6 +147,8 @@ def test_a_contradiction_of_vo_and_site_ends_the_pilot(node: Node) -> None:
     with pytest.raises(PilotError, match="contradict") as caught:
         node.decide({}, vo="never", site="required")
     assert (caught.value.failure.kind, caught.value.failure.code) == (FailureKind.CONFIG, "container.conflict")
+    assert isinstance(caught.value, NoContainersError)
+    assert caught.value.decision.decision == "FAIL"
     assert "NEVER" in caught.value.failure.message
 
 
@@ -304,7 +318,31 @@ def test_binds_and_options_of_jobs_are_used_in_the_proof_and_missing_sources_are
     assert f"-B {node.path}/data:/data:ro" in call
     assert "--nv" in call.split()
     assert "/no/such/source" not in call
-    assert "/no/such/source" in decision.reason
+    told = {one.source: (one.asked_by, one.given, one.reason) for one in decision.surroundings.binds}
+    assert told["/no/such/source"] == ("configuration (vo)", False, MISSING)
+    assert told[f"{node.path}/data"] == ("calibration", True, "")
+    assert [(one.option, one.given) for one in decision.surroundings.options] == [("--nv", True)]
+
+
+def test_with_gpus_images_are_proven_with_the_drivers_libraries(node: Node) -> None:
+    made = make_runtime(node.bin)
+    device = {"vendor": "nvidia", "uuid": "GPU-1", "state": "usable"}
+    decision = node.decide({"el9": [node.image("el9")]}, facts=[Fact("gpu.devices", [device])])
+    (call,) = [line for line in calls(made) if f"{node.images}/el9" in line]
+    assert "--nv" in call.split()
+    (option,) = decision.surroundings.options
+    assert (option.option, option.given, option.with_gpus) == ("--nv", True, True)
+    assert "gpu.visible" in decision.verdicts[0].facts
+
+
+def test_where_jobs_run_without_a_container_nothing_is_given_in_one(node: Node) -> None:
+    decision = node.decide({}, containers={"binds": ["/etc:/e"], "search": []}, startd={"job_environment": {"A": "1"}})
+    assert decision.runtime is None
+    assert {one.reason for one in decision.surroundings.binds} == {"jobs run without a container here"}
+    assert [one.given for one in decision.surroundings.environment] == [True]
+    decision = node.decide({}, vo="never", startd={"job_environment": {"A": "1"}})
+    assert decision.surroundings.binds == ()
+    assert [one.given for one in decision.surroundings.environment] == [True]
 
 
 def test_a_bind_that_is_none_names_who_asked_for_it(node: Node) -> None:

@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 
+from pilot_agent.containers.command import Bind
 from pilot_agent.containers.inside import Interior, JobContainer, image_facts, never_ran
-from pilot_agent.hookspecs import ContainerRequest
-from pilot_agent.model import ContainerDecision, Fact, ImageVerdict, PilotError, Runtime
+from pilot_agent.model import (
+    BindVerdict,
+    ContainerDecision,
+    Fact,
+    ImageVerdict,
+    JobSurroundings,
+    OptionVerdict,
+    PilotError,
+    Runtime,
+    VariableVerdict,
+)
 from pilot_agent.process import Result
 
 RUNTIME = Runtime("/usr/bin/apptainer", "1.4.5", "userns", True, True)
@@ -30,12 +40,18 @@ def interior(tmp_path: Path, made: ContainerDecision | None, platform: str | Non
 
 def test_a_program_gets_what_jobs_get(tmp_path: Path) -> None:
     inside = interior(
-        tmp_path, decision(), binds=("/etc:/e:ro", "/no/such:/x"), options=("--nv",), environment={"A": "b"}
+        tmp_path,
+        decision(),
+        binds=(Bind("/etc", "/e", read_only=True), Bind("/no/such", "/x")),
+        options=("--uts", "--nv"),
+        gpu_options=("--nv",),
+        environment={"A": "b"},
     )
     argv, environment = inside.command(("/bin/true", "a b"), str(tmp_path), variables={"OWN": "$(x)"})
     assert argv[-4:] == ["--", "/images/el9", "/bin/true", "a b"]
     assert "-C" in argv
-    assert {"--nv", "--no-eval", "/etc:/e:ro"} <= set(argv)
+    assert {"--uts", "--no-eval", "/etc:/e:ro"} <= set(argv)
+    assert argv.count("--nv") == 1
     assert not any("/no/such" in word for word in argv)
     assert environment["APPTAINERENV_A"] == "b"
     assert environment["APPTAINERENV_OWN"] == "$(x)"
@@ -73,12 +89,6 @@ def test_without_an_image_of_jobs_there_is_no_inside(
     assert caught.value.failure.hint
 
 
-def test_a_bind_that_means_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PilotError) as caught:
-        interior(tmp_path, decision(), binds=("relative:/x",))
-    assert caught.value.failure.code == "container.bind"
-
-
 def test_facts_are_those_of_the_image_that_jobs_get() -> None:
     assert image_facts(decision(), None) == {"os.glibc": Fact("os.glibc", "2.34", source="inside /images/el9")}
     assert image_facts(decision(), "el8")["os.glibc"].value == "2.28"
@@ -86,14 +96,25 @@ def test_facts_are_those_of_the_image_that_jobs_get() -> None:
         image_facts(decision(proven=False), None)
 
 
-def test_what_jobs_get_comes_from_all_who_ask_each_bind_once() -> None:
-    request = ContainerRequest(name="r", binds=("/a", "/d"), environment={"A": "3"}, options=("--x",))
-    made = JobContainer.of(
-        ["/a"], {"A": "1", "B": "1"}, [request], setup_binds=["/b"], setup_environment={"A": "2"}, cvmfs=True
+def test_jobs_get_what_is_given_and_nothing_else() -> None:
+    surroundings = JobSurroundings(
+        binds=(BindVerdict("/a", "/b", True, "x", given=True), BindVerdict("/c", "/c", False, "x", given=False)),
+        options=(
+            OptionVerdict("--nv", "the pilot", given=True, with_gpus=True),
+            OptionVerdict("--uts", "x", given=True),
+            OptionVerdict("--writable", "x", given=False),
+        ),
+        environment=(VariableVerdict("A", "1", "x", given=False), VariableVerdict("A", "2", "y", given=True)),
     )
-    assert made.binds == ("/cvmfs:/cvmfs:ro", "/a", "/b", "/d")
-    assert made.environment == {"A": "3", "B": "1"}
-    assert made.options == ("--x",)
+    made = JobContainer.of(surroundings)
+    assert made == JobContainer((Bind("/a", "/b", read_only=True),), ("--uts",), {"A": "2"}, ("--nv",))
+
+
+def test_only_what_has_gpus_gets_the_drivers_libraries(tmp_path: Path) -> None:
+    jobs = JobContainer(gpu_options=("--nv",))
+    without = Interior.in_image("/i", RUNTIME, jobs, {}, str(tmp_path))
+    assert "--nv" not in without.options
+    assert "--nv" in Interior.in_image("/i", RUNTIME, jobs, {}, str(tmp_path), gpus=True).options
 
 
 def test_the_runtimes_own_failure_is_not_taken_for_the_programs() -> None:

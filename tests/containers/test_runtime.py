@@ -12,6 +12,7 @@ from pilot_agent.containers.runtime import (
     ask,
     mode_of,
     parse_version,
+    told,
 )
 
 
@@ -76,3 +77,22 @@ def test_only_the_nodes_own_user_namespace_speaks_of_a_privileged_helper() -> No
     assert mode_of("1500 1500 1") == "userns"
     assert mode_of("0 1500 1") == "userns"
     assert mode_of("") == "userns"
+
+
+def entry(**changes: object) -> dict[str, object]:
+    return {"path": "/usr/bin/apptainer", "kind": "apptainer", "version": "1.4.5-2", "problem": ""} | changes
+
+
+def test_a_runtime_that_told_its_version_to_the_probes_need_not_be_asked() -> None:
+    found = told("/usr/bin/apptainer", "PATH", [entry(path="/opt/apptainer"), entry()])
+    assert found == RuntimeProgram(
+        "/usr/bin/apptainer", "apptainer", "1.4.5-2", (1, 4, 5), "PATH", "apptainer version 1.4.5-2"
+    )
+
+
+@pytest.mark.parametrize(
+    "software",
+    [None, [], [entry(path="/opt/apptainer")], [entry(kind="singularity")], [entry(version=None, problem="it hung")]],
+)
+def test_a_runtime_that_did_not_is_asked(software: object) -> None:
+    assert told("/usr/bin/apptainer", "PATH", software) is None

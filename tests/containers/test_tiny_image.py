@@ -7,10 +7,9 @@ import os
 import struct
 from pathlib import Path
 
-import pytest
-
 from pilot_agent.containers import tiny_image
 from pilot_agent.process import run
+from tests.needs import need
 
 
 def test_it_is_the_same_every_time_and_small() -> None:
@@ -47,8 +46,19 @@ def test_the_file_system_is_squashfs_4_whose_tables_lie_in_order() -> None:
     assert (kind, number) == (1, inodes)
 
 
-@pytest.mark.skipif(os.uname().machine != tiny_image.ARCHITECTURE, reason="the program is for x86_64 only")
+def test_it_may_hold_places_for_the_nodes_programs(tmp_path: Path) -> None:
+    made = tiny_image.sif({"usr": {}, "bin": "usr/bin"})
+    assert made != tiny_image.sif()
+    assert len(made) == 8192
+    (tmp_path / "file").write_bytes(made[4096:])
+    told = run(["unsquashfs", "-ll", str(tmp_path / "file")], deadline_seconds=30, environment=dict(os.environ))
+    assert told.ok, "unsquashfs of the package squashfs-tools is needed: " + told.explain()
+    listed = {line.split(" squashfs-root/")[1]: line[0] for line in told.text.splitlines() if " squashfs-root/" in line}
+    assert (listed["usr"], listed["bin -> usr/bin"], listed["exit_37"]) == ("d", "l", "-")
+
+
 def test_its_program_says_its_mark_and_leaves_with_its_status(tmp_path: Path) -> None:
+    need(tiny_image.ARCHITECTURE, os.uname().machine == tiny_image.ARCHITECTURE, "run on a machine of this processor")
     path = tmp_path / "program"
     path.write_bytes(tiny_image.program())
     path.chmod(0o755)

@@ -9,14 +9,17 @@ from typing import Literal
 import pytest
 
 from pilot_agent.containers import trials
+from pilot_agent.containers.abilities import AbilityTrial
 from pilot_agent.containers.candidates import Located
 from pilot_agent.containers.proof import ProofSetting
 from pilot_agent.containers.runtime import RuntimeProgram
 from pilot_agent.containers.trials import Trials, try_all
 from pilot_agent.model import ImageCandidate
-from pilot_agent.process import Interrupted
+from pilot_agent.process import Interrupted, Result, Runner
 from tests.containers.runtimes import NO_FUSE, NO_PID_NAMESPACE, NO_USER_NAMESPACE, UNPACKS, calls, make_runtime
 from tests.wake_pipe import WakePipe
+
+LONG = 60.0
 
 
 def located(name: str) -> Located:
@@ -155,3 +158,47 @@ def test_no_room_for_a_proof_is_an_error_of_the_system(tmp_path: Path) -> None:
     bench.temporary.rmdir()
     with pytest.raises(FileNotFoundError):
         bench.run(["one"])
+
+
+def test_other_runs_go_on_beside_the_first_proof_and_are_waited_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    beside = AbilityTrial(bench.setting, sif_files=True)
+    found = try_all(bench.setting, [[located("good")], [located("other")]], budget_seconds=LONG, beside=beside)
+    assert found.any_proven
+    assert found.directories is True
+    assert not beside.waiting
+    assert not beside.running
+    assert beside.ran
+    assert len(calls(bench.runtime)) == 3
+    beside.clear()
+    assert list(bench.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("behaviour", [NO_USER_NAMESPACE, ""], ids=["a runtime that runs nothing", "no time"])
+def test_no_other_run_is_started_where_it_would_be_of_no_use(tmp_path: Path, behaviour: str) -> None:
+    bench = Bench(tmp_path, behaviour)
+    beside = Beside()
+    try_all(bench.setting, [[located("good")]], budget_seconds=LONG if behaviour else 0, beside=beside)
+    assert beside.started <= (1 if behaviour else 0)
+
+
+class Beside:
+    """Asks to be started again and again, and never runs."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, str] = {}
+        self.started = 0
+
+    @property
+    def waiting(self) -> bool:
+        return self.started < 5
+
+    def start(self, runner: Runner, seconds: float) -> None:
+        self.started += 1
+        command = ["/bin/sleep", "0.2"]
+        handle = runner.start(command, deadline_seconds=seconds, environment={}, output_limit_bytes=10)
+        assert isinstance(handle, int)
+        self.running[handle] = "sleep"
+
+    def settle(self, handle: int, result: Result) -> None:
+        del self.running[handle]

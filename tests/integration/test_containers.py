@@ -162,7 +162,9 @@ def test_a_configured_bind_without_a_source_is_left_out_and_told(node: Host) -> 
     images = {"debian13": [f"{IMAGES_INSIDE}/debian13"]}
     code, report = check(node, images, containers={"binds": ["/no/such/source:/data"]})
     assert code == 0, report
-    assert "/no/such/source" in report["container"]["reason"]
+    (told,) = [bind for bind in report["container"]["binds"] if bind["source"] == "/no/such/source"]
+    assert (told["asked_by"], told["given"]) == ("configuration (site)", False)
+    assert "no such file" in told["reason"]
 
 
 def test_nothing_is_left_on_the_node(node: Host) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -149,6 +151,57 @@ def test_a_truncated_file_is_no_image_to_unpack(node: Host) -> None:
     short.chmod(0o644)
     answer = fetch(node, "/var/tmp/short.sif", form="directory")
     assert (answer.get("code"), answer.get("temporary")) == ("image.damaged", False), answer
+
+
+@pytest.fixture
+def small_disk(node: Host) -> Iterator[str]:
+    """A file system with little more than what the store always leaves free."""
+    place = "/mnt/small"
+    node.path(place).mkdir(parents=True, exist_ok=True)
+    options = f"size=74m,mode=700,uid={PILOT.uid},gid={PILOT.uid}"
+    done(node.run(["mount", "-t", "tmpfs", "-o", options, "none", place]))
+    yield place
+    done(node.run(["umount", place]))
+    node.path(place).rmdir()
+
+
+@pytest.mark.parametrize("form", ["file", "directory"])
+@pytest.mark.parametrize("name", ["docker://{}/debian:1", "oras://{}/debian13:1"])
+def test_a_disk_that_becomes_full_under_the_runtime_is_the_nodes_fault_and_nothing_stays(
+    node: Host, small_disk: str, name: str, form: str
+) -> None:
+    store = f"{small_disk}/store"
+    answer = fetch(node, name.format(REGISTRY), "--store", store, form=form)
+    assert answer["code"] == "disk.full", answer
+    assert (answer["temporary"], answer["kind"]) == (True, "node_resource")
+    assert "containers.store_directory" in answer["hint"]
+    for part in ("images", "partial"):
+        assert list(node.path(f"{store}/{part}").iterdir()) == []
+
+
+def test_what_others_put_in_the_stores_place_meanwhile_is_never_written_to(node: Host) -> None:
+    """Another account exchanges the store's directory for a link again and again, where it may."""
+    victim, shared = node.path("/var/tmp/victim"), node.path("/var/tmp/shared")
+    for directory, mode in ((victim, 0o755), (shared, 0o777)):
+        directory.mkdir()
+        directory.chmod(mode)
+    os.chown(victim, PILOT.uid, PILOT.uid)
+    exchange = (
+        "cd /var/tmp/shared; while :; do mv store away.$$; ln -s /var/tmp/victim store; mv store gone; rm -f gone; "
+        "mkdir store; rmdir store; mv away.$$ store; done 2>/dev/null"
+    )
+    with node.popen(["sh", "-c", exchange], user="factory") as attacker:
+        try:
+            answers = [
+                fetch(node, "/images/debian12.sif", "--store", "/var/tmp/shared/store", form="directory")
+                for _ in range(15)
+            ]
+        finally:
+            node.signal(attacker, signal.SIGKILL)
+    assert {answer.get("code") for answer in answers} <= {"store.unsafe", "store.unusable"}, answers
+    assert "store.unsafe" in {answer.get("code") for answer in answers}
+    assert all(answer["temporary"] for answer in answers)
+    assert list(victim.iterdir()) == []
 
 
 def test_a_registry_with_an_unknown_certificate_is_temporary(node: Host) -> None:

@@ -29,7 +29,7 @@ HUNT = (
     "echo begun; grep -rlsE eyJ[A-Za-z0-9_-]+[.]eyJ /home /tmp /var /srv /run /dev/shm /etc /mnt /opt 2>/dev/null;"
     " cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -E eyJ[A-Za-z0-9_-]+[.]eyJ;"
     " ls -d {start}/pool.token {start}/pilot-*/private /proc/[0-9]*/root{start}/pool.token /proc/[0-9]*/cwd/pilot-*"
-    " 2>/dev/null; ls -A {start}/pilot-*; echo ended"
+    " 2>/dev/null; ls -A {start} 2>/dev/null; echo ended"
 )
 STAY = "touch here; while [ ! -e seen ]; do sleep 0.2; done"
 JOBS = {
@@ -150,7 +150,7 @@ def test_a_jobs_exit_code_reaches_its_user(day: Day) -> None:
 
 
 def test_a_job_finds_neither_the_token_nor_the_pilots_private_directory(day: Day) -> None:
-    assert day.jobs["hunts"].output().split() == ["begun", "condor", "ended"]
+    assert day.jobs["hunts"].output().split() == ["begun", "ended"]
     assert day.jobs["hunts"].error() == ""
 
 
@@ -192,6 +192,12 @@ def test_the_report_tells_every_stage_in_its_order(day: Day) -> None:
     assert names[0] == "pilot.started"
     for first, second in (("condor.started", "pool.joined"), ("pool.joined", "condor.ended")):
         assert names.index(first) < names.index(second)
+
+
+def test_the_report_compares_the_nodes_clock_with_the_collectors(day: Day) -> None:
+    fact = day.pilot.report()["node"]["clock"]["collector_offset_seconds"]
+    assert (fact["status"], fact["unit"]) == ("known", "s")
+    assert abs(fact["value"]) <= 60, "both are on this machine"
 
 
 def test_the_report_says_which_image_was_proven(day: Day) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from pilot_agent.hookspecs import StartdFragment
+from pilot_agent.startd.confinement import Confinement
 from pilot_agent.startd.plan import CondorPaths, ContainerPlan, NetworkPlan, PluginFragment, StartdPlan
 
 CONDOR = CondorPaths(
@@ -27,6 +28,12 @@ CONTAINER = ContainerPlan(
     test_before_job=False,
     version="1.4.5",
     mode="unprivileged",
+)
+CONFINEMENT = Confinement(
+    source="/site/pool.token",
+    private="/scratch/pilot-x/private",
+    execute="/scratch/pilot-x/condor/execute",
+    temporary="/scratch/pilot-x/tmp",
 )
 PLAN = StartdPlan(
     name="pilot-x",

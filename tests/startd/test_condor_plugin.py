@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pilot_agent.containers.command import Bind
 from pilot_agent.model import ContainerDecision, Fact, FailureKind, ImageVerdict, PilotError, Runtime
 from pilot_agent.plugins.condor import HandoffInputs, build_plan, master_environment, prepare
 from pilot_agent.startd.plan import NetworkPlan, StartdPlan
@@ -45,6 +46,10 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
         "entry": {"name": "entry"},
         "containers": {
             "allowed_paths": ["/data/images"],
+            "forbidden_image": "hold",
+            "gpu_libraries": True,
+            "bind_opencl": True,
+            "scratch": "/srv",
             "store_directory": None,
             "store_mib": None,
             "fetch_seconds": 900,
@@ -156,13 +161,13 @@ def test_required_containers_without_a_runtime_end_the_pilot() -> None:
 
 @pytest.mark.parametrize("bind", ["/scratch", "/", "/scratch/pilot-x/private/tokens:/t", "/scratch/pilot-x:/w:ro"])
 def test_binds_that_show_the_token_are_refused(bind: str) -> None:
-    assert failure_code(job_binds=(bind,)) == "container.bind"
+    assert failure_code(job_binds=(Bind.parse(bind),)) == "container.bind"
 
 
 def test_other_binds_pass() -> None:
-    container = plan_of(job_binds=("/cvmfs:/cvmfs:ro", "/scratch/pilot-xy")).container
+    container = plan_of(job_binds=(Bind("/cvmfs", "/cvmfs", read_only=True), Bind("/scratch/pilot-xy", "/d"))).container
     assert container is not None
-    assert container.binds == ("/cvmfs:/cvmfs:ro", "/scratch/pilot-xy")
+    assert container.binds == ("/cvmfs:/cvmfs:ro", "/scratch/pilot-xy:/d")
 
 
 def test_an_old_htcondor_tests_the_runtime_itself() -> None:

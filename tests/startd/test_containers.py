@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pilot_agent.startd.container_ad import container_attributes
 from pilot_agent.startd.containers import container_knobs, image_expression, runtime_environment
-from tests.startd.plans import CONTAINER
+from tests.startd.plans import CONFINEMENT, CONTAINER
 
 
 def test_a_jobs_own_image_comes_before_its_platform_and_that_before_the_default() -> None:
@@ -35,7 +35,8 @@ def test_without_a_default_image_the_job_must_name_one() -> None:
 def test_required_containers_leave_no_way_out() -> None:
     found = container_knobs(CONTAINER)
     assert found["SINGULARITY_JOB"] == "True"
-    assert found["PILOT_CONTAINER_START"] == "isString($(PILOT_IMAGE))"
+    failing = 'stringListMember($(PILOT_IMAGE), MY.PilotFailingImages, " ") =!= True'
+    assert found["PILOT_CONTAINER_START"] == f"isString($(PILOT_IMAGE)) && ({failing})"
 
 
 def test_preferred_containers_can_be_declined() -> None:
@@ -53,8 +54,10 @@ def test_the_runtime_writes_into_the_workspace() -> None:
 
 
 def test_isolation_is_strong_only_where_no_job_reaches_the_token() -> None:
-    confined = replace(CONTAINER, confined=True)
+    confined = replace(CONTAINER, confinement=CONFINEMENT)
     assert container_attributes(confined)["PilotJobIsolation"] == "strong"
+    seen = replace(CONFINEMENT, processes=False)
+    assert container_attributes(replace(confined, confinement=seen))["PilotJobIsolation"] == "weak"
     assert container_attributes(replace(confined, pid_namespace=False))["PilotJobIsolation"] == "weak"
     assert container_attributes(replace(confined, required=False))["PilotJobIsolation"] == "weak"
     assert container_attributes(CONTAINER)["PilotJobIsolation"] == "weak"
@@ -81,4 +84,7 @@ def test_every_job_is_looked_at_before_its_files_come_and_before_they_go() -> No
 
 def test_the_starter_is_replaced_only_where_the_node_allows_it() -> None:
     assert "STARTER" not in container_knobs(CONTAINER)
-    assert container_knobs(replace(CONTAINER, confined=True))["STARTER"] == "$(LIBEXEC)/pilot_starter"
+    assert container_knobs(replace(CONTAINER, confinement=CONFINEMENT))["STARTER"] == "$(LIBEXEC)/pilot_starter"
+    assert container_knobs(replace(CONTAINER, confinement=CONFINEMENT))["STARTER.PROCD_ADDRESS"] == "$(TMP_DIR)/procd"
+    shared = container_knobs(replace(CONTAINER, confinement=replace(CONFINEMENT, processes=False)))
+    assert not {"STARTER.PROCD_ADDRESS", "STARTD.NEVER_USE_KILL_FOR_DC_SIGNALS"} & set(shared)

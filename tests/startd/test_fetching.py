@@ -32,7 +32,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def fetched(shell: str, program: Path, ad: str) -> list[str] | None:
-    """Attribute and image with which the fetcher was started, None when it was not."""
+    """Attribute, image and platform with which the fetcher was started, None when it was not."""
     code, output = asked(shell, program, ad)
     assert code == 0, output
     if not output:
@@ -45,12 +45,12 @@ def fetched(shell: str, program: Path, ad: str) -> list[str] | None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", ["SingularityImage", IMAGES["far-away"]]),
-        ('REQUIRED_OS = ""', ["SingularityImage", IMAGES["far-away"]]),
-        ('REQUIRED_OS = "nosuch, EL.8,el9"', ["SingularityImage", IMAGES["El.8"]]),
+        ("", ["SingularityImage", IMAGES["far-away"], "far-away"]),
+        ('REQUIRED_OS = ""', ["SingularityImage", IMAGES["far-away"], "far-away"]),
+        ('REQUIRED_OS = "nosuch, EL.8,el9"', ["SingularityImage", IMAGES["El.8"], "El.8"]),
         ('REQUIRED_OS = "elx8"', None),
         ('REQUIRED_OS = "el9,el.8"', None),
-        ('REQUIRED_OS = "nosuch,Any,el9"', ["SingularityImage", IMAGES["far-away"]]),
+        ('REQUIRED_OS = "nosuch,Any,el9"', ["SingularityImage", IMAGES["far-away"], "far-away"]),
         ('REQUIRED_OS = "nosuch"', None),
         ('REQUIRED_OS = "*"', None),
         ('SingularityImage = "oras://example.org/own"', ["SingularityImage", "oras://example.org/own"]),
@@ -58,7 +58,7 @@ def fetched(shell: str, program: Path, ad: str) -> list[str] | None:
         ('SingularityImage = "library://example.org/own"', None),
         ('SingularityImage = "/cvmfs/images.example.org/el9"', None),
         ('ContainerImage = "my.sif"', None),
-        ("WantContainer = false", ["SingularityImage", IMAGES["far-away"]]),
+        ("WantContainer = false", ["SingularityImage", IMAGES["far-away"], "far-away"]),
     ],
 )
 def test_only_an_image_from_elsewhere_is_fetched(
@@ -70,7 +70,11 @@ def test_only_an_image_from_elsewhere_is_fetched(
 def test_a_job_that_wants_no_container_waits_for_none_where_it_may_run_without(shell: str, program: Path) -> None:
     program.write_text(guard_text(replace(REMOTE, required=False)))
     assert fetched(shell, program, f"{PLAIN}WantContainer = False\n") is None
-    assert fetched(shell, program, f"{PLAIN}WantContainer = true\n") == ["SingularityImage", IMAGES["far-away"]]
+    assert fetched(shell, program, f"{PLAIN}WantContainer = true\n") == [
+        "SingularityImage",
+        IMAGES["far-away"],
+        "far-away",
+    ]
 
 
 def test_a_refused_job_fetches_nothing(shell: str, program: Path) -> None:
@@ -96,4 +100,5 @@ def test_the_guard_picks_what_the_pilot_would_pick(program: Path, words: list[st
     ad = f"{PLAIN}REQUIRED_OS = {literal(wanted)}\n"
     done = subprocess.run(["sh", program], input=ad, capture_output=True, text=True, check=True)
     image = choose(Wishes(required_os=wanted), Offer(IMAGES, "far-away")).image
-    assert done.stdout.split(" ", 4)[4:] == ([f"{image}\n"] if image and not image.startswith("/") else [])
+    platform = next((name for name, path in IMAGES.items() if path == image), "")
+    assert done.stdout.split(" ", 4)[4:] == ([f"{image} {platform}\n"] if image and not image.startswith("/") else [])

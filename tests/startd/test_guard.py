@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +176,30 @@ def test_a_directory_that_the_site_allows_has_images_whatever_its_name(shell: st
     program.write_text(guard_text(replace(CONTAINER, allowed_paths=("/data/images/",))))
     assert asked(shell, program, AD + 'SingularityImage = "/data/images/x.sif"\n')[0] == 0
     assert asked(shell, program, AD + 'SingularityImage = "/data/images.sif"\n')[0] == HELD
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_where_forbidden_images_go_elsewhere_the_job_is_given_back_and_the_keeper_told(
+    shell: str, tmp_path: Path, listening: bool
+) -> None:
+    fifo = tmp_path / "it's a fifo"
+    os.mkfifo(fifo)
+    listener = os.open(fifo, os.O_RDWR | os.O_NONBLOCK) if listening else None
+    program = tmp_path / "guard"
+    program.write_text(guard_text(replace(CONTAINER, forbidden_fifo=str(fifo))))
+    code, said = asked(shell, program, AD + 'SingularityImage = "/etc/x.sif"\n')
+    assert code == 0
+    assert "HookStatusCode = 400\n" in said
+    assert "image.forbidden: /etc/x.sif: SingularityImage is no image on offer" in said
+    # What tries to inject something is held all the same.
+    for image in ("--bind=/etc:/x", "/etc/x;id", "$(id)", '/etc/x\\"]'):
+        assert asked(shell, program, AD + f'SingularityImage = "{image}"\n')[0] == HELD
+    if listener is not None:
+        assert json.loads(os.read(listener, 4096)) == ["/etc/x.sif", 3600]
+        os.close(listener)
+    fifo.unlink()
+    assert "HookStatusCode = 400" in asked(shell, program, AD + 'SingularityImage = "/etc/x.sif"\n')[1]
+    assert not fifo.exists()
 
 
 def test_the_starters_copy_of_the_token_is_gone_before_the_ad_is_read(shell: str, tmp_path: Path) -> None:

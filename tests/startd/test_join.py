@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pilot_agent.model import FailureKind
-from pilot_agent.startd.join import classify, join_commands
+from pilot_agent.startd.join import classify, clock_commands, join_commands
 from tests.startd.plans import plan
 
 SAID = [
@@ -57,3 +57,10 @@ def test_every_collector_is_asked_for_the_right_permission() -> None:
     commands = join_commands(plan(collectors=("a:1", "b:2")))
     assert [command[3] for command in commands] == ["a:1", "b:2"]
     assert all(command[0] == "/usr/bin/condor_ping" and command[-1] == "ADVERTISE_STARTD" for command in commands)
+
+
+def test_each_collector_is_asked_for_the_times_of_the_pilots_own_ad() -> None:
+    [words] = clock_commands(plan(collectors=("cm:9618",)), 'a"b')
+    assert words[1:3] == ("-pool", "cm:9618")
+    assert 'PilotId == "a\\"b"' in words
+    assert words[-2:] == ("MyCurrentTime", "LastHeardFrom")

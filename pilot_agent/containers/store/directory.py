@@ -23,22 +23,23 @@ STORE_LOCK = "store"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_PARTS = ("images", "locks", "leases", "partial")
+_PARTS = ("images", "locks", "leases", "partial", "failures")
 
 
 class Directory:
     """An open store; use as a context manager.
 
     ``path`` is physical. ``images`` holds complete images only, ``partial`` what is being made or removed, both under
-    names that begin with an image's key; ``locks`` a file for each key; ``leases`` who uses what. All are descriptors.
+    names that begin with an image's key; ``locks`` a file for each key; ``leases`` who uses what; ``failures`` what
+    could not be had lately. All are descriptors.
     """
 
-    __slots__ = ("images", "leases", "locks", "partial", "path", "root")
+    __slots__ = ("failures", "images", "leases", "locks", "partial", "path", "root")
 
     def __init__(self, path: str, root: int, parts: list[int]) -> None:
         self.path = path
         self.root = root
-        self.images, self.locks, self.leases, self.partial = parts
+        self.images, self.locks, self.leases, self.partial, self.failures = parts
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -70,7 +71,7 @@ class Directory:
 
     def close(self) -> None:
         """Close all descriptors."""
-        _close([self.root, self.images, self.locks, self.leases, self.partial])
+        _close([self.root, self.images, self.locks, self.leases, self.partial, self.failures])
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 
-from pilot_agent.containers.store import leases
+from pilot_agent.containers.store import failures, leases
 from pilot_agent.containers.store.directory import KEY_LENGTH, STORE_LOCK
 from pilot_agent.containers.store.errors import NODE, StoreError, of_the_system
 from pilot_agent.light import dumps, loads
@@ -189,9 +189,10 @@ def evict_one(directory: Directory, key: str) -> bool:
 def sweep(directory: Directory, mine: str) -> int:
     """Remove what killed fetches and removals left, and say how many; ``mine`` is the key whose lock the caller has.
 
-    Also drops the leases of processes that are gone.
+    Also drops the leases of processes that are gone, and old failures.
     """
     leases.leased(directory)
+    failures.sweep(directory)
     swept = 0
     for name in os.listdir(directory.partial):
         key = name[:KEY_LENGTH]

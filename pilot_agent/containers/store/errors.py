@@ -17,6 +17,9 @@ CREDENTIAL = "credential"
 NETWORK = "network"
 NODE = "node_resource"
 
+NO_HOLDER = "store.no_holder"
+"""The code for a process that is gone: nothing is wrong with the image."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -53,6 +56,14 @@ class StoreError(Exception):
     def from_json(cls, data: dict[str, Any]) -> StoreError:
         """The error that ``to_json`` described."""
         return cls(data["code"], data["kind"], data["message"], data["hint"], temporary=bool(data["temporary"]))
+
+
+class RecentFailureError(StoreError):
+    """What was found a moment ago and counts until ``seconds_left`` are over: temporary, whatever it was."""
+
+    def __init__(self, error: StoreError, message: str, seconds_left: int) -> None:
+        super().__init__(error.code, error.kind_name, message, error.hint, temporary=True)
+        self.seconds_left = seconds_left
 
 
 def of_the_system(error: OSError, what: str) -> StoreError:

@@ -7,7 +7,7 @@ import os
 import time
 
 from pilot_agent.containers.store.directory import KEY_LENGTH
-from pilot_agent.containers.store.errors import NODE, StoreError, of_the_system
+from pilot_agent.containers.store.errors import NO_HOLDER, NODE, StoreError, of_the_system
 from pilot_agent.lifecycle.identity import Identity, boot_id, identify, own_pid_namespace, still_same
 from pilot_agent.light import dumps, loads
 
@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 ELSEWHERE_SECONDS = 4 * 86400
 """How long a lease counts whose process cannot be looked for from here: that of another node or PID namespace."""
 
+STARTER_LOCK = "starter."
+"""How the names of the locks begin that jobs' starters hold; see ``pilot_agent.startd.confinement``."""
+
+NEW_SECONDS = 60
+
 _LIMIT_BYTES = 4096
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def lend(directory: Directory, key: str, pid: int) -> None:
+def lend(directory: Directory, key: str, pid: int, lock: str = "") -> None:
     """Note that ``pid`` uses the image until it ends. The caller has the lock of the key.
+
+    ``lock`` is the name of a lock of this store that is held as long as the process lives: without one nobody in
+    another PID namespace could tell.
 
     Raises ``StoreError`` (store.no_holder when there is no such process).
     """
@@ -31,9 +40,11 @@ def lend(directory: Directory, key: str, pid: int) -> None:
     if holder is None:
         hint = "the hook names its own starter, which lives as long as the job"
         message = f"process {pid}, which would use the image, is gone"
-        raise StoreError("store.no_holder", NODE, message, hint, temporary=True)
+        raise StoreError(NO_HOLDER, NODE, message, hint, temporary=True)
     name = f"{key}.{pid}.{holder.start_ticks}"
-    content = dumps({"holder": holder.to_json(), "node": os.uname().nodename, "time": int(time.time())}).encode()
+    content = dumps(
+        {"holder": holder.to_json(), "node": os.uname().nodename, "time": int(time.time()), "lock": lock}
+    ).encode()
     unfinished = f".{name}"
     try:
         descriptor = os.open(unfinished, _NEW, 0o600, dir_fd=directory.leases)
@@ -60,6 +71,10 @@ def leased(directory: Directory) -> set[str]:
     A lease that was written after this look is missing: only the lock of a key makes its answer final.
     """
     found = set()
+    for name in os.listdir(directory.locks):
+        # A lock that was made just now may not be held yet.
+        if _is_starters(name) and time.time() - _made(directory, name) > NEW_SECONDS:
+            _locked(directory, name)
     for name in _names(directory):
         if _counts(directory, name):
             found.add(name[:KEY_LENGTH])
@@ -85,9 +100,40 @@ def _counts(directory: Directory, name: str) -> bool:
     try:
         data = loads(content)
         holder, node, written = Identity.from_json(data["holder"]), str(data["node"]), float(data["time"])
-    except (ValueError, KeyError, TypeError):
+        lock = str(data.get("lock", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
+    if _is_starters(lock) and holder.boot_id == boot_id():
+        return _locked(directory, lock)
     return lives(holder, node, written)
+
+
+def _made(directory: Directory, name: str) -> float:
+    try:
+        return os.stat(name, dir_fd=directory.locks, follow_symlinks=False).st_mtime
+    except OSError:
+        return time.time()
+
+
+def _locked(directory: Directory, name: str) -> bool:
+    """Whether a starter holds its lock; one that nobody holds any more is removed."""
+    if name not in os.listdir(directory.locks):
+        return False
+    descriptor = directory.lock(name, shared=True)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    try:  # noqa: SIM105 - contextlib costs more than the whole step
+        os.unlink(name, dir_fd=directory.locks)
+    except OSError:
+        pass
+    return False
+
+
+def _is_starters(lock: str) -> bool:
+    """Whether a name can be that of a starter's lock: of a file's name only, as a lease may be damaged."""
+    rest = lock.removeprefix(STARTER_LOCK)
+    return rest != lock and 0 < len(rest) <= 100 and set(rest) <= _NAME_CHARACTERS
 
 
 def lives(holder: Identity, node: str, written: float) -> bool:

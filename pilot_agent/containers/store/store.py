@@ -10,10 +10,10 @@ import hashlib
 import os
 import time
 
-from pilot_agent.containers.store import entries, leases
+from pilot_agent.containers.store import entries, failures, leases
 from pilot_agent.containers.store.directory import Directory
 from pilot_agent.containers.store.entries import DIRECTORY, FILE, Entry
-from pilot_agent.containers.store.errors import CONFIG, NETWORK, NODE, StoreError, of_the_system
+from pilot_agent.containers.store.errors import CONFIG, NETWORK, NODE, RecentFailureError, StoreError, of_the_system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,13 +126,17 @@ class Store:
         digest: str = "",
         deadline_seconds: float = FETCH_SECONDS,
         lease_pid: int | None = None,
+        lease_lock: str = "",
+        heed_failures: bool = False,
         progress: Progress | None = None,
         wake: WakeUp | None = None,
     ) -> StoredImage:
         """The image of a reference (docker://, oras://, https://, or the absolute path of an image file to unpack),
         fetched now unless somebody did before. ``digest`` pins it.
 
-        With ``lease_pid`` that process holds the image from now to its end, otherwise use ``hold``. Raises
+        With ``lease_pid`` that process holds the image from now to its end, which ``lease_lock`` tells those who cannot
+        see it (see ``leases.lend``); otherwise use ``hold``. With
+        ``heed_failures`` nothing is fetched in the pause after a failure that ``note_failure`` was told of. Raises
         ``StoreError``, and ``Interrupted`` when ``wake`` becomes readable.
         """
         started = time.monotonic()
@@ -142,6 +146,9 @@ class Store:
             try:
                 shared = entry is not None
                 if entry is None:
+                    failed = failures.recent(directory, key) if heed_failures else None
+                    if failed is not None:
+                        raise failed
                     from pilot_agent.containers.store.fetching import fetch_new
 
                     entry = fetch_new(
@@ -151,7 +158,7 @@ class Store:
                 else:
                     entries.touch(directory, key)
                 if lease_pid is not None:
-                    leases.lend(directory, key, lease_pid)
+                    leases.lend(directory, key, lease_pid, lease_lock)
             finally:
                 os.close(lock)
             return StoredImage(entry, entry.path(directory), shared=shared, seconds=time.monotonic() - started)
@@ -172,10 +179,22 @@ class Store:
         with Directory.open(self.directory) as directory:
             leases.give_back(directory, image.key, pid)
 
+    def note_failure(self, reference: str, digest: str, error: StoreError) -> int:
+        """Remember that an image cannot be had or used here now, for all who share the store; for how many seconds
+        nobody should try again."""
+        with Directory.open(self.directory) as directory:
+            return failures.note(directory, key_of(reference, digest, self.form), error)
+
+    def recent_failure(self, image: StoredImage) -> RecentFailureError | None:
+        """What ``note_failure`` was told of an image that is there, while the pause after it lasts."""
+        with Directory.open(self.directory) as directory:
+            return failures.recent(directory, image.key)
+
     def mark_proven(self, image: StoredImage, runtime: str) -> None:
         """Note for all who share the image that a program ran in it with this runtime (a text of the caller's, such
         as path and version)."""
         with Directory.open(self.directory) as directory:
+            failures.forget(directory, image.key)
             entry = entries.read(directory, image.key)
             if entry is None or runtime in entry.proven:
                 return
@@ -280,7 +299,7 @@ def _sleep(seconds: float, wake: WakeUp | None) -> None:
         return
     import select
 
-    if select.select([wake], [], [], seconds)[0]:
+    if select.select([wake], [], [], seconds)[0] and wake.must_end():
         from pilot_agent.process import Interrupted
 
         raise Interrupted

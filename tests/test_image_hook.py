@@ -1,0 +1,160 @@
+"""What the image hook answers HTCondor and tells the keeper, with a real server and a runtime that plays its part."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent import image_hook
+from pilot_agent.model import ContainerDecision, ImageVerdict
+from pilot_agent.plugins.job_containers import install_image_hook
+from pilot_agent.startd.plan import ContainerPlan
+from pilot_agent.workspace import Workspace
+from tests.containers.store.setting import DIGEST, ENVIRONMENT, Runtime, Server, https_server, make_runtime
+from tests.startd.plans import CONTAINER
+from tests.startd.test_condor_plugin import inputs
+
+OTHER_DIGEST = f"sha256:{'0' * 64}"
+RUNS = 'case "$1" in exec) while [ "$1" != /bin/sh ]; do shift; done; exec "$@";; esac\n'
+
+
+class Bench:
+    """A workspace with the hook's settings as the hand-off writes them."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.workspace = Workspace(str(tmp_path / "pilot-x"))
+        os.mkdir(self.workspace.root)
+        self.workspace.create()
+        self.runtime: Runtime = make_runtime(tmp_path)
+        words = self.runtime.path.read_text().split("\n", 1)
+        self.runtime.path.write_text(f"{words[0]}\n{RUNS}{words[1]}")
+        self.listener: int | None = None
+
+    def install(self, *offered: tuple[str, str, str]) -> None:
+        """Write the settings for these platforms, references and digests."""
+        verdicts = tuple(
+            ImageVerdict(platform, path, True, False, "", source="https", digest=digest)
+            for platform, path, digest in offered
+        )
+        given = inputs(workspace=self.workspace.root, decision=ContainerDecision("REQUIRED", "", "", verdicts=verdicts))
+        container: ContainerPlan = replace(CONTAINER, runtime=str(self.runtime.path), pid_namespace=False, binds=())
+        environment = {"SSL_CERT_FILE": ENVIRONMENT["SSL_CERT_FILE"]}
+        install_image_hook(replace(given, site_environment=environment), container)
+        self.listener = os.open(self.workspace.image_failures, os.O_RDWR | os.O_NONBLOCK)
+
+    def ask(self, capfd: pytest.CaptureFixture[str], reference: str, platform: str = "") -> tuple[int, str]:
+        """HookStatusCode and all that the hook said."""
+        settings = os.path.join(self.workspace.private, "condor", "image-hook.json")
+        directory = os.getcwd()
+        self.monkeypatch.setattr(image_hook, "_end_at", lambda seconds: None)
+        arguments = [settings, str(os.getpid()), "SingularityImage", reference, *([platform] if platform else [])]
+        try:
+            assert image_hook.main(arguments) == 0
+        finally:
+            os.chdir(directory)
+        said = capfd.readouterr().out
+        return int(said.partition("HookStatusCode = ")[2].split()[0]), said
+
+    def announced(self) -> list[Any]:
+        """What the keeper would read."""
+        assert self.listener is not None
+        try:
+            return [json.loads(line) for line in os.read(self.listener, 65536).splitlines()]
+        except BlockingIOError:
+            return []
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    made = Bench(tmp_path, monkeypatch)
+    yield made
+    if made.listener is not None:
+        os.close(made.listener)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with https_server(tmp_path) as running:
+        yield running
+
+
+def test_two_platforms_may_pin_one_reference_to_two_contents(
+    bench: Bench, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url("good.sif")
+    bench.install(("old", url, OTHER_DIGEST), ("new", url, DIGEST))
+    code, said = bench.ask(capfd, url, "new")
+    assert (code, "SingularityImage = " in said) == (0, True), said
+    code, said = bench.ask(capfd, url, "old")
+    assert (code, "image.digest" in said) == (400, True), said
+    assert bench.ask(capfd, url, "new")[0] == 0
+    assert bench.ask(capfd, url)[0] == 400, "a job that names the reference itself gets what the first entry pins"
+
+
+def test_the_second_job_is_answered_from_memory_and_the_keeper_told_each_time(
+    bench: Bench, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url("good.sif")
+    bench.install(("far", url, OTHER_DIGEST))
+    assert bench.ask(capfd, url, "far")[0] == 400
+    asked = len(server.requests)
+    assert bench.announced() == [[url, 60]]
+    code, said = bench.ask(capfd, url, "far")
+    assert (code, len(server.requests)) == (400, asked)
+    assert "image.digest" in said
+    assert "this node tries again in" in said
+    ((reference, seconds),) = bench.announced()
+    assert reference == url
+    assert 50 < seconds <= 60
+
+
+def test_an_image_that_does_not_run_is_not_proven_again_for_each_job(
+    bench: Bench, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url("good.sif")
+    bench.install(("far", url, DIGEST))
+    bench.runtime.path.write_text(
+        '#!/bin/sh\necho "$@" >> "$0.calls"; echo "FATAL: image format not recognized" >&2\nexit 255\n'
+    )
+    assert bench.ask(capfd, url, "far")[0] == 400
+    calls = Path(f"{bench.runtime.path}.calls").read_text()
+    assert bench.ask(capfd, url, "far")[0] == 400
+    assert Path(f"{bench.runtime.path}.calls").read_text() == calls
+
+
+def test_a_job_that_is_held_keeps_no_other_job_out(
+    bench: Bench, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench.install(("far", server.url("good.sif"), DIGEST))
+    code, said = bench.ask(capfd, server.url("nosuch"))
+    assert (code, "image.missing" in said) == (1, True), said
+    assert bench.announced() == []
+
+
+def test_without_a_keeper_the_job_is_given_back_all_the_same(
+    bench: Bench, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url("good.sif")
+    bench.install(("far", url, OTHER_DIGEST))
+    os.unlink(bench.workspace.image_failures)
+    code, said = bench.ask(capfd, url, "far")
+    assert (code, "image.digest" in said) == (400, True)
+
+
+def test_a_store_that_cannot_be_used_gives_jobs_back_and_says_so(
+    bench: Bench, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url("good.sif")
+    bench.install(("far", url, DIGEST))
+    os.rmdir(bench.workspace.images)
+    os.symlink("/tmp", bench.workspace.images)
+    code, said = bench.ask(capfd, url, "far")
+    assert (code, "store.unsafe" in said) == (400, True), said
+    assert bench.announced() == [[url, 60]]
