@@ -66,10 +66,13 @@ def dumps(data: Any, *, indent: int | None = None, default: Callable[[Any], Any]
 
 
 def _indented(data: Any, indent: int, line: str, default: Callable[[Any], Any]) -> str:
+    if isinstance(data, str):
+        return _quoted(data)
     inner = line + " " * indent
     if isinstance(data, dict) and data:
         items = [
-            f"{_encode({key: 0}, default)[1:-4]}: {_indented(value, indent, inner, default)}"
+            f"{_quoted(key) if isinstance(key, str) else _encode({key: 0}, default)[1:-4]}: "
+            f"{_indented(value, indent, inner, default)}"
             for key, value in data.items()
         ]
         return f"{{{inner}{f',{inner}'.join(items)}{line}}}"
@@ -98,6 +101,18 @@ def _public_dumps(data: Any, default: Callable[[Any], Any]) -> str:
     return json.dumps(data, default=default)
 
 
+def _quoting() -> Callable[[str], str]:
+    """The compiled function for texts, which is most of what is written."""
+    try:
+        from _json import encode_basestring_ascii
+
+        if encode_basestring_ascii('x"\n\u00e9') == '"x\\"\\n\\u00e9"':
+            return encode_basestring_ascii  # type: ignore[no-any-return,unused-ignore]
+    except (ImportError, TypeError):
+        pass
+    return lambda text: _encode(text, _refuse)
+
+
 def _compiled() -> tuple[Callable[[str, int], tuple[Any, int]], Callable[[Any, Callable[[Any], Any]], str]]:
     """The compiled scanner and encoder, or the public ones where those do not work as expected."""
     try:
@@ -120,3 +135,4 @@ def _compiled() -> tuple[Callable[[str, int], tuple[Any, int]], Callable[[Any, C
 
 
 _scan, _encode = _compiled()
+_quoted = _quoting()

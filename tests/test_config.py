@@ -21,6 +21,7 @@ from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_check import validate
 from pilot_agent.config_images import DEFAULT, LINE, flattened, line_problems, parse_line, weights
 from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, Key, Kind
+from pilot_agent.config_programs import CHECK_KINDS, PROGRAM_FIELDS, PROGRAM_NEEDS
 from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
 from pilot_agent.config_schema import json_schema
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
@@ -105,6 +106,10 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
     )
     requirement = st.fixed_dictionaries({"require": texts}, optional={**levels, "where": st.just("host")}) | inside
     images = dictionaries(names) if kind is Kind.IMAGES else st.nothing()
+    places = {"destination": st.just("/b")}
+    bind = st.fixed_dictionaries(
+        {"source": st.just("/a")}, optional={**places, "read_only": st.booleans(), "required": st.booleans()}
+    )
     services = service() if kind is Kind.SERVICES else st.nothing()
     return {
         Kind.STRING: words,
@@ -118,8 +123,16 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.IMAGES: images,
         Kind.PLATFORM: platforms | weighted,
         Kind.PREFIXES: st.lists(st.sampled_from(["/", "/images/a b", "docker://example.org/", "https://a:1/"])),
+        Kind.SCRATCH: st.sampled_from(["/srv", "/pilot/job-1", "/tmpx"]),
+        Kind.DIRECTORIES: st.lists(st.sampled_from(["/", "/data", "/a/b+c"]), max_size=2),
+        Kind.BINDS: st.lists(st.sampled_from(["/a", "/a:/b", "/a::ro", "/a:/b:rw"]) | bind, max_size=2),
+        Kind.OPTIONS: st.lists(st.sampled_from(["--nv", "--network=none"]), max_size=2),
+        Kind.VARIABLES: st.lists(st.sampled_from(["http_proxy", "OSG_*", "*"]), max_size=2),
         Kind.SERVICES: st.dictionaries(services_of_people, services, max_size=2),
         Kind.WEIGHTED: st.booleans() | words,
+        Kind.SETUPS: programs(Kind.SETUPS) if kind is Kind.SETUPS else st.nothing(),
+        Kind.CHECKS: programs(Kind.CHECKS) if kind is Kind.CHECKS else st.nothing(),
+        Kind.PERIODICS: programs(Kind.PERIODICS) if kind is Kind.PERIODICS else st.nothing(),
     }[kind]
 
 
@@ -167,6 +180,33 @@ def service() -> st.SearchStrategy[dict[str, Any]]:
             and ("platform" not in entry or entry.get("where") == "image")
         )
     )
+
+
+def programs(kind: Kind) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Valid lists of setups, checks or periodic tests."""
+    lists, seconds = st.lists(words, min_size=1, max_size=3), st.integers(1, 10**9) | st.floats(1, 1e9)
+    narrower = {
+        "name": services_of_people,
+        "command": lists,
+        "teardown": lists,
+        "script": st.sampled_from(["/a/b", "#!/bin/sh\necho x\n"]),
+        "where": st.sampled_from(["host", "image"]),
+        "stage": st.sampled_from(["early", "late"]),
+        "kind": st.sampled_from(CHECK_KINDS),
+        "on_failure": st.sampled_from(["report", "stop_accepting", "drain"]),
+        **dict.fromkeys(("timeout_seconds", "teardown_seconds", "period_seconds"), seconds),
+    }
+    fields = {name: of_kind(field) for name, field in PROGRAM_FIELDS[kind].items()}
+    fields |= {name: values for name, values in narrower.items() if name in fields}
+    needed = {name: fields.pop(name) for name in PROGRAM_NEEDS[kind]}
+    entry = st.fixed_dictionaries(needed, optional=fields).filter(
+        lambda entry: (
+            ("command" in entry or "script" in entry)
+            and ("platform" not in entry or entry.get("where") == "image")
+            and not (entry.get("stage") == "early" and entry.get("where") == "image")
+        )
+    )
+    return st.lists(entry, max_size=2)
 
 
 def record(
@@ -233,9 +273,31 @@ odd_services = st.dictionaries(
     ),
     max_size=2,
 )
-json_documents = st.dictionaries(
-    section_names | words, st.dictionaries(key_names | words, plain, max_size=3) | plain
-) | st.fixed_dictionaries({"services": odd_services})
+odd_programs = st.lists(
+    st.fixed_dictionaries(
+        {"name": services_of_people | words},
+        optional={
+            "command": st.lists(words, max_size=1),
+            "script": words,
+            "teardown": st.lists(words, max_size=1),
+            "where": st.sampled_from(["host", "image", "node"]),
+            "platform": words,
+            "stage": st.sampled_from(["early", "late", "Late"]),
+            "kind": st.sampled_from(["network", "usage", ""]),
+            "on_failure": st.sampled_from(["drain", "stop"]),
+            "timeout_seconds": st.sampled_from([-1, 0, 0.5, 1]),
+            "period_seconds": st.sampled_from([0, 0.5, 1, 60]),
+        },
+    ),
+    max_size=2,
+)
+json_documents = (
+    st.dictionaries(section_names | words, st.dictionaries(key_names | words, plain, max_size=3) | plain)
+    | st.fixed_dictionaries({"services": odd_services})
+    | st.fixed_dictionaries(
+        {"vo": st.dictionaries(st.sampled_from(["setups", "checks", "periodics"]), odd_programs, max_size=1)}
+    )
+)
 
 
 @given(json_documents)
@@ -772,7 +834,10 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
         "strictest": {Kind.CORES},
         "append": {Kind.STRINGS, Kind.REQUIREMENTS},
         "join": {Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES},
-        "all": {Kind.STRINGS, Kind.STRING, Kind.PREFIXES},
+        "all": {
+            *(Kind.STRINGS, Kind.STRING, Kind.PREFIXES, Kind.DIRECTORIES, Kind.BINDS, Kind.OPTIONS, Kind.VARIABLES),
+            *(Kind.STRING_MAPPING, Kind.SETUPS, Kind.CHECKS, Kind.PERIODICS),
+        },
         "override": set(Kind),
     }
     assert key.kind in allowed[key.combine]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pilot_agent import configure
-from pilot_agent.config import Config, load_config
+from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_read import command_line_layer
-from pilot_agent.configure import Given, load_plugins, make_workspace, new_state, read_layers
+from pilot_agent.configure import Given, explained, load_plugins, make_workspace, new_state, read_layers
 from pilot_agent.host import Surroundings
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.workspace import Workspace
@@ -158,3 +158,10 @@ def test_a_node_without_any_scratch_names_every_candidate_with_its_reason(
     assert (failure.code, failure.kind) == ("scratch.none", FailureKind.NODE_RESOURCE)
     assert f"{tmp_path}: " in failure.message
     assert "/nowhere: " in failure.message
+
+
+def test_what_a_layer_gives_jobs_in_secret_is_not_shown() -> None:
+    document = {"startd": {"job_environment": {"API_TOKEN": "very-secret", "SITE": "T2"}}}
+    shown = explained(load_config([Layer("vo", document)]))["startd.job_environment"]
+    assert shown["value"][0]["value"]["SITE"] == "T2"
+    assert "very-secret" not in str(shown)

@@ -17,15 +17,17 @@ PACKAGE = "pilot_agent"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "account"),
-    ("look", "commands"),
+    ("look", "commands", "usage"),
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("stages", "tasks", "configure", "report"),
-    ("host", "state", "collect", "child", "image_hook", "programs"),
+    ("host", "state", "collect", "child", "image_hook"),
     ("plugins",),
+    ("programs",),
     ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust"),
     (
-        *("process", "config", "config_check", "config_images", "config_keys", "config_read", "config_schema"),
+        *("process", "config", "config_check", "config_images", "config_keys", "config_programs", "config_read"),
+        "config_schema",
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
         *("requirements", "requirement_text", "spelling", "foreground", "forked"),
     ),

@@ -8,13 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilot_agent import standalone
 from pilot_agent.collect import Declared, PluginReport
 from pilot_agent.hookspecs import Attribute, Probe
 from pilot_agent.host import Loaded
-from pilot_agent.model import CheckResult, CheckStatus, Fact, Failure, FailureKind, ImageCandidate, Limit, Verdict
+from pilot_agent.model import (
+    BindVerdict,
+    CheckResult,
+    CheckStatus,
+    ContainerDecision,
+    Fact,
+    Failure,
+    FailureKind,
+    ImageCandidate,
+    JobSurroundings,
+    Limit,
+    OptionVerdict,
+    VariableVerdict,
+    Verdict,
+)
 from pilot_agent.output.words import clean
-from pilot_agent.plan_page import plan_table, plugin_table
-from pilot_agent.render import check_report, facts, fold, paragraph, table, verdict
+from pilot_agent.plan_page import CHECK_STAGES, RUN_STAGES, plan_table, plugin_table
+from pilot_agent.render import check_report, facts, fold, paragraph, surroundings, table, verdict
+from pilot_agent.stages import STAGES
 from tests.test_state import EMPTY, full
 
 cells = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=60)
@@ -154,6 +170,27 @@ def test_the_page_of_a_check_has_facts_checks_container_and_verdict() -> None:
         assert part in page
 
 
+def test_what_jobs_get_beside_their_image_is_told_with_who_asked() -> None:
+    found = JobSurroundings(
+        binds=(
+            BindVerdict("/data", "/calibration", True, "plugin p (data)", given=True),
+            BindVerdict("/gone", "/gone", False, "configuration (vo)", given=False, reason="the node has none"),
+        ),
+        options=(OptionVerdict("--writable", "plugin p (data)", given=False, reason="not allowed"),),
+        environment=(VariableVerdict("A", "very-secret", "configuration (site)", given=True),),
+    )
+    lines = [" ".join(line.split()) for line in surroundings(found).splitlines()]
+    assert lines == [
+        "given /data at /calibration (read-only) plugin p (data)",
+        "not /gone configuration (vo): the node has none",
+        "not --writable plugin p (data): not allowed",
+        "given A configuration (site)",
+    ]
+    assert surroundings(JobSurroundings()) == ""
+    decision = ContainerDecision("REQUIRED", "a x b", "", surroundings=found)
+    assert "not allowed" in check_report(replace(EMPTY, container=decision))
+
+
 def test_hints_are_shown_for_what_did_not_pass_only() -> None:
     passed = CheckResult("a", CheckStatus.PASS, "fine", hint="never shown")
     warned = CheckResult("b", CheckStatus.WARN, "poor", hint="look here")
@@ -174,11 +211,22 @@ def test_plugins_and_the_plan_are_listed() -> None:
     )
     assert "/x/p.py" in plugin_table(loaded)
     plan = plan_table(loaded)
-    assert [line.split()[:2] for line in plan.splitlines()] == [
-        ["probes", "look"],
-        ["images", "el9"],
-        ["attributes", "HasX"],
-    ]
+    lines = [line.split() for line in plan.splitlines()]
+    heads = [line.split(":")[0].strip() for line in plan.splitlines() if line[2] != " "]
+    assert heads == [name for name, _, _ in RUN_STAGES]
+    for stage, kind, name in (("probe", "Probe", "look"), ("container", "ImageCandidate", "el9")):
+        at = next(number for number, words in enumerate(lines) if words[0].rstrip(":") == stage)
+        assert lines[at + 1][:2] == [kind, name]
+    checked = plan_table(loaded, check=True)
+    assert "container" in checked
+    assert "handoff" not in checked
+    assert "HasX" not in checked
+
+
+def test_the_plan_has_the_stages_that_are_run() -> None:
+    named = [name.replace(" ", "_") for name, _, _ in RUN_STAGES]
+    assert named == ["configure", *STAGES, "handoff", "teardown"]
+    assert [name.replace(" ", "_") for name in CHECK_STAGES] == ["probe", *standalone.CHECK_STAGES]
 
 
 def test_without_room_for_sources_the_limit_that_decides_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,11 +241,11 @@ def test_large_memory_is_told_in_gibibytes_too() -> None:
     assert "24105 MiB (23.5 GiB)" in facts(state)
 
 
-def test_what_failed_stands_last_before_the_verdict_and_is_counted() -> None:
+def test_what_failed_stands_first_and_is_counted() -> None:
     bad = CheckResult("bad", CheckStatus.FAIL, "no")
     checks = (bad, CheckResult("good", CheckStatus.PASS, "yes"), CheckResult("so-so", CheckStatus.WARN, "hm"))
     page = check_report(replace(EMPTY, checks=checks))
-    assert page.index("good") < page.index("so-so") < page.index("bad")
+    assert page.index("bad") < page.index("so-so") < page.index("good")
     assert "1 failed, 1 warned, 1 passed" in page
 
 
@@ -216,3 +264,34 @@ def test_checks_that_are_the_same_for_every_vo_are_shown_once() -> None:
 def test_what_does_not_work_is_shown_with_the_reason() -> None:
     state = replace(EMPTY, facts={"fuse.usable": Fact("fuse.usable", False, detail="/dev/fuse has mode 0600")})
     assert facts(state) == "fuse.usable  no: /dev/fuse has mode 0600"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (1, "sockets", "1 socket"),
+        (2, "sockets", "2 sockets"),
+        (1, "GPUs", "1 GPU"),
+        (0, "GPUs", "0 GPUs"),
+        (1, "s", "1 s"),
+    ],
+)
+def test_of_one_thing_the_unit_is_in_the_singular(value: int, unit: str, shown: str) -> None:
+    page = facts(replace(EMPTY, facts={"x": Fact("x", value, unit)}))
+    assert page.split("  ")[1].strip() == shown
+
+
+def test_what_is_only_reported_is_told_and_not_skipped() -> None:
+    told = CheckResult("gpu.count >= 1", CheckStatus.SKIP, "found gpu.count 0 GPUs", code="requirement.gpu.count")
+    page = check_report(replace(EMPTY, checks=(told, CheckResult("gpu", CheckStatus.SKIP, "none"))))
+    assert "  told  gpu.count >= 1" in page
+    assert "  skip  gpu " in page
+    assert "1 skipped, 1 told" in page
+
+
+def test_of_several_failures_the_verdict_says_how_many_stand_above() -> None:
+    failures = [Failure(FailureKind.NODE_RESOURCE, f"c{n}", f"reason {n}") for n in range(3)]
+    checks = tuple(CheckResult(f"c{n}", CheckStatus.FAIL, f"reason {n}", code=f"c{n}") for n in range(3))
+    state = replace(EMPTY, checks=checks, failures=tuple(failures))
+    assert "reason 0 (node_resource, c0); and 2 more, see above" in verdict(state, width=200)
+    assert "see above" not in verdict(replace(state, checks=checks[:1], failures=tuple(failures[:1])), width=200)

@@ -17,17 +17,21 @@ from pilot_agent.collect import PluginReport
 from pilot_agent.lifecycle import final_report
 from pilot_agent.model import (
     BenchmarkScore,
+    BindVerdict,
     CheckResult,
     ContainerDecision,
     Fact,
     Failure,
     FailureKind,
     ImageVerdict,
+    JobSurroundings,
     Json,
     Limit,
+    OptionVerdict,
     Runtime,
     ServiceState,
     TimelineEntry,
+    VariableVerdict,
 )
 from pilot_agent.report import SCHEMA, build_report, nest_facts, report_schema, timestamp
 from pilot_agent.state import State
@@ -86,6 +90,12 @@ states = st.builds(
         decision=st.sampled_from(["DISABLE", "NEVER", "PREFERRED", "REQUIRED", "FAIL"]),
         runtime=st.none() | runtimes,
         verdicts=st.lists(verdicts, max_size=3).map(tuple),
+        surroundings=st.builds(
+            JobSurroundings,
+            binds=st.lists(st.builds(BindVerdict, asked_by=names), max_size=2).map(tuple),
+            options=st.lists(st.builds(OptionVerdict, asked_by=names), max_size=2).map(tuple),
+            environment=st.lists(st.builds(VariableVerdict, asked_by=names), max_size=2).map(tuple),
+        ),
     ),
     services=st.lists(
         st.builds(ServiceState, name=names, pid=st.none() | st.integers(1), ready_after_seconds=st.none() | seconds),
@@ -108,6 +118,17 @@ def test_the_report_of_any_pilot_fits_the_schema(state: State, finished: bool) -
     report = build_report(state, finished=finished)
     assert_valid(report)
     assert (report["outcome"]["failure"] is None) == (not state.failures)
+
+
+def test_the_report_names_variables_and_holds_none_of_their_values() -> None:
+    variable = VariableVerdict("TOKEN", "very-secret", "configuration (vo)", given=True)
+    decision = ContainerDecision("NEVER", "a x b", "", surroundings=JobSurroundings(environment=(variable,)))
+    report = build_report(replace(EMPTY, container=decision))
+    assert_valid(report)
+    assert report["container"]["environment"] == [
+        {"name": "TOKEN", "asked_by": "configuration (vo)", "given": True, "reason": ""}
+    ]
+    assert "very-secret" not in json.dumps(report)
 
 
 def test_the_reports_of_the_resident_processes_fit_the_schema() -> None:

@@ -187,10 +187,40 @@ def pilot_setups(config):
 def test_pilot_setups_contribute_in_their_stage(prepare: Prepare) -> None:
     session, state = prepare(SETUPS)
     state = stages.setup_early(session, state)
-    assert (state.job_environment, state.binds, state.setup_attributes) == ({"A": "early"}, ("/data",), {})
+    assert (state.job_environment, state.setup_attributes) == ({"A": "early"}, {})
+    assert [(one.name, one.binds) for one in state.contributed] == [("the setup early of example", ("/data",))]
     assert [image.path for image in state.images] == ["/images/el9"]
     state = stages.setup_late(session, state)
     assert (state.job_environment, state.setup_attributes) == ({"A": "late"}, {"HasLate": True})
+
+
+LATE = """
+def late(context):
+    return SetupResult(environment={"A": "late", "LD_PRELOAD": "/x"}, binds=("/etc:/late:ro", "/no/such"))
+
+@hookimpl
+def pilot_setups(config):
+    yield Setup(name="late", run=f"{__name__}:late")
+
+@hookimpl
+def pilot_containers(config):
+    yield ContainerRequest(name="data", binds=("/usr:/data:ro",))
+"""
+
+
+def test_what_late_setups_give_is_judged_like_all_else(prepare: Prepare) -> None:
+    session, state = prepare(LATE)
+    runtime = Runtime("/usr/bin/apptainer", "1.4.5", "userns", True, True)
+    decision = ContainerDecision("PREFERRED", "a x b", "", runtime)
+    state = stages.setup_late(session, replace(state, container=decision))
+    assert state.container is not None
+    binds = {one.destination: (one.asked_by, one.given) for one in state.container.surroundings.binds}
+    who = "the setup late of example"
+    assert binds["/late"] == (who, True)
+    assert binds["/no/such"] == (who, False)
+    assert binds["/data"] == ("plugin example (data)", True)
+    given = {one.name: one.given for one in state.container.surroundings.environment}
+    assert given == {"A": True, "LD_PRELOAD": False}
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -230,6 +260,8 @@ def test_pilot_checks_that_fail_end_the_pilot_with_their_kind(prepare: Prepare) 
     assert found["example.small"].kind is FailureKind.NETWORK
     assert found["example.small"].hint == "buy more"
     assert found["plugin.crashed"].kind is FailureKind.PLUGIN
+    # What a site changes may be better on another node; a broken plugin is broken everywhere.
+    assert (found["example.small"].retry, found["plugin.crashed"].retry) == (True, False)
 
 
 def test_checks_that_are_not_required_only_warn(prepare: Prepare) -> None:

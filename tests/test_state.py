@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.collect import PluginReport
 from pilot_agent.config import Layer, load_config
+from pilot_agent.hookspecs import ContainerRequest
 from pilot_agent.model import (
     BenchmarkScore,
     CheckResult,
@@ -53,9 +54,8 @@ def full() -> State:
         timeline=(TimelineEntry("probe", "builtin.probes", "cpu", 0.01, 0.02, "ok"),),
         failures=(Failure(FailureKind.NETWORK, "proxy.unreachable", "no proxy", retry=True, signal=15),),
         container=ContainerDecision("REQUIRED", "PREFERRED x REQUIRED", "the site", runtime, "el9", (verdict,)),
-        job_environment={"A": "1"},
+        contributed=(ContainerRequest(name="the setup x of y", binds=("/data:/data:ro",), environment={"A": "1"}),),
         images=(ImageCandidate("el9", "/images/el9", "x86_64", {"cpu_level": "x86_64-v2"}, "vo"),),
-        binds=("/data:/data:ro",),
         setup_attributes={"HasX": True},
         services=(ServiceState("cache", "ready", 123, 0.5, "", {"HasCache": True}),),
         benchmarks=(BenchmarkScore("hash", 1.5, "MB/s", 0.1, True, {"HashRate": 1.5}),),

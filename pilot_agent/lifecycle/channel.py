@@ -25,7 +25,8 @@ SHORTEST_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.03
 STARTING_SECONDS = 5.0
-AFTER_SECOND_SECONDS = 0.003
+AFTER_SECOND_SECONDS = 0.012
+"""How far time(2) may lag behind the clock: one tick, which is 10 ms where the kernel has the fewest."""
 
 
 class AdChannel:

@@ -16,6 +16,8 @@ from pilot_agent.files import read_bounded
 from pilot_agent.lifecycle import final_report, finish
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE, AdChannel
+from pilot_agent.lifecycle.collector_clock import SKEW_SECONDS, CollectorClock, add_to_report
+from pilot_agent.lifecycle.image_failures import ImageFailures
 from pilot_agent.lifecycle.joining import JoinCheck
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import keep_from_children
@@ -95,6 +97,7 @@ class Keeper:
         self._over = False
         self._began = time.time()
         self._problem: dict[str, Any] | None = None
+        self._clock_offset: int | None = None
         self._not_accepting: set[str] = set()
         # Kept in memory, because somebody may delete the workspace under a running pilot.
         self._report = _read_quietly(workspace.report)
@@ -117,12 +120,23 @@ class Keeper:
         self._began = time.time()
         self._master.start()
         self._events.write("condor.started", pid=self._master.pid)
+        ImageFailures(self._workspace.image_failures, self._loop, self._channel, self._events)
         Services(self._plan.services, self._loop, self._channel, self._service_died)
         Periodics(self._plan.periodics, self._loop, self._channel, self._periodic_failed, self._periodic_recovered)
         if self._plan.join is not None:
-            JoinCheck(self._plan.join, self._loop, lambda: self._events.write("pool.joined"), self._end)
+            JoinCheck(self._plan.join, self._loop, self._joined, self._end)
             self._loop.call_later(self._plan.join.seconds, self._expect_startd)
         self._watch_deadline()
+
+    def _joined(self) -> None:
+        self._events.write("pool.joined")
+        if self._plan.join is not None:
+            CollectorClock(self._plan.join, self._loop, self._compare_clocks)
+
+    def _compare_clocks(self, offset: int) -> None:
+        """Whatever it is the pilot goes on: its pool took it."""
+        self._clock_offset = offset
+        self._events.write("clock.compared", offset_seconds=offset, skew=abs(offset) > SKEW_SECONDS)
 
     def _expect_startd(self) -> None:
         """A startd that cannot start is started again by its master for ever; nobody would notice."""
@@ -213,6 +227,8 @@ class Keeper:
         self._channel.close()
         report = final_report.read_report(self._workspace.report) or self._remembered()
         final_report.set_outcome(report, self._problem)
+        if self._clock_offset is not None:
+            add_to_report(report, self._clock_offset)
         records = read_history(self._plan.history) if self._plan.history else []
         alive = time.time() - self._began
         report["jobs"] = summarize(records, alive_seconds=alive)

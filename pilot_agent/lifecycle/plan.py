@@ -53,10 +53,11 @@ class MasterPlan(_Record):
 class JoinPlan(_Record):
     """How to know that the pilot is in the pool: one of ``commands`` exits 0, the n-th asks the n-th of ``collectors``.
 
-    Tried in turn every ``period_seconds``; after ``seconds`` in all the pilot gives up.
+    Tried in turn every ``period_seconds``; after ``seconds`` in all the pilot gives up. ``clock_commands`` print
+    the two times of an ad of the pilot (see ``collector_clock``).
     """
 
-    __slots__ = ("collectors", "commands", "environment", "period_seconds", "seconds")
+    __slots__ = ("clock_commands", "collectors", "commands", "environment", "period_seconds", "seconds")
 
     def __init__(
         self,
@@ -66,7 +67,9 @@ class JoinPlan(_Record):
         environment: Mapping[str, str],
         seconds: float,
         period_seconds: float,
+        clock_commands: Sequence[Sequence[str]] = (),
     ) -> None:
+        self.clock_commands = tuple(tuple(argv) for argv in clock_commands)
         self.commands = tuple(tuple(argv) for argv in commands)
         self.collectors = tuple(collectors)
         self.environment = dict(environment)

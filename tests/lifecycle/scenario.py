@@ -116,12 +116,16 @@ class Pilot:
                 continue
         return found
 
-    def event_names(self) -> list[str]:
+    def events(self) -> list[dict[str, Any]]:
         """The events so far, from the workspace or, at the end, from the output directory."""
         for path in (self.workspace / "events.jsonl", self.output / "events.jsonl"):
             if path.exists():
-                return [json.loads(line)["event"] for line in path.read_text().splitlines()]
+                return [json.loads(line) for line in path.read_text().splitlines()]
         return []
+
+    def event_names(self) -> list[str]:
+        """The names of the events so far."""
+        return [event["event"] for event in self.events()]
 
     def report(self) -> Any:
         """The published report."""

@@ -171,6 +171,16 @@ def test_a_periodic_task_can_close_the_pilot_for_jobs_and_open_it_again(pilot: P
     wait_until(lambda: last_ad(pilot).get("PilotAccepting") == "true", "jobs are accepted again")
 
 
+def test_a_periodic_task_that_outlasts_its_period_is_not_run_twice_at_a_time(pilot: Pilot) -> None:
+    here = pilot.directory
+    script = f"mkdir {here}/one || touch {here}/two; sleep 1.5; rmdir {here}/one; echo x >> {here}/runs; echo '{{}}'"
+    plans = [{**plan, "timeout_seconds": 60} for plan in periodic(pilot, script)]
+    pilot.plan(periodics=plans)
+    pilot.start()
+    wait_until(lambda: (here / "runs").exists() and len((here / "runs").read_text()) >= 4, "it ran twice")
+    assert not (here / "two").exists()
+
+
 def test_a_periodic_task_can_end_the_pilot(pilot: Pilot) -> None:
     pilot.plan(periodics=periodic(pilot, "exit 3", "drain"))
     pilot.start()
@@ -189,6 +199,16 @@ def test_joining_is_tried_until_one_collector_answers(pilot: Pilot) -> None:
     pilot.plan(join=join(pilot, "exit 1", f"test -e {pilot.directory}/up || {{ touch {pilot.directory}/up; exit 1; }}"))
     pilot.start()
     wait_until(lambda: "pool.joined" in pilot.event_names(), "the pilot joined")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+
+
+def test_the_collectors_clock_is_compared_with_the_nodes(pilot: Pilot) -> None:
+    commands = [["/bin/sh", "-c", "echo 1700000100 1700000000"]]
+    pilot.plan(join=join(pilot, "exit 0") | {"clock_commands": commands})
+    pilot.start()
+    [event] = wait_until(lambda: [e for e in pilot.events() if e["event"] == "clock.compared"], "clocks were compared")
+    assert (event["offset_seconds"], event["skew"]) == (100, True)
     pilot.send(signal.SIGTERM)
     assert pilot.wait() == 143
 

@@ -21,7 +21,12 @@ def whole() -> plan.KeeperPlan:
             argv=["/sbin/condor_master", "-f"], environment={"A": "b"}, directory="/w", log="/w/log"
         ),
         join=plan.JoinPlan(
-            commands=[["/bin/ping", "x"]], collectors=["x"], environment={}, seconds=60, period_seconds=5
+            commands=[["/bin/ping", "x"]],
+            collectors=["x"],
+            environment={},
+            seconds=60,
+            period_seconds=5,
+            clock_commands=[["/bin/status", "x"]],
         ),
         channel=plan.ChannelPlan(path="/w/fifo", period_seconds=20, attributes={"A": 1}),
         services=[plan.ServicePlan(name="s", pid=3, required=True, attributes={})],

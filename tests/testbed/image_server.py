@@ -16,7 +16,8 @@ from tests.testbed.hosts import Host
 DIRECTORY = "/var/tmp/image-server"
 PORT = 8443
 START_SECONDS = 20.0
-# Files of the directory; a name that begins with `slow` never comes to its end, `down` is out of order.
+# Files of the directory; a name that begins with `slow` begins like an image and never comes to its end, `down`
+# is out of order.
 _PROGRAM = """
 import http.server, ssl, sys, time
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -29,7 +30,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", "50000000")
             self.end_headers()
-            self.wfile.write(bytes(1000))
+            self.wfile.write(bytes(32) + b"SIF_MAGIC\\0" + bytes(1000))
             time.sleep(600)
         else:
             super().do_GET()

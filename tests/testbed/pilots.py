@@ -222,8 +222,13 @@ class PilotRun:
 
     def job_file(self, name: str) -> Path:
         """Wait until a running job has made a file of this name in its directory; its path in the outer machine."""
-        pattern = f"pilot-*/condor/execute/dir_*/{name}"
-        found: Path = self.wait_until(f"job's file {name}", lambda: next(iter(self.outer.glob(pattern)), None))
+        # A starter with a PID namespace of its own makes its directory in one that is its own too.
+        places = [f"pilot-*/condor/execute/{inner}/{name}" for inner in ("dir_*/dir_*", "dir_*")]
+
+        def look() -> Path | None:
+            return next((path for place in places for path in self.outer.glob(place)), None)
+
+        found: Path = self.wait_until(f"job's file {name}", look)
         return found
 
     @property
