@@ -267,6 +267,13 @@ KEYS: tuple[Key, ...] = (
     Key("startd.domain", Kind.STRING, "pilot.local", "domain used when there are no name look-ups"),
     Key("startd.channel_period_seconds", Kind.INTEGER, 20, "period of the ad channel", minimum=1),
     Key("startd.ssh_to_job", Kind.BOOLEAN, True, "let users enter their running jobs with condor_ssh_to_job"),
+    Key(
+        "startd.starter_isolation",
+        Kind.STRING,
+        "secrets",
+        "what HTCondor's program for a job does not see: the pilot's secrets, or all but that job",
+        choices=("secrets", "job"),
+    ),
     Key("startd.attributes", Kind.MAPPING, {}, "further attributes of the machine ad", "join"),
     Key("startd.job_environment", Kind.STRING_MAPPING, None, "environment variables of every job", "all"),
     Key(

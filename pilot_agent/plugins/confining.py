@@ -28,13 +28,15 @@ def plan_confinement(inputs: HandoffInputs, plan: StartdPlan, container: Contain
     with suppress(OSError):
         os.mkdir(store, 0o700)
     needed = {*_of_the_pilot(workspace), *_of_condor(plan), *_of_containers(container), *_of_the_hook(inputs, store)}
+    whole = inputs.config["startd"]["starter_isolation"] == "job"
     return Confinement(
         source=os.path.abspath(inputs.config["pool"]["token"]),
         private=workspace.private,
         execute=plan.execute_directory,
         temporary=workspace.temporary,
-        covers=plan_covers(_hidden(inputs), needed),
-        locks=os.path.join(store, "locks") if container.fetcher else "",
+        covers=plan_covers(_hidden(inputs), needed) if whole else (),
+        processes=whole,
+        locks=os.path.join(store, "locks") if whole and container.fetcher else "",
     )
 
 

@@ -62,17 +62,19 @@ umask 077
 cd /
 read -r token < "$2/tokens/{TOKEN_FILE}" && mount -t tmpfs -o size=1m,mode=700 none "$2/tokens" &&
 mkdir -p "$2/tokens/{SEEN}" "$2/tokens/{COPY}" "$3/$4/{TEMPORARY}" &&
-echo "$token" > "$2/tokens/{COPY}/pool" && echo "$5" > "$2/tokens/{LOCK}" &&
-mount -o bind,ro "$2/{SEEN}" "$2/tokens/{SEEN}" &&
-mount --move "$2/tokens" "$2" && mount --bind "$3/$4" "$3" &&
-{{ [ ! -e "$1" ] || mount --bind /dev/null "$1"; }} || exit 1
+echo "$token" > "$2/tokens/{COPY}/pool" && echo "$5" > "$2/tokens/{LOCK}" || exit 1
 unset token
 # sshd gives a login's terminal to the group tty, which has no number in this namespace, and to the user's where the
 # node has no such group.
 while IFS= read -r line; do
     case $line in tty:*) ;; *) printf '%s\\n' "$line" ;; esac
-done 2> /dev/null < /etc/group > "$2/.group" && mount --bind "$2/.group" /etc/group 2> /dev/null
-unset line
+done 2> /dev/null < /etc/group > "$2/tokens/.group"
+{{
+    printf '%s\\n' @TABLE@
+    [ ! -e "$1" ] || printf '%s\\n' @SOURCE@
+    [ ! -s "$2/tokens/.group" ] || printf '%s\\n' @GROUP@
+}} > "$2/tokens/.table" && unset line &&
+mount --all --fstab "$2/tokens/.table" && mount --move "$2/tokens" "$2" || exit 1
 @COVERS@
 # The starter keeps the session with its parent, and not the one with which all daemons of the pilot take orders.
 set -f
@@ -163,9 +165,30 @@ def starter_text(starter: str, confinement: Confinement) -> str:
 def _command(confinement: Confinement) -> str:
     begin = shlex.join(("/bin/sh", "-c", _FIRST)) + ' "$lock"' if confinement.processes else ""
     cover = _COVER.replace("@COVERS@", "".join(_cover_lines(confinement))).replace("@BEGIN@", begin)
+    for name, lines in _tables(confinement).items():
+        cover = cover.replace(f"@{name}@", " ".join(lines))
     cover = cover.replace("@LOCKS@", shlex.quote(confinement.locks))
     processes = _PROCESSES if confinement.processes else ()
     return shlex.join((*_NAMESPACE, *processes, "--", "/bin/sh", "-c", cover, "sh"))
+
+
+def _tables(confinement: Confinement) -> dict[str, list[str]]:
+    """Lines of fstab(5) as words of the shell, by their place in the program: one process mounts them all. ``$4`` is
+    the starter's own directory in EXECUTE, a name without blanks."""
+    private, execute = _field(confinement.private), _field(confinement.execute)
+    own = f'{shlex.quote(execute)}/"$4"'
+    tables = {"TABLE": [shlex.quote(f"{private}/{SEEN} {private}/tokens/{SEEN} none bind,ro")]}
+    if not any(confinement.temporary in cover.directories for cover in confinement.covers):
+        tables["TABLE"].append(own + shlex.quote(f"/{TEMPORARY} {_field(confinement.temporary)} none bind"))
+    tables["TABLE"].append(own + shlex.quote(f" {execute} none bind"))
+    tables["SOURCE"] = [shlex.quote(f"/dev/null {_field(confinement.source)} none bind")]
+    tables["GROUP"] = [shlex.quote(f"{private}/tokens/.group /etc/group none bind")]
+    return tables
+
+
+def _field(path: str) -> str:
+    """A path as a field of fstab(5)."""
+    return "".join(f"\\{ord(sign):03o}" if sign in " \t\n\\" else sign for sign in path)
 
 
 def _cover_lines(confinement: Confinement) -> Iterable[str]:
@@ -189,8 +212,6 @@ def _cover_lines(confinement: Confinement) -> Iterable[str]:
         steps.append(f"mount -o remount,bind,ro {directory}")
         yield " &&\n".join(steps) + " || exit 1\n"
     yield "cd /\n"
-    if not any(confinement.temporary in cover.directories for cover in confinement.covers):
-        yield f"mount --bind {shlex.quote(own)} {shlex.quote(confinement.temporary)} || exit 1\n"
 
 
 def runtime_text(runtime: str, *, gpu_libraries: bool = True, opencl: bool = True) -> str:
@@ -212,7 +233,7 @@ def establish(wanted: Confinement, environment: Mapping[str, str], *, wake: Wake
 
     Raises ``Interrupted`` when ``wake`` becomes readable.
     """
-    for confinement in (wanted, replace(wanted, processes=False, locks="")):
+    for confinement in dict.fromkeys((wanted, replace(wanted, processes=False, locks=""))):
         if _works(confinement, environment, wake):
             return confinement
     return None

@@ -35,6 +35,7 @@ def container_attributes(container: ContainerPlan | None, decision: ContainerDec
         **({NESTED_ATTRIBUTE: abilities.nested.value} if abilities and abilities.nested.value is not None else {}),
         **(_tested(container, full_version, abilities) if container.proven else {}),
         "PilotJobIsolation": "strong" if _isolates(container) else "weak",
+        "PilotStarterIsolation": _starters(container),
     }
 
 
@@ -80,6 +81,12 @@ def _tested(container: ContainerPlan, full_version: str, abilities: RuntimeAbili
 
 def _isolates(container: ContainerPlan) -> bool:
     """Whether no job can reach the pilot or another job: weak when jobs may run without a container, when they see the
-    node's processes, or when HTCondor's starter, which works for a job with the pilot's uid, can do either."""
-    confinement = container.confinement
-    return container.required and container.pid_namespace and confinement is not None and confinement.processes
+    node's processes, or when HTCondor's starter, which works for a job with the pilot's uid, can read the token."""
+    return container.required and container.pid_namespace and container.confinement is not None
+
+
+def _starters(container: ContainerPlan) -> str:
+    """What the starters of jobs are kept from, as ``startd.starter_isolation`` has it."""
+    if container.confinement is None:
+        return "none"
+    return "job" if container.confinement.processes else "secrets"

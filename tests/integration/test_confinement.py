@@ -18,7 +18,7 @@ from tests.testbed.pilots import PilotRun
 from tests.testbed.trees import PILOT
 from tests.testbed.user_jobs import Job, Jobs, slot_ads
 
-CONTAINED = {"site": {"containers": "required"}}
+CONTAINED = {"site": {"containers": "required"}, "startd": {"starter_isolation": "job"}}
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # A node that refuses this one thing.
 WITHOUT_PID_NAMESPACES = """#!/bin/sh
@@ -235,7 +235,9 @@ def test_each_job_has_a_session_and_a_process_group_of_its_own(pilot: StartPilot
     assert len(running) == 2
 
 
-def test_without_pid_namespaces_jobs_run_and_isolation_is_weak(grid: Grid, pilot: StartPilot, jobs: Jobs) -> None:
+def test_without_pid_namespaces_jobs_run_and_the_ad_says_what_starters_are_kept_from(
+    grid: Grid, pilot: StartPilot, jobs: Jobs
+) -> None:
     run = pilot(CONTAINED, host="wn2", environment={"PATH": f"{PILOT.home}/refusing:/usr/sbin:/usr/bin:/sbin:/bin"})
     refusing = run.host.path(f"{PILOT.home}/refusing")
     refusing.mkdir()
@@ -244,12 +246,12 @@ def test_without_pid_namespaces_jobs_run_and_isolation_is_weak(grid: Grid, pilot
     run.start().joined()
     job = jobs.shell("touch attacks; . /etc/os-release; echo $VERSION_CODENAME; sleep 6", pilot=run).wait_running()
     run.job_file("attacks")
-    assert {ad["PilotJobIsolation"] for ad in slot_ads(grid, run)} == {"weak"}
+    assert {ad["PilotStarterIsolation"] for ad in slot_ads(grid, run)} == {"secrets"}
     assert job.wait_done().output().strip() in ("bookworm", "trixie")
     shutil.rmtree(refusing)
 
 
 def test_the_ad_says_that_jobs_are_isolated(grid: Grid, victims: tuple[PilotRun, PilotRun], attacker: Job) -> None:
     for victim in victims:
-        assert {ad["PilotJobIsolation"] for ad in slot_ads(grid, victim)} == {"strong"}
+        assert {ad["PilotStarterIsolation"] for ad in slot_ads(grid, victim)} == {"job"}
         assert victim.running

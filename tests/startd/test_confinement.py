@@ -90,7 +90,7 @@ def test_a_starter_sees_its_own_job_and_what_it_needs(workspace: Path, tmp_path:
     assert [path.name for path in (workspace / "condor/execute").iterdir()] == ["dir_1"]
     look = tmp_path / "look"
     look.write_text(
-        f"#!/bin/sh\ncd {tmp_path}/home\nfind . -not -name '.group' | sort\necho $$ $PPID\n"
+        f"#!/bin/sh\ncd {tmp_path}/home\nfind . -not -name '.[gt]*' | sort\necho $$ $PPID\n"
         "cat program start/pilot-x/private/starter-tokens/pool start/pilot-x/private/tokens/pool 2>&1\n"
         "for place in . start start/pilot-x; do touch $place/made 2> /dev/null && echo $place can be written\n"
         "done; touch start/pilot-x/tmp/mine start/pilot-x/condor/execute/dir_77\nexit 7\n"
@@ -115,6 +115,16 @@ def test_a_starter_sees_its_own_job_and_what_it_needs(workspace: Path, tmp_path:
     (own,) = (path for path in (workspace / "condor/execute").iterdir() if path.name != "dir_1")
     assert sorted(str(path.relative_to(own)) for path in own.rglob("*")) == ["dir_77", "tmp", "tmp/mine"]
     assert (workspace / "private/tokens/pool").read_text() == "the token\n"
+
+
+def test_paths_with_blanks_are_covered_too(tmp_path: Path) -> None:
+    root = tmp_path / "a b\\c" / "pilot-x"
+    for name in ("private/tokens", "private/condor", "condor/execute", "tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "private/tokens/pool").write_text("the token\n")
+    wanted = confinement(str(root / "private"), processes=False)
+    Path(wanted.source).write_text("the token\n")
+    assert establish(wanted, dict(os.environ)) == wanted
 
 
 def test_a_starters_processes_end_with_it(workspace: Path, tmp_path: Path) -> None:

@@ -56,11 +56,13 @@ def test_the_runtime_writes_into_the_workspace() -> None:
 def test_isolation_is_strong_only_where_no_job_reaches_the_token() -> None:
     confined = replace(CONTAINER, confinement=CONFINEMENT)
     assert container_attributes(confined)["PilotJobIsolation"] == "strong"
-    seen = replace(CONFINEMENT, processes=False)
-    assert container_attributes(replace(confined, confinement=seen))["PilotJobIsolation"] == "weak"
+    assert container_attributes(confined)["PilotStarterIsolation"] == "job"
+    seen = container_attributes(replace(confined, confinement=replace(CONFINEMENT, processes=False)))
+    assert (seen["PilotJobIsolation"], seen["PilotStarterIsolation"]) == ("strong", "secrets")
     assert container_attributes(replace(confined, pid_namespace=False))["PilotJobIsolation"] == "weak"
     assert container_attributes(replace(confined, required=False))["PilotJobIsolation"] == "weak"
     assert container_attributes(CONTAINER)["PilotJobIsolation"] == "weak"
+    assert container_attributes(CONTAINER)["PilotStarterIsolation"] == "none"
     assert container_attributes(None)["PilotJobIsolation"] == "none"
 
 
