@@ -203,7 +203,8 @@ def test_a_file_url_finds_no_plugin_even_without_the_guard(victims: tuple[PilotR
     run = victims[1]
     plugin = f"{inside(run)}/private/condor/libexec/curl_plugin"
     wanted = f'[ LocalFileName = "/tmp/taken"; Url = "file://{run.start_directory}/pool.token" ]'
-    call = f"echo '{wanted}' > /tmp/wanted; {plugin} -infile /tmp/wanted -outfile /tmp/answer; echo $?; cat /tmp/taken"
+    call = f"echo '{wanted}' > /tmp/wanted; {plugin} -infile /tmp/wanted -outfile /tmp/answer; echo $?; cat /tmp/taken;"
+    call += " rm -f /tmp/wanted /tmp/answer /tmp/taken"
     said = run.host.run(["sh", "-c", call], user=PILOT.name)
     assert "1" in said.stdout.split()
     assert "files of the node" in said.stderr
