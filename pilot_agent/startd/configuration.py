@@ -226,11 +226,12 @@ def _policy(plan: StartdPlan) -> dict[str, str]:
 
 def _channel_alive(plan: StartdPlan) -> str:
     """True while the keeper speaks. In the collector's copy of the ad, which is minutes old and the only one with
-    LastHeardFrom, the message is compared with the time at which the copy was sent."""
+    LastHeardFrom, the message is compared with the time at which the copy was sent. A copy that was sent before the
+    first message is open: the startd itself decides, and the next copy may be minutes away."""
     limit = plan.channel_period_seconds * words.MISSED_PERIODS
     name = f"MY.{words.AD_TIME_ATTRIBUTE}"
     here = f"time() - {name} <= {limit}"
-    there = f"MY.MyCurrentTime - {name} <= {limit}"
+    there = f"isUndefined({name}) || MY.MyCurrentTime - {name} <= {limit}"
     return f"ifThenElse(isUndefined(MY.LastHeardFrom), {here}, {there}) =?= True"
 
 

@@ -17,6 +17,7 @@ STAGES = ("probe", "mount", "setup_early", "container", "validate", "setup_late"
 # What differs between any two looks at a live node, or says when something was.
 CHANGING = (
     "available_mib",
+    "collector_offset_seconds",
     "workspace_free_mib",
     "candidates",
     "refused",

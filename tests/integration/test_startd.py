@@ -25,11 +25,15 @@ HARD_STRINGS = {"PilotHard1": 'q"\\x', "PilotHard2": "end\\", "PilotHard3": "$(H
 DRIVER = """
 import json, os, signal, subprocess, sys, threading, time
 sys.path.insert(0, "{inside}")
+from pilot_agent.config import load_config
 from pilot_agent.model import ContainerDecision, Fact, ImageVerdict, Runtime
 from pilot_agent.plugins.condor import HandoffInputs, prepare
 from pilot_agent.workspace import Workspace
 
 told = json.loads(sys.argv[1])
+config = load_config([]).values
+for section, given in told["config"].items():
+    config = {{**config, section: {{**config[section], **given}}}}
 root = told["workspace"]
 os.makedirs(root, mode=0o700)
 Workspace(root).create()
@@ -38,7 +42,7 @@ facts = (Fact("cpu.usable", 2), Fact("memory.usable_mib", 2000), Fact("disk.work
 runtime = Runtime("/usr/bin/apptainer", "1.4.5", "userns", True, True)
 verdicts = tuple(ImageVerdict(name, path, True, True, "") for name, path in told["images"].items())
 handoff = prepare(HandoffInputs(
-    pilot_id=told["id"], workspace=root, started=time.time(), config=told["config"],
+    pilot_id=told["id"], workspace=root, started=time.time(), config=config,
     facts={{fact.name: fact for fact in facts}},
     decision=ContainerDecision("REQUIRED", "", "", runtime, next(iter(told["images"])), verdicts),
     site_environment=dict(os.environ), attributes=told["attributes"],
@@ -47,8 +51,9 @@ channel = os.open(handoff.channel_path, os.O_RDWR)
 silent = threading.Event()
 signal.signal(signal.SIGUSR1, lambda *_: silent.set())
 def speak():
+    time.sleep(told["late_seconds"])
     while not silent.is_set():
-        os.write(channel, f"PilotAdTime = {{int(time.time())}}\\n- update:true\\n".encode())
+        os.write(channel, f"PilotAdTime = {{int(time.time())}}\\n-\\n".encode())
         silent.wait(handoff.channel_period_seconds)
 threading.Thread(target=speak, daemon=True).start()
 master = subprocess.Popen(handoff.master_argv, env=dict(handoff.environment), stdin=subprocess.DEVNULL)
@@ -79,7 +84,7 @@ def wait_for(what: str, condition: Callable[[], bool]) -> None:
 
 
 def start(
-    grid: Grid, name: str, *, idle: int = 600, period: int = 20, gpus: tuple[object, ...] = ()
+    grid: Grid, name: str, *, idle: int = 600, period: int = 20, late: int = 0, gpus: tuple[object, ...] = ()
 ) -> subprocess.Popen[str]:
     told = {
         "id": name,
@@ -87,6 +92,7 @@ def start(
         "images": {"debian12": "/images/debian12", "debian13": "/images/debian13.sif"},
         "attributes": HARD_STRINGS,
         "gpus": gpus,
+        "late_seconds": late,
         "config": {
             "pool": {
                 "collectors": [f"{USER_POOL.head}:9618"],
@@ -96,22 +102,9 @@ def start(
             },
             "site": {"name": "Testbed"},
             "entry": {"name": "wn1"},
-            "containers": {
-                "allowed_paths": ["/images"],
-                "store_directory": None,
-                "store_mib": None,
-                "fetch_seconds": 900,
-                "sources": None,
-            },
-            "startd": {
-                "condor_directory": None,
-                "no_dns": "auto",
-                "domain": "pilot.local",
-                "idle_shutdown_seconds": idle,
-                "channel_period_seconds": period,
-                "ssh_to_job": True,
-            },
-            "time": {"walltime_seconds": None, "teardown_seconds": 25, "vacate_seconds": 2},
+            "containers": {"allowed_paths": ["/images"]},
+            "startd": {"idle_shutdown_seconds": idle, "channel_period_seconds": period},
+            "time": {"vacate_seconds": 2},
         },
     }
     command = ["python3", "-B", f"{PILOT.home}/driver.py", json.dumps(told)]
@@ -237,6 +230,18 @@ def test_gpus_are_those_that_were_told(grid: Grid) -> None:
         assert slot["GPUs"] == 1
         assert slot["AssignedGPUs"] == "GPU-11111111-aaaa"
     finally:
+        stop(grid, door)
+
+
+def test_a_slot_that_was_advertised_before_the_keeper_spoke_takes_jobs_once_it_does(grid: Grid) -> None:
+    door = start(grid, "late", late=10)
+    try:
+        wait_for_slot(grid, "late")
+        assert "PilotAdTime" not in slots(grid, "late")[0]
+        directory = submit(grid, SHELL.format(LOOK) + 'requirements = PilotId == "late"')
+        assert "bookworm" in ended(grid, directory)[1]
+    finally:
+        grid.pool.run(["condor_rm", "-all"], user=USER.name)
         stop(grid, door)
 
 
