@@ -12,6 +12,7 @@ from pilot_agent.containers.abilities import AbilityTrial, Established, Known
 from pilot_agent.containers.proof import ProofSetting
 from pilot_agent.containers.runtime import RuntimeProgram
 from tests.containers.runtimes import NO_FUSE, NO_PID_NAMESPACE, NO_USER_NAMESPACE, calls, make_runtime
+from tests.needs import need
 
 NO_OVERLAY = (
     'case "$all" in *:/pilot-agent/missing*) '
@@ -19,7 +20,12 @@ NO_OVERLAY = (
     'echo "WARNING: No layer in use (overlay or underlay), check your configuration" >&2; exit 255;; esac'
 )
 LONG = 60.0
-here = pytest.mark.skipif(os.uname().machine != tiny_image.ARCHITECTURE, reason="the pilot's SIF file is for x86_64")
+here = pytest.mark.usefixtures("processor_of_the_pilots_sif_file")
+
+
+@pytest.fixture
+def processor_of_the_pilots_sif_file() -> None:
+    need(tiny_image.ARCHITECTURE, os.uname().machine == tiny_image.ARCHITECTURE, "run on a machine of this processor")
 
 
 def tried(
