@@ -5,12 +5,10 @@ All problems are reported together, each with its path, its layer and, for an un
 
 from __future__ import annotations
 
-import math
 import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
@@ -41,6 +39,14 @@ from pilot_agent.config_keys import (
     Kind,
 )
 from pilot_agent.config_programs import PROGRAM_FIELDS, PROGRAM_NEEDS, entry_problems
+from pilot_agent.config_values import (
+    is_finite,
+    mapping_problems,
+    name_problems,
+    plain_problems,
+    sequence_problems,
+    type_name,
+)
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.requirement_text import LEVELS, REQUIRED, RequirementError, parse
 from pilot_agent.spelling import nearest
@@ -132,27 +138,27 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
     """(path, message) of everything in ``value`` that is not of ``kind``."""
     match kind:
         case Kind.STRINGS:
-            return _sequence_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
+            return sequence_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
         case Kind.STRING_MAPPING:
-            return _mapping_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
+            return mapping_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
         case Kind.REQUIREMENTS:
-            return _sequence_problems(value, path, _requirement_problems)
+            return sequence_problems(value, path, _requirement_problems)
         case Kind.IMAGES:
             return _dictionary_problems(value, path)
         case Kind.PLATFORM:
             return _default_problems(value, path)
         case Kind.PREFIXES:
-            return _sequence_problems(value, path, _prefix_problems)
+            return sequence_problems(value, path, _prefix_problems)
         case Kind.BINDS:
-            return _sequence_problems(value, path, _bind_problems)
+            return sequence_problems(value, path, _bind_problems)
         case _ if kind in _TEXTS:
             return _text_problems(kind, value, path)
         case Kind.SERVICES:
-            return _mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
+            return mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
         case Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS:
-            return _sequence_problems(value, path, lambda item, where: _program_problems(kind, item, where))
+            return sequence_problems(value, path, lambda item, where: _program_problems(kind, item, where))
         case Kind.MAPPING if isinstance(value, Mapping):
-            return _plain_problems(value, path)
+            return plain_problems(value, path)
         case _:
             return [] if _is_scalar(kind, value) else [(path, f"expected {_article(kind)}, found {type_name(value)}")]
 
@@ -164,7 +170,7 @@ def _is_scalar(kind: Kind, value: Json) -> bool:
         case Kind.INTEGER:
             return isinstance(value, int) and not isinstance(value, bool)
         case Kind.NUMBER:
-            return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+            return isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)
         case Kind.BOOLEAN:
             return isinstance(value, bool)
         case Kind.WEIGHTED:
@@ -173,50 +179,6 @@ def _is_scalar(kind: Kind, value: Json) -> bool:
             return isinstance(value, int | str) and not isinstance(value, bool)
         case _:
             return False
-
-
-def _is_finite(value: float) -> bool:
-    return isinstance(value, int) or math.isfinite(value)
-
-
-def _plain_problems(value: Json, path: str) -> list[tuple[str, str]]:
-    """What in a free-form value JSON cannot hold: YAML also has dates, binary data, sets, infinity, names of any
-    type."""
-    problems: list[tuple[str, str]] = []
-    left: list[tuple[Json, str]] = [(value, path)]
-    while left:
-        item, where = left.pop()
-        if isinstance(item, Mapping):
-            problems += _name_problems(item, where)
-            left += [(inner, f"{where}.{name}") for name, inner in item.items()]
-        elif isinstance(item, list):
-            left += [(inner, f"{where}[{index}]") for index, inner in enumerate(item)]
-        elif isinstance(item, float) and not math.isfinite(item):
-            problems.append((where, f"expected a finite number, found {item}"))
-        elif not isinstance(item, str | int | float | None):
-            problems.append((where, f"expected a plain value, found a {type(item).__name__}; quote it"))
-    return problems
-
-
-def _name_problems(value: Mapping[Any, Json], path: str) -> list[tuple[str, str]]:
-    return [
-        (f"{path}.{name}", f"a name must be a string, found {type_name(name)}; quote it")
-        for name in value
-        if not isinstance(name, str)
-    ]
-
-
-def _sequence_problems(value: Json, path: str, check: Any) -> list[tuple[str, str]]:
-    if not isinstance(value, list):
-        return [(path, f"expected a list, found {type_name(value)}")]
-    return [problem for index, item in enumerate(value) for problem in check(item, f"{path}[{index}]")]
-
-
-def _mapping_problems(value: Json, path: str, check: Any) -> list[tuple[str, str]]:
-    if not isinstance(value, Mapping):
-        return [(path, f"expected a mapping, found {type_name(value)}")]
-    problems = _name_problems(value, path)
-    return problems + [problem for name, item in value.items() for problem in check(item, f"{path}.{name}")]
 
 
 def _record_problems(
@@ -238,23 +200,23 @@ def _dictionary_problems(value: Json, path: str) -> list[tuple[str, str]]:
         return [(path, message) for message in line_problems(value)]
     if not isinstance(value, Mapping):
         return [(path, f"expected a mapping or one line of platform:path, found {type_name(value)}")]
-    return _mapping_problems(value, path, _platform_problems)
+    return mapping_problems(value, path, _platform_problems)
 
 
 def _platform_problems(value: Json, path: str) -> list[tuple[str, str]]:
     """Of the candidates of one platform: a list, or a list for each architecture."""
     if isinstance(value, list):
-        return _sequence_problems(value, path, _candidate_problems)
+        return sequence_problems(value, path, _candidate_problems)
     if not isinstance(value, Mapping):
         return [(path, f"expected a list or a mapping of architectures, found {type_name(value)}")]
-    problems = _name_problems(value, path)
+    problems = name_problems(value, path)
     for name, candidates in value.items():
         where = f"{path}.{name}"
         if isinstance(name, str) and (problem := architecture_problem(name, also=(ANY_ARCHITECTURE,))):
             listed = "; a candidate of the form {path: ...} stands in a list" if name in IMAGE_FIELDS else ""
             problems.append((where, problem + listed))
             continue
-        problems += _sequence_problems(candidates, where, _candidate_problems)
+        problems += sequence_problems(candidates, where, _candidate_problems)
         problems += [
             (f"{where}[{index}].arch", f"the candidate stands under {name} already")
             for index, entry in enumerate(candidates if isinstance(candidates, list) else ())
@@ -296,7 +258,7 @@ _TEXTS = {
 def _text_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
     """Of a text, or a list of texts, for which there is a pattern."""
     if kind is not Kind.SCRATCH:
-        return _sequence_problems(value, path, lambda item, where: _one_text_problems(kind, item, where))
+        return sequence_problems(value, path, lambda item, where: _one_text_problems(kind, item, where))
     return _one_text_problems(kind, value, path)
 
 
@@ -334,7 +296,7 @@ def _default_problems(value: Json, path: str) -> list[tuple[str, str]]:
         return [(path, f"expected a platform or a mapping of weights, found {type_name(value)}")]
     if not value:
         return [(path, "is empty; give a platform")]
-    problems = _mapping_problems(value, path, _weight_problems)
+    problems = mapping_problems(value, path, _weight_problems)
     return problems + [
         (f"{path}.{name}", f"{name!r} is no name of a platform: letters, digits and . _ + - only")
         for name in value
@@ -406,12 +368,3 @@ def _place_problems(value: Mapping[str, Json], path: str) -> list[tuple[str, str
 
 def _article(kind: Kind) -> str:
     return f"an {kind.value}" if kind.value[0] in "aeiou" else f"a {kind.value}"
-
-
-def type_name(value: Json) -> str:
-    """The type of a value in words."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    names = {"str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "NoneType": "nothing"}
-    names |= {"list": "a list", "dict": "a mapping"}
-    return names.get(type(value).__name__, type(value).__name__)

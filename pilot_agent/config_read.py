@@ -9,8 +9,8 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from pilot_agent.config import Layer, put
-from pilot_agent.config_check import type_name
 from pilot_agent.config_keys import KEYS, LAYERS
+from pilot_agent.config_values import type_name
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 

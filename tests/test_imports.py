@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("process", "config", "config_check", "config_images", "config_keys", "config_programs", "config_read"),
         "config_schema",
+        "config_values",
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
         *("requirements", "requirement_text", "spelling", "foreground", "forked"),
     ),
