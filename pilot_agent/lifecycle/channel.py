@@ -20,7 +20,8 @@ TIME_ATTRIBUTE = "PilotAdTime"
 ACCEPTING_ATTRIBUTE = "PilotAccepting"
 END_OF_AD = "-\n"
 END_OF_AD_NOW = "- update:true\n"
-"""Makes the startd report the ad to the collector; otherwise a slot may wait five minutes for its first job."""
+"""Makes the startd report at once what it has to report: at its start the slots. Of a slot that was reported already
+the collector hears with the next report (seen with HTCondor 23.9); what START says here counts when a claim comes."""
 SHORTEST_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.03
@@ -72,7 +73,7 @@ class AdChannel:
         self._created = time.monotonic()
         self._first_messages = 2
         self._urgent = False
-        """Whether the collector shall hear of the next message at once, not with the startd's next report."""
+        """Whether the startd shall report with the next message what it has to report."""
         self.ever_read = False
         """True once a reader was there: the startd runs."""
         self.update({ACCEPTING_ATTRIBUTE: True, **attributes})
