@@ -88,19 +88,33 @@ def _ask(node: Node, environment: Mapping[str, str], found: Allocation) -> Alloc
     if found.system == "slurm":
         from pilot_agent.probes.batch.slurm_controller import ask_controller
 
-        return ask_controller(node, environment, found)
+        found = ask_controller(node, environment, found)
     if found.system == "pbs":
         from pilot_agent.probes.batch.pbs import ask_server
 
         found = ask_server(node, environment, found)
-    starters = _STARTERS.get(found.system)
-    if starters and found.start_time is None:
-        from pilot_agent.probes.batch.ancestry import started_by
+    if found.system == "lsf":
+        from pilot_agent.probes.batch.lsf import ask_batch
 
-        start = started_by(node, starters)
-        if start is not None:
-            found = replace(found, start_time=Bound(start, f"start of the process below {starters[0]}"))
-    return found
+        found = ask_batch(node, environment, found)
+    if found.system == "sge":
+        from pilot_agent.probes.batch.sge import ask_master
+
+        found = ask_master(node, environment, found)
+    return found if found.start_time is not None else _started(node, found)
+
+
+def _started(node: Node, found: Allocation) -> Allocation:
+    """The allocation with the start of the job's first process, for what its system does not tell."""
+    from pilot_agent.probes.batch.ancestry import oldest_of_account, started_by
+
+    starters = _STARTERS.get(found.system, ())
+    start = started_by(node, starters) if starters else None
+    if start is not None:
+        return replace(found, start_time=Bound(start, f"start of the process below {starters[0]}"))
+    start = oldest_of_account(node)
+    source = "start of the oldest process of this account above the pilot"
+    return found if start is None else replace(found, start_time=Bound(start, source))
 
 
 def _system(job: Job) -> Fact:
@@ -119,6 +133,7 @@ def _missing(job: Job, name: str, what: str) -> Fact:
     if name in _ASKED:
         notes += [each.problem for each in job.allocations if each.problem]
     if name == "end_time":
+        notes += [note for each in job.allocations for note in each.unread]
         notes.append("the factory sets time.walltime_seconds to the queue's limit")
     return Fact.unknown(f"batch.{name}", "; ".join(notes), source=job.systems[0])
 
@@ -202,7 +217,9 @@ def _times(job: Job) -> Iterator[Fact]:
     ends = [end for each in job.allocations for end in _ends(each)]
     if ends:
         end = min(ends, key=lambda bound: bound.number)
-        yield Fact("batch.end_time", end.number, "s", source=end.source)
+        limits = tuple(Limit("batch.end_time", each.number, "s", each.source) for each in ends)
+        unread = "; ".join(note for each in job.allocations for note in each.unread)
+        yield Fact("batch.end_time", end.number, "s", source=end.source, detail=unread, limits=limits)
     else:
         yield _missing(job, "end_time", "when the job ends")
     walltime = job.first(_walltime)
@@ -218,8 +235,7 @@ def _times(job: Job) -> Iterator[Fact]:
 
 
 def _ends(found: Allocation) -> Iterator[Bound]:
-    if found.end_time:
-        yield found.end_time
+    yield from found.ends
     start, walltime = found.start_time, found.walltime_seconds
     if start and walltime:
         yield Bound(start.number + walltime.number, f"{start.source} + {walltime.source}")
@@ -228,7 +244,7 @@ def _ends(found: Allocation) -> Iterator[Bound]:
 def _walltime(found: Allocation) -> Bound | None:
     if found.walltime_seconds:
         return found.walltime_seconds
-    start, end = found.start_time, found.end_time
+    start, end = found.start_time, min(found.ends, key=lambda each: each.number, default=None)
     if start and end and end.number > start.number:
         return Bound(end.number - start.number, f"{end.source} - {start.source}")
     return None
