@@ -24,6 +24,7 @@ from pilot_agent.lifecycle.master import FAST_SECONDS, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.sidecars import Periodics, Services
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, REQUEST_SIGNALS, Alarm
+from pilot_agent.lifecycle.timewatch import TimeWatch
 from pilot_agent.light import signal
 from pilot_agent.startd.history import read_history, summarize
 from pilot_agent.workspace import Workspace
@@ -37,8 +38,8 @@ GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
 EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67, "corruption": 68, "plugin": 69,
               "internal": 70, "preempted": 143}  # fmt: skip
 """Design section 6."""
-CLOCK_SECONDS = 30.0
-"""How often the deadline is compared with the clock, which may be set meanwhile."""
+RETIRING = "time is over"
+"""Why no job begins any more; no periodic task can have this name."""
 RESERVE_SECONDS = 3.0
 """What HTCondor leaves of the budget to everything after it."""
 SETTLE_SECONDS = 0.2
@@ -122,7 +123,15 @@ class Keeper:
         if self._plan.join is not None:
             JoinCheck(self._plan.join, self._loop, lambda: self._events.write("pool.joined"), self._end)
             self._loop.call_later(self._plan.join.seconds, self._expect_startd)
-        self._watch_deadline()
+        TimeWatch(
+            self._plan.time,
+            self._loop,
+            retire=self._retire,
+            busy=self._master.jobs_running,
+            idle=self._retired,
+            end=self._time_is_over,
+            note=self._events.write,
+        )
 
     def _expect_startd(self) -> None:
         """A startd that cannot start is started again by its master for ever; nobody would notice."""
@@ -139,14 +148,21 @@ class Keeper:
         elif reason is not None:
             self._end(final_report.preempted(int(reason)), fast=self._alarm.fast or self._alarm.guardian_gone)
 
-    def _watch_deadline(self) -> None:
-        deadline = self._plan.time.deadline
-        if deadline is None or self._budget is not None:
+    def _retire(self) -> None:
+        if self._budget is None:
+            self._events.write("pilot.retiring")
+            self._not_accepting.add(RETIRING)
+            self._channel.update({ACCEPTING_ATTRIBUTE: False})
+
+    def _retired(self) -> None:
+        if self._budget is None:
+            self._events.write("pilot.retired")
+            self._end(None)
+
+    def _time_is_over(self) -> None:
+        if self._budget is not None:
             return
-        left = deadline - time.time()
-        if left > 0:
-            self._loop.call_later(min(left, CLOCK_SECONDS), self._watch_deadline)
-        elif self._master.jobs_running():
+        if self._master.jobs_running():
             message = "the pilot's time was over while jobs were running"
             self._end(final_report.failure("preempted", "deadline.reached", message, retry=True))
         else:
@@ -227,7 +243,9 @@ class Keeper:
             alarm=self._alarm,
             started=self._plan.started,
         )
-        self._hold(self._plan.time.hold_seconds - alive)
+        leaves = self._plan.time.leaves
+        hold = self._plan.time.hold_seconds - alive
+        self._hold(hold if leaves is None else min(hold, leaves - time.time()))
         return exit_code
 
     def _hold(self, seconds: float) -> None:

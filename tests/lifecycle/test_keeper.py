@@ -313,3 +313,23 @@ def test_a_report_that_was_deleted_is_published_from_memory(pilot: Pilot) -> Non
     pilot.send(signal.SIGTERM)
     assert pilot.wait() == 143
     assert json.loads((pilot.output / "report.json").read_text())["pilot"]["id"] == "test"
+
+
+def test_a_pilot_that_takes_no_more_jobs_leaves_when_the_last_has_ended(pilot: Pilot) -> None:
+    starter = pilot.directory / "condor_starter"
+    shutil.copy("/bin/sleep", starter)
+    times = {"retire": time.time() + 0.5, "deadline": time.time() + 3600, "budget_seconds": 12, "vacate_seconds": 0.5}
+    pilot.plan(f"setsid {starter} 7 & {OBEDIENT_MASTER}", time=times)
+    pilot.start()
+    assert pilot.wait() == 0
+    names = pilot.event_names()
+    assert names.index("pilot.retiring") < names.index("pilot.retired")
+    assert pilot.nothing_left()
+
+
+def test_a_failed_pilot_holds_its_slot_no_longer_than_it_may_live(pilot: Pilot) -> None:
+    times = {"leaves": time.time() + 2, "budget_seconds": 12, "vacate_seconds": 0.5, "hold_seconds": 3600}
+    pilot.plan("exit 3", time=times)
+    pilot.start()
+    assert pilot.wait() == 70
+    assert pilot.nothing_left()
