@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pilot_agent.hookspecs import Periodic
 from pilot_agent.lifecycle import plan
+from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import condor
 from pilot_agent.plugins.batch import hold_seconds
@@ -43,8 +44,11 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
     channel = plan.ChannelPlan(
         path=handoff.channel_path, period_seconds=handoff.channel_period_seconds, attributes=_service_attributes(state)
     )
+    deadline = state.deadline or Deadline()
     time = plan.TimePlan(
-        deadline=handoff.deadline,
+        retire=deadline.to_retire,
+        deadline=deadline.to_die,
+        leaves=deadline.leaves,
         budget_seconds=state.config.get("time.teardown_seconds"),
         vacate_seconds=state.config.get("time.vacate_seconds"),
         hold_seconds=hold_seconds(state.config.get("on_failure.hold_seconds"), state.environment),
@@ -80,6 +84,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         decision=decision,
         site_environment=state.environment,
         attributes=state.attributes,
+        deadline=state.deadline,
         benchmarks=state.benchmarks,
         job_environment=dict(jobs.environment),
         job_binds=jobs.binds if decision.runtime is not None else (),

@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from pilot_agent.codec import to_json
+from pilot_agent.lifecycle.deadline import Deadline
+from pilot_agent.lifetime import summary
 from pilot_agent.model import ContainerDecision, Fact, Json, worst_failure
 from pilot_agent.state import State
 
@@ -49,6 +51,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
         "ad": dict(state.attributes),
         "leftovers": list(state.leftovers),
+        "time": _time(state.deadline),
     }
 
 
@@ -103,6 +106,13 @@ def _container(decision: ContainerDecision | None) -> Json:
             for verdict in decision.verdicts
         ],
     }
+
+
+def _time(deadline: Deadline | None) -> Json:
+    if deadline is None:
+        return None
+    told: dict[str, Json] = to_json(deadline)
+    return {"summary": summary(deadline)} | told
 
 
 def timestamp(seconds: float) -> str:

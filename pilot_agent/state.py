@@ -11,6 +11,7 @@ from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.collect import PluginReport
 from pilot_agent.config import Config
 from pilot_agent.files import read_bounded, write_json
+from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import (
     BenchmarkScore,
     CheckResult,
@@ -64,6 +65,7 @@ class State:
     plugins: tuple[PluginReport, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     leftovers: tuple[Json, ...] = ()
+    deadline: Deadline | None = None
 
     def with_findings(self, findings: Iterable[Finding]) -> State:
         """This state with further facts and limits. The first source of a fact stands; later ones of the same name

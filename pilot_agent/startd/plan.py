@@ -22,6 +22,9 @@ ACCEPTING_ATTRIBUTE = "PilotAccepting"
 MISSED_PERIODS = 3
 """START closes when this many messages of the ad channel are missing."""
 
+UNIT_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600}
+"""The units in which jobs say how long they take."""
+
 ORPHAN_SECONDS = 600
 """Without a message of the ad channel for so long nobody supervises the daemons any more: they end themselves."""
 
@@ -113,9 +116,10 @@ class StartdPlan:
     """Everything that decides the configuration; nothing else does.
 
     ``workspace`` is the pilot's root directory. ``to_retire`` and ``to_die`` are epoch seconds: no new jobs after
-    the first, nothing left after the second. ``attributes`` are constant; ``channel_command`` is the program whose
-    output carries the changing ones. ``decision`` is advertised, and decides nothing here. ``execute_directory`` is
-    where jobs' scratch directories are made.
+    the first, jobs ended at the second. ``token_expires`` likewise; ``job_length`` maps attributes in which jobs say
+    how long they take to their unit, a key of ``UNIT_SECONDS``. ``attributes`` are constant; ``channel_command`` is the
+    program whose output carries the changing ones. ``decision`` is advertised, and decides nothing here.
+    ``execute_directory`` is where jobs' scratch directories are made.
     """
 
     name: str
@@ -143,3 +147,5 @@ class StartdPlan:
     fragments: tuple[PluginFragment, ...] = ()
     to_retire: int | None = None
     to_die: int | None = None
+    token_expires: int | None = None
+    job_length: Mapping[str, str] = field(default_factory=dict)
