@@ -227,6 +227,13 @@ KEYS: tuple[Key, ...] = (
         minimum=0,
     ),
     Key(
+        "time.announcements_period_seconds",
+        Kind.NUMBER,
+        300,
+        "how often to look for an end that the site announces in the features of machine or job",
+        minimum=1,
+    ),
+    Key(
         "time.job_length",
         Kind.STRING_MAPPING,
         {

@@ -24,20 +24,23 @@ from pilot_agent.lifecycle.master import FAST_SECONDS, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.sidecars import Periodics, Services
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, REQUEST_SIGNALS, Alarm
-from pilot_agent.lifecycle.timewatch import TimeWatch
+from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE, TimeWatch
 from pilot_agent.light import signal
 from pilot_agent.startd.history import read_history, summarize
 from pilot_agent.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
 EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67, "corruption": 68, "plugin": 69,
               "internal": 70, "preempted": 143}  # fmt: skip
 """Design section 6."""
+TO_RETIRE, TO_DIE = "GLIDEIN_ToRetire", "GLIDEIN_ToDie"
+LATEST = 1e11
+"""No moment that anybody means lies after this."""
 RETIRING = "time is over"
 """Why no job begins any more; no periodic task can have this name."""
 RESERVE_SECONDS = 3.0
@@ -119,11 +122,10 @@ class Keeper:
         self._master.start()
         self._events.write("condor.started", pid=self._master.pid)
         Services(self._plan.services, self._loop, self._channel, self._service_died)
-        Periodics(self._plan.periodics, self._loop, self._channel, self._periodic_failed, self._periodic_recovered)
         if self._plan.join is not None:
             JoinCheck(self._plan.join, self._loop, lambda: self._events.write("pool.joined"), self._end)
             self._loop.call_later(self._plan.join.seconds, self._expect_startd)
-        TimeWatch(
+        watch = TimeWatch(
             self._plan.time,
             self._loop,
             retire=self._retire,
@@ -132,6 +134,22 @@ class Keeper:
             end=self._time_is_over,
             note=self._events.write,
         )
+        Periodics(
+            self._plan.periodics,
+            self._loop,
+            self._channel,
+            self._periodic_failed,
+            self._periodic_recovered,
+            lambda attributes: self._told(watch, attributes),
+        )
+
+    def _told(self, watch: TimeWatch, attributes: Mapping[str, Any]) -> None:
+        """The site may announce an end that comes before all that were known."""
+        moment: Any = attributes.get(ANNOUNCED_ATTRIBUTE)
+        if type(moment) in (int, float) and 0 < moment < LATEST and watch.announce(moment):
+            times = self._plan.time
+            self._events.write("time.shortened", end=moment, to_retire=times.retire, to_die=times.deadline)
+            self._channel.update({TO_RETIRE: int(times.retire or 0), TO_DIE: int(times.deadline or 0)})
 
     def _expect_startd(self) -> None:
         """A startd that cannot start is started again by its master for ever; nobody would notice."""

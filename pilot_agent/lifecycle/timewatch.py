@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.loop import Loop
     from pilot_agent.lifecycle.plan import TimePlan
 
+ANNOUNCED_ATTRIBUTE = "PilotShutdownTime"
+"""Seconds since 1970: an end that the site announced while the pilot ran; in the ad, and kept by the keeper."""
 PERIOD_SECONDS = 10.0
 """How often the clocks are compared."""
 RETIRED_PERIOD_SECONDS = 5.0
 """How often a pilot that takes no more jobs looks whether any are left."""
+RETIREMENT_SECONDS = 60.0
+"""How long before an announced end no job begins, where none was known before."""
 JUMP_SECONDS = 2.0
 STALL_SECONDS = 5.0
 """Differences that are told."""
@@ -62,6 +66,23 @@ class TimeWatch:
     def stop(self) -> None:
         """Watch no longer."""
         self._over = True
+
+    def announce(self, moment: float) -> bool:
+        """Everything must be gone before ``moment`` too; true when the pilot's own moments come earlier for it. They
+        never become later again."""
+        plan = self._plan
+        earlier = moment - plan.margin_seconds - plan.budget_seconds
+        if self._over or (plan.deadline is not None and earlier >= plan.deadline):
+            return False
+        retirement = RETIREMENT_SECONDS
+        if plan.deadline is not None and plan.retire is not None:
+            retirement = plan.deadline - plan.retire
+        retire = earlier - retirement
+        plan.retire = retire if plan.retire is None else min(plan.retire, retire)
+        plan.deadline = earlier
+        plan.leaves = earlier + plan.budget_seconds
+        self._loop.call_later(0, self.look)
+        return True
 
     def left(self, moment: float | None) -> float | None:
         """Seconds until ``moment`` by the clock that shows it first; None without one."""

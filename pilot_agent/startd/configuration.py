@@ -205,8 +205,8 @@ def _policy(plan: StartdPlan) -> dict[str, str]:
     ]
     if plan.to_retire is not None:
         conditions.append(f"(time() < {plan.to_retire})")
-    if plan.to_die is not None and plan.job_length:
-        conditions.append(f"({_fits(plan, plan.to_die)})")
+    if plan.job_length:
+        conditions.append(f"({_fits(plan)})")
     vacate = str(plan.vacate_seconds)
     return {
         "START": "True",
@@ -227,15 +227,15 @@ def _policy(plan: StartdPlan) -> dict[str, str]:
     }
 
 
-def _fits(plan: StartdPlan, to_die: int) -> str:
-    """True for a job that does not say how long it takes, and for one that can end in time. What is no number, or
-    cannot be evaluated, says nothing."""
+def _fits(plan: StartdPlan) -> str:
+    """True for a job that does not say how long it takes, and for one that can end in time, which the keeper may make
+    earlier. What is no number, or cannot be evaluated, says nothing."""
     length = "undefined"
     for name, unit in reversed(list(plan.job_length.items())):
         declared = f"TARGET.{attribute_name(name)}"
         seconds = f"{declared} * {words.UNIT_SECONDS[unit.lower()]}"
         length = f"ifThenElse(({declared} >= 0) =?= True, {seconds}, {length})"
-    return f"(time() + {length} > {to_die}) =!= True"
+    return f"(time() + {length} > MY.{words.TIME_ATTRIBUTES[1]}) =!= True"
 
 
 def _channel_alive(plan: StartdPlan) -> str:
@@ -326,10 +326,8 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
     """Constant attributes of the machine ad. Their names are configuration names too, so none may be a knob."""
     taken = {name.lower() for name in knobs}
     wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container, plan.decision)}
-    if plan.to_retire is not None:
-        wanted["GLIDEIN_ToRetire"] = plan.to_retire
-    if plan.to_die is not None:
-        wanted["GLIDEIN_ToDie"] = plan.to_die
+    sent = {name.lower() for name in words.TIME_ATTRIBUTES}
+    wanted = {name: value for name, value in wanted.items() if name.lower() not in sent}
     if plan.token_expires is not None:
         wanted["GLIDEIN_Expire"] = plan.token_expires
     lines = {}

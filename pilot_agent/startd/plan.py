@@ -19,6 +19,9 @@ AD_TIME_ATTRIBUTE = "PilotAdTime"
 ACCEPTING_ATTRIBUTE = "PilotAccepting"
 """False closes START; the keeper sends it when the pilot drains."""
 
+TIME_ATTRIBUTES = ("GLIDEIN_ToRetire", "GLIDEIN_ToDie")
+"""Epoch seconds, sent by the keeper, which may bring them forward: a constant of that name would hide them."""
+
 MISSED_PERIODS = 3
 """START closes when this many messages of the ad channel are missing."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,8 +58,9 @@ def long_job(jobs: Jobs, run: PilotRun, declared: str) -> Job:
 
 
 def in_the_pool(grid: Grid, run: PilotRun) -> dict[str, Any]:
-    """The ad of the pilot's slot, once it is there."""
-    ads: list[dict[str, Any]] = run.wait_until("its slot in the pool", lambda: slot_ads(grid, run, "PartitionableSlot"))
+    """The ad of the pilot's slot, once the pool knows its end."""
+    wanted = "PartitionableSlot && GLIDEIN_ToDie isnt undefined"
+    ads: list[dict[str, Any]] = run.wait_until("its slot in the pool", lambda: slot_ads(grid, run, wanted))
     return ads[0]
 
 
@@ -146,6 +148,33 @@ def test_a_job_that_runs_on_is_ended_before_the_limit(pilot: StartPilot, jobs: J
     assert run.failure()["code"] == "deadline.reached"
     job.wait_evicted()
     run.nothing_left()
+
+
+def test_an_end_that_the_site_announces_while_the_pilot_runs_counts(grid: Grid, pilot: StartPilot, jobs: Jobs) -> None:
+    times = SHORT | {"announcements_period_seconds": 2, "retirement_seconds": 10}
+    run = pilot({"time": times | {"walltime_seconds": 3000}}, environment={"MACHINEFEATURES": "/home/pilot/features"})
+    features = run.outer.parent / "features"
+    features.mkdir()
+    try:
+        (features / "total_cpu").write_text("8\n", encoding="utf-8")
+        run.start()
+        assert in_the_pool(grid, run)["MJF_MACHINE_TOTAL_CPU"] == 8
+        end = int(time.time()) + 60
+        (features / "shutdowntime").write_text(f"{end}\n", encoding="utf-8")
+        run.wait_for("time.shortened", end=end)
+        # The pool's copy of the ad is minutes old; the startd judges by its own, which jobs get.
+        look = "grep ^GLIDEIN_ToDie .machine.ad"
+        run.wait_until(
+            "the new end in the startd's ad",
+            lambda: str(end - 20) in jobs.shell(look, pilot=run, extra="+MaxRuntime = 5").wait_done().output(),
+        )
+        long = long_job(jobs, run, "+MaxRuntime = 300")
+        jobs.shell("true", pilot=run, extra="+MaxRuntime = 5").wait_done()
+        assert run.wait(90) == 0, run.story()
+        assert time.time() < end - 10
+        assert long.events(1) == 0
+    finally:
+        shutil.rmtree(features)
 
 
 def test_a_token_that_expires_soon_bounds_the_pilot(grid: Grid, pilot: StartPilot) -> None:

@@ -333,3 +333,24 @@ def test_a_failed_pilot_holds_its_slot_no_longer_than_it_may_live(pilot: Pilot) 
     pilot.start()
     assert pilot.wait() == 70
     assert pilot.nothing_left()
+
+
+def test_an_end_that_a_periodic_task_announces_ends_the_pilot(pilot: Pilot) -> None:
+    answer = json.dumps({"PilotShutdownTime": int(time.time()) + 15})
+    task = {"name": "features", "argv": ["/bin/echo", answer], "environment": {}, "period_seconds": 60,
+            "timeout_seconds": 10}  # fmt: skip
+    pilot.plan(periodics=[task], time={"budget_seconds": 12, "vacate_seconds": 0.5, "margin_seconds": 1})
+    pilot.start()
+    assert pilot.wait() == 0
+    assert {"time.shortened", "deadline.reached"} <= set(pilot.event_names())
+    assert pilot.nothing_left()
+
+
+@pytest.mark.parametrize("moment", ["1e400", "-1", "true", '"soon"', "null", "1e12"])
+def test_what_cannot_be_an_end_ends_nothing(pilot: Pilot, moment: str) -> None:
+    task = {"name": "features", "argv": ["/bin/echo", f'{{"PilotShutdownTime": {moment}}}'], "environment": {},
+            "period_seconds": 1, "timeout_seconds": 10}  # fmt: skip
+    pilot.plan("sleep 2", periodics=[task])
+    pilot.start()
+    assert pilot.wait() == 0
+    assert "time.shortened" not in pilot.event_names()

@@ -125,6 +125,26 @@ def test_a_pilot_that_was_stopped_tells_so() -> None:
     assert clocks.said == []
 
 
+def test_an_end_that_is_announced_brings_everything_forward_and_nothing_back() -> None:
+    clocks = Clocks(TimePlan(retire=START + 1000, deadline=START + 1200, budget_seconds=25, margin_seconds=30))
+    clocks.jobs = 1
+    assert clocks.watch.announce(START + 555)
+    assert not clocks.watch.announce(START + 9000)
+    clocks.run(299)
+    assert clocks.said == []
+    assert clocks.run(2) == ["retire"]
+    assert clocks.run(200) == ["retire", "end"]
+
+
+def test_an_announced_end_bounds_a_pilot_that_had_none() -> None:
+    times = TimePlan(budget_seconds=25, margin_seconds=30)
+    clocks = Clocks(times)
+    assert clocks.watch.announce(START + 1055)
+    assert (times.retire, times.deadline, times.leaves) == (START + 940, START + 1000, START + 1025)
+    clocks.jobs = 1
+    assert clocks.run(1001) == ["retire", "end"]
+
+
 def test_clocks_that_are_kept_right_by_small_steps_are_no_event() -> None:
     clocks = Clocks(plan(None, None))
     for _ in range(100):

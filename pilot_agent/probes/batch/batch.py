@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import Fact, Finding, Json, Limit
+from pilot_agent.model import Fact, Finding, Limit
 from pilot_agent.probes.batch.allocation import Survey, survey
 from pilot_agent.probes.batch.batch_job import Allocation, Bound
 from pilot_agent.probes.node import Node
@@ -277,11 +276,9 @@ def _draining(job: Job, node: Node) -> Fact:
 def _features(features: Features | None, environment: Mapping[str, str]) -> Fact:
     name = "batch.features"
     if features is not None and features.told:
-        value: Json = {
-            kind: {key: _value(text) for key, text in sorted(values.items())}
-            for kind, values in (("machine", features.machine), ("job", features.job))
-        }
-        return Fact(name, value, source=features.source, detail=features.problem)
+        from pilot_agent.probes.batch.machine_job_features import features_value
+
+        return Fact(name, features_value(features), source=features.source, detail=features.problem)
     named = [variable for variable in ("MACHINEFEATURES", "JOBFEATURES") if environment.get(variable)]
     if not named:
         return Fact.absent(name, "neither MACHINEFEATURES nor JOBFEATURES is set")
@@ -290,13 +287,6 @@ def _features(features: Features | None, environment: Mapping[str, str]) -> Fact
     places = ", ".join(f"${variable} ({redact(environment[variable])[:200]})" for variable in named)
     problem = features.problem if features is not None else ""
     return Fact.unknown(name, problem or f"{places} holds no feature that can be read")
-
-
-def _value(text: str) -> Json:
-    """A feature as a number where it is one."""
-    if re.fullmatch(r"[0-9]{1,18}", text):
-        return int(text)
-    return float(text) if re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text) else text
 
 
 def _limits(found: Survey, job: Job, *, whole_node: bool) -> Iterator[Limit]:

@@ -123,6 +123,21 @@ def features_allocation(features: Features) -> Allocation | None:
     )
 
 
+def features_value(features: Features) -> dict[str, Json]:
+    """The features as the fact ``batch.features`` holds them."""
+    return {
+        kind: {key: _value(text) for key, text in sorted(values.items())}
+        for kind, values in (("machine", features.machine), ("job", features.job))
+    }
+
+
+def _value(text: str) -> Json:
+    """A feature as a number where it is one."""
+    if re.fullmatch(r"[0-9]{1,18}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text) else text
+
+
 def shuts_down(features: Features, now: float | None) -> tuple[bool, str] | None:
     """Whether the machine or the job is about to end, and the announcement; None when none is made.
 
