@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from pilot_agent.hookspecs import Periodic
 from pilot_agent.lifecycle import plan
+from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.plugins import condor
+from pilot_agent.plugins import condor, features
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.programs import is_program
 from pilot_agent.stages import Session
-from pilot_agent.startd.plan import PluginFragment
+from pilot_agent.startd.plan import TIME_ATTRIBUTES, PluginFragment
 from pilot_agent.state import State
 from pilot_agent.tasks import job_container, periodic_command
 
@@ -41,13 +42,20 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         seconds=handoff.join_seconds,
         period_seconds=JOIN_PERIOD_SECONDS,
     )
+    deadline = state.deadline or Deadline()
+    ends = zip(TIME_ATTRIBUTES, (deadline.to_retire, deadline.to_die), strict=True)
     channel = plan.ChannelPlan(
-        path=handoff.channel_path, period_seconds=handoff.channel_period_seconds, attributes=_service_attributes(state)
+        path=handoff.channel_path,
+        period_seconds=handoff.channel_period_seconds,
+        attributes=_service_attributes(state) | {name: moment for name, moment in ends if moment is not None},
     )
     time = plan.TimePlan(
-        deadline=handoff.deadline,
+        retire=deadline.to_retire,
+        deadline=deadline.to_die,
+        leaves=deadline.leaves,
         budget_seconds=state.config.get("time.teardown_seconds"),
         vacate_seconds=state.config.get("time.vacate_seconds"),
+        margin_seconds=state.config.get("time.margin_seconds"),
         hold_seconds=hold_seconds(state.config.get("on_failure.hold_seconds"), state.environment),
     )
     made = plan.KeeperPlan(
@@ -81,6 +89,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         decision=decision,
         site_environment=state.environment,
         attributes=state.attributes,
+        deadline=state.deadline,
         benchmarks=state.benchmarks,
         job_environment=dict(jobs.environment),
         job_binds=jobs.binds,
@@ -120,6 +129,8 @@ def _periodics(session: Session, state: State, environment: dict[str, str]) -> l
     """
     clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
     plans: list[plan.PeriodicPlan] = []
+    if any(state.environment.get(name) for name in features.VARIABLES):
+        plans.append(_features_plan(session, state, clean))
     for declared in session.loaded.of("pilot_periodics"):
         record: Periodic = declared.record
         try:
@@ -140,6 +151,20 @@ def _periodics(session: Session, state: State, environment: dict[str, str]) -> l
             )
         )
     return plans
+
+
+def _features_plan(session: Session, state: State, environment: dict[str, str]) -> plan.PeriodicPlan:
+    """Where the site tells features of machine and job: it may announce an end while the pilot runs."""
+    name, run = "machine and job features", f"{features.__name__}:{features.look_again.__name__}"
+    record = Periodic(name=name, run=run, period_seconds=state.config.get("time.announcements_period_seconds"))
+    argv, own = _periodic_words(session, state, record, environment)
+    return plan.PeriodicPlan(
+        name=name,
+        argv=argv,
+        environment=own,
+        period_seconds=record.period_seconds,
+        timeout_seconds=record.timeout_seconds,
+    )
 
 
 def _periodic_words(

@@ -28,6 +28,7 @@ from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.lifetime import TOO_SHORT, require_time
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.process import Interrupted
@@ -112,7 +113,7 @@ class _Run:
             for name, stage in STAGES.items():
                 if name in state.finished_stages:
                     continue
-                state = self._stage(session, name, stage, state)
+                state = _with_time_left(self._stage(session, name, stage, state), beginning=name == "probe")
                 if worst_failure(list(state.failures)):
                     return self._end(state, events)
                 if name in self.options.cut_after or "every" in self.options.cut_after:
@@ -239,12 +240,23 @@ class _Run:
         )
         if failure is not None:
             say(failure)
-            if failure.kind is not FailureKind.PREEMPTED:
+            if failure.kind is not FailureKind.PREEMPTED and failure.code != TOO_SHORT:
                 configured = state.config.get("on_failure.hold_seconds")
-                hold(self.alarm, hold_seconds(configured, state.environment))
+                hold(self.alarm, _until_the_end(state, hold_seconds(configured, state.environment)))
         outcome = finish.Outcome(code, report["outcome"], leftovers)
         finish.remove_if_alone(self.workspace, outcome, state.output, self.alarm)
         return code
+
+
+def _with_time_left(state: State, *, beginning: bool) -> State:
+    """The state, with a failure when too little time is left to go on."""
+    if state.deadline is None or state.failures:
+        return state
+    try:
+        require_time(state.deadline, beginning=beginning)
+    except PilotError as error:
+        return replace(state, failures=(*state.failures, error.at(stage=state.finished_stages[-1]).failure))
+    return state
 
 
 def _unwritten(error: OSError, stage: str) -> Failure:
@@ -292,6 +304,12 @@ def hold(alarm: Alarm, seconds: float) -> None:
     """Keep the slot for a while, so that a broken node does not eat a queue; a signal ends it."""
     if seconds > 0:
         select.select([alarm.fileno()], [], [], seconds)
+
+
+def _until_the_end(state: State, seconds: float) -> float:
+    """``seconds``, or less where the pilot must be gone before."""
+    leaves = state.deadline.leaves if state.deadline is not None else None
+    return seconds if leaves is None else min(seconds, leaves - time.time())
 
 
 def _handoff_entry(state: State, began: float, status: str) -> TimelineEntry:

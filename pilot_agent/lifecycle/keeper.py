@@ -26,21 +26,25 @@ from pilot_agent.lifecycle.master import FAST_SECONDS, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.sidecars import Periodics, Services
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, REQUEST_SIGNALS, Alarm
+from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE, TimeWatch
 from pilot_agent.light import signal
 from pilot_agent.startd.history import read_history, summarize
 from pilot_agent.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
 EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67, "corruption": 68, "plugin": 69,
               "internal": 70, "preempted": 143}  # fmt: skip
 """Design section 6."""
-CLOCK_SECONDS = 30.0
-"""How often the deadline is compared with the clock, which may be set meanwhile."""
+TO_RETIRE, TO_DIE = "GLIDEIN_ToRetire", "GLIDEIN_ToDie"
+LATEST = 1e11
+"""No moment that anybody means lies after this."""
+RETIRING = "time is over"
+"""Why no job begins any more; no periodic task can have this name."""
 RESERVE_SECONDS = 3.0
 """What HTCondor leaves of the budget to everything after it."""
 SETTLE_SECONDS = 0.2
@@ -122,11 +126,34 @@ class Keeper:
         self._events.write("condor.started", pid=self._master.pid)
         ImageFailures(self._workspace.image_failures, self._loop, self._channel, self._events)
         Services(self._plan.services, self._loop, self._channel, self._service_died)
-        Periodics(self._plan.periodics, self._loop, self._channel, self._periodic_failed, self._periodic_recovered)
         if self._plan.join is not None:
             JoinCheck(self._plan.join, self._loop, self._joined, self._end)
             self._loop.call_later(self._plan.join.seconds, self._expect_startd)
-        self._watch_deadline()
+        watch = TimeWatch(
+            self._plan.time,
+            self._loop,
+            retire=self._retire,
+            busy=self._master.jobs_running,
+            idle=self._retired,
+            end=self._time_is_over,
+            note=self._events.write,
+        )
+        Periodics(
+            self._plan.periodics,
+            self._loop,
+            self._channel,
+            self._periodic_failed,
+            self._periodic_recovered,
+            lambda attributes: self._told(watch, attributes),
+        )
+
+    def _told(self, watch: TimeWatch, attributes: Mapping[str, Any]) -> None:
+        """The site may announce an end that comes before all that were known."""
+        moment: Any = attributes.get(ANNOUNCED_ATTRIBUTE)
+        if type(moment) in (int, float) and 0 < moment < LATEST and watch.announce(moment):
+            times = self._plan.time
+            self._events.write("time.shortened", end=moment, to_retire=times.retire, to_die=times.deadline)
+            self._channel.update({TO_RETIRE: int(times.retire or 0), TO_DIE: int(times.deadline or 0)})
 
     def _joined(self) -> None:
         self._events.write("pool.joined")
@@ -153,14 +180,21 @@ class Keeper:
         elif reason is not None:
             self._end(final_report.preempted(int(reason)), fast=self._alarm.fast or self._alarm.guardian_gone)
 
-    def _watch_deadline(self) -> None:
-        deadline = self._plan.time.deadline
-        if deadline is None or self._budget is not None:
+    def _retire(self) -> None:
+        if self._budget is None:
+            self._events.write("pilot.retiring")
+            self._not_accepting.add(RETIRING)
+            self._channel.update({ACCEPTING_ATTRIBUTE: False})
+
+    def _retired(self) -> None:
+        if self._budget is None:
+            self._events.write("pilot.retired")
+            self._end(None)
+
+    def _time_is_over(self) -> None:
+        if self._budget is not None:
             return
-        left = deadline - time.time()
-        if left > 0:
-            self._loop.call_later(min(left, CLOCK_SECONDS), self._watch_deadline)
-        elif self._master.jobs_running():
+        if self._master.jobs_running():
             message = "the pilot's time was over while jobs were running"
             self._end(final_report.failure("preempted", "deadline.reached", message, retry=True))
         else:
@@ -243,7 +277,9 @@ class Keeper:
             alarm=self._alarm,
             started=self._plan.started,
         )
-        self._hold(self._plan.time.hold_seconds - alive)
+        leaves = self._plan.time.leaves
+        hold = self._plan.time.hold_seconds - alive
+        self._hold(hold if leaves is None else min(hold, leaves - time.time()))
         return exit_code
 
     def _hold(self, seconds: float) -> None:

@@ -135,20 +135,28 @@ class PeriodicPlan(_Record):
 
 
 class TimePlan(_Record):
-    """``deadline`` in seconds since the epoch, or None; the teardown's budget, and what jobs get of it to end; how long
-    a pilot that failed keeps its slot, counted from the hand-off."""
+    """When no job begins any more (``retire``), when jobs are ended (``deadline``) and when the pilot is gone
+    (``leaves``), in seconds since the epoch, or None; the teardown's budget, and what jobs get of it to end; how long
+    a pilot that failed keeps its slot, counted from the hand-off; what is kept free before an end that is announced
+    later."""
 
-    __slots__ = ("budget_seconds", "deadline", "hold_seconds", "vacate_seconds")
+    __slots__ = ("budget_seconds", "deadline", "hold_seconds", "leaves", "margin_seconds", "retire", "vacate_seconds")
 
     def __init__(
         self,
         *,
+        retire: float | None = None,
         deadline: float | None = None,
+        leaves: float | None = None,
         budget_seconds: float = 25.0,
         vacate_seconds: float = 10.0,
         hold_seconds: float = 0.0,
+        margin_seconds: float = 0.0,
     ) -> None:
+        self.margin_seconds = margin_seconds
+        self.retire = retire
         self.deadline = deadline
+        self.leaves = leaves
         self.budget_seconds = budget_seconds
         self.vacate_seconds = vacate_seconds
         self.hold_seconds = hold_seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -38,17 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pilot_agent.containers.command import Bind
+    from pilot_agent.lifecycle.deadline import Deadline
     from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json
     from pilot_agent.process import WakeUp
     from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
 
 # Copies its standard input to the startd and holds nothing back.
 CHANNEL_PROGRAMS = ("/usr/bin/cat", "/bin/cat")
-# Before the end: time for the teardown, and for HTCondor's clock and timers to be late.
-END_MARGIN_SECONDS = 30
-# The last tenth of a pilot's life takes no new jobs, within these bounds.
-RETIRE_SHARE = 10
-RETIRE_SECONDS = (60, 1800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +52,8 @@ class HandoffInputs:
 
     ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
     was started with; ``job_binds`` and ``container_options`` what was asked for and allowed, ``gpu_options`` what of it
-    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``deadline`` epoch seconds at
-    which the pilot must have ended, None when unknown: then ``batch.end_time`` and ``time.walltime_seconds`` decide.
+    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``deadline`` what was decided
+    about the pilot's time, None for no limit.
     """
 
     pilot_id: str
@@ -75,14 +70,13 @@ class HandoffInputs:
     container_options: tuple[str, ...] = ()
     gpu_options: tuple[str, ...] = ()
     fragments: tuple[PluginFragment, ...] = ()
-    deadline: float | None = None
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handoff:
     """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands`` and of
-    ``clock_commands``, whose n-th asks the n-th of ``collectors``; ``deadline`` is when the last job is ended, epoch
-    seconds.
+    ``clock_commands``, whose n-th asks the n-th of ``collectors``.
     """
 
     plan: StartdPlan
@@ -96,7 +90,6 @@ class Handoff:
     channel_period_seconds: int
     log_directory: str
     history: str
-    deadline: int | None
 
 
 def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
@@ -123,9 +116,9 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         wake=wake,
     )
     try:
-        install_token(config["pool"]["token"], workspace.tokens)
+        token = install_token(config["pool"]["token"], workspace.tokens)
         environment = master_environment(inputs.site_environment, workspace)
-        plan = _confined(build_plan(inputs, condor, network, collectors), inputs, environment, wake)
+        plan = _confined(build_plan(inputs, condor, network, collectors, token.expires), inputs, environment, wake)
         if plan.container is not None and (plan.container.fetcher or plan.container.forbidden_fifo):
             install_image_hook(inputs, plan.container)
         _write(plan, workspace)
@@ -149,7 +142,6 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         channel_period_seconds=plan.channel_period_seconds,
         log_directory=workspace.condor_log,
         history=history_path(plan),
-        deadline=plan.to_die,
     )
 
 
@@ -158,16 +150,13 @@ def build_plan(
     condor: CondorPaths,
     network: NetworkPlan,
     collectors: tuple[str, ...],
-    *,
-    now: float | None = None,
+    token_expires: int | None = None,
 ) -> StartdPlan:
     """The plan, a pure function of what is known.
 
     Raises ``PilotError`` when cores, memory or disk are not known: HTCondor would take the whole node.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
-    at = time.time() if now is None else now
-    to_die = _end(inputs)
     return StartdPlan(
         name=f"pilot-{inputs.pilot_id}",
         workspace=inputs.workspace,
@@ -190,8 +179,10 @@ def build_plan(
         job_environment=dict(inputs.job_environment),
         attributes=_attributes(inputs),
         fragments=inputs.fragments,
-        to_retire=_retire(at, to_die) if to_die is not None else None,
-        to_die=to_die,
+        to_retire=inputs.deadline.to_retire if inputs.deadline is not None else None,
+        to_die=inputs.deadline.to_die if inputs.deadline is not None else None,
+        token_expires=token_expires,
+        job_length=dict(config["time"]["job_length"]),
     )
 
 
@@ -296,23 +287,6 @@ def _attributes(inputs: HandoffInputs) -> dict[str, Json]:
     attributes |= dict(inputs.attributes)
     # The probe's fact is a boolean; users' expressions compare this one with words.
     return attributes | {"HAS_UNPRIVILEGED_USER_NAMESPACES": user_namespaces(inputs.facts.get("userns.usable"))}
-
-
-def _end(inputs: HandoffInputs) -> int | None:
-    ends = [inputs.deadline] if inputs.deadline is not None else []
-    batch, walltime = inputs.facts.get("batch.end_time"), inputs.config["time"]["walltime_seconds"]
-    if batch is not None and batch.known:
-        ends.append(float(batch.value))
-    if walltime is not None:
-        ends.append(inputs.started + walltime)
-    if not ends:
-        return None
-    return int(min(ends) - inputs.config["time"]["teardown_seconds"] - END_MARGIN_SECONDS)
-
-
-def _retire(now: float, to_die: int) -> int:
-    shortest, longest = RETIRE_SECONDS
-    return int(to_die - min(longest, max(shortest, (to_die - now) / RETIRE_SHARE)))
 
 
 def _needed(facts: Mapping[str, Fact], name: str) -> float:

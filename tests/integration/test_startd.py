@@ -111,7 +111,7 @@ def start(
                 "channel_period_seconds": period,
                 "ssh_to_job": True,
             },
-            "time": {"walltime_seconds": None, "teardown_seconds": 25, "vacate_seconds": 2},
+            "time": {"vacate_seconds": 2, "job_length": {}},
         },
     }
     command = ["python3", "-B", f"{PILOT.home}/driver.py", json.dumps(told)]

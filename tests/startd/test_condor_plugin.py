@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pilot_agent.containers.command import Bind
+from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import ContainerDecision, Fact, FailureKind, ImageVerdict, PilotError, Runtime
 from pilot_agent.plugins.condor import HandoffInputs, build_plan, master_environment, prepare
 from pilot_agent.startd.plan import NetworkPlan, StartdPlan
@@ -63,7 +64,12 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "idle_shutdown_seconds": 1200,
             "channel_period_seconds": 20,
         },
-        "time": {"walltime_seconds": None, "teardown_seconds": 25, "vacate_seconds": 10},
+        "time": {
+            "walltime_seconds": None,
+            "teardown_seconds": 25,
+            "vacate_seconds": 10,
+            "job_length": {"MaxRuntime": "seconds"},
+        },
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
@@ -86,7 +92,7 @@ def inputs(**changes: Any) -> HandoffInputs:
 
 def plan_of(**changes: Any) -> StartdPlan:
     network = NetworkPlan(no_dns=True, domain="d", ccb=True)
-    return build_plan(inputs(**changes), CONDOR, network, ("cm:9618",), now=NOW)
+    return build_plan(inputs(**changes), CONDOR, network, ("cm:9618",), 5_000_000)
 
 
 def failure_code(**changes: Any) -> str:
@@ -119,12 +125,11 @@ def test_only_usable_gpus_with_an_identifier_are_offered() -> None:
     assert plan_of(facts=FACTS | {"gpu.devices": Fact.unknown("gpu.devices", "hung")}).gpus == ()
 
 
-def test_the_earliest_end_decides_and_leaves_time_to_clean_up() -> None:
-    end = FACTS | {"batch.end_time": Fact("batch.end_time", NOW + 7200)}
-    plan = plan_of(facts=end, config=config(time__walltime_seconds=3600))
-    assert plan.to_die == NOW + 3600 - 25 - 30
-    assert plan.to_retire is not None
-    assert NOW < plan.to_retire < plan.to_die
+def test_what_was_decided_about_the_time_is_what_htcondor_is_told() -> None:
+    decided = Deadline(to_retire=2_000_000, to_die=2_000_600)
+    plan = plan_of(deadline=decided)
+    assert (plan.to_retire, plan.to_die, plan.token_expires) == (2_000_000, 2_000_600, 5_000_000)
+    assert plan.job_length == {"MaxRuntime": "seconds"}
     assert plan_of().to_die is None
 
 
@@ -172,7 +177,7 @@ def test_other_binds_pass() -> None:
 
 def test_an_old_htcondor_tests_the_runtime_itself() -> None:
     network = NetworkPlan(no_dns=True, domain="d", ccb=True)
-    old = build_plan(inputs(), replace(CONDOR, version="10.0.9"), network, ("cm:9618",), now=NOW).container
+    old = build_plan(inputs(), replace(CONDOR, version="10.0.9"), network, ("cm:9618",)).container
     assert old is not None
     assert not old.proven
 

@@ -1,0 +1,158 @@
+"""The moments of a pilot's end come, whatever is done to a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from pilot_agent.lifecycle.loop import Loop
+from pilot_agent.lifecycle.plan import TimePlan
+from pilot_agent.lifecycle.timewatch import TimeWatch
+
+START = 1_795_000_000.0
+
+
+class Clocks:
+    """Three clocks and a loop that only this test moves on."""
+
+    def __init__(self, plan: TimePlan) -> None:
+        self.wall, self.boot, self.awake = START, 5000.0, 4000.0
+        self.said: list[str] = []
+        self.notes: list[tuple[str, float]] = []
+        self.jobs = 0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self.watch = TimeWatch(
+            plan,
+            cast("Loop", self),
+            retire=lambda: self.said.append("retire"),
+            busy=lambda: self.jobs > 0,
+            idle=lambda: self.said.append("idle"),
+            end=lambda: self.said.append("end"),
+            note=lambda name, **values: self.notes.append((name, values["seconds"])),
+            read=lambda: (self.wall, self.boot, self.awake),
+        )
+
+    def call_later(self, seconds: float, action: Callable[[], Any]) -> None:
+        self._timers.append((self.awake + seconds, action))
+
+    def run(self, seconds: float) -> list[str]:
+        """Let time pass; what was called by then."""
+        until = self.awake + seconds
+        while self._timers and min(moment for moment, _ in self._timers) <= until:
+            moment, action = min(self._timers, key=lambda timer: timer[0])
+            self._timers.remove((moment, action))
+            self._pass(max(0.0, moment - self.awake))
+            action()
+        self._pass(until - self.awake)
+        return self.said
+
+    def _pass(self, seconds: float) -> None:
+        self.wall, self.boot, self.awake = self.wall + seconds, self.boot + seconds, self.awake + seconds
+
+
+def plan(retire: float | None = 100, deadline: float | None = 200) -> TimePlan:
+    return TimePlan(
+        retire=None if retire is None else START + retire, deadline=None if deadline is None else START + deadline
+    )
+
+
+def test_first_no_job_begins_then_the_last_are_ended() -> None:
+    clocks = Clocks(plan())
+    clocks.jobs = 1
+    assert clocks.run(99) == []
+    assert clocks.run(2) == ["retire"]
+    assert clocks.run(97) == ["retire"]
+    assert clocks.run(3) == ["retire", "end"]
+    assert clocks.run(1000) == ["retire", "end"]
+    assert clocks.notes == []
+
+
+def test_a_retired_pilot_leaves_when_its_last_job_has_ended() -> None:
+    clocks = Clocks(plan())
+    clocks.jobs = 1
+    clocks.run(140)
+    clocks.jobs = 0
+    assert clocks.run(11) == ["retire", "idle"]
+    assert clocks.run(1000) == ["retire", "idle"]
+
+
+def test_a_job_that_was_just_taken_is_not_overlooked() -> None:
+    clocks = Clocks(plan())
+    clocks.run(106)
+    clocks.jobs = 1
+    assert clocks.run(60) == ["retire"]
+
+
+def test_a_pilot_without_a_limit_goes_on() -> None:
+    assert Clocks(plan(None, None)).run(10**6) == []
+
+
+def test_a_clock_that_is_set_back_prolongs_nothing() -> None:
+    clocks = Clocks(plan())
+    clocks.jobs = 1
+    clocks.run(50)
+    clocks.wall -= 3600
+    assert clocks.run(52) == ["retire"]
+    assert clocks.run(100) == ["retire", "end"]
+    assert clocks.notes == [("clock.jumped", -3600.0)]
+
+
+def test_a_clock_that_is_set_forward_is_believed() -> None:
+    clocks = Clocks(plan())
+    clocks.jobs = 1
+    clocks.run(50)
+    clocks.wall += 3600
+    assert clocks.run(10) == ["end"]
+    assert clocks.notes == [("clock.jumped", 3600.0)]
+
+
+def test_a_machine_that_slept_past_the_end_ends_at_once() -> None:
+    clocks = Clocks(plan())
+    clocks.run(50)
+    clocks.wall += 7200
+    clocks.boot += 7200
+    assert clocks.run(10) == ["end"]
+    assert clocks.notes == [("machine.slept", 7200.0)]
+
+
+def test_a_pilot_that_was_stopped_tells_so() -> None:
+    clocks = Clocks(plan(1000, 2000))
+    clocks.run(15)
+    # SIGSTOP: all clocks go on and no timer is served.
+    clocks._pass(60)
+    clocks.run(1)
+    assert clocks.notes == [("pilot.stalled", 55.0)]
+    assert clocks.said == []
+
+
+def test_an_end_that_is_announced_brings_everything_forward_and_nothing_back() -> None:
+    clocks = Clocks(TimePlan(retire=START + 1000, deadline=START + 1200, budget_seconds=25, margin_seconds=30))
+    clocks.jobs = 1
+    assert clocks.watch.announce(START + 555)
+    assert not clocks.watch.announce(START + 9000)
+    clocks.run(299)
+    assert clocks.said == []
+    assert clocks.run(2) == ["retire"]
+    assert clocks.run(200) == ["retire", "end"]
+
+
+def test_an_announced_end_bounds_a_pilot_that_had_none() -> None:
+    times = TimePlan(budget_seconds=25, margin_seconds=30)
+    clocks = Clocks(times)
+    assert clocks.watch.announce(START + 1055)
+    assert (times.retire, times.deadline, times.leaves) == (START + 940, START + 1000, START + 1025)
+    clocks.jobs = 1
+    assert clocks.run(1001) == ["retire", "end"]
+
+
+def test_clocks_that_are_kept_right_by_small_steps_are_no_event() -> None:
+    clocks = Clocks(plan(None, None))
+    for _ in range(100):
+        clocks.run(10)
+        clocks.wall += 0.5
+    assert clocks.notes == []
+
+
+def test_moments_that_passed_already_are_served_at_once() -> None:
+    assert Clocks(plan(-20, -10)).said == ["end"]
+    assert Clocks(plan(-20, 100)).said == ["retire"]
