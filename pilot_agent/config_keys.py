@@ -63,6 +63,8 @@ CONTAINER_WISHES = ("disable_gwms", "never", "optional", "preferred", "required"
 KEYS: tuple[Key, ...] = (
     Key("pool.collectors", Kind.STRINGS, [], "addresses of the user pool's collectors, host[:port]"),
     Key("pool.token", Kind.STRING, None, "file with the IDTOKEN that lets the startd join the pool"),
+    Key("pool.token_check_seconds", Kind.INTEGER, 60, "how often to look whether pool.token was replaced", minimum=1),
+    Key("pool.token_warning_seconds", Kind.INTEGER, 3600, "warn so long before the token expires", minimum=0),
     Key("pool.ccb", Kind.BOOLEAN, True, "let the pool reach the startd through the collector (CCB)"),
     Key("pool.join_seconds", Kind.INTEGER, 300, "give up when the collector was not reached for so long", minimum=1),
     Key("site.name", Kind.STRING, "unknown", "name of the site, advertised as GLIDEIN_Site"),

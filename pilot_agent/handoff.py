@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+from pilot_agent import configure
 from pilot_agent.hookspecs import Periodic
 from pilot_agent.lifecycle import plan
 from pilot_agent.lifecycle.deadline import Deadline
@@ -14,6 +15,7 @@ from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.programs import is_program
 from pilot_agent.stages import Session
 from pilot_agent.startd.plan import TIME_ATTRIBUTES, PluginFragment
+from pilot_agent.startd.token import TOKEN_FILE, read_token
 from pilot_agent.state import State
 from pilot_agent.tasks import job_container, periodic_command
 
@@ -70,6 +72,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         periodics=_periodics(session, state, environment),
         time=time,
         history=handoff.history,
+        token=_token(session, state, environment),
     )
     return made, replace(state, attributes=dict(handoff.plan.attributes))
 
@@ -98,6 +101,23 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         fragments=tuple(
             PluginFragment(declared.plugin, declared.record) for declared in session.loaded.of("pilot_startd")
         ),
+    )
+
+
+def _token(session: Session, state: State, environment: dict[str, str]) -> plan.TokenPlan:
+    """How the keeper watches over the token that was installed just now. Raises ``PilotError`` as ``read_token``."""
+    source = configure.absolute(state.config.get("pool.token"))
+    installed = os.path.join(session.workspace.tokens, TOKEN_FILE)
+    _, facts = read_token(installed)
+    clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
+    return plan.TokenPlan(
+        source=source,
+        installed=installed,
+        command=[*session.around.interpreter, "_token", source, installed],
+        environment=clean,
+        expires=facts.expires,
+        period_seconds=state.config.get("pool.token_check_seconds"),
+        warning_seconds=state.config.get("pool.token_warning_seconds"),
     )
 
 

@@ -26,7 +26,7 @@ from pilot_agent.interruption import bug, preempted
 from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
-from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.lifetime import TOO_SHORT, require_time
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
@@ -56,7 +56,7 @@ def run(options: Options, environment: Mapping[str, str]) -> int:
     """The pipeline's whole life; an exit code, unless it ends by becoming the keeper."""
     descriptor = environment.get(GUARDIAN_FD)
     become_subreaper()
-    alarm = Alarm.install(int(descriptor) if descriptor else None)
+    alarm = Alarm.install(int(descriptor) if descriptor else None, requests=PILOT_REQUESTS)
     site_environment = {
         name: value for name, value in environment.items() if name not in (GUARDIAN_FD, LOCK_FD_VARIABLE)
     }
@@ -85,6 +85,7 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     workspace = configure.choose_workspace(state)
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
     lock(workspace)
+    alarm.tell({"role": "pipeline"})
     return replace(state, workspace=workspace.root), workspace
 
 
@@ -114,7 +115,7 @@ class _Run:
                 if name in state.finished_stages:
                     continue
                 state = _with_time_left(self._stage(session, name, stage, state), beginning=name == "probe")
-                if worst_failure(list(state.failures)):
+                if worst_failure(list(state.failures)) or os.path.lexists(self.workspace.drain):
                     return self._end(state, events)
                 if name in self.options.cut_after or "every" in self.options.cut_after:
                     self._cut()
@@ -227,6 +228,8 @@ class _Run:
         """Teardown without a keeper: report, undo, and the exit code for the guardian."""
         failure = worst_failure(list(state.failures))
         code = failure.exit_code if failure else 0
+        if failure is None:
+            events.write("pilot.drained", jobs=0)
         events.write("pilot.ending", failure=to_json(failure))
         report = build_report(state, finished=True)
         leftovers = finish.conclude(

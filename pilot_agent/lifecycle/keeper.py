@@ -17,6 +17,7 @@ from pilot_agent.lifecycle import final_report, finish
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE, AdChannel
 from pilot_agent.lifecycle.collector_clock import SKEW_SECONDS, CollectorClock, add_to_report
+from pilot_agent.lifecycle.draining import Drain
 from pilot_agent.lifecycle.image_failures import ImageFailures
 from pilot_agent.lifecycle.joining import JoinCheck
 from pilot_agent.lifecycle.journal import Journal
@@ -25,8 +26,9 @@ from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import FAST_SECONDS, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.sidecars import Periodics, Services
-from pilot_agent.lifecycle.signals import GUARDIAN_GONE, REQUEST_SIGNALS, Alarm
+from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE, TimeWatch
+from pilot_agent.lifecycle.token_watch import TokenWatch
 from pilot_agent.light import signal
 from pilot_agent.startd.history import read_history, summarize
 from pilot_agent.workspace import Workspace
@@ -47,6 +49,9 @@ RETIRING = "time is over"
 """Why no job begins any more; no periodic task can have this name."""
 RESERVE_SECONDS = 3.0
 """What HTCondor leaves of the budget to everything after it."""
+DRAINING = "draining"
+"""Why no job is accepted, beside the names of periodic tasks."""
+DRAINING_ATTRIBUTE = "PilotDraining"
 SETTLE_SECONDS = 0.2
 """A master that ended by itself may have got the same signal as this process, a moment earlier."""
 
@@ -54,8 +59,9 @@ SETTLE_SECONDS = 0.2
 def main(arguments: Sequence[str]) -> int:
     """``_keeper WORKSPACE``: the keeper's whole life; the pilot's exit code."""
     descriptor = os.environ.get(GUARDIAN_FD_VARIABLE)
-    others = (*REQUEST_SIGNALS, signal.SIGCHLD, signal.SIGCONT)
-    alarm = Alarm.install(int(descriptor) if descriptor else None, also=others, sticky=False)
+    others = (*PILOT_REQUESTS, signal.SIGCHLD, signal.SIGCONT)
+    guardian = int(descriptor) if descriptor else None
+    alarm = Alarm.install(guardian, also=others, requests=PILOT_REQUESTS, sticky=False)
     workspace = Workspace(arguments[0])
     keep_from_children()
     try:
@@ -103,6 +109,12 @@ class Keeper:
         self._problem: dict[str, Any] | None = None
         self._clock_offset: int | None = None
         self._not_accepting: set[str] = set()
+        self._drain: Drain | None = None
+        self._drain_problem: dict[str, Any] | None = None
+        self._token: TokenWatch | None = None
+        self._services = {service.name: "ready" for service in plan.services}
+        self._suspensions: list[tuple[float, float]] = []
+        self._loop.on_suspension(self._was_suspended)
         # Kept in memory, because somebody may delete the workspace under a running pilot.
         self._report = _read_quietly(workspace.report)
 
@@ -118,6 +130,7 @@ class Keeper:
         while not (self._budget is not None and self._master.done):
             self._loop.turn()
             self._look_at_alarm()
+            self._look_at_requests()
         return self._conclude()
 
     def _begin(self) -> None:
@@ -146,6 +159,9 @@ class Keeper:
             self._periodic_recovered,
             lambda attributes: self._told(watch, attributes),
         )
+        if self._plan.token is not None:
+            self._token = TokenWatch(self._plan.token, self._loop, self._channel, self._events, self._tell)
+        self._tell()
 
     def _told(self, watch: TimeWatch, attributes: Mapping[str, Any]) -> None:
         """The site may announce an end that comes before all that were known."""
@@ -154,6 +170,7 @@ class Keeper:
             times = self._plan.time
             self._events.write("time.shortened", end=moment, to_retire=times.retire, to_die=times.deadline)
             self._channel.update({TO_RETIRE: int(times.retire or 0), TO_DIE: int(times.deadline or 0)})
+            self._tell()
 
     def _joined(self) -> None:
         self._events.write("pool.joined")
@@ -180,16 +197,61 @@ class Keeper:
         elif reason is not None:
             self._end(final_report.preempted(int(reason)), fast=self._alarm.fast or self._alarm.guardian_gone)
 
+    def _look_at_requests(self) -> None:
+        requests = self._loop.requests()
+        if signal.SIGUSR1 in requests:
+            self._begin_drain(None)
+        if signal.SIGHUP in requests and self._token is not None and self._budget is None:
+            self._token.check()
+
+    def _begin_drain(self, problem: dict[str, Any] | None) -> None:
+        """Take no further job; when the running ones have ended the pilot ends, with ``problem`` if there is one."""
+        self._drain_problem = self._drain_problem or problem
+        if self._drain is not None or self._budget is not None:
+            return
+        self._not_accepting.add(DRAINING)
+        self._channel.update({ACCEPTING_ATTRIBUTE: False, DRAINING_ATTRIBUTE: True})
+        self._drain = Drain(self._loop, self._master.jobs_running, lambda: self._budget is not None, self._drained)
+        self._tell()
+
+    def _drained(self) -> None:
+        self._events.write("pilot.drained", jobs=0)
+        self._end(self._drain_problem)
+
+    def _was_suspended(self, seconds: float) -> None:
+        """Everything stood still, the jobs too as a rule; what was to be done meanwhile is done now."""
+        now = time.time()
+        self._suspensions.append((now - seconds, seconds))
+        self._events.write("pilot.suspended", suspended_seconds=round(seconds, 1))
+        self._channel.renew()
+        self._tell()
+
+    def _tell(self) -> None:
+        """The guardian answers whoever asks how the pilot stands."""
+        self._alarm.tell(
+            {
+                "told": {
+                    "stage": "end" if self._budget is not None else "drain" if self._drain is not None else "run",
+                    "deadline": self._plan.time.deadline,
+                    "not_accepting": sorted(self._not_accepting),
+                    "services": self._services,
+                    "suspended_seconds": round(self._loop.suspended_seconds, 1),
+                    "token_expires": None if self._token is None else self._token.expires,
+                }
+            }
+        )
+
     def _retire(self) -> None:
         if self._budget is None:
             self._events.write("pilot.retiring")
             self._not_accepting.add(RETIRING)
             self._channel.update({ACCEPTING_ATTRIBUTE: False})
+            self._tell()
 
     def _retired(self) -> None:
         if self._budget is None:
             self._events.write("pilot.retired")
-            self._end(None)
+            self._end(self._drain_problem)
 
     def _time_is_over(self) -> None:
         if self._budget is not None:
@@ -199,7 +261,7 @@ class Keeper:
             self._end(final_report.failure("preempted", "deadline.reached", message, retry=True))
         else:
             self._events.write("deadline.reached")
-            self._end(None)
+            self._end(self._drain_problem)
 
     def _master_ended(self, code: int | None) -> None:
         if self._budget is not None:
@@ -223,6 +285,8 @@ class Keeper:
         if self._over or self._budget is not None:
             return
         self._events.write("service.died", service=name, message=message, required=required)
+        self._services[name] = "died"
+        self._tell()
         if required:
             # As for the master: a signal to every process of the pilot may just be on its way to this one.
             self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
@@ -237,15 +301,17 @@ class Keeper:
             return
         self._events.write("periodic.failed", task=name, message=message, on_failure=on_failure)
         if on_failure == "drain":
-            self._end(final_report.failure("plugin", "periodic.failed", message, stage="run"))
+            self._begin_drain(final_report.failure("plugin", "periodic.failed", message, stage="run"))
         elif on_failure == "stop_accepting":
             self._not_accepting.add(name)
             self._channel.update({ACCEPTING_ATTRIBUTE: False})
+            self._tell()
 
     def _periodic_recovered(self, name: str) -> None:
         self._not_accepting.discard(name)
         if not self._not_accepting and self._budget is None:
             self._channel.update({ACCEPTING_ATTRIBUTE: True})
+        self._tell()
 
     def _end(self, problem: dict[str, Any] | None, *, fast: bool = False) -> None:
         """Begin the end; a later call can only hasten what is under way."""
@@ -254,6 +320,7 @@ class Keeper:
             self._problem = problem
             self._channel.update({ACCEPTING_ATTRIBUTE: False})
             self._events.write("pilot.ending", by="keeper", failure=problem)
+            self._tell()
         self._master.stop(fast=fast)
 
     def _conclude(self) -> int:
@@ -267,6 +334,8 @@ class Keeper:
         alive = time.time() - self._began
         report["jobs"] = summarize(records, alive_seconds=alive)
         final_report.add_line(report, "run", "condor_master", self._began - self._plan.started, alive, "ok")
+        for moment, seconds in self._suspensions:
+            final_report.add_line(report, "run", "suspended", moment - self._plan.started, seconds, "warn")
         exit_code = self._exit_code()
         finish.conclude(
             self._workspace,
