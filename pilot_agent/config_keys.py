@@ -304,7 +304,7 @@ KEYS: tuple[Key, ...] = (
         "time.until_token_expires",
         Kind.BOOLEAN,
         True,
-        "let the pilot end before the pool's token expires; false where the token is replaced in time",
+        "let the pilot end before the pool's token expires, or the fresh one that took its place",
     ),
     Key(
         "time.margin_seconds",

@@ -51,15 +51,6 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         period_seconds=handoff.channel_period_seconds,
         attributes=_service_attributes(state) | {name: moment for name, moment in ends if moment is not None},
     )
-    time = plan.TimePlan(
-        retire=deadline.to_retire,
-        deadline=deadline.to_die,
-        leaves=deadline.leaves,
-        budget_seconds=state.config.get("time.teardown_seconds"),
-        vacate_seconds=state.config.get("time.vacate_seconds"),
-        margin_seconds=state.config.get("time.margin_seconds"),
-        hold_seconds=hold_seconds(state.config.get("on_failure.hold_seconds"), state.environment),
-    )
     made = plan.KeeperPlan(
         workspace=session.workspace.root,
         output=state.output,
@@ -70,11 +61,28 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         channel=channel,
         services=_services(session, state),
         periodics=_periodics(session, state, environment),
-        time=time,
+        time=_times(state, deadline),
         history=handoff.history,
         token=_token(session, state, environment),
     )
     return made, replace(state, attributes=dict(handoff.plan.attributes))
+
+
+def _times(state: State, deadline: Deadline) -> plan.TimePlan:
+    config = state.config
+    kept = config.get("time.margin_seconds") + config.get("time.teardown_seconds") + deadline.spread_seconds
+    bounded = config.get("time.until_token_expires")
+    return plan.TimePlan(
+        retire=deadline.to_retire,
+        deadline=deadline.to_die,
+        leaves=deadline.leaves,
+        budget_seconds=config.get("time.teardown_seconds"),
+        vacate_seconds=config.get("time.vacate_seconds"),
+        margin_seconds=config.get("time.margin_seconds"),
+        hold_seconds=hold_seconds(config.get("on_failure.hold_seconds"), state.environment),
+        other_deadline=deadline.without_token(),
+        token_lead_seconds=kept + deadline.behind_seconds() if bounded else None,
+    )
 
 
 def _inputs(session: Session, state: State) -> condor.HandoffInputs:
@@ -92,7 +100,6 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         decision=decision,
         site_environment=state.environment,
         attributes=state.attributes,
-        deadline=state.deadline,
         benchmarks=state.benchmarks,
         job_environment=dict(jobs.environment),
         job_binds=jobs.binds,

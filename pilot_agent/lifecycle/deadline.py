@@ -85,6 +85,16 @@ class Deadline:
         """For how long jobs may still begin; infinite without a limit."""
         return math.inf if self.to_retire is None else self.to_retire - now
 
+    def without_token(self) -> int | None:
+        """When jobs would be ended if the token lived for ever; None when nothing else bounds the pilot."""
+        ends = [limit.ends for limit in self.limits if limit.ends is not None and limit.kind != "token"]
+        kept = self.margin_seconds + self.teardown_seconds + self.spread_seconds
+        return math.floor(min(ends) - kept) if ends else None
+
+    def behind_seconds(self) -> float:
+        """By how much the node's clock was taken to be behind others."""
+        return max((limit.moment - limit.ends for limit in self.limits if limit.moment and limit.ends), default=0.0)
+
 
 def decide(
     said: Iterable[Said], rules: Rules, *, pilot_id: str, started: float, behind_seconds: float = 0.0

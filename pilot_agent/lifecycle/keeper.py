@@ -112,6 +112,7 @@ class Keeper:
         self._drain: Drain | None = None
         self._drain_problem: dict[str, Any] | None = None
         self._token: TokenWatch | None = None
+        self._watch: TimeWatch | None = None
         self._services = {service.name: "ready" for service in plan.services}
         self._suspensions: list[tuple[float, float]] = []
         self._loop.on_suspension(self._was_suspended)
@@ -142,7 +143,7 @@ class Keeper:
         if self._plan.join is not None:
             JoinCheck(self._plan.join, self._loop, self._joined, self._end)
             self._loop.call_later(self._plan.join.seconds, self._expect_startd)
-        watch = TimeWatch(
+        watch = self._watch = TimeWatch(
             self._plan.time,
             self._loop,
             retire=self._retire,
@@ -160,17 +161,29 @@ class Keeper:
             lambda attributes: self._told(watch, attributes),
         )
         if self._plan.token is not None:
-            self._token = TokenWatch(self._plan.token, self._loop, self._channel, self._events, self._tell)
+            self._token = TokenWatch(self._plan.token, self._loop, self._channel, self._events, self._renewed)
         self._tell()
 
     def _told(self, watch: TimeWatch, attributes: Mapping[str, Any]) -> None:
         """The site may announce an end that comes before all that were known."""
         moment: Any = attributes.get(ANNOUNCED_ATTRIBUTE)
         if type(moment) in (int, float) and 0 < moment < LATEST and watch.announce(moment):
-            times = self._plan.time
-            self._events.write("time.shortened", end=moment, to_retire=times.retire, to_die=times.deadline)
-            self._channel.update({TO_RETIRE: int(times.retire or 0), TO_DIE: int(times.deadline or 0)})
+            self._tell_times("time.shortened", moment)
             self._tell()
+
+    def _renewed(self) -> None:
+        """Another token was installed; the pilot may live as long as that one allows."""
+        if self._token is not None and self._watch is not None and self._watch.renew(self._token.expires):
+            self._tell_times("time.renewed", self._token.expires)
+            if not self._watch.retired:
+                self._accept_again(RETIRING)
+        self._tell()
+
+    def _tell_times(self, event: str, end: float | None) -> None:
+        to_retire, to_die = (None if moment is None else int(moment) for moment in
+                             (self._plan.time.retire, self._plan.time.deadline))  # fmt: skip
+        self._events.write(event, end=end, to_retire=to_retire, to_die=to_die)
+        self._channel.update({TO_RETIRE: to_retire, TO_DIE: to_die})
 
     def _joined(self) -> None:
         self._events.write("pool.joined")
@@ -308,10 +321,14 @@ class Keeper:
             self._tell()
 
     def _periodic_recovered(self, name: str) -> None:
-        self._not_accepting.discard(name)
+        self._accept_again(name)
+        self._tell()
+
+    def _accept_again(self, reason: str) -> None:
+        """``reason`` keeps no more jobs away."""
+        self._not_accepting.discard(reason)
         if not self._not_accepting and self._budget is None:
             self._channel.update({ACCEPTING_ATTRIBUTE: True})
-        self._tell()
 
     def _end(self, problem: dict[str, Any] | None, *, fast: bool = False) -> None:
         """Begin the end; a later call can only hasten what is under way."""

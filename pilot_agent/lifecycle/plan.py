@@ -165,9 +165,11 @@ class TimePlan(_Record):
     """When no job begins any more (``retire``), when jobs are ended (``deadline``) and when the pilot is gone
     (``leaves``), in seconds since the epoch, or None; the teardown's budget, and what jobs get of it to end; how long
     a pilot that failed keeps its slot, counted from the hand-off; what is kept free before an end that is announced
-    later."""
+    later. ``other_deadline`` is the deadline without the token's expiry, ``token_lead_seconds`` how long before that
+    expiry jobs are ended, None when it bounds nothing."""
 
-    __slots__ = ("budget_seconds", "deadline", "hold_seconds", "leaves", "margin_seconds", "retire", "vacate_seconds")
+    __slots__ = ("budget_seconds", "deadline", "hold_seconds", "leaves", "margin_seconds", "other_deadline", "retire",
+                 "token_lead_seconds", "vacate_seconds")  # fmt: skip
 
     def __init__(
         self,
@@ -179,8 +181,12 @@ class TimePlan(_Record):
         vacate_seconds: float = 10.0,
         hold_seconds: float = 0.0,
         margin_seconds: float = 0.0,
+        other_deadline: float | None = None,
+        token_lead_seconds: float | None = None,
     ) -> None:
         self.margin_seconds = margin_seconds
+        self.other_deadline = other_deadline
+        self.token_lead_seconds = token_lead_seconds
         self.retire = retire
         self.deadline = deadline
         self.leaves = leaves

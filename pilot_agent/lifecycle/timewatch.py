@@ -25,8 +25,7 @@ RETIRED_PERIOD_SECONDS = 5.0
 RETIREMENT_SECONDS = 60.0
 """How long before an announced end no job begins, where none was known before."""
 JUMP_SECONDS = 2.0
-STALL_SECONDS = 5.0
-"""Differences that are told."""
+"""A difference that is told."""
 
 
 def read_clocks() -> tuple[float, float, float]:
@@ -36,11 +35,11 @@ def read_clocks() -> tuple[float, float, float]:
 
 class TimeWatch:
     """Calls ``retire`` once when no job may begin any more, ``idle`` from then on when no job runs (``busy`` says
-    whether one does), and ``end`` once when the last are ended; ``note`` is told of clocks that jump, of a machine that
-    slept and of a pilot that was stopped, as an event's name and values."""
+    whether one does), and ``end`` once when the last are ended; ``note`` is told of clocks that jump and of a machine
+    that slept, as an event's name and values."""
 
-    __slots__ = ("_busy", "_due", "_end", "_idle", "_last", "_loop", "_note", "_over", "_plan", "_read", "_retire",
-                 "_retired", "_start", "_was_idle")  # fmt: skip
+    __slots__ = ("_busy", "_end", "_idle", "_last", "_loop", "_note", "_over", "_plan", "_read", "_retire",
+                 "_retirement", "_start", "_was_idle", "retired")  # fmt: skip
 
     def __init__(
         self,
@@ -58,9 +57,10 @@ class TimeWatch:
         self._loop = loop
         self._retire, self._busy, self._idle, self._end, self._note = retire, busy, idle, end, note
         self._read = read
-        self._retired = self._was_idle = self._over = False
+        self.retired = self._was_idle = self._over = False
         self._start = self._last = read()
-        self._due: float | None = None
+        both = plan.deadline is not None and plan.retire is not None
+        self._retirement = (plan.deadline or 0) - (plan.retire or 0) if both else RETIREMENT_SECONDS
         self.look()
 
     def stop(self) -> None:
@@ -72,17 +72,35 @@ class TimeWatch:
         never become later again."""
         plan = self._plan
         earlier = moment - plan.margin_seconds - plan.budget_seconds
+        plan.other_deadline = earlier if plan.other_deadline is None else min(plan.other_deadline, earlier)
         if self._over or (plan.deadline is not None and earlier >= plan.deadline):
             return False
-        retirement = RETIREMENT_SECONDS
-        if plan.deadline is not None and plan.retire is not None:
-            retirement = plan.deadline - plan.retire
-        retire = earlier - retirement
-        plan.retire = retire if plan.retire is None else min(plan.retire, retire)
-        plan.deadline = earlier
-        plan.leaves = earlier + plan.budget_seconds
+        retire = earlier - self._retirement
+        self._set(earlier, retire if plan.retire is None else min(plan.retire, retire))
         self._loop.call_later(0, self.look)
         return True
+
+    def renew(self, expires: float | None) -> bool:
+        """The pool's token expires then, or never; true when the pilot's moments move for it, later ones too: then jobs
+        may begin again unless ``retired``."""
+        plan = self._plan
+        if self._over or plan.token_lead_seconds is None:
+            return False
+        ends = [plan.other_deadline] if plan.other_deadline is not None else []
+        ends += [expires - plan.token_lead_seconds] if expires is not None else []
+        deadline = min(ends, default=None)
+        if deadline == plan.deadline:
+            return False
+        self._set(deadline, None if deadline is None else deadline - self._retirement)
+        left = self.left(plan.retire)
+        if left is None or left > 0:
+            self.retired = self._was_idle = False
+        return True
+
+    def _set(self, deadline: float | None, retire: float | None) -> None:
+        plan = self._plan
+        plan.deadline, plan.retire = deadline, retire
+        plan.leaves = None if deadline is None else deadline + plan.budget_seconds
 
     def left(self, moment: float | None) -> float | None:
         """Seconds until ``moment`` by the clock that shows it first; None without one."""
@@ -106,15 +124,14 @@ class TimeWatch:
         if to_retire is not None and to_retire <= 0 and self._looked_for_jobs():
             return
         soonest = [left for left in (to_end, to_retire) if left is not None and left > 0]
-        wait = min([RETIRED_PERIOD_SECONDS if self._retired else PERIOD_SECONDS, *soonest])
-        self._due = now[2] + wait
+        wait = min([RETIRED_PERIOD_SECONDS if self.retired else PERIOD_SECONDS, *soonest])
         self._loop.call_later(wait, self.look)
 
     def _looked_for_jobs(self) -> bool:
         """True when the pilot takes no more jobs and has none left: twice in a row, as a job that was just taken is
         not to be seen yet."""
-        if not self._retired:
-            self._retired = True
+        if not self.retired:
+            self.retired = True
             self._retire()
             return False
         idle = not self._busy()
@@ -131,5 +148,3 @@ class TimeWatch:
             self._note("clock.jumped", seconds=round(wall - since_boot, 1))
         if since_boot - awake > JUMP_SECONDS:
             self._note("machine.slept", seconds=round(since_boot - awake, 1))
-        if self._due is not None and now[2] - self._due > STALL_SECONDS:
-            self._note("pilot.stalled", seconds=round(now[2] - self._due, 1))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EXPIRES_ATTRIBUTE = "PilotTokenExpires"
 """Seconds since the epoch; undefined for a token that never expires."""
+USUAL_ATTRIBUTE = "GLIDEIN_Expire"
+"""The same, by the name that users' expressions know."""
 EXPIRING_ATTRIBUTE = "PilotTokenExpiring"
 """True when the token's end is near, or past."""
 TASK_SECONDS = 20.0
@@ -31,7 +33,7 @@ MESSAGE_LIMIT = 500
 
 
 class TokenWatch:
-    """Looks every period, and whenever ``check`` is called; ``changed(expires)`` after a new token was installed."""
+    """Looks every period, and whenever ``check`` is called; ``changed()`` after a new token was installed."""
 
     __slots__ = ("_again", "_changed", "_channel", "_events", "_loop", "_plan", "_running", "_seen", "_warned",
                  "expires")  # fmt: skip
@@ -104,7 +106,9 @@ class TokenWatch:
 
     def _advertise(self) -> None:
         expires = None if self.expires is None else int(self.expires)
-        self._channel.update({EXPIRES_ATTRIBUTE: expires, EXPIRING_ATTRIBUTE: bool(self._warned)})
+        self._channel.update(
+            {EXPIRES_ATTRIBUTE: expires, USUAL_ATTRIBUTE: expires, EXPIRING_ATTRIBUTE: bool(self._warned)}
+        )
 
 
 def _signature(path: str) -> tuple[int, int, int, int] | None:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pilot_agent.containers.command import Bind
-    from pilot_agent.lifecycle.deadline import Deadline
     from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json
     from pilot_agent.process import WakeUp
     from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
@@ -52,8 +51,7 @@ class HandoffInputs:
 
     ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
     was started with; ``job_binds`` and ``container_options`` what was asked for and allowed, ``gpu_options`` what of it
-    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``deadline`` what was decided
-    about the pilot's time, None for no limit.
+    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds.
     """
 
     pilot_id: str
@@ -70,7 +68,6 @@ class HandoffInputs:
     container_options: tuple[str, ...] = ()
     gpu_options: tuple[str, ...] = ()
     fragments: tuple[PluginFragment, ...] = ()
-    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +113,9 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         wake=wake,
     )
     try:
-        token = install_token(config["pool"]["token"], workspace.tokens)
+        install_token(config["pool"]["token"], workspace.tokens)
         environment = master_environment(inputs.site_environment, workspace)
-        plan = _confined(build_plan(inputs, condor, network, collectors, token.expires), inputs, environment, wake)
+        plan = _confined(build_plan(inputs, condor, network, collectors), inputs, environment, wake)
         if plan.container is not None and (plan.container.fetcher or plan.container.forbidden_fifo):
             install_image_hook(inputs, plan.container)
         _write(plan, workspace)
@@ -150,7 +147,6 @@ def build_plan(
     condor: CondorPaths,
     network: NetworkPlan,
     collectors: tuple[str, ...],
-    token_expires: int | None = None,
 ) -> StartdPlan:
     """The plan, a pure function of what is known.
 
@@ -179,9 +175,6 @@ def build_plan(
         job_environment=dict(inputs.job_environment),
         attributes=_attributes(inputs),
         fragments=inputs.fragments,
-        to_retire=inputs.deadline.to_retire if inputs.deadline is not None else None,
-        to_die=inputs.deadline.to_die if inputs.deadline is not None else None,
-        token_expires=token_expires,
         job_length=dict(config["time"]["job_length"]),
     )
 

@@ -202,9 +202,9 @@ def _policy(plan: StartdPlan) -> dict[str, str]:
         "($(PILOT_CHANNEL_ALIVE))",
         f"(MY.{words.ACCEPTING_ATTRIBUTE} =!= False)",
         "($(PILOT_CONTAINER_START))",
+        # The keeper sends both moments, and changes them when the token or the site's plans do.
+        f"((time() < MY.{words.TIME_ATTRIBUTES[0]}) =!= False)",
     ]
-    if plan.to_retire is not None:
-        conditions.append(f"(time() < {plan.to_retire})")
     if plan.job_length:
         conditions.append(f"({_fits(plan)})")
     vacate = str(plan.vacate_seconds)
@@ -257,12 +257,12 @@ def _life(plan: StartdPlan) -> dict[str, str]:
     # Nobody supervises the daemons any more, neither keeper nor guardian: they must not outlive the pilot.
     orphaned = f'(MY.MyType =?= "Machine") && (time() - {spoken} > {plan.orphan_seconds})'
     # The keeper ends them before that; this is for the case that it cannot.
-    overdue = f" || (time() > {plan.to_die + plan.vacate_seconds})" if plan.to_die is not None else ""
+    overdue = f"time() > MY.{words.TIME_ATTRIBUTES[1]} + {plan.vacate_seconds}"
     return {
         "UPDATE_INTERVAL": interval,
         "MASTER_UPDATE_INTERVAL": interval,
         "STARTD_NOCLAIM_SHUTDOWN": str(plan.idle_shutdown_seconds),
-        "STARTD.DAEMON_SHUTDOWN_FAST": f"(({orphaned}){overdue}) =?= True",
+        "STARTD.DAEMON_SHUTDOWN_FAST": f"(({orphaned}) || ({overdue})) =?= True",
         "MASTER.DAEMON_SHUTDOWN_FAST": "(STARTD_StartTime =?= 0)",
         "MASTER_BACKOFF_CEILING": "60",
         # A site that updates its HTCondor must not restart the pilot's.
@@ -333,10 +333,8 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
     """Constant attributes of the machine ad. Their names are configuration names too, so none may be a knob."""
     taken = {name.lower() for name in knobs}
     wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container, plan.decision)}
-    sent = {name.lower() for name in words.TIME_ATTRIBUTES}
+    sent = {name.lower() for name in words.SENT_ATTRIBUTES}
     wanted = {name: value for name, value in wanted.items() if name.lower() not in sent}
-    if plan.token_expires is not None:
-        wanted["GLIDEIN_Expire"] = plan.token_expires
     lines = {}
     for name, value in wanted.items():
         attribute_name(name)

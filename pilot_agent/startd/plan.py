@@ -24,7 +24,10 @@ FAILING_IMAGES_ATTRIBUTE = "PilotFailingImages"
 """Images that could not be had lately, separated by blanks; the keeper sends it. START is closed for their jobs."""
 
 TIME_ATTRIBUTES = ("GLIDEIN_ToRetire", "GLIDEIN_ToDie")
-"""Epoch seconds, sent by the keeper, which may bring them forward: a constant of that name would hide them."""
+"""Epoch seconds, sent by the keeper, which may change them: a constant of that name would hide them."""
+
+SENT_ATTRIBUTES = (*TIME_ATTRIBUTES, "GLIDEIN_Expire")
+"""What the keeper alone sends, the token's expiry too."""
 
 MISSED_PERIODS = 3
 """START closes when this many messages of the ad channel are missing."""
@@ -127,9 +130,8 @@ class PluginFragment:
 class StartdPlan:
     """Everything that decides the configuration; nothing else does.
 
-    ``workspace`` is the pilot's root directory. ``to_retire`` and ``to_die`` are epoch seconds: no new jobs after
-    the first, jobs ended at the second. ``token_expires`` likewise; ``job_length`` maps attributes in which jobs say
-    how long they take to their unit, a key of ``UNIT_SECONDS``. ``attributes`` are constant; ``channel_command`` is the
+    ``workspace`` is the pilot's root directory. ``job_length`` maps attributes in which jobs say how long they
+    take to their unit, a key of ``UNIT_SECONDS``. ``attributes`` are constant; ``channel_command`` is the
     program whose output carries the changing ones. ``decision`` is advertised, and decides nothing here.
     ``execute_directory`` is where jobs' scratch directories are made.
     """
@@ -157,7 +159,4 @@ class StartdPlan:
     job_environment: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Json] = field(default_factory=dict)
     fragments: tuple[PluginFragment, ...] = ()
-    to_retire: int | None = None
-    to_die: int | None = None
-    token_expires: int | None = None
     job_length: Mapping[str, str] = field(default_factory=dict)

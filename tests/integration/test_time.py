@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -187,6 +189,25 @@ def test_a_token_that_expires_soon_bounds_the_pilot(grid: Grid, pilot: StartPilo
     assert (decided["decided"]["kind"], ad["GLIDEIN_Expire"]) == ("token", decided["decided"]["moment"])
     assert made + 59 <= ad["GLIDEIN_Expire"] <= made + 70
     assert time.time() < ad["GLIDEIN_Expire"] - 10
+    run.nothing_left()
+
+
+def test_a_fresh_token_lets_the_pilot_live_and_take_jobs_again(grid: Grid, pilot: StartPilot, jobs: Jobs) -> None:
+    changes = {"time": SHORT | {"retirement_seconds": 40}, "pool": {"token_check_seconds": 1}}
+    run = pilot(changes, token=grid.token(lifetime_seconds=90)).start()
+    job = jobs.shell("sleep 70; exit 3", pilot=run).wait_running()
+    run.wait_for("pilot.retiring")
+    run.write("pool.token.new", grid.token(lifetime_seconds=3600) + "\n", mode=0o600)
+    os.rename(run.outer / "pool.token.new", run.outer / "pool.token")
+    renewed = run.wait_for("time.renewed")
+    assert renewed["to_die"] > time.time() + 3000
+    job.wait_done(120)
+    assert job.exit_codes() == [3]
+    later = jobs.shell("grep ^GLIDEIN_ToDie .machine.ad; exit 4", pilot=run, extra="+MaxRuntime = 600").wait_done()
+    assert later.exit_codes() == [4]
+    assert str(renewed["to_die"]) in later.output()
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 143, run.story()
     run.nothing_left()
 
 

@@ -14,7 +14,9 @@ from tests.testbed.grid import Grid
 from tests.testbed.pilots import PilotRun
 from tests.testbed.user_jobs import Jobs, slot_ads
 
-QUICK = {"pool": {"token_check_seconds": 1}, "startd": {"idle_shutdown_seconds": 60}}
+UNBOUNDED = {"until_token_expires": False, "vacate_seconds": 3}
+"""Tokens of these tests expire sooner than a pilot should live."""
+QUICK = {"pool": {"token_check_seconds": 1}, "startd": {"idle_shutdown_seconds": 60}, "time": UNBOUNDED}
 # The collector reports a slot again at the latest after so long: a quarter of the idle time.
 
 
@@ -47,7 +49,7 @@ def test_with_a_fresh_token_the_pilot_comes_back_after_its_collector_restarted(
     lifetime = 30
     old = grid.token(lifetime_seconds=lifetime)
     made = time.time()
-    run = pilot({**QUICK, "time": {"vacate_seconds": 3}}, token=old).start()
+    run = pilot(QUICK, token=old).start()
     run.wait_for("pool.joined")
     job = jobs.shell("sleep 100; exit 5", pilot=run).wait_running()
     new = grid.token(lifetime_seconds=7200)

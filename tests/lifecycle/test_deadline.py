@@ -170,3 +170,13 @@ def test_whatever_is_said_the_order_holds_before_every_limit_that_counts(
 @given(st.text())
 def test_what_a_pilot_draws_lies_between_0_and_1(pilot_id: str) -> None:
     assert 0 <= drawn(pilot_id) < 1
+
+
+def test_without_its_token_the_pilot_would_end_as_the_next_limit_says() -> None:
+    token = Said("token", "expiry of pool.token", STARTED + 4000)
+    found = decided(token, batch(9000), behind_seconds=5)
+    assert found.to_die == STARTED + 4000 - 5 - 55
+    assert (found.without_token(), found.behind_seconds()) == (STARTED + 9000 - 5 - 55, 5)
+    assert decided(batch(9000)).without_token() == decided(batch(9000)).to_die
+    assert decided(token).without_token() is None
+    assert decided().behind_seconds() == 0

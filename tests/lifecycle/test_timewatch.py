@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
+
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.plan import TimePlan
 from pilot_agent.lifecycle.timewatch import TimeWatch
@@ -115,14 +117,64 @@ def test_a_machine_that_slept_past_the_end_ends_at_once() -> None:
     assert clocks.notes == [("machine.slept", 7200.0)]
 
 
-def test_a_pilot_that_was_stopped_tells_so() -> None:
-    clocks = Clocks(plan(1000, 2000))
-    clocks.run(15)
-    # SIGSTOP: all clocks go on and no timer is served.
-    clocks._pass(60)
-    clocks.run(1)
-    assert clocks.notes == [("pilot.stalled", 55.0)]
-    assert clocks.said == []
+def bounded_by_token(other: float | None = None) -> TimePlan:
+    """A pilot whose token expires after 255 seconds."""
+    others = None if other is None else START + other
+    return TimePlan(
+        retire=START + 100,
+        deadline=START + 200,
+        leaves=START + 225,
+        budget_seconds=25,
+        other_deadline=others,
+        token_lead_seconds=55,
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "expires", "deadline"), [(None, 1055, 1000), (600, 1055, 600), (600, None, 600), (None, 155, 100)]
+)
+def test_another_token_moves_the_end_as_far_as_the_rest_allows(
+    other: float | None, expires: float | None, deadline: float
+) -> None:
+    times = bounded_by_token(other)
+    clocks = Clocks(times)
+    clocks.jobs = 1
+    assert clocks.watch.renew(None if expires is None else START + expires)
+    assert (times.retire, times.leaves) == (START + deadline - 100, START + deadline + 25)
+    assert clocks.run(deadline - 1)[1:] == []
+    assert clocks.run(11) == ["retire", "end"]
+
+
+def test_a_token_that_never_expires_leaves_a_pilot_without_an_end_and_another_gives_it_one() -> None:
+    times = bounded_by_token()
+    clocks = Clocks(times)
+    assert clocks.watch.renew(None)
+    assert (times.retire, times.deadline, times.leaves) == (None, None, None)
+    assert clocks.run(10**4) == []
+    assert clocks.watch.renew(START + 20055)
+    assert (times.retire, times.deadline) == (START + 19900, START + 20000)
+
+
+def test_a_token_in_time_lets_jobs_begin_again() -> None:
+    clocks = Clocks(bounded_by_token())
+    clocks.jobs = 1
+    assert clocks.run(101) == ["retire"]
+    assert clocks.watch.renew(START + 1055)
+    assert not clocks.watch.retired
+    assert clocks.run(798) == ["retire"]
+    assert clocks.run(11) == ["retire", "retire"]
+
+
+def test_another_token_takes_back_nothing_that_was_announced() -> None:
+    clocks = Clocks(bounded_by_token())
+    clocks.jobs = 1
+    assert not clocks.watch.announce(START + 425)
+    assert clocks.watch.renew(START + 5000)
+    assert clocks.run(401) == ["retire", "end"]
+
+
+def test_where_the_token_bounds_nothing_another_changes_nothing() -> None:
+    assert not Clocks(plan()).watch.renew(START + 9000)
 
 
 def test_an_end_that_is_announced_brings_everything_forward_and_nothing_back() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from tests.lifecycle.scenario import Pilot, wait_until
 from tests.lifecycle.test_keeper import last_ad, with_reader
 
 
-def watching(pilot: Pilot, script: str, **changes: Any) -> None:
+def watching(pilot: Pilot, script: str, beside: str = "", *, time: Any = None, **changes: Any) -> None:
     """A keeper whose token is looked at by this shell script."""
     (pilot.directory / "source").write_text("one")
     token = {
@@ -27,7 +28,7 @@ def watching(pilot: Pilot, script: str, **changes: Any) -> None:
         "warning_seconds": 0,
         **changes,
     }
-    pilot.plan(with_reader(pilot), token=token)
+    pilot.plan(beside + with_reader(pilot), token=token, **({"time": time} if time else {}))
     pilot.start()
     pilot.running()
 
@@ -66,6 +67,21 @@ def test_a_replaced_file_is_taken_up_once(pilot: Pilot) -> None:
     wait_until(lambda: last_ad(pilot).get("PilotTokenExpires") == str(later), "the ad says when it expires")
     time.sleep(1)
     assert looks(pilot) == 1
+
+
+def test_a_fresh_one_lets_the_pilot_live_longer_and_jobs_begin_again(pilot: Pilot) -> None:
+    now = int(time.time())
+    times = {"retire": now - 1, "deadline": now + 600, "budget_seconds": 20, "token_lead_seconds": 50}
+    starter = pilot.directory / "condor_starter"
+    shutil.copy("/bin/sleep", starter)
+    watching(pilot, answer(expires=now + 5050, changed=True), f"setsid {starter} 600 & ", time=times)
+    wait_until(lambda: last_ad(pilot).get("PilotAccepting") == "false", "no job begins any more")
+    replace(pilot)
+    wait_until(lambda: last_ad(pilot).get("GLIDEIN_ToDie") == str(now + 5000), "the ad has the new end")
+    wait_until(lambda: last_ad(pilot).get("PilotAccepting") == "true", "jobs begin again")
+    assert last_ad(pilot)["GLIDEIN_ToRetire"] == str(now + 4399)
+    assert last_ad(pilot)["GLIDEIN_Expire"] == str(now + 5050)
+    assert [event["to_die"] for event in events(pilot, "time.renewed")] == [now + 5000]
 
 
 def test_a_file_that_was_replaced_during_the_hand_off_is_seen(pilot: Pilot) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from pilot_agent.containers.command import Bind
-from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import ContainerDecision, Fact, FailureKind, ImageVerdict, PilotError, Runtime
 from pilot_agent.plugins.condor import HandoffInputs, build_plan, master_environment, prepare
 from pilot_agent.startd.plan import NetworkPlan, StartdPlan
@@ -92,7 +91,7 @@ def inputs(**changes: Any) -> HandoffInputs:
 
 def plan_of(**changes: Any) -> StartdPlan:
     network = NetworkPlan(no_dns=True, domain="d", ccb=True)
-    return build_plan(inputs(**changes), CONDOR, network, ("cm:9618",), 5_000_000)
+    return build_plan(inputs(**changes), CONDOR, network, ("cm:9618",))
 
 
 def failure_code(**changes: Any) -> str:
@@ -125,12 +124,8 @@ def test_only_usable_gpus_with_an_identifier_are_offered() -> None:
     assert plan_of(facts=FACTS | {"gpu.devices": Fact.unknown("gpu.devices", "hung")}).gpus == ()
 
 
-def test_what_was_decided_about_the_time_is_what_htcondor_is_told() -> None:
-    decided = Deadline(to_retire=2_000_000, to_die=2_000_600)
-    plan = plan_of(deadline=decided)
-    assert (plan.to_retire, plan.to_die, plan.token_expires) == (2_000_000, 2_000_600, 5_000_000)
-    assert plan.job_length == {"MaxRuntime": "seconds"}
-    assert plan_of().to_die is None
+def test_how_jobs_tell_their_length_is_htcondors_to_judge() -> None:
+    assert plan_of().job_length == {"MaxRuntime": "seconds"}
 
 
 def test_a_proven_dictionary_needs_no_test_before_each_job() -> None:
