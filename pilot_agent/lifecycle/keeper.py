@@ -288,7 +288,7 @@ class Keeper:
             return
         self._events.write("condor.ended", code=code)
         if code == 0:  # STARTD_NOCLAIM_SHUTDOWN: no job for so long; the startd told the master to end
-            self._end(None)
+            self._end(self._drain_problem)
             return
         how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"
         message = f"condor_master {how}; its log is logs/MasterLog in the output directory"

@@ -89,7 +89,7 @@ class TimeWatch:
         ends = [plan.other_deadline] if plan.other_deadline is not None else []
         ends += [expires - plan.token_lead_seconds] if expires is not None else []
         deadline = min(ends, default=None)
-        if deadline == plan.deadline:
+        if deadline == plan.deadline or (deadline and plan.deadline and abs(deadline - plan.deadline) < 1):
             return False
         self._set(deadline, None if deadline is None else deadline - self._retirement)
         left = self.left(plan.retire)

@@ -175,6 +175,8 @@ def test_another_token_takes_back_nothing_that_was_announced() -> None:
 
 def test_where_the_token_bounds_nothing_another_changes_nothing() -> None:
     assert not Clocks(plan()).watch.renew(START + 9000)
+    assert not Clocks(bounded_by_token(200)).watch.renew(START + 9000)
+    assert not Clocks(bounded_by_token()).watch.renew(START + 255.4)
 
 
 def test_an_end_that_is_announced_brings_everything_forward_and_nothing_back() -> None:
