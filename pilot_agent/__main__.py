@@ -28,7 +28,7 @@ PAYLOAD = "PILOT_AGENT_PAYLOAD"
 RUNTIME_CLEAN = "PILOT_AGENT_RUNTIME_CLEAN"
 RUNTIME_PID = "PILOT_AGENT_RUNTIME_PID"
 RUNTIME_PREFIX = "pilot-runtime"
-PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_image")
+PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_image", "_token")
 
 
 def too_old(version):
@@ -224,6 +224,10 @@ def dispatch(arguments):
         from pilot_agent import image_hook
 
         return image_hook.main(list(arguments[1:]))
+    if command == "_token":
+        from pilot_agent.startd import token_reload
+
+        return token_reload.main(list(arguments[1:]))
     if command == "_child":
         from pilot_agent import child
 

@@ -1,4 +1,5 @@
-"""The command line: ``pilot-agent run | check | probe | explain | plugins | negotiate | images | exec | config``."""
+"""The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | negotiate |
+images | exec | config``."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from pilot_agent.account import become, refuse_root
 from pilot_agent.codec import to_json
 from pilot_agent.commands.arguments import EPILOGS as CONTAINER_EPILOGS
 from pilot_agent.commands.arguments import add_exec, add_images, add_negotiate, split_command
+from pilot_agent.commands.control import add_control
 from pilot_agent.config import Config
 from pilot_agent.config_keys import KEYS
 from pilot_agent.config_schema import json_schema
@@ -95,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--output", default=".", metavar="DIR", help="where report, events and logs go (default: here)")
     run.add_argument("--resume", metavar="DIR", help="go on with the pilot whose workspace this is")
     run.add_argument("--cut-after", action="append", default=[], metavar="STAGE", help=argparse.SUPPRESS)
+    add_control(commands)
     check = _command(commands, "check", "is this node fit, and if not, what must change")
     probe = _command(commands, "probe", "print what the probes find, judge nothing")
     probe.add_argument("names", nargs="*", metavar="NAME", help="only these probes")
@@ -256,6 +259,18 @@ def _run(parsed: argparse.Namespace) -> int:
     os.execv(command[0], command)
 
 
+def _status(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.control import run_status
+
+    return run_status(parsed)
+
+
+def _control(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.control import run_command
+
+    return run_command(parsed)
+
+
 def _check(parsed: argparse.Namespace) -> int:
     from pilot_agent.look import answer_failure, run_check
 
@@ -383,6 +398,9 @@ def _print(what: Json) -> None:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
+    "status": _status,
+    "drain": _control,
+    "stop": _control,
     "check": _check,
     "probe": _probe,
     "explain": _explain,

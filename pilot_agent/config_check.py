@@ -115,8 +115,9 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     problems = [Problem(path, layer, message) for path, message in _type_problems(key.kind, value, key.path)]
     if problems:
         return problems
-    if isinstance(value, list):
-        return [problem for item in value for problem in _check_word(key, item, layer)] if key.choices else []
+    if isinstance(value, list | Mapping):
+        items = list(value.values()) if isinstance(value, Mapping) else value
+        return [problem for item in items for problem in _check_word(key, item, layer)] if key.choices else []
     word = key.kind is not Kind.CORES or isinstance(value, str)
     if key.choices and word and (problems := _check_word(key, value, layer)):
         return problems

@@ -63,6 +63,8 @@ CONTAINER_WISHES = ("disable_gwms", "never", "optional", "preferred", "required"
 KEYS: tuple[Key, ...] = (
     Key("pool.collectors", Kind.STRINGS, [], "addresses of the user pool's collectors, host[:port]"),
     Key("pool.token", Kind.STRING, None, "file with the IDTOKEN that lets the startd join the pool"),
+    Key("pool.token_check_seconds", Kind.INTEGER, 60, "how often to look whether pool.token was replaced", minimum=1),
+    Key("pool.token_warning_seconds", Kind.INTEGER, 3600, "warn so long before the token expires", minimum=0),
     Key("pool.ccb", Kind.BOOLEAN, True, "let the pool reach the startd through the collector (CCB)"),
     Key("pool.join_seconds", Kind.INTEGER, 300, "give up when the collector was not reached for so long", minimum=1),
     Key("site.name", Kind.STRING, "unknown", "name of the site, advertised as GLIDEIN_Site"),
@@ -290,7 +292,72 @@ KEYS: tuple[Key, ...] = (
         "variables that jobs may get, whoever gives them, * for any characters; otherwise any",
         "all",
     ),
-    Key("time.walltime_seconds", Kind.INTEGER, None, "how long the pilot may live", "smallest", minimum=1),
+    Key(
+        "time.walltime_seconds",
+        Kind.INTEGER,
+        None,
+        "how long the batch job may take, counted from its start, which may lie before the pilot's",
+        "smallest",
+        minimum=1,
+    ),
+    Key(
+        "time.until_token_expires",
+        Kind.BOOLEAN,
+        True,
+        "let the pilot end before the pool's token expires, or the fresh one that took its place",
+    ),
+    Key(
+        "time.margin_seconds",
+        Kind.NUMBER,
+        30,
+        "time between the pilot's end and the first limit, for clocks and timers that are late, seconds",
+        minimum=0,
+    ),
+    Key(
+        "time.spread_seconds",
+        Kind.NUMBER,
+        None,
+        "each pilot ends earlier by a part of this that it draws, seconds; otherwise a fiftieth of its time, 600 at "
+        "most",
+        minimum=0,
+    ),
+    Key(
+        "time.retirement_seconds",
+        Kind.NUMBER,
+        None,
+        "no job begins in the last so many seconds before jobs are ended; otherwise in the last tenth of the pilot's "
+        "time, 60 at least and 1800 at most",
+        minimum=0,
+    ),
+    Key(
+        "time.minimum_seconds",
+        Kind.NUMBER,
+        600,
+        "leave at once when jobs could begin for less than this, seconds",
+        minimum=0,
+    ),
+    Key(
+        "time.announcements_period_seconds",
+        Kind.NUMBER,
+        300,
+        "how often to look for an end that the site announces in the features of machine or job",
+        minimum=1,
+    ),
+    Key(
+        "time.job_length",
+        Kind.STRING_MAPPING,
+        {
+            "MaxWallTimeMins": "minutes",
+            "JOB_EXPECTED_MAX_LIFETIME": "seconds",
+            "MaxRuntime": "seconds",
+            "AllowedExecuteDuration": "seconds",
+            "AllowedJobDuration": "seconds",
+        },
+        "attributes in which jobs say how long they take, with their unit; the first that a job has counts, and it "
+        "begins only where so much time is left",
+        "join",
+        choices=("seconds", "minutes", "hours"),
+    ),
     Key("time.teardown_seconds", Kind.NUMBER, 25, "budget for ending everything, seconds", "smallest", minimum=1),
     Key("time.vacate_seconds", Kind.NUMBER, 10, "time jobs get to end after a signal, seconds", "smallest", minimum=0),
     Key(

@@ -88,7 +88,8 @@ def _key_schema(key: Key) -> Json:
     schema: dict[str, Json] = {"description": key.help, **kind}
     if key.choices:
         words = {"pattern": "^(?i:" + "|".join(key.choices) + ")$"}
-        schema |= {"items": {**kind["items"], **words}} if "items" in kind else words
+        inner = next((name for name in ("items", "additionalProperties") if name in kind), None)
+        schema |= words if inner is None else {inner: {**kind[inner], **words}}
     if key.minimum is not None:
         schema["minimum"] = key.minimum
     if key.default is not None:

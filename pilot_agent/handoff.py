@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+from pilot_agent import configure
 from pilot_agent.hookspecs import Periodic
 from pilot_agent.lifecycle import plan
+from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.plugins import condor
+from pilot_agent.plugins import condor, features
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.programs import is_program
 from pilot_agent.stages import Session
-from pilot_agent.startd.plan import PluginFragment
+from pilot_agent.startd.plan import TIME_ATTRIBUTES, PluginFragment
+from pilot_agent.startd.token import TOKEN_FILE, read_token
 from pilot_agent.state import State
 from pilot_agent.tasks import job_container, periodic_command
 
@@ -41,14 +44,12 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         seconds=handoff.join_seconds,
         period_seconds=JOIN_PERIOD_SECONDS,
     )
+    deadline = state.deadline or Deadline()
+    ends = zip(TIME_ATTRIBUTES, (deadline.to_retire, deadline.to_die), strict=True)
     channel = plan.ChannelPlan(
-        path=handoff.channel_path, period_seconds=handoff.channel_period_seconds, attributes=_service_attributes(state)
-    )
-    time = plan.TimePlan(
-        deadline=handoff.deadline,
-        budget_seconds=state.config.get("time.teardown_seconds"),
-        vacate_seconds=state.config.get("time.vacate_seconds"),
-        hold_seconds=hold_seconds(state.config.get("on_failure.hold_seconds"), state.environment),
+        path=handoff.channel_path,
+        period_seconds=handoff.channel_period_seconds,
+        attributes=_service_attributes(state) | {name: moment for name, moment in ends if moment is not None},
     )
     made = plan.KeeperPlan(
         workspace=session.workspace.root,
@@ -60,10 +61,28 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         channel=channel,
         services=_services(session, state),
         periodics=_periodics(session, state, environment),
-        time=time,
+        time=_times(state, deadline),
         history=handoff.history,
+        token=_token(session, state, environment),
     )
     return made, replace(state, attributes=dict(handoff.plan.attributes))
+
+
+def _times(state: State, deadline: Deadline) -> plan.TimePlan:
+    config = state.config
+    kept = config.get("time.margin_seconds") + config.get("time.teardown_seconds") + deadline.spread_seconds
+    bounded = config.get("time.until_token_expires")
+    return plan.TimePlan(
+        retire=deadline.to_retire,
+        deadline=deadline.to_die,
+        leaves=deadline.leaves,
+        budget_seconds=config.get("time.teardown_seconds"),
+        vacate_seconds=config.get("time.vacate_seconds"),
+        margin_seconds=config.get("time.margin_seconds"),
+        hold_seconds=hold_seconds(config.get("on_failure.hold_seconds"), state.environment),
+        other_deadline=deadline.without_token(),
+        token_lead_seconds=kept + deadline.behind_seconds() if bounded else None,
+    )
 
 
 def _inputs(session: Session, state: State) -> condor.HandoffInputs:
@@ -89,6 +108,23 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         fragments=tuple(
             PluginFragment(declared.plugin, declared.record) for declared in session.loaded.of("pilot_startd")
         ),
+    )
+
+
+def _token(session: Session, state: State, environment: dict[str, str]) -> plan.TokenPlan:
+    """How the keeper watches over the token that was installed just now. Raises ``PilotError`` as ``read_token``."""
+    source = configure.absolute(state.config.get("pool.token"))
+    installed = os.path.join(session.workspace.tokens, TOKEN_FILE)
+    _, facts = read_token(installed)
+    clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
+    return plan.TokenPlan(
+        source=source,
+        installed=installed,
+        command=[*session.around.interpreter, "_token", source, installed],
+        environment=clean,
+        expires=facts.expires,
+        period_seconds=state.config.get("pool.token_check_seconds"),
+        warning_seconds=state.config.get("pool.token_warning_seconds"),
     )
 
 
@@ -120,6 +156,8 @@ def _periodics(session: Session, state: State, environment: dict[str, str]) -> l
     """
     clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
     plans: list[plan.PeriodicPlan] = []
+    if any(state.environment.get(name) for name in features.VARIABLES):
+        plans.append(_features_plan(session, state, clean))
     for declared in session.loaded.of("pilot_periodics"):
         record: Periodic = declared.record
         try:
@@ -140,6 +178,20 @@ def _periodics(session: Session, state: State, environment: dict[str, str]) -> l
             )
         )
     return plans
+
+
+def _features_plan(session: Session, state: State, environment: dict[str, str]) -> plan.PeriodicPlan:
+    """Where the site tells features of machine and job: it may announce an end while the pilot runs."""
+    name, run = "machine and job features", f"{features.__name__}:{features.look_again.__name__}"
+    record = Periodic(name=name, run=run, period_seconds=state.config.get("time.announcements_period_seconds"))
+    argv, own = _periodic_words(session, state, record, environment)
+    return plan.PeriodicPlan(
+        name=name,
+        argv=argv,
+        environment=own,
+        period_seconds=record.period_seconds,
+        timeout_seconds=record.timeout_seconds,
+    )
 
 
 def _periodic_words(

@@ -26,8 +26,9 @@ from pilot_agent.interruption import bug, preempted
 from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
-from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.lifetime import TOO_SHORT, require_time
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.process import Interrupted
@@ -55,7 +56,7 @@ def run(options: Options, environment: Mapping[str, str]) -> int:
     """The pipeline's whole life; an exit code, unless it ends by becoming the keeper."""
     descriptor = environment.get(GUARDIAN_FD)
     become_subreaper()
-    alarm = Alarm.install(int(descriptor) if descriptor else None)
+    alarm = Alarm.install(int(descriptor) if descriptor else None, requests=PILOT_REQUESTS)
     site_environment = {
         name: value for name, value in environment.items() if name not in (GUARDIAN_FD, LOCK_FD_VARIABLE)
     }
@@ -84,6 +85,7 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     workspace = configure.choose_workspace(state)
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
     lock(workspace)
+    alarm.tell({"role": "pipeline"})
     return replace(state, workspace=workspace.root), workspace
 
 
@@ -112,8 +114,8 @@ class _Run:
             for name, stage in STAGES.items():
                 if name in state.finished_stages:
                     continue
-                state = self._stage(session, name, stage, state)
-                if worst_failure(list(state.failures)):
+                state = _with_time_left(self._stage(session, name, stage, state), beginning=name == "probe")
+                if worst_failure(list(state.failures)) or os.path.lexists(self.workspace.drain):
                     return self._end(state, events)
                 if name in self.options.cut_after or "every" in self.options.cut_after:
                     self._cut()
@@ -226,6 +228,8 @@ class _Run:
         """Teardown without a keeper: report, undo, and the exit code for the guardian."""
         failure = worst_failure(list(state.failures))
         code = failure.exit_code if failure else 0
+        if failure is None:
+            events.write("pilot.drained", jobs=0)
         events.write("pilot.ending", failure=to_json(failure))
         report = build_report(state, finished=True)
         leftovers = finish.conclude(
@@ -239,12 +243,23 @@ class _Run:
         )
         if failure is not None:
             say(failure)
-            if failure.kind is not FailureKind.PREEMPTED:
+            if failure.kind is not FailureKind.PREEMPTED and failure.code != TOO_SHORT:
                 configured = state.config.get("on_failure.hold_seconds")
-                hold(self.alarm, hold_seconds(configured, state.environment))
+                hold(self.alarm, _until_the_end(state, hold_seconds(configured, state.environment)))
         outcome = finish.Outcome(code, report["outcome"], leftovers)
         finish.remove_if_alone(self.workspace, outcome, state.output, self.alarm)
         return code
+
+
+def _with_time_left(state: State, *, beginning: bool) -> State:
+    """The state, with a failure when too little time is left to go on."""
+    if state.deadline is None or state.failures:
+        return state
+    try:
+        require_time(state.deadline, beginning=beginning)
+    except PilotError as error:
+        return replace(state, failures=(*state.failures, error.at(stage=state.finished_stages[-1]).failure))
+    return state
 
 
 def _unwritten(error: OSError, stage: str) -> Failure:
@@ -292,6 +307,12 @@ def hold(alarm: Alarm, seconds: float) -> None:
     """Keep the slot for a while, so that a broken node does not eat a queue; a signal ends it."""
     if seconds > 0:
         select.select([alarm.fileno()], [], [], seconds)
+
+
+def _until_the_end(state: State, seconds: float) -> float:
+    """``seconds``, or less where the pilot must be gone before."""
+    leaves = state.deadline.leaves if state.deadline is not None else None
+    return seconds if leaves is None else min(seconds, leaves - time.time())
 
 
 def _handoff_entry(state: State, began: float, status: str) -> TimelineEntry:

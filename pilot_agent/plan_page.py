@@ -87,7 +87,20 @@ def _would_be_tried(config: Config) -> Iterator[tuple[str, str]]:
         yield f"  image {platform}", ", ".join(map(_path, candidates))
     repositories = ", ".join(config.get("cvmfs.repositories")) or "what the node has mounted"
     yield "  CVMFS", f"{config.get('cvmfs.use')}: {repositories}"
+    yield "  time", ", ".join(_ends(config))
     yield "  collectors", ", ".join(config.get("pool.collectors")) or "none: the pilot would join no pool"
+
+
+def _ends(config: Config) -> Iterator[str]:
+    """What may end the pilot, and what is kept free before it."""
+    walltime = config.get("time.walltime_seconds")
+    yield "the first of the batch system's end"
+    if walltime is not None:
+        yield f"{walltime} s after the batch job's start"
+    if config.get("pool.token") and config.get("time.until_token_expires"):
+        yield "the token's expiry"
+    free = config.get("time.margin_seconds") + config.get("time.teardown_seconds")
+    yield f"without {free:g} s for the end; at least {config.get('time.minimum_seconds'):g} s for jobs to begin in"
 
 
 def plugin_table(loaded: Loaded) -> str:

@@ -393,9 +393,16 @@ def start_resident(
         cwd=directory,
         start_new_session=True,
         pass_fds=tuple(pass_descriptors),
+        preexec_fn=_heed_requests,  # noqa: PLW1509 - the pipeline has one thread
     )
     popen.returncode = 0
     return popen.pid
+
+
+def _heed_requests() -> None:
+    """In the child: the pipeline ignores signals that many services take for a request, such as a new log file."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _memory_file(content: bytes) -> int:

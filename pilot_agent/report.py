@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from pilot_agent.codec import to_json
+from pilot_agent.lifecycle.deadline import Deadline
+from pilot_agent.lifetime import summary
 from pilot_agent.model import ContainerDecision, Fact, JobSurroundings, Json, worst_failure
 from pilot_agent.state import State
 
@@ -49,6 +51,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
         "ad": dict(state.attributes),
         "leftovers": list(state.leftovers),
+        "time": _time(state.deadline),
     }
 
 
@@ -113,6 +116,13 @@ def surroundings_report(found: JobSurroundings) -> dict[str, Json]:
         for one in found.environment
     ]
     return {"binds": to_json(found.binds), "options": to_json(found.options), "environment": variables}
+
+
+def _time(deadline: Deadline | None) -> Json:
+    if deadline is None:
+        return None
+    told: dict[str, Json] = to_json(deadline)
+    return {"summary": summary(deadline)} | told
 
 
 def timestamp(seconds: float) -> str:

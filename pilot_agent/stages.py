@@ -18,6 +18,7 @@ from pilot_agent.events import EventLog
 from pilot_agent.hookspecs import Check, ContainerRequest, Context, Service, SetupResult
 from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifetime import check_time, deadline_of
 from pilot_agent.model import (
     BenchmarkScore,
     CheckResult,
@@ -33,6 +34,7 @@ from pilot_agent.model import (
     TimelineEntry,
 )
 from pilot_agent.plugins import containers, services
+from pilot_agent.plugins.attributes import feature_attributes
 from pilot_agent.requirement_text import REQUIRED, parse
 from pilot_agent.requirements import evaluate, unanswerable
 from pilot_agent.state import BadFinding, State
@@ -72,8 +74,12 @@ class Session:
 
 
 def probe(session: Session, state: State) -> State:
-    """Run the probes by their needs, then take the smallest limit of every resource."""
-    return _gather(session, state, "probe", session.loaded.of("pilot_probes")).with_resolved_limits()
+    """Run the probes by their needs, take the smallest limit of every resource, and decide how long the pilot lives.
+
+    Nobody lives on a recording of a node.
+    """
+    state = _gather(session, state, "probe", session.loaded.of("pilot_probes")).with_resolved_limits()
+    return state if session.root.strip("/") else replace(state, deadline=deadline_of(state))
 
 
 def mount(session: Session, state: State) -> State:
@@ -119,6 +125,9 @@ def container(session: Session, state: State) -> State:
 def validate(session: Session, state: State) -> State:
     """Requirements of all layers, then the checks of plugins; a required one that fails ends the pilot."""
     results = [_requirement(entry, state) for entry in state.config.get("requirements")]
+    if state.deadline is not None:
+        # Again, as a node is checked for several VOs after one look at it.
+        results.append(check_time(deadline_of(state)))
     checks = session.loaded.of("pilot_checks")
     ran = _run(session, state, checks)
     entries = [_entry(state, "validate", ended) for ended in ran]
@@ -202,7 +211,8 @@ def benchmark(session: Session, state: State) -> State:
 
 def advertise(session: Session, state: State) -> State:
     """Everything above as attributes of the machine ad; later sources override earlier ones."""
-    attributes: dict[str, Json] = {}
+    features = state.facts.get("batch.features")
+    attributes = feature_attributes(features.value if features is not None and features.known else None)
     for declared in session.loaded.of("pilot_attributes"):
         record = declared.record
         value = record.value

@@ -12,6 +12,7 @@ from pilot_agent.collect import PluginReport
 from pilot_agent.config import Config
 from pilot_agent.files import read_bounded, write_atomically
 from pilot_agent.hookspecs import ContainerRequest
+from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.light import dumps
 from pilot_agent.model import (
     BenchmarkScore,
@@ -66,6 +67,7 @@ class State:
     plugins: tuple[PluginReport, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     leftovers: tuple[Json, ...] = ()
+    deadline: Deadline | None = None
 
     @property
     def job_environment(self) -> dict[str, str]:

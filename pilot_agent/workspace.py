@@ -78,6 +78,16 @@ class Workspace:
         return self._at("private", "ads.fifo")
 
     @property
+    def control(self) -> str:
+        """The guardian's socket for ``pilot-agent status | drain | stop``."""
+        return self._at("private", "control.sock")
+
+    @property
+    def drain(self) -> str:
+        """There once the pilot shall run no further job."""
+        return self._at("private", "drain")
+
+    @property
     def condor_config(self) -> str:
         """The complete HTCondor configuration of the pilot's daemons."""
         return self._at("private", "condor", "condor_config")

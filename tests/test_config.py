@@ -87,6 +87,8 @@ def value_of(key: Key) -> st.SearchStrategy[Any]:
     """Valid values of one key."""
     if key.choices:
         word = st.sampled_from(key.choices).flatmap(lambda word: st.sampled_from([word, word.upper(), word.title()]))
+        if key.kind is Kind.STRING_MAPPING:
+            return st.dictionaries(words, word, max_size=3)
         return st.lists(word, max_size=3) if key.kind is Kind.STRINGS else word
     return of_kind(key.kind)
 
@@ -371,6 +373,10 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         ({"pool": {"ccb": "yes"}}, "pool.ccb (vo): expected a boolean, found a string"),
         ({"time": {"vacate_seconds": float("nan")}}, "time.vacate_seconds (vo): expected a number, found nan"),
         ({"time": {"vacate_seconds": -1}}, "time.vacate_seconds (vo): -1 is less than 0"),
+        (
+            {"time": {"job_length": {"MaxWallTimeMins": "minute"}}},
+            "time.job_length (vo): 'minute' is none of seconds, minutes, hours; did you mean minutes?",
+        ),
         ({"requirements": [{"level": "preferred"}]}, "requirements[0].require (vo): missing"),
         ({"images": {"el9": "/x"}}, "images.el9 (vo): expected a list or a mapping of architectures, found a string"),
         ({"images": ["/x"]}, "images (vo): expected a mapping or one line of platform:path, found a list"),

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("look", "commands", "usage"),
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
-    ("stages", "tasks", "configure", "report"),
+    ("stages", "tasks", "configure", "report", "lifetime"),
     ("host", "state", "collect", "child", "image_hook"),
     ("plugins",),
     ("programs",),

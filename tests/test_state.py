@@ -15,6 +15,7 @@ from pilot_agent.codec import from_json, to_json
 from pilot_agent.collect import PluginReport
 from pilot_agent.config import Layer, load_config
 from pilot_agent.hookspecs import ContainerRequest
+from pilot_agent.lifecycle.deadline import Rules, Said, decide
 from pilot_agent.model import (
     BenchmarkScore,
     CheckResult,
@@ -64,6 +65,15 @@ def full() -> State:
         plugins=(PluginReport("p", "/x/p.py", ("pilot_probes",), 1, 0.02),),
         verdicts=(Verdict("example", False, Failure(FailureKind.NETWORK, "proxy.unreachable", "no proxy")),),
         leftovers=({"kind": "process", "pid": 7, "name": "cvmfs2", "cause": "in uninterruptible sleep"},),
+        deadline=decide(
+            [
+                Said("batch", "SLURM_JOB_END_TIME", 1_700_090_000.0),
+                Said("token", "pool.token", None, "it never expires"),
+            ],
+            Rules(margin=30, teardown=25.5, minimum=600),
+            pilot_id="abc123",
+            started=EMPTY.started,
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from pilot_agent.config_keys import KEYS
 @pytest.mark.parametrize(
     ("arguments", "usage", "said"),
     [
-        (["chekc"], "usage: pilot-agent ", "there is no 'chekc'; choose from run, check, "),
+        (["chekc"], "usage: pilot-agent ", "there is no 'chekc'; choose from run, status, "),
         (["check", "--jsno"], "usage: pilot-agent check ", "did you mean --json?"),
         (["config", "refrence"], "usage: pilot-agent config ", "did you mean reference?"),
         (

@@ -93,6 +93,10 @@ class AdChannel:
             self._urgent = True
             self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
 
+    def renew(self) -> None:
+        """Send everything soon, although nothing changed: the ad may look old."""
+        self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
+
     def close(self) -> None:
         """Let the reader go."""
         if self._fd is not None:

@@ -88,6 +88,7 @@ def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, 
         "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
         "ad": {},
         "leftovers": [],
+        "time": None,
     }
 
 

@@ -16,10 +16,12 @@ from pilot_agent.events import EventLog
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.control import ControlSocket
 from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, read_outcome, remove_the_rest
 from pilot_agent.lifecycle.processes import kill_descendants, reap
-from pilot_agent.lifecycle.signals import REQUEST_SIGNALS, Alarm, reset_inherited
+from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm, reset_inherited
 from pilot_agent.lifecycle.spawn import spawn
+from pilot_agent.lifecycle.standing import in_one_line, standing
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.light import loads, signal, signal_name
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
@@ -34,6 +36,7 @@ PIPELINE_COMMAND = "_pipeline"
 DEFAULT_BUDGET_SECONDS = 25.0
 GRACE_SECONDS = FINAL_SECONDS
 """How long after its budget a pilot that was told to stop may still live."""
+COMMANDS = ("status", "drain", "stop")
 EXIT_INTERNAL = 70
 NODE_RESOURCE_EXIT = 64
 CHILD_ENDINGS = (0, 2, *range(64, 71), *range(129, 192))
@@ -52,7 +55,11 @@ class Guardian:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = tuple(arguments)
-        self._alarm = Alarm.install(also=(*REQUEST_SIGNALS, signal.SIGCHLD, signal.SIGCONT), sticky=False)
+        others = (*PILOT_REQUESTS, signal.SIGCHLD, signal.SIGCONT)
+        self._alarm = Alarm.install(also=others, requests=PILOT_REQUESTS, sticky=False)
+        self._control: ControlSocket | None = None
+        self._told: dict[str, Any] = {}
+        self._draining = False
         self._status: int | None = None
         self._heard = b""
         self._workspace: Workspace | None = None
@@ -74,21 +81,32 @@ class Guardian:
                 "  the site raises the account's limit of processes (ulimit -u) or ends what else it runs\n"
             )
             return NODE_RESOURCE_EXIT
-        poll = select.poll()
-        poll.register(self._alarm.fileno(), select.POLLIN)
-        poll.register(self._socket, select.POLLIN)
+        self._poll = select.poll()
+        self._poll.register(self._alarm.fileno(), select.POLLIN)
+        self._poll.register(self._socket, select.POLLIN)
         listening = True
         while self._status is None:
-            poll.poll(None if self._patience is None else self._patience.left() * 1000 + 1)
+            self._poll.poll(self._longest_wait())
+            if self._control is not None:
+                self._control.serve()
             self._forward()
             if listening and not self._hear():
                 listening = False
-                poll.unregister(self._socket)
+                self._poll.unregister(self._socket)
             self._status = reap().get(self._pid)
             self._lose_patience()
         if listening:
             self._hear()
+        if self._control is not None:
+            self._control.close()
         return self._clean_up(self._status)
+
+    def _longest_wait(self) -> float | None:
+        """Milliseconds."""
+        ends = [self._patience.left()] if self._patience is not None else []
+        until = self._control.next_seconds() if self._control is not None else None
+        ends += [until] if until is not None else []
+        return min(ends) * 1000 + 1 if ends else None
 
     def _start(self) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -103,8 +121,15 @@ class Guardian:
 
     def _forward(self) -> None:
         """Pass on each signal once. Whoever is suspended is woken first, or it could not end."""
-        for number in self._alarm.requests() - {signal.SIGCHLD}:
-            self._send(number)
+        requests = self._alarm.requests()
+        if signal.SIGCONT in requests:
+            self._send(signal.SIGCONT)
+        if signal.SIGUSR1 in requests:
+            self._drain("SIGUSR1")
+        if signal.SIGUSR2 in requests:
+            self._dump()
+        if signal.SIGHUP in requests and self._role == "keeper":
+            self._send(signal.SIGHUP)
         stop = self._alarm.signal
         if stop is not None and self._forwarded is None:
             self._forwarded = stop
@@ -114,6 +139,62 @@ class Guardian:
         elif self._alarm.fast and self._forwarded != signal.SIGQUIT:
             self._forwarded = signal.SIGQUIT
             self._send(signal.SIGQUIT)
+
+    def _drain(self, by: str) -> None:
+        """Run no further job and end when the running ones have: the pipeline looks for the file after each stage, the
+        keeper is told by signal."""
+        self._draining = True
+        if self._workspace is not None:
+            EventLog(self._workspace.events, self._started).write("pilot.draining", by=by)
+            self._pass_drain_on(self._workspace)
+
+    def _pass_drain_on(self, workspace: Workspace) -> None:
+        if self._role == "keeper":
+            self._send(signal.SIGUSR1)
+        try:
+            os.close(os.open(workspace.drain, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:  # not made yet, gone, or the disk is full: whoever comes next is told when it says its role
+            return
+
+    def _dump(self) -> None:
+        """The status into the event log, and a line of it to standard error."""
+        if self._workspace is None:
+            return
+        status = self._standing(self._workspace)
+        EventLog(self._workspace.events, self._started).write("pilot.status", **{**status, "events": []})
+        try:
+            os.write(2, f"pilot-agent: {in_one_line(status)}\n".encode())
+        except OSError:
+            return
+
+    def _standing(self, workspace: Workspace) -> dict[str, Any]:
+        stage = ""
+        if self._ended is not None:
+            stage = "hold" if self._patience is None and self._ended.exit_code else "end"
+        elif self._role == "keeper":
+            stage = self._told.get("stage", "run")
+        return standing(workspace, started=self._started, output=self._output, stage=stage, told=self._told)
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What ``pilot-agent status | drain | stop`` get."""
+        command = request.get("command")
+        if self._workspace is None or command not in COMMANDS:
+            return {"error": f"unknown command; known: {', '.join(COMMANDS)}"}
+        if command == "drain":
+            self._drain("pilot-agent drain")
+        elif command == "stop":
+            EventLog(self._workspace.events, self._started).write("pilot.stopping", by="pilot-agent stop")
+            os.kill(os.getpid(), signal.SIGQUIT if request.get("fast") is True else signal.SIGTERM)
+        return self._standing(self._workspace)
+
+    def _open_control(self, workspace: Workspace) -> None:
+        """As soon as its directory is there, which is shortly after the workspace was announced."""
+        try:
+            directory, name = os.path.split(workspace.control)
+            self._control = ControlSocket(directory, name, self._answer)
+        except OSError:  # not yet, or the node has no place for it: signals do the same
+            return
+        self._poll.register(self._control.fileno(), select.POLLIN)
 
     def _send(self, number: int) -> None:
         # Only before the child is reaped, so its pid cannot belong to another process.
@@ -143,10 +224,16 @@ class Guardian:
             self._workspace = Workspace(message["workspace"])
         self._output = message.get("output", self._output)
         self._started = message.get("started", self._started)
-        self._role = message.get("role", self._role)
+        if "role" in message:
+            self._role = message["role"]
+            if self._draining and self._workspace is not None:
+                self._pass_drain_on(self._workspace)
+        self._told.update(message.get("told", {}))
         self._budget_seconds = message.get("budget_seconds", self._budget_seconds)
         if "ended" in message:
             self._ended = Outcome.from_json(message["ended"])
+        if self._control is None and self._workspace is not None:
+            self._open_control(self._workspace)
 
     def _lose_patience(self) -> None:
         if self._status is None and self._patience is not None and self._patience.left() <= 0:

@@ -17,6 +17,7 @@ from pilot_agent.lifecycle import final_report, finish
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE, AdChannel
 from pilot_agent.lifecycle.collector_clock import SKEW_SECONDS, CollectorClock, add_to_report
+from pilot_agent.lifecycle.draining import Drain
 from pilot_agent.lifecycle.image_failures import ImageFailures
 from pilot_agent.lifecycle.joining import JoinCheck
 from pilot_agent.lifecycle.journal import Journal
@@ -25,24 +26,32 @@ from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import FAST_SECONDS, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.sidecars import Periodics, Services
-from pilot_agent.lifecycle.signals import GUARDIAN_GONE, REQUEST_SIGNALS, Alarm
+from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
+from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE, TimeWatch
+from pilot_agent.lifecycle.token_watch import TokenWatch
 from pilot_agent.light import signal
 from pilot_agent.startd.history import read_history, summarize
 from pilot_agent.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
 EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67, "corruption": 68, "plugin": 69,
               "internal": 70, "preempted": 143}  # fmt: skip
 """Design section 6."""
-CLOCK_SECONDS = 30.0
-"""How often the deadline is compared with the clock, which may be set meanwhile."""
+TO_RETIRE, TO_DIE = "GLIDEIN_ToRetire", "GLIDEIN_ToDie"
+LATEST = 1e11
+"""No moment that anybody means lies after this."""
+RETIRING = "time is over"
+"""Why no job begins any more; no periodic task can have this name."""
 RESERVE_SECONDS = 3.0
 """What HTCondor leaves of the budget to everything after it."""
+DRAINING = "draining"
+"""Why no job is accepted, beside the names of periodic tasks."""
+DRAINING_ATTRIBUTE = "PilotDraining"
 SETTLE_SECONDS = 0.2
 """A master that ended by itself may have got the same signal as this process, a moment earlier."""
 
@@ -50,8 +59,9 @@ SETTLE_SECONDS = 0.2
 def main(arguments: Sequence[str]) -> int:
     """``_keeper WORKSPACE``: the keeper's whole life; the pilot's exit code."""
     descriptor = os.environ.get(GUARDIAN_FD_VARIABLE)
-    others = (*REQUEST_SIGNALS, signal.SIGCHLD, signal.SIGCONT)
-    alarm = Alarm.install(int(descriptor) if descriptor else None, also=others, sticky=False)
+    others = (*PILOT_REQUESTS, signal.SIGCHLD, signal.SIGCONT)
+    guardian = int(descriptor) if descriptor else None
+    alarm = Alarm.install(guardian, also=others, requests=PILOT_REQUESTS, sticky=False)
     workspace = Workspace(arguments[0])
     keep_from_children()
     try:
@@ -99,6 +109,13 @@ class Keeper:
         self._problem: dict[str, Any] | None = None
         self._clock_offset: int | None = None
         self._not_accepting: set[str] = set()
+        self._drain: Drain | None = None
+        self._drain_problem: dict[str, Any] | None = None
+        self._token: TokenWatch | None = None
+        self._watch: TimeWatch | None = None
+        self._services = {service.name: "ready" for service in plan.services}
+        self._suspensions: list[tuple[float, float]] = []
+        self._loop.on_suspension(self._was_suspended)
         # Kept in memory, because somebody may delete the workspace under a running pilot.
         self._report = _read_quietly(workspace.report)
 
@@ -114,6 +131,7 @@ class Keeper:
         while not (self._budget is not None and self._master.done):
             self._loop.turn()
             self._look_at_alarm()
+            self._look_at_requests()
         return self._conclude()
 
     def _begin(self) -> None:
@@ -122,11 +140,50 @@ class Keeper:
         self._events.write("condor.started", pid=self._master.pid)
         ImageFailures(self._workspace.image_failures, self._loop, self._channel, self._events)
         Services(self._plan.services, self._loop, self._channel, self._service_died)
-        Periodics(self._plan.periodics, self._loop, self._channel, self._periodic_failed, self._periodic_recovered)
         if self._plan.join is not None:
             JoinCheck(self._plan.join, self._loop, self._joined, self._end)
             self._loop.call_later(self._plan.join.seconds, self._expect_startd)
-        self._watch_deadline()
+        watch = self._watch = TimeWatch(
+            self._plan.time,
+            self._loop,
+            retire=self._retire,
+            busy=self._master.jobs_running,
+            idle=self._retired,
+            end=self._time_is_over,
+            note=self._events.write,
+        )
+        Periodics(
+            self._plan.periodics,
+            self._loop,
+            self._channel,
+            self._periodic_failed,
+            self._periodic_recovered,
+            lambda attributes: self._told(watch, attributes),
+        )
+        if self._plan.token is not None:
+            self._token = TokenWatch(self._plan.token, self._loop, self._channel, self._events, self._renewed)
+        self._tell()
+
+    def _told(self, watch: TimeWatch, attributes: Mapping[str, Any]) -> None:
+        """The site may announce an end that comes before all that were known."""
+        moment: Any = attributes.get(ANNOUNCED_ATTRIBUTE)
+        if type(moment) in (int, float) and 0 < moment < LATEST and watch.announce(moment):
+            self._tell_times("time.shortened", moment)
+            self._tell()
+
+    def _renewed(self) -> None:
+        """Another token was installed; the pilot may live as long as that one allows."""
+        if self._token is not None and self._watch is not None and self._watch.renew(self._token.expires):
+            self._tell_times("time.renewed", self._token.expires)
+            if not self._watch.retired:
+                self._accept_again(RETIRING)
+        self._tell()
+
+    def _tell_times(self, event: str, end: float | None) -> None:
+        to_retire, to_die = (None if moment is None else int(moment) for moment in
+                             (self._plan.time.retire, self._plan.time.deadline))  # fmt: skip
+        self._events.write(event, end=end, to_retire=to_retire, to_die=to_die)
+        self._channel.update({TO_RETIRE: to_retire, TO_DIE: to_die})
 
     def _joined(self) -> None:
         self._events.write("pool.joined")
@@ -153,19 +210,71 @@ class Keeper:
         elif reason is not None:
             self._end(final_report.preempted(int(reason)), fast=self._alarm.fast or self._alarm.guardian_gone)
 
-    def _watch_deadline(self) -> None:
-        deadline = self._plan.time.deadline
-        if deadline is None or self._budget is not None:
+    def _look_at_requests(self) -> None:
+        requests = self._loop.requests()
+        if signal.SIGUSR1 in requests:
+            self._begin_drain(None)
+        if signal.SIGHUP in requests and self._token is not None and self._budget is None:
+            self._token.check()
+
+    def _begin_drain(self, problem: dict[str, Any] | None) -> None:
+        """Take no further job; when the running ones have ended the pilot ends, with ``problem`` if there is one."""
+        self._drain_problem = self._drain_problem or problem
+        if self._drain is not None or self._budget is not None:
             return
-        left = deadline - time.time()
-        if left > 0:
-            self._loop.call_later(min(left, CLOCK_SECONDS), self._watch_deadline)
-        elif self._master.jobs_running():
+        self._not_accepting.add(DRAINING)
+        self._channel.update({ACCEPTING_ATTRIBUTE: False, DRAINING_ATTRIBUTE: True})
+        self._drain = Drain(self._loop, self._master.jobs_running, lambda: self._budget is not None, self._drained)
+        self._tell()
+
+    def _drained(self) -> None:
+        self._events.write("pilot.drained", jobs=0)
+        self._end(self._drain_problem)
+
+    def _was_suspended(self, seconds: float) -> None:
+        """Everything stood still, the jobs too as a rule; what was to be done meanwhile is done now."""
+        now = time.time()
+        self._suspensions.append((now - seconds, seconds))
+        self._events.write("pilot.suspended", suspended_seconds=round(seconds, 1))
+        self._channel.renew()
+        self._tell()
+
+    def _tell(self) -> None:
+        """The guardian answers whoever asks how the pilot stands."""
+        self._alarm.tell(
+            {
+                "told": {
+                    "stage": "end" if self._budget is not None else "drain" if self._drain is not None else "run",
+                    "deadline": self._plan.time.deadline,
+                    "not_accepting": sorted(self._not_accepting),
+                    "services": self._services,
+                    "suspended_seconds": round(self._loop.suspended_seconds, 1),
+                    "token_expires": None if self._token is None else self._token.expires,
+                }
+            }
+        )
+
+    def _retire(self) -> None:
+        if self._budget is None:
+            self._events.write("pilot.retiring")
+            self._not_accepting.add(RETIRING)
+            self._channel.update({ACCEPTING_ATTRIBUTE: False})
+            self._tell()
+
+    def _retired(self) -> None:
+        if self._budget is None:
+            self._events.write("pilot.retired")
+            self._end(self._drain_problem)
+
+    def _time_is_over(self) -> None:
+        if self._budget is not None:
+            return
+        if self._master.jobs_running():
             message = "the pilot's time was over while jobs were running"
             self._end(final_report.failure("preempted", "deadline.reached", message, retry=True))
         else:
             self._events.write("deadline.reached")
-            self._end(None)
+            self._end(self._drain_problem)
 
     def _master_ended(self, code: int | None) -> None:
         if self._budget is not None:
@@ -179,7 +288,7 @@ class Keeper:
             return
         self._events.write("condor.ended", code=code)
         if code == 0:  # STARTD_NOCLAIM_SHUTDOWN: no job for so long; the startd told the master to end
-            self._end(None)
+            self._end(self._drain_problem)
             return
         how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"
         message = f"condor_master {how}; its log is logs/MasterLog in the output directory"
@@ -189,6 +298,8 @@ class Keeper:
         if self._over or self._budget is not None:
             return
         self._events.write("service.died", service=name, message=message, required=required)
+        self._services[name] = "died"
+        self._tell()
         if required:
             # As for the master: a signal to every process of the pilot may just be on its way to this one.
             self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
@@ -203,13 +314,19 @@ class Keeper:
             return
         self._events.write("periodic.failed", task=name, message=message, on_failure=on_failure)
         if on_failure == "drain":
-            self._end(final_report.failure("plugin", "periodic.failed", message, stage="run"))
+            self._begin_drain(final_report.failure("plugin", "periodic.failed", message, stage="run"))
         elif on_failure == "stop_accepting":
             self._not_accepting.add(name)
             self._channel.update({ACCEPTING_ATTRIBUTE: False})
+            self._tell()
 
     def _periodic_recovered(self, name: str) -> None:
-        self._not_accepting.discard(name)
+        self._accept_again(name)
+        self._tell()
+
+    def _accept_again(self, reason: str) -> None:
+        """``reason`` keeps no more jobs away."""
+        self._not_accepting.discard(reason)
         if not self._not_accepting and self._budget is None:
             self._channel.update({ACCEPTING_ATTRIBUTE: True})
 
@@ -220,6 +337,7 @@ class Keeper:
             self._problem = problem
             self._channel.update({ACCEPTING_ATTRIBUTE: False})
             self._events.write("pilot.ending", by="keeper", failure=problem)
+            self._tell()
         self._master.stop(fast=fast)
 
     def _conclude(self) -> int:
@@ -233,6 +351,8 @@ class Keeper:
         alive = time.time() - self._began
         report["jobs"] = summarize(records, alive_seconds=alive)
         final_report.add_line(report, "run", "condor_master", self._began - self._plan.started, alive, "ok")
+        for moment, seconds in self._suspensions:
+            final_report.add_line(report, "run", "suspended", moment - self._plan.started, seconds, "warn")
         exit_code = self._exit_code()
         finish.conclude(
             self._workspace,
@@ -243,7 +363,9 @@ class Keeper:
             alarm=self._alarm,
             started=self._plan.started,
         )
-        self._hold(self._plan.time.hold_seconds - alive)
+        leaves = self._plan.time.leaves
+        hold = self._plan.time.hold_seconds - alive
+        self._hold(hold if leaves is None else min(hold, leaves - time.time()))
         return exit_code
 
     def _hold(self, seconds: float) -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.signals import Alarm
 
 OUTPUT_LIMIT_BYTES = 1 << 16
-LONGEST_WAIT_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 5.0
+"""Also how short a suspension may be and still be seen."""
+LATE_SECONDS = 3.0
+"""A wait that ends so much later than asked for was no busy node's: this process was suspended meanwhile."""
 
 
 class Loop:
@@ -27,7 +30,16 @@ class Loop:
     stop: whatever arrived was read by then.
     """
 
-    __slots__ = ("_alarm", "_children", "_poll", "_readers", "_timers")
+    __slots__ = (
+        "_alarm",
+        "_children",
+        "_poll",
+        "_readers",
+        "_requests",
+        "_timers",
+        "_told_of_suspension",
+        "suspended_seconds",
+    )
 
     def __init__(self, alarm: Alarm) -> None:
         self._alarm = alarm
@@ -36,6 +48,14 @@ class Loop:
         self._readers: dict[int, Callable[[], None]] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._children: dict[int, Callable[[int], None]] = {}
+        self._requests: set[int] = set()
+        self._told_of_suspension: Callable[[float], None] = lambda seconds: None
+        self.suspended_seconds = 0.0
+        """How long this process was suspended in all: by SIGSTOP, by a freezer, or with the whole node."""
+
+    def on_suspension(self, action: Callable[[float], None]) -> None:
+        """Run ``action(seconds)`` first of all after each suspension."""
+        self._told_of_suspension = action
 
     def call_later(self, seconds: float, action: Callable[[], None]) -> None:
         """Run ``action`` once, ``seconds`` from now."""
@@ -59,17 +79,30 @@ class Loop:
         """Wait for the next thing and do it."""
         due = min((moment for moment, _ in self._timers), default=None)
         wait = LONGEST_WAIT_SECONDS if due is None else min(LONGEST_WAIT_SECONDS, max(0.0, due - time.monotonic()))
-        for descriptor, _ in self._poll.poll(wait * 1000 + 0.5):
+        before = _now()
+        ready_descriptors = self._poll.poll(wait * 1000 + 0.5)
+        late = _now() - before - wait
+        if late > LATE_SECONDS:
+            self.suspended_seconds += late
+            self._told_of_suspension(late)
+        for descriptor, _ in ready_descriptors:
             action = self._readers.get(descriptor)
             if action is not None:
                 action()
-        if signal.SIGCHLD in self._alarm.requests():
+        self._requests |= self._alarm.requests()
+        if signal.SIGCHLD in self._requests:
+            self._requests.discard(signal.SIGCHLD)
             self.collect()
         now = time.monotonic()
         ready = [action for moment, action in self._timers if moment <= now]
         self._timers = [timer for timer in self._timers if timer[0] > now]
         for action in ready:
             action()
+
+    def requests(self) -> set[int]:
+        """The signals other than SIGCHLD that came since the last call and are no reason to stop."""
+        taken, self._requests = self._requests, set()
+        return taken
 
     def collect(self) -> None:
         """Reap every child that ended, orphans too, and tell those who wait for them."""
@@ -79,13 +112,19 @@ class Loop:
                 action(status)
 
 
+def _now() -> float:
+    """Seconds of a clock that nobody sets and that goes on while the node sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Task:
     """A short-lived child with a deadline; its outputs, bounded, go to ``done(code, output)`` when it has ended.
 
-    ``code`` is None when it was ended by a signal, took too long or could not be started.
+    ``code`` is None when it was ended by a signal, took too long or could not be started. Time for which the pilot was
+    suspended does not count.
     """
 
-    __slots__ = ("_done", "_loop", "_output", "_reader", "ended", "pid")
+    __slots__ = ("_done", "_loop", "_output", "_reader", "_suspended", "ended", "pid")
 
     def __init__(
         self,
@@ -101,6 +140,7 @@ class Task:
         self._done = done
         self._output = bytearray()
         self.ended = False
+        self._suspended = loop.suspended_seconds
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -135,7 +175,11 @@ class Task:
         self._end(code if code >= 0 else None)
 
     def _overdue(self) -> None:
-        if not self.ended:
+        lost = self._loop.suspended_seconds - self._suspended
+        if not self.ended and lost > 0:
+            self._suspended += lost
+            self._loop.call_later(lost, self._overdue)
+        elif not self.ended:
             os.killpg(self.pid, signal.SIGKILL)
 
     def _end(self, code: int | None) -> None:

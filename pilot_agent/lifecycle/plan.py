@@ -134,21 +134,62 @@ class PeriodicPlan(_Record):
         self.on_failure = on_failure
 
 
-class TimePlan(_Record):
-    """``deadline`` in seconds since the epoch, or None; the teardown's budget, and what jobs get of it to end; how long
-    a pilot that failed keeps its slot, counted from the hand-off."""
+class TokenPlan(_Record):
+    """The pool's token: the file it came from and the one that HTCondor reads, when it expires (seconds since the
+    epoch, None for never), how often to look for a newer one and how long before its end to warn, and the command that
+    checks and installs what is in ``source``."""
 
-    __slots__ = ("budget_seconds", "deadline", "hold_seconds", "vacate_seconds")
+    __slots__ = ("command", "environment", "expires", "installed", "period_seconds", "source", "warning_seconds")
 
     def __init__(
         self,
         *,
+        source: str,
+        installed: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        expires: float | None = None,
+        period_seconds: float = 60.0,
+        warning_seconds: float = 3600.0,
+    ) -> None:
+        self.source = source
+        self.installed = installed
+        self.command = tuple(command)
+        self.environment = dict(environment)
+        self.expires = expires
+        self.period_seconds = period_seconds
+        self.warning_seconds = warning_seconds
+
+
+class TimePlan(_Record):
+    """When no job begins any more (``retire``), when jobs are ended (``deadline``) and when the pilot is gone
+    (``leaves``), in seconds since the epoch, or None; the teardown's budget, and what jobs get of it to end; how long
+    a pilot that failed keeps its slot, counted from the hand-off; what is kept free before an end that is announced
+    later. ``other_deadline`` is the deadline without the token's expiry, ``token_lead_seconds`` how long before that
+    expiry jobs are ended, None when it bounds nothing."""
+
+    __slots__ = ("budget_seconds", "deadline", "hold_seconds", "leaves", "margin_seconds", "other_deadline", "retire",
+                 "token_lead_seconds", "vacate_seconds")  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        retire: float | None = None,
         deadline: float | None = None,
+        leaves: float | None = None,
         budget_seconds: float = 25.0,
         vacate_seconds: float = 10.0,
         hold_seconds: float = 0.0,
+        margin_seconds: float = 0.0,
+        other_deadline: float | None = None,
+        token_lead_seconds: float | None = None,
     ) -> None:
+        self.margin_seconds = margin_seconds
+        self.other_deadline = other_deadline
+        self.token_lead_seconds = token_lead_seconds
+        self.retire = retire
         self.deadline = deadline
+        self.leaves = leaves
         self.budget_seconds = budget_seconds
         self.vacate_seconds = vacate_seconds
         self.hold_seconds = hold_seconds
@@ -156,10 +197,11 @@ class TimePlan(_Record):
 
 class KeeperPlan(_Record):
     """Everything the keeper needs; ``started`` is the pilot's start in seconds since the epoch, ``history`` the
-    file in which the startd writes an ad for each job that ended, ``join`` None when nothing is to be checked."""
+    file in which the startd writes an ad for each job that ended, ``join`` None when nothing is to be checked,
+    ``token`` None when there is none to be watched."""
 
     __slots__ = ("channel", "history", "join", "master", "output", "periodics", "pilot_id", "services", "started",
-                 "time", "workspace")  # fmt: skip
+                 "time", "token", "workspace")  # fmt: skip
 
     def __init__(
         self,
@@ -175,6 +217,7 @@ class KeeperPlan(_Record):
         periodics: Sequence[PeriodicPlan] = (),
         time: TimePlan | None = None,
         history: str | None = None,
+        token: TokenPlan | None = None,
     ) -> None:
         self.workspace = workspace
         self.output = output
@@ -187,6 +230,7 @@ class KeeperPlan(_Record):
         self.periodics = tuple(periodics)
         self.time = time or TimePlan()
         self.history = history
+        self.token = token
 
     @classmethod
     def from_json(cls, data: Any) -> KeeperPlan:
@@ -201,6 +245,7 @@ class KeeperPlan(_Record):
             values["services"] = [ServicePlan.from_json(item) for item in values.get("services", ())]
             values["periodics"] = [PeriodicPlan.from_json(item) for item in values.get("periodics", ())]
             values["time"] = TimePlan.from_json(values.get("time") or {})
+            values["token"] = TokenPlan.from_json(values["token"]) if values.get("token") else None
             return cls(**values)
         except KeyError as error:
             raise PlanError(f"KeeperPlan: {error} is missing") from None

@@ -11,7 +11,8 @@ from pilot_agent.light import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from pilot_agent.lifecycle.channel import AdChannel
     from pilot_agent.lifecycle.identity import Identity
@@ -73,7 +74,8 @@ class Services:
 
 
 class Periodics:
-    """The periodic tasks, each one run at a time; ``failed(name, message, on_failure)`` and ``recovered(name)``."""
+    """The periodic tasks, each one run at a time; ``failed(name, message, on_failure)`` and ``recovered(name)``;
+    ``told(attributes)`` for each answer."""
 
     def __init__(
         self,
@@ -82,9 +84,11 @@ class Periodics:
         channel: AdChannel,
         failed: Callable[[str, str, str], None],
         recovered: Callable[[str], None],
+        told: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._loop = loop
         self._channel = channel
+        self._told = told
         self._failed = failed
         self._recovered = recovered
         for plan in plans:
@@ -118,6 +122,7 @@ class Periodics:
             self._failed(plan.name, f"the periodic task {plan.name} {problem}", plan.on_failure)
             return
         self._channel.update(attributes)
+        self._told(attributes)
         self._recovered(plan.name)
 
 

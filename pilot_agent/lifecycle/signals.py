@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Literal
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU, signal.SIGHUP)
+"""SIGXCPU is how some batch systems tell that the job's processor time is nearly used up."""
 REQUEST_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+PILOT_REQUESTS = (signal.SIGHUP, *REQUEST_SIGNALS)
+"""A pilot that jobs run in goes on after a hang-up, which asks it to look at its token."""
 GUARDIAN_GONE: Literal["guardian gone"] = "guardian gone"
 
 
@@ -52,6 +55,7 @@ class Alarm:
         "_latched",
         "_reader",
         "_requests",
+        "_stops",
         "_writer",
         "fast",
         "guardian_gone",
@@ -66,6 +70,7 @@ class Alarm:
         self.guardian_gone = False
         self._guardian_fd = guardian_fd
         self._requests: set[int] = set()
+        self._stops: frozenset[int] = frozenset(STOP_SIGNALS)
         self._latched = not sticky
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._latch = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -78,19 +83,27 @@ class Alarm:
             self._epoll.register(guardian_fd, select.EPOLLIN | select.EPOLLRDHUP)
 
     @classmethod
-    def install(cls, guardian_fd: int | None = None, *, also: Iterable[int] = (), sticky: bool = True) -> Alarm:
+    def install(
+        cls,
+        guardian_fd: int | None = None,
+        *,
+        also: Iterable[int] = (),
+        requests: Iterable[int] = REQUEST_SIGNALS,
+        sticky: bool = True,
+    ) -> Alarm:
         """Watch the stop signals, those in ``also``, and the socket to the guardian.
 
-        Request signals (USR1, USR2) that are not in ``also`` are ignored from here on, instead of killing.
+        ``requests`` are no stop signals; those that are not in ``also`` are ignored from here on, instead of killing.
         """
         alarm = cls(guardian_fd, sticky=sticky)
         signal.set_wakeup_fd(alarm._writer, warn_on_full_buffer=False)
-        watched = {*STOP_SIGNALS, *also}
+        alarm._stops = frozenset(STOP_SIGNALS) - set(requests)
+        watched = {*alarm._stops, *also}
         for number in watched:
             signal.signal(number, _only_wake)
-        for request in set(REQUEST_SIGNALS) - watched:
+        for request in set(requests) - watched:
             signal.signal(request, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched | set(REQUEST_SIGNALS))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched | set(requests))
         return alarm
 
     @property
@@ -146,7 +159,7 @@ class Alarm:
 
     def _read(self) -> None:
         for number in _read_all(self._reader) or b"":
-            if number not in STOP_SIGNALS:
+            if number not in self._stops:
                 self._requests.add(number)
                 continue
             self.signal = self.signal or number

@@ -22,6 +22,23 @@ FACTS = {
     "PilotCvmfsRepositories": "cvmfs.repositories",
 }
 
+MACHINE_FEATURES = ("total_cpu", "hs06", "shutdowntime", "grace_secs")
+JOB_FEATURES = (
+    *("allocated_cpu", "hs06_job", "shutdowntime_job", "grace_secs_job", "jobstart_secs", "wall_limit_secs"),
+    *("cpu_limit_secs", "max_rss_bytes", "max_swap_bytes", "scratch_limit_bytes"),
+)
+
+
+def feature_attributes(features: Json) -> dict[str, Json]:
+    """Attributes from the value of the fact ``batch.features``: times are seconds since 1970, durations seconds, sizes
+    bytes, as the site wrote them. What the site does not tell is not advertised, so that it is undefined."""
+    told: Mapping[str, Json] = features if isinstance(features, Mapping) else {}
+    machine, job = told.get("machine") or {}, told.get("job") or {}
+    named = [(f"MJF_MACHINE_{name.upper()}", machine.get(name)) for name in MACHINE_FEATURES]
+    named += [(f"MJF_JOB_{name.upper()}", job.get(name)) for name in JOB_FEATURES]
+    named.append(("MJF_JOB_ID", job.get("job_id")))
+    return {name: value for name, value in named if value is not None}
+
 
 @hookimpl
 def pilot_attributes(config: Mapping[str, Json]) -> Iterable[Attribute]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -44,11 +43,6 @@ if TYPE_CHECKING:
 
 # Copies its standard input to the startd and holds nothing back.
 CHANNEL_PROGRAMS = ("/usr/bin/cat", "/bin/cat")
-# Before the end: time for the teardown, and for HTCondor's clock and timers to be late.
-END_MARGIN_SECONDS = 30
-# The last tenth of a pilot's life takes no new jobs, within these bounds.
-RETIRE_SHARE = 10
-RETIRE_SECONDS = (60, 1800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +51,7 @@ class HandoffInputs:
 
     ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
     was started with; ``job_binds`` and ``container_options`` what was asked for and allowed, ``gpu_options`` what of it
-    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``deadline`` epoch seconds at
-    which the pilot must have ended, None when unknown: then ``batch.end_time`` and ``time.walltime_seconds`` decide.
+    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds.
     """
 
     pilot_id: str
@@ -75,14 +68,12 @@ class HandoffInputs:
     container_options: tuple[str, ...] = ()
     gpu_options: tuple[str, ...] = ()
     fragments: tuple[PluginFragment, ...] = ()
-    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handoff:
     """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands`` and of
-    ``clock_commands``, whose n-th asks the n-th of ``collectors``; ``deadline`` is when the last job is ended, epoch
-    seconds.
+    ``clock_commands``, whose n-th asks the n-th of ``collectors``.
     """
 
     plan: StartdPlan
@@ -96,7 +87,6 @@ class Handoff:
     channel_period_seconds: int
     log_directory: str
     history: str
-    deadline: int | None
 
 
 def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
@@ -149,7 +139,6 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         channel_period_seconds=plan.channel_period_seconds,
         log_directory=workspace.condor_log,
         history=history_path(plan),
-        deadline=plan.to_die,
     )
 
 
@@ -158,16 +147,12 @@ def build_plan(
     condor: CondorPaths,
     network: NetworkPlan,
     collectors: tuple[str, ...],
-    *,
-    now: float | None = None,
 ) -> StartdPlan:
     """The plan, a pure function of what is known.
 
     Raises ``PilotError`` when cores, memory or disk are not known: HTCondor would take the whole node.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
-    at = time.time() if now is None else now
-    to_die = _end(inputs)
     return StartdPlan(
         name=f"pilot-{inputs.pilot_id}",
         workspace=inputs.workspace,
@@ -190,8 +175,7 @@ def build_plan(
         job_environment=dict(inputs.job_environment),
         attributes=_attributes(inputs),
         fragments=inputs.fragments,
-        to_retire=_retire(at, to_die) if to_die is not None else None,
-        to_die=to_die,
+        job_length=dict(config["time"]["job_length"]),
     )
 
 
@@ -296,23 +280,6 @@ def _attributes(inputs: HandoffInputs) -> dict[str, Json]:
     attributes |= dict(inputs.attributes)
     # The probe's fact is a boolean; users' expressions compare this one with words.
     return attributes | {"HAS_UNPRIVILEGED_USER_NAMESPACES": user_namespaces(inputs.facts.get("userns.usable"))}
-
-
-def _end(inputs: HandoffInputs) -> int | None:
-    ends = [inputs.deadline] if inputs.deadline is not None else []
-    batch, walltime = inputs.facts.get("batch.end_time"), inputs.config["time"]["walltime_seconds"]
-    if batch is not None and batch.known:
-        ends.append(float(batch.value))
-    if walltime is not None:
-        ends.append(inputs.started + walltime)
-    if not ends:
-        return None
-    return int(min(ends) - inputs.config["time"]["teardown_seconds"] - END_MARGIN_SECONDS)
-
-
-def _retire(now: float, to_die: int) -> int:
-    shortest, longest = RETIRE_SECONDS
-    return int(to_die - min(longest, max(shortest, (to_die - now) / RETIRE_SHARE)))
 
 
 def _needed(facts: Mapping[str, Fact], name: str) -> float:

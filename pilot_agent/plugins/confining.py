@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pilot_agent.plugins.job_containers import AUTHORITIES
 from pilot_agent.startd.confinement import Confinement
-from pilot_agent.startd.covers import plan_covers
+from pilot_agent.startd.covers import plan_covers, token_directories
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ def plan_confinement(inputs: HandoffInputs, plan: StartdPlan, container: Contain
         os.mkdir(store, 0o700)
     needed = {*_of_the_pilot(workspace), *_of_condor(plan), *_of_containers(container), *_of_the_hook(inputs, store)}
     whole = inputs.config["startd"]["starter_isolation"] == "job"
+    source = os.path.abspath(inputs.config["pool"]["token"])
     return Confinement(
-        source=os.path.abspath(inputs.config["pool"]["token"]),
+        source=source,
         private=workspace.private,
         execute=plan.execute_directory,
         temporary=workspace.temporary,
+        sources=token_directories(source, needed),
         covers=plan_covers(_hidden(inputs), needed) if whole else (),
         processes=whole,
         locks=os.path.join(store, "locks") if whole and container.fetcher else "",

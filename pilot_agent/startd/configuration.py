@@ -202,9 +202,11 @@ def _policy(plan: StartdPlan) -> dict[str, str]:
         "($(PILOT_CHANNEL_ALIVE))",
         f"(MY.{words.ACCEPTING_ATTRIBUTE} =!= False)",
         "($(PILOT_CONTAINER_START))",
+        # The keeper sends both moments, and changes them when the token or the site's plans do.
+        f"((time() < MY.{words.TIME_ATTRIBUTES[0]}) =!= False)",
     ]
-    if plan.to_retire is not None:
-        conditions.append(f"(time() < {plan.to_retire})")
+    if plan.job_length:
+        conditions.append(f"({_fits(plan)})")
     vacate = str(plan.vacate_seconds)
     return {
         "START": "True",
@@ -216,12 +218,24 @@ def _policy(plan: StartdPlan) -> dict[str, str]:
         "PREEMPT": "False",
         "KILL": "False",
         "RANK": "0",
+        # The keeper says when jobs are ended, and then they get the time for vacating: nothing is added to it.
         "MaxJobRetirementTime": "0",
         "MachineMaxVacateTime": vacate,
         "SHUTDOWN_GRACEFUL_TIMEOUT": str(plan.vacate_seconds + 5),
         "SHUTDOWN_FAST_TIMEOUT": vacate,
         "KILLING_TIMEOUT": vacate,
     }
+
+
+def _fits(plan: StartdPlan) -> str:
+    """True for a job that does not say how long it takes, and for one that can end in time, which the keeper may make
+    earlier. What is no number, or cannot be evaluated, says nothing."""
+    length = "undefined"
+    for name, unit in reversed(list(plan.job_length.items())):
+        declared = f"TARGET.{attribute_name(name)}"
+        seconds = f"{declared} * {words.UNIT_SECONDS[unit.lower()]}"
+        length = f"ifThenElse(({declared} >= 0) =?= True, {seconds}, {length})"
+    return f"(time() + {length} > MY.{words.TIME_ATTRIBUTES[1]}) =!= True"
 
 
 def _channel_alive(plan: StartdPlan) -> str:
@@ -243,12 +257,13 @@ def _life(plan: StartdPlan) -> dict[str, str]:
     spoken = f"ifThenElse(isUndefined(MY.{words.AD_TIME_ATTRIBUTE}), MY.DaemonStartTime, MY.{words.AD_TIME_ATTRIBUTE})"
     # Nobody supervises the daemons any more, neither keeper nor guardian: they must not outlive the pilot.
     orphaned = f'(MY.MyType =?= "Machine") && (time() - {spoken} > {plan.orphan_seconds})'
-    overdue = f" || (time() > {plan.to_die})" if plan.to_die is not None else ""
+    # The keeper ends them before that; this is for the case that it cannot.
+    overdue = f"time() > MY.{words.TIME_ATTRIBUTES[1]} + {plan.vacate_seconds}"
     return {
         "UPDATE_INTERVAL": interval,
         "MASTER_UPDATE_INTERVAL": interval,
         "STARTD_NOCLAIM_SHUTDOWN": str(plan.idle_shutdown_seconds),
-        "STARTD.DAEMON_SHUTDOWN_FAST": f"(({orphaned}){overdue}) =?= True",
+        "STARTD.DAEMON_SHUTDOWN_FAST": f"(({orphaned}) || ({overdue})) =?= True",
         "MASTER.DAEMON_SHUTDOWN_FAST": "(STARTD_StartTime =?= 0)",
         "MASTER_BACKOFF_CEILING": "60",
         # A site that updates its HTCondor must not restart the pilot's.
@@ -319,10 +334,8 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
     """Constant attributes of the machine ad. Their names are configuration names too, so none may be a knob."""
     taken = {name.lower() for name in knobs}
     wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container, plan.decision)}
-    if plan.to_retire is not None:
-        wanted["GLIDEIN_ToRetire"] = plan.to_retire
-    if plan.to_die is not None:
-        wanted["GLIDEIN_ToDie"] = plan.to_die
+    sent = {name.lower() for name in words.SENT_ATTRIBUTES}
+    wanted = {name: value for name, value in wanted.items() if name.lower() not in sent}
     lines = {}
     for name, value in wanted.items():
         attribute_name(name)

@@ -72,6 +72,7 @@ done 2> /dev/null < /etc/group > "$2/tokens/.group"
 {{
     printf '%s\\n' @TABLE@
     [ ! -e "$1" ] || printf '%s\\n' @SOURCE@
+    @SOURCES@
     [ ! -s "$2/tokens/.group" ] || printf '%s\\n' @GROUP@
 }} > "$2/tokens/.table" && unset line &&
 mount --all --fstab "$2/tokens/.table" && mount --move "$2/tokens" "$2" || exit 1
@@ -135,9 +136,10 @@ eval "exec \"\$pilot_runtime\"$pilot_options \"\$@\""
 class Confinement:
     """What jobs' starters are kept from.
 
-    ``source`` is the file that the pool's token came from, ``private`` the private directory, ``temporary`` the
-    workspace's directory for temporary files, ``execute`` EXECUTE. ``processes``: each starter has a PID namespace.
-    ``locks`` is the directory in which a lock tells other starters that one lives, empty when nobody asks.
+    ``source`` is the file that the pool's token came from, ``sources`` the directories that hold nothing else: a cover
+    over them stays when the file is replaced. ``private`` is the private directory, ``temporary`` the workspace's
+    directory for temporary files, ``execute`` EXECUTE. ``processes``: each starter has a PID namespace. ``locks`` is
+    the directory in which a lock tells other starters that one lives, empty when nobody asks.
     """
 
     source: str
@@ -145,6 +147,7 @@ class Confinement:
     execute: str
     temporary: str
     covers: tuple[Cover, ...] = ()
+    sources: tuple[str, ...] = ()
     processes: bool = True
     locks: str = ""
 
@@ -167,6 +170,7 @@ def _command(confinement: Confinement) -> str:
     cover = _COVER.replace("@COVERS@", "".join(_cover_lines(confinement))).replace("@BEGIN@", begin)
     for name, lines in _tables(confinement).items():
         cover = cover.replace(f"@{name}@", " ".join(lines))
+    cover = cover.replace("@SOURCES@", "\n    ".join(map(_covered_source, confinement.sources)))
     cover = cover.replace("@LOCKS@", shlex.quote(confinement.locks))
     processes = _PROCESSES if confinement.processes else ()
     return shlex.join((*_NAMESPACE, *processes, "--", "/bin/sh", "-c", cover, "sh"))
@@ -184,6 +188,11 @@ def _tables(confinement: Confinement) -> dict[str, list[str]]:
     tables["SOURCE"] = [shlex.quote(f"/dev/null {_field(confinement.source)} none bind")]
     tables["GROUP"] = [shlex.quote(f"{private}/tokens/.group /etc/group none bind")]
     return tables
+
+
+def _covered_source(directory: str) -> str:
+    line = f"pilot-covered {_field(directory)} tmpfs ro,size=4k,mode=700"
+    return f"[ ! -d {shlex.quote(directory)} ] || printf '%s\\n' {shlex.quote(line)}"
 
 
 def _field(path: str) -> str:
@@ -245,8 +254,8 @@ def _works(confinement: Confinement, environment: Mapping[str, str], wake: WakeU
     look += f'for f in "$3"/*; do [ "$f" = "$3/{TEMPORARY}" ] || exit 1; done; '
     look += f'[ ! -s "$1" ] && [ -s "$2/{COPY}/pool" ] && [ -d "$3/{TEMPORARY}" ]'
     look += f' && [ ! -w "$2/{SEEN}" ] && [ "$2/{SEEN}" -ef /proc/self/fd/3 ]'
-    for cover in confinement.covers:
-        look += f" && [ ! -w {shlex.quote(cover.directory)} ]"
+    for directory in (*confinement.sources, *(cover.directory for cover in confinement.covers)):
+        look += f" && [ ! -w {shlex.quote(directory)} ]"
     if confinement.processes:
         look += ' && [ "$PPID" = 1 ] && read -r name < /proc/1/comm && [ "$name" = sh ]'
     own = f"dir_{os.getpid()}"

@@ -39,6 +39,28 @@ def plan_covers(hidden: Iterable[str], needed: Iterable[str]) -> tuple[Cover, ..
     return tuple(_cover(directory, paths) for directory in outermost)
 
 
+def token_directories(source: str, needed: Iterable[str]) -> tuple[str, ...]:
+    """The directories in which the pool's token is delivered, as far as they are its own: they hold nothing but the
+    file and those that begin with its name, or with two dots as Kubernetes has them. Real paths.
+
+    A cover over the file alone falls away when another is renamed to its place (``rename(2)`` and
+    ``mount_namespaces(7)``); one over the directory stays.
+    """
+    paths = _below_nothing_remote(needed)
+    places = (source, os.path.realpath(source))
+    own = {os.path.realpath(os.path.dirname(place)) for place in places if _holds_only(place)}
+    kept = {one for one in own if not any(_contains(one, path) for path in paths)}
+    return tuple(sorted(one for one in kept if not any(_contains(other, one) for other in kept - {one})))
+
+
+def _holds_only(place: str) -> bool:
+    directory, name = os.path.split(place)
+    try:
+        return all(entry.startswith((name, f".{name}", "..")) for entry in os.listdir(directory))
+    except OSError:
+        return False
+
+
 def _cover(directory: str, paths: set[str]) -> Cover:
     below = {path for path in paths if _contains(directory, path)}
     shown = sorted(path for path in below if not any(_contains(one, path) for one in below - {path}))

@@ -23,8 +23,17 @@ ACCEPTING_ATTRIBUTE = "PilotAccepting"
 FAILING_IMAGES_ATTRIBUTE = "PilotFailingImages"
 """Images that could not be had lately, separated by blanks; the keeper sends it. START is closed for their jobs."""
 
+TIME_ATTRIBUTES = ("GLIDEIN_ToRetire", "GLIDEIN_ToDie")
+"""Epoch seconds, sent by the keeper, which may change them: a constant of that name would hide them."""
+
+SENT_ATTRIBUTES = (*TIME_ATTRIBUTES, "GLIDEIN_Expire")
+"""What the keeper alone sends, the token's expiry too."""
+
 MISSED_PERIODS = 3
 """START closes when this many messages of the ad channel are missing."""
+
+UNIT_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600}
+"""The units in which jobs say how long they take."""
 
 ORPHAN_SECONDS = 600
 """Without a message of the ad channel for so long nobody supervises the daemons any more: they end themselves."""
@@ -121,10 +130,10 @@ class PluginFragment:
 class StartdPlan:
     """Everything that decides the configuration; nothing else does.
 
-    ``workspace`` is the pilot's root directory. ``to_retire`` and ``to_die`` are epoch seconds: no new jobs after
-    the first, nothing left after the second. ``attributes`` are constant; ``channel_command`` is the program whose
-    output carries the changing ones. ``decision`` is advertised, and decides nothing here. ``execute_directory`` is
-    where jobs' scratch directories are made.
+    ``workspace`` is the pilot's root directory. ``job_length`` maps attributes in which jobs say how long they
+    take to their unit, a key of ``UNIT_SECONDS``. ``attributes`` are constant; ``channel_command`` is the
+    program whose output carries the changing ones. ``decision`` is advertised, and decides nothing here.
+    ``execute_directory`` is where jobs' scratch directories are made.
     """
 
     name: str
@@ -150,5 +159,4 @@ class StartdPlan:
     job_environment: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Json] = field(default_factory=dict)
     fragments: tuple[PluginFragment, ...] = ()
-    to_retire: int | None = None
-    to_die: int | None = None
+    job_length: Mapping[str, str] = field(default_factory=dict)

@@ -70,7 +70,7 @@ def test_a_signal_before_there_is_a_workspace_ends_the_pilot(pilot: StartPilot, 
     run.nothing_left()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGXCPU, signal.SIGQUIT])
 def test_a_signal_ends_an_idle_pilot(pilot: StartPilot, grid: Grid, number: signal.Signals) -> None:
     run = pilot(plugins={"bystanders": plugins.PREAMBLE + plugins.BYSTANDERS}).start()
     run.wait_for("pool.joined")
@@ -224,9 +224,10 @@ def test_nothing_is_left_when_condor_master_is_killed(pilot: StartPilot, jobs: J
 
 
 def test_a_pilot_whose_time_is_over_leaves_with_success(pilot: StartPilot, jobs: Jobs) -> None:
-    # The last job is ended 30 s and the teardown's budget before the end, and for a minute before that none begins.
-    run = pilot({"time": {"walltime_seconds": 40, "teardown_seconds": 5}}).start()
-    job = jobs.shell(SLEEPING_JOB, pilot=run)
+    # The last job is ended 15 s before the end, and for 10 s before that none begins.
+    times = {"margin_seconds": 10, "teardown_seconds": 5, "spread_seconds": 0, "retirement_seconds": 10}
+    run = pilot({"time": times | {"walltime_seconds": 50, "minimum_seconds": 0}}).start()
+    job = jobs.shell(SLEEPING_JOB, pilot=run, extra="+MaxRuntime = 600")
     assert run.wait() == 0, run.story()
     run.nothing_left()
     assert run.report()["jobs"]["started"] == 0

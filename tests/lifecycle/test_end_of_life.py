@@ -32,7 +32,7 @@ def test_a_master_that_dies_is_an_internal_failure(pilot: Pilot, ending: str) ->
     assert pilot.nothing_left()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU])
 def test_a_stop_signal_preempts_the_pilot_with_128_plus_its_number(pilot: Pilot, number: signal.Signals) -> None:
     pilot.plan(WITH_ESCAPED_JOBS)
     pilot.start()

@@ -333,3 +333,44 @@ def test_a_report_that_was_deleted_is_published_from_memory(pilot: Pilot) -> Non
     pilot.send(signal.SIGTERM)
     assert pilot.wait() == 143
     assert json.loads((pilot.output / "report.json").read_text())["pilot"]["id"] == "test"
+
+
+def test_a_pilot_that_takes_no_more_jobs_leaves_when_the_last_has_ended(pilot: Pilot) -> None:
+    starter = pilot.directory / "condor_starter"
+    shutil.copy("/bin/sleep", starter)
+    times = {"retire": time.time() + 0.5, "deadline": time.time() + 3600, "budget_seconds": 12, "vacate_seconds": 0.5}
+    pilot.plan(f"setsid {starter} 7 & {OBEDIENT_MASTER}", time=times)
+    pilot.start()
+    assert pilot.wait() == 0
+    names = pilot.event_names()
+    assert names.index("pilot.retiring") < names.index("pilot.retired")
+    assert pilot.nothing_left()
+
+
+def test_a_failed_pilot_holds_its_slot_no_longer_than_it_may_live(pilot: Pilot) -> None:
+    times = {"leaves": time.time() + 2, "budget_seconds": 12, "vacate_seconds": 0.5, "hold_seconds": 3600}
+    pilot.plan("exit 3", time=times)
+    pilot.start()
+    assert pilot.wait() == 70
+    assert pilot.nothing_left()
+
+
+def test_an_end_that_a_periodic_task_announces_ends_the_pilot(pilot: Pilot) -> None:
+    answer = json.dumps({"PilotShutdownTime": int(time.time()) + 15})
+    task = {"name": "features", "argv": ["/bin/echo", answer], "environment": {}, "period_seconds": 60,
+            "timeout_seconds": 10}  # fmt: skip
+    pilot.plan(periodics=[task], time={"budget_seconds": 12, "vacate_seconds": 0.5, "margin_seconds": 1})
+    pilot.start()
+    assert pilot.wait() == 0
+    assert {"time.shortened", "deadline.reached"} <= set(pilot.event_names())
+    assert pilot.nothing_left()
+
+
+@pytest.mark.parametrize("moment", ["1e400", "-1", "true", '"soon"', "null", "1e12"])
+def test_what_cannot_be_an_end_ends_nothing(pilot: Pilot, moment: str) -> None:
+    task = {"name": "features", "argv": ["/bin/echo", f'{{"PilotShutdownTime": {moment}}}'], "environment": {},
+            "period_seconds": 1, "timeout_seconds": 10}  # fmt: skip
+    pilot.plan("sleep 2", periodics=[task])
+    pilot.start()
+    assert pilot.wait() == 0
+    assert "time.shortened" not in pilot.event_names()

@@ -63,7 +63,12 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "idle_shutdown_seconds": 1200,
             "channel_period_seconds": 20,
         },
-        "time": {"walltime_seconds": None, "teardown_seconds": 25, "vacate_seconds": 10},
+        "time": {
+            "walltime_seconds": None,
+            "teardown_seconds": 25,
+            "vacate_seconds": 10,
+            "job_length": {"MaxRuntime": "seconds"},
+        },
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
@@ -86,7 +91,7 @@ def inputs(**changes: Any) -> HandoffInputs:
 
 def plan_of(**changes: Any) -> StartdPlan:
     network = NetworkPlan(no_dns=True, domain="d", ccb=True)
-    return build_plan(inputs(**changes), CONDOR, network, ("cm:9618",), now=NOW)
+    return build_plan(inputs(**changes), CONDOR, network, ("cm:9618",))
 
 
 def failure_code(**changes: Any) -> str:
@@ -119,13 +124,8 @@ def test_only_usable_gpus_with_an_identifier_are_offered() -> None:
     assert plan_of(facts=FACTS | {"gpu.devices": Fact.unknown("gpu.devices", "hung")}).gpus == ()
 
 
-def test_the_earliest_end_decides_and_leaves_time_to_clean_up() -> None:
-    end = FACTS | {"batch.end_time": Fact("batch.end_time", NOW + 7200)}
-    plan = plan_of(facts=end, config=config(time__walltime_seconds=3600))
-    assert plan.to_die == NOW + 3600 - 25 - 30
-    assert plan.to_retire is not None
-    assert NOW < plan.to_retire < plan.to_die
-    assert plan_of().to_die is None
+def test_how_jobs_tell_their_length_is_htcondors_to_judge() -> None:
+    assert plan_of().job_length == {"MaxRuntime": "seconds"}
 
 
 def test_a_proven_dictionary_needs_no_test_before_each_job() -> None:
@@ -172,7 +172,7 @@ def test_other_binds_pass() -> None:
 
 def test_an_old_htcondor_tests_the_runtime_itself() -> None:
     network = NetworkPlan(no_dns=True, domain="d", ccb=True)
-    old = build_plan(inputs(), replace(CONDOR, version="10.0.9"), network, ("cm:9618",), now=NOW).container
+    old = build_plan(inputs(), replace(CONDOR, version="10.0.9"), network, ("cm:9618",)).container
     assert old is not None
     assert not old.proven
 

@@ -58,11 +58,23 @@ def test_gpus_are_told_and_not_looked_for() -> None:
 
 
 def test_times_close_start_and_end_the_daemons() -> None:
-    found = knobs(render(plan(to_retire=1000, to_die=2000)))
-    assert "(time() < 1000)" in found["PILOT_START"]
-    assert "(time() > 2000)" in found["STARTD.DAEMON_SHUTDOWN_FAST"]
-    assert (found["GLIDEIN_ToRetire"], found["GLIDEIN_ToDie"]) == ("1000", "2000")
-    assert "GLIDEIN_ToDie" in found["STARTD_ATTRS"]
+    found = knobs(render(plan(vacate_seconds=10)))
+    assert "((time() < MY.GLIDEIN_ToRetire) =!= False)" in found["PILOT_START"]
+    assert "(time() > MY.GLIDEIN_ToDie + 10)" in found["STARTD.DAEMON_SHUTDOWN_FAST"]
+
+
+def test_moments_that_the_keeper_may_change_are_no_constants() -> None:
+    found = knobs(render(plan(attributes={"glidein_todie": 9, "GLIDEIN_Expire": 10, "A": 1})))
+    assert not {"glidein_todie", "GLIDEIN_Expire"} & set(found)
+    assert "A" in found["STARTD_ATTRS"].split(", ")
+    assert "todie" not in found["STARTD_ATTRS"].lower()
+
+
+def test_the_first_attribute_in_which_a_job_tells_its_length_counts() -> None:
+    found = knobs(render(plan(job_length={"MaxWallTimeMins": "minutes", "MaxRuntime": "Seconds"})))
+    second = "ifThenElse((TARGET.MaxRuntime >= 0) =?= True, TARGET.MaxRuntime * 1, undefined)"
+    length = f"ifThenElse((TARGET.MaxWallTimeMins >= 0) =?= True, TARGET.MaxWallTimeMins * 60, {second})"
+    assert f"((time() + {length} > MY.GLIDEIN_ToDie) =!= True)" in found["PILOT_START"]
 
 
 def test_a_short_patience_makes_htcondor_look_often() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pilot_agent.startd.confinement import Confinement, establish, runtime_text, starter_text
-from pilot_agent.startd.covers import plan_covers
+from pilot_agent.startd.covers import plan_covers, token_directories
 
 
 def confinement(private: str, **changes: Any) -> Confinement:
@@ -115,6 +115,47 @@ def test_a_starter_sees_its_own_job_and_what_it_needs(workspace: Path, tmp_path:
     (own,) = (path for path in (workspace / "condor/execute").iterdir() if path.name != "dir_1")
     assert sorted(str(path.relative_to(own)) for path in own.rglob("*")) == ["dir_77", "tmp", "tmp/mine"]
     assert (workspace / "private/tokens/pool").read_text() == "the token\n"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_running_starter_sees_no_token_that_is_delivered_later(workspace: Path, tmp_path: Path, whole: bool) -> None:
+    delivered = workspace.parent / "a token" / "pool.token"
+    delivered.parent.mkdir()
+    delivered.write_text("the token\n")
+    covers = plan_covers([str(tmp_path / "home")], needed(workspace)) if whole else ()
+    wanted = confinement(
+        str(workspace / "private"),
+        source=str(delivered),
+        sources=token_directories(str(delivered), needed(workspace)),
+        covers=covers,
+        processes=whole,
+    )
+    assert wanted.sources == (str(delivered.parent),)
+    assert establish(wanted, dict(os.environ)) == wanted
+    look = tmp_path / "look"
+    look.write_text(f"#!/bin/sh\necho begun\nread go\ncat '{delivered}'\nls -A '{delivered.parent}'\necho end\n")
+    look.chmod(0o755)
+    program = tmp_path / "program"
+    program.write_text(starter_text(str(look), wanted))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["/bin/sh", program], text=True, stdin=pipe, stdout=pipe, stderr=pipe) as starter:
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "begun\n"
+        (delivered.parent / "pool.token.new").write_text("a fresh one\n")
+        os.rename(delivered.parent / "pool.token.new", delivered)
+        starter.stdin.write("go\n")
+        starter.stdin.close()
+        assert starter.stdout.read() == "end\n"
+    assert delivered.read_text() == "a fresh one\n"
+
+
+def test_a_delivered_token_that_is_gone_keeps_no_job_away(workspace: Path, tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent")
+    wanted = confinement(str(workspace / "private"), source=f"{absent}/pool.token", sources=(absent,), processes=False)
+    program = tmp_path / "program"
+    program.write_text(starter_text("/bin/true", wanted))
+    assert subprocess.run(["/bin/sh", program]).returncode == 0
 
 
 def test_paths_with_blanks_are_covered_too(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.startd.covers import Cover, plan_covers
+from pilot_agent.startd.covers import Cover, plan_covers, token_directories
 
 
 @pytest.fixture
@@ -47,3 +47,28 @@ def test_links_to_what_is_needed_and_to_what_is_covered_are_followed(home: Path,
     (tmp_path / "homelink").symlink_to(home)
     covers = plan_covers([str(tmp_path / "homelink")], [str(tmp_path / "homelink/images"), str(home / "link")])
     assert covers == (Cover(str(home), (str(home / "images"), str(home / "link"))),)
+
+
+def test_a_directory_with_nothing_but_the_token_is_the_tokens_own(home: Path) -> None:
+    own = home / "secret"
+    own.mkdir()
+    token = own / "pool.token"
+    for name in ("pool.token", "pool.token.new", ".pool.token.x1"):
+        (own / name).write_text("")
+    assert token_directories(str(token), [str(home / "start")]) == (str(own),)
+    assert token_directories(str(token), [str(own)]) == ()
+    (own / "factory.json").write_text("")
+    assert token_directories(str(token), []) == ()
+    assert token_directories(str(home / "absent" / "pool.token"), []) == ()
+
+
+def test_a_token_that_is_replaced_by_another_link_is_covered_with_what_it_leads_to(home: Path) -> None:
+    mounted, elsewhere = home / "secret", home / "delivered"
+    (mounted / "..2026").mkdir(parents=True)
+    elsewhere.mkdir()
+    (mounted / "..2026" / "pool.token").write_text("")
+    (mounted / "..data").symlink_to("..2026")
+    (mounted / "pool.token").symlink_to("..data/pool.token")
+    assert token_directories(str(mounted / "pool.token"), []) == (str(mounted),)
+    (elsewhere / "pool.token").symlink_to(mounted / "pool.token")
+    assert token_directories(str(elsewhere / "pool.token"), []) == (str(elsewhere), str(mounted / "..2026"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Self
 
 from tests.testbed import trees
 from tests.testbed.command import CommandError
+from tests.testbed.grid import ADDRESSES, Grid
 from tests.testbed.hosts import Host, HostPlan
 from tests.testbed.network import Network
 from tests.testbed.progress import step
@@ -87,10 +88,13 @@ class SlurmCluster:
     The host lives as long as the thread that entered it, even when that is killed.
     """
 
-    def __init__(self, directory: Path, plan: ClusterPlan | None = None) -> None:
+    def __init__(self, directory: Path, plan: ClusterPlan | None = None, *, beside: Grid | None = None) -> None:
+        """With `beside` it is in that grid's network, and its pilots find HTCondor."""
         self.plan = plan if plan is not None else ClusterPlan()
-        self.network = Network()
-        host = HostPlan(NAME, ADDRESS, trees.ensure(trees.SLURM), "slurm.test")
+        self.network = beside.network if beside is not None else Network()
+        self._own_network = beside is None
+        tree = trees.ensure(trees.SLURM if beside is None else trees.SLURM_WITH_HTCONDOR)
+        host = HostPlan(NAME, ADDRESS, tree, "slurm.test", {} if beside is None else ADDRESSES)
         self.host = Host(host, directory / NAME, self.network)
         self._scripts = 0
 
@@ -110,7 +114,8 @@ class SlurmCluster:
 
     def start(self) -> None:
         """Start the daemons; return when the node is idle. Raises CommandError with the end of their logs."""
-        self.network.start()
+        if self._own_network:
+            self.network.start()
         self.host.start()
         self.host.path(CONFIGURATION).write_text(configuration(self.plan), encoding="utf-8")
         self.host.path("/etc/slurm/cgroup.conf").write_text("CgroupPlugin=disabled\n", encoding="utf-8")
@@ -123,14 +128,28 @@ class SlurmCluster:
     def stop(self) -> None:
         """Pull the plug and delete the disk."""
         self.host.remove()
-        self.network.stop()
+        if self._own_network:
+            self.network.stop()
 
-    def run(self, script: str, *options: str, environment: Mapping[str, str] | None = None) -> SlurmJob:
+    def run(
+        self,
+        script: str,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        seconds: float = JOB_TIMEOUT_SECONDS,
+    ) -> SlurmJob:
         """Submit a shell script as an ordinary user and wait for the job's end.
 
         `options` are sbatch's; the submitter's environment goes with the job, as is Slurm's habit. Raises CommandError
-        when the job is refused or has not ended after two minutes.
+        when the job is refused or has not ended after `seconds`.
         """
+        number, name = self._submit(script, options, environment)
+        # sbatch's own way to wait looks at ever longer intervals.
+        self._wait(f"end of job {number}", lambda: not self._squeue(number), seconds)
+        return SlurmJob(number, self._output(f"{name}.out"), self._output(f"{name}.err"))
+
+    def _submit(self, script: str, options: Sequence[str], environment: Mapping[str, str] | None) -> tuple[str, str]:
+        """The number of a new job, and where its script and output are, without their suffixes."""
         self._scripts += 1
         name = f"{HOME}/job-{self._scripts}"
         self.host.path(f"{name}.sh").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
@@ -139,9 +158,7 @@ class SlurmCluster:
         number = done.stdout.split(";")[0].strip()
         if not re.fullmatch("[0-9]+", number):
             raise CommandError(f"{shlex.join(words)}: {done.stderr.strip()}\n{self._logs()}")
-        # sbatch's own way to wait looks at ever longer intervals.
-        self._wait(f"end of job {number}", lambda: not self._squeue(number), JOB_TIMEOUT_SECONDS)
-        return SlurmJob(number, self._output(f"{name}.out"), self._output(f"{name}.err"))
+        return number, name
 
     def set_node(self, state: str) -> None:
         """Change the node's state, as its administrator would: `drain` or `resume`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tests.testbed import cache
@@ -129,6 +129,9 @@ SLURM = TreeRecipe(
     accounts=(CONDOR, *ACCOUNTS),
     edition=1,
 )
+
+# A worker node of a Slurm site on which pilots find HTCondor.
+SLURM_WITH_HTCONDOR = replace(SLURM, name="tree-slurm-condor", packages=(*SLURM.packages, *HTCONDOR), accounts=ACCOUNTS)
 
 
 def ensure(recipe: TreeRecipe = NODE, root: Path | None = None) -> Path:

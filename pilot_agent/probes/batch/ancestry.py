@@ -70,6 +70,32 @@ def started_by(node: Node, daemons: tuple[str, ...]) -> int | None:
     return None
 
 
+def oldest_of_account(node: Node) -> int | None:
+    """When the oldest of the processes above this one that belong to its account began (seconds since 1970): a batch
+    system's daemons are another account's. None for root, whose ancestors are the node's own, and where it cannot be
+    seen."""
+    oldest: Ancestor | None = None
+    pid, account = "self", ""
+    for _ in range(_DEEPEST):
+        found = parse_stat(node.read(f"/proc/{pid}/stat", limit_bytes=4096) or "")
+        owner = _owner(node.read(f"/proc/{pid}/status", limit_bytes=4096) or "")
+        account = account or owner
+        if found is None or owner != account or account in ("", "0"):
+            break
+        oldest, parent = found
+        if parent < 1:
+            break
+        pid = str(parent)
+    boot = _boot_time(node) if oldest is not None else None
+    return None if oldest is None or boot is None else boot + oldest.start_ticks // _TICKS_PER_SECOND
+
+
+def _owner(status: str) -> str:
+    """The real user's number from ``/proc/PID/status`` (proc_pid_status(5)); empty for a damaged one."""
+    words = next((line.split() for line in status.splitlines() if line.startswith("Uid:")), [])
+    return words[1] if len(words) > 1 and words[1].isdigit() else ""
+
+
 def _boot_time(node: Node) -> int | None:
     for line in (node.read("/proc/stat") or "").splitlines():
         if line.startswith("btime "):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import Fact, Finding, Json, Limit
+from pilot_agent.model import Fact, Finding, Limit
 from pilot_agent.probes.batch.allocation import Survey, survey
 from pilot_agent.probes.batch.batch_job import Allocation, Bound
 from pilot_agent.probes.node import Node
@@ -88,19 +87,33 @@ def _ask(node: Node, environment: Mapping[str, str], found: Allocation) -> Alloc
     if found.system == "slurm":
         from pilot_agent.probes.batch.slurm_controller import ask_controller
 
-        return ask_controller(node, environment, found)
+        found = ask_controller(node, environment, found)
     if found.system == "pbs":
         from pilot_agent.probes.batch.pbs import ask_server
 
         found = ask_server(node, environment, found)
-    starters = _STARTERS.get(found.system)
-    if starters and found.start_time is None:
-        from pilot_agent.probes.batch.ancestry import started_by
+    if found.system == "lsf":
+        from pilot_agent.probes.batch.lsf import ask_batch
 
-        start = started_by(node, starters)
-        if start is not None:
-            found = replace(found, start_time=Bound(start, f"start of the process below {starters[0]}"))
-    return found
+        found = ask_batch(node, environment, found)
+    if found.system == "sge":
+        from pilot_agent.probes.batch.sge import ask_master
+
+        found = ask_master(node, environment, found)
+    return found if found.start_time is not None else _started(node, found)
+
+
+def _started(node: Node, found: Allocation) -> Allocation:
+    """The allocation with the start of the job's first process, for what its system does not tell."""
+    from pilot_agent.probes.batch.ancestry import oldest_of_account, started_by
+
+    starters = _STARTERS.get(found.system, ())
+    start = started_by(node, starters) if starters else None
+    if start is not None:
+        return replace(found, start_time=Bound(start, f"start of the process below {starters[0]}"))
+    start = oldest_of_account(node)
+    source = "start of the oldest process of this account above the pilot"
+    return found if start is None else replace(found, start_time=Bound(start, source))
 
 
 def _system(job: Job) -> Fact:
@@ -119,6 +132,7 @@ def _missing(job: Job, name: str, what: str) -> Fact:
     if name in _ASKED:
         notes += [each.problem for each in job.allocations if each.problem]
     if name == "end_time":
+        notes += [note for each in job.allocations for note in each.unread]
         notes.append("the factory sets time.walltime_seconds to the queue's limit")
     return Fact.unknown(f"batch.{name}", "; ".join(notes), source=job.systems[0])
 
@@ -202,7 +216,9 @@ def _times(job: Job) -> Iterator[Fact]:
     ends = [end for each in job.allocations for end in _ends(each)]
     if ends:
         end = min(ends, key=lambda bound: bound.number)
-        yield Fact("batch.end_time", end.number, "s", source=end.source)
+        limits = tuple(Limit("batch.end_time", each.number, "s", each.source) for each in ends)
+        unread = "; ".join(note for each in job.allocations for note in each.unread)
+        yield Fact("batch.end_time", end.number, "s", source=end.source, detail=unread, limits=limits)
     else:
         yield _missing(job, "end_time", "when the job ends")
     walltime = job.first(_walltime)
@@ -218,8 +234,7 @@ def _times(job: Job) -> Iterator[Fact]:
 
 
 def _ends(found: Allocation) -> Iterator[Bound]:
-    if found.end_time:
-        yield found.end_time
+    yield from found.ends
     start, walltime = found.start_time, found.walltime_seconds
     if start and walltime:
         yield Bound(start.number + walltime.number, f"{start.source} + {walltime.source}")
@@ -228,7 +243,7 @@ def _ends(found: Allocation) -> Iterator[Bound]:
 def _walltime(found: Allocation) -> Bound | None:
     if found.walltime_seconds:
         return found.walltime_seconds
-    start, end = found.start_time, found.end_time
+    start, end = found.start_time, min(found.ends, key=lambda each: each.number, default=None)
     if start and end and end.number > start.number:
         return Bound(end.number - start.number, f"{end.source} - {start.source}")
     return None
@@ -261,11 +276,9 @@ def _draining(job: Job, node: Node) -> Fact:
 def _features(features: Features | None, environment: Mapping[str, str]) -> Fact:
     name = "batch.features"
     if features is not None and features.told:
-        value: Json = {
-            kind: {key: _value(text) for key, text in sorted(values.items())}
-            for kind, values in (("machine", features.machine), ("job", features.job))
-        }
-        return Fact(name, value, source=features.source, detail=features.problem)
+        from pilot_agent.probes.batch.machine_job_features import features_value
+
+        return Fact(name, features_value(features), source=features.source, detail=features.problem)
     named = [variable for variable in ("MACHINEFEATURES", "JOBFEATURES") if environment.get(variable)]
     if not named:
         return Fact.absent(name, "neither MACHINEFEATURES nor JOBFEATURES is set")
@@ -274,13 +287,6 @@ def _features(features: Features | None, environment: Mapping[str, str]) -> Fact
     places = ", ".join(f"${variable} ({redact(environment[variable])[:200]})" for variable in named)
     problem = features.problem if features is not None else ""
     return Fact.unknown(name, problem or f"{places} holds no feature that can be read")
-
-
-def _value(text: str) -> Json:
-    """A feature as a number where it is one."""
-    if re.fullmatch(r"[0-9]{1,18}", text):
-        return int(text)
-    return float(text) if re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text) else text
 
 
 def _limits(found: Survey, job: Job, *, whole_node: bool) -> Iterator[Limit]:

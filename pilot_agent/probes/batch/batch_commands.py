@@ -12,16 +12,26 @@ from pilot_agent.probes.node import Node
 ASK_SECONDS = 3.0
 _USUAL_PATH = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _CTIME = r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +([0-9]{1,2}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([0-9]{4})"
 
 
-def ask(node: Node, argv: tuple[str, ...], environment: Mapping[str, str], kept: tuple[str, ...]) -> Command:
+def ask(
+    node: Node,
+    argv: tuple[str, ...],
+    environment: Mapping[str, str],
+    kept: tuple[str, ...],
+    *,
+    words: tuple[str, ...] = (),
+) -> Command:
     """Run a program found by the site's search path, relative parts of it left out.
 
-    It gets the variables in ``kept`` that hold absolute paths, the C locale, and UTC as its time zone.
+    It gets the variables in ``kept`` that hold absolute paths and those in ``words`` that hold a plain word, the C
+    locale, and UTC as its time zone.
     """
     named = [part for part in environment.get("PATH", "").split(":") if part.startswith("/")]
     variables = {name: environment[name] for name in kept if environment.get(name, "").startswith("/")}
+    variables |= {name: environment[name] for name in words if re.fullmatch(_WORD, environment.get(name, ""))}
     variables |= {"PATH": ":".join(dict.fromkeys([*named, *_USUAL_PATH])), "LC_ALL": "C", "TZ": "UTC"}
     return node.run(argv, environment=variables, seconds=ASK_SECONDS)
 

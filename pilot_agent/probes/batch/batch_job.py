@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 
 from pilot_agent.probes.node import Node
+from pilot_agent.probes.parsing import parse_integer
 
 _MEMORY = r"([0-9]{1,15})([KMGTkmgt]?)[Bb]?"
 _KIB = {"K": 1, "": 1 << 10, "M": 1 << 10, "G": 1 << 20, "T": 1 << 30}
 _CLOCK = r"(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,6})|([0-9]{1,12})"
 _MOST_NAMES = 1 << 17
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,16 @@ class Allocation:
 
     Times are seconds since 1970, memory and disk MiB; None and empty is what it does not say. ``nodes`` are all hosts
     of the job, ``node_index`` the place of this one among them. ``gpus`` are devices by the system's own names.
-    ``names_job`` is False for features that describe a job beside its batch system. ``problem`` says why the system's
-    own program did not tell what only it knows.
+    ``ends`` are all moments at which the job will be ended. ``names_job`` is False for features that describe a job
+    beside its batch system. ``problem`` says why the system's own program did not tell what only it knows; ``unread``
+    names what tells a time and holds none.
     """
 
     system: str
     job_id: str | None = None
     job_note: str = ""
     names_job: bool = True
-    end_time: Bound | None = None
+    ends: tuple[Bound, ...] = ()
     start_time: Bound | None = None
     walltime_seconds: Bound | None = None
     scratch: str | None = None
@@ -53,6 +56,7 @@ class Allocation:
     gpu_count: Bound | None = None
     draining: bool | None = None
     problem: str = ""
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,15 @@ class Disbelieved:
 def bounds(*found: tuple[int | None, str]) -> tuple[Bound, ...]:
     """The bounds that exist; zero means "all of the node" to every batch system, so it is none."""
     return tuple(Bound(number, source) for number, source in found if number)
+
+
+def unread(*found: tuple[str | None, str]) -> tuple[str, ...]:
+    """Those of some (text, source) that are there and no number, in words."""
+    return tuple(
+        f"{source} is {text[:_SHOWN]!r}, which is no number"
+        for text, source in found
+        if text and parse_integer(text) is None
+    )
 
 
 def bound(number: int | None, source: str) -> Bound | None:

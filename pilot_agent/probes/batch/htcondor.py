@@ -41,7 +41,7 @@ def read_htcondor(node: Node, environment: Mapping[str, str]) -> Allocation | No
         job_id=None if cluster is None else f"{cluster}.{process or 0}",
         job_note=f"in {slot}" if slot else "",
         start_time=bound(_number(job, "jobcurrentstartdate"), "HTCondor job ad JobCurrentStartDate"),
-        end_time=_end(machine, job),
+        ends=_ends(machine, job),
         scratch=environment.get("_CONDOR_SCRATCH_DIR") or None,
         cores=bounds((_number(machine, "cpus"), "HTCondor machine ad Cpus")),
         memory_mib=bounds((_number(machine, "memory"), "HTCondor machine ad Memory")),
@@ -59,14 +59,13 @@ def read_htcondor(node: Node, environment: Mapping[str, str]) -> Allocation | No
     )
 
 
-def _end(machine: Mapping[str, str], job: Mapping[str, str]) -> Bound | None:
+def _ends(machine: Mapping[str, str], job: Mapping[str, str]) -> tuple[Bound, ...]:
     """When the pool ends the job: a start with one of the two allowed durations, after which it is put on hold
     (condor_submit(1), ``allowed_job_duration`` and ``allowed_execute_duration``), or the end of an outer pilot."""
     start = _number(job, "jobcurrentstartdate")
     durations = [(_number(job, name.lower()), name) for name in ("AllowedJobDuration", "AllowedExecuteDuration")]
     ends = [Bound(start + seconds, f"HTCondor job ad {name}") for seconds, name in durations if start and seconds]
-    ends += bounds((_number(machine, "glidein_todie"), "HTCondor machine ad GLIDEIN_ToDie"))
-    return min(ends, key=lambda each: each.number, default=None)
+    return (*ends, *bounds((_number(machine, "glidein_todie"), "HTCondor machine ad GLIDEIN_ToDie")))
 
 
 def _read_ad(node: Node, environment: Mapping[str, str], variable: str) -> dict[str, str]:

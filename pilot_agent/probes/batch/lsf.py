@@ -1,16 +1,24 @@
-"""LSF: the job's slots on this host (IBM Spectrum LSF reference, "Environment variables set for job execution")."""
+"""LSF: the job's slots on this host (IBM Spectrum LSF reference, "Environment variables set for job execution").
+
+How long it may run is in no variable; bjobs(1) tells it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pilot_agent.probes.batch.ancestry import vouched_for
+from pilot_agent.probes.batch.batch_commands import ask, why_not
 from pilot_agent.probes.batch.batch_job import (
     Allocation,
     Bound,
     Disbelieved,
+    bound,
     bounds,
     host_name,
+    parse_duration_seconds,
     place_of,
     short_name,
     unique,
@@ -20,6 +28,8 @@ from pilot_agent.probes.parsing import parse_integer
 
 DAEMONS = ("sbatchd", "res")
 GROUPS = ("/lsf/",)
+_JOB_ID = r"[0-9]{1,12}(?:\[[0-9]{1,12}\])?"
+_MINUTES = r"([0-9]{1,12})(?:\.([0-9]))?[0-9]{0,6}(?:/\S*)?"
 
 
 def read_lsf(node: Node, environment: Mapping[str, str]) -> Allocation | Disbelieved | None:
@@ -53,6 +63,26 @@ def read_lsf(node: Node, environment: Mapping[str, str]) -> Allocation | Disbeli
         user=environment.get("LSFUSER") or None,
         restarts=Bound(1, "LSB_RESTART") if environment.get("LSB_RESTART") == "Y" else None,
     )
+
+
+def ask_batch(node: Node, environment: Mapping[str, str], found: Allocation) -> Allocation:
+    """The allocation with its run limit. Nothing changes when bjobs is missing, fails, or takes longer than 3 s."""
+    if found.job_id is None or not re.fullmatch(_JOB_ID, found.job_id):
+        return found
+    kept = ("LSF_ENVDIR", "LSF_SERVERDIR", "LSF_BINDIR", "LSF_LIBDIR")
+    answer = ask(node, ("bjobs", "-noheader", "-o", "runtimelimit", found.job_id), environment, kept)
+    seconds = parse_run_limit(answer.stdout) if answer.ok else None
+    return replace(found, walltime_seconds=bound(seconds, "bjobs runtimelimit"), problem=why_not(answer))
+
+
+def parse_run_limit(text: str) -> int | None:
+    """Seconds from the field ``runtimelimit`` of bjobs(1): minutes, with a host after them where the limit is absolute
+    (``3.0/hostA``), or ``HH:MM:SS`` where a site asks for that. None for ``-`` and other text."""
+    word = text.strip()
+    match = re.fullmatch(_MINUTES, word)
+    if match:
+        return int(match[1]) * 60 + int(match[2] or 0) * 6
+    return parse_duration_seconds(word) if word.count(":") == 2 else None
 
 
 def parse_slots(text: str) -> dict[str, int]:

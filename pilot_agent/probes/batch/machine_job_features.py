@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pilot_agent.model import Json
-from pilot_agent.probes.batch.batch_job import Allocation, Bound, bound, bounds
+from pilot_agent.probes.batch.batch_job import Allocation, Bound, bound, bounds, unread
 from pilot_agent.probes.batch.named_paths import reachable
 from pilot_agent.probes.node import Node
 from pilot_agent.probes.parsing import parse_integer
@@ -33,6 +33,7 @@ _LIMIT_BYTES = 1024
 _VALUE = r"[A-Za-z0-9_.:@\[\]+-]{1,200}"
 # Where nothing says how much time jobs get, one that starts now would still be cut within this.
 _DEFAULT_GRACE_SECONDS = 1800
+_TIMES = ("jobstart_secs", "wall_limit_secs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,12 @@ def features_allocation(features: Features) -> Allocation | None:
     ends = bounds(
         (features.number("shutdowntime"), f"{MACHINE} shutdowntime"),
         (features.number("shutdowntime_job"), f"{JOB} shutdowntime_job"),
-        (start + walltime if start and walltime else None, f"{JOB} jobstart_secs + wall_limit_secs"),
     )
     return Allocation(
         system=SYSTEM,
         job_id=features.job.get("job_id"),
         names_job=False,
-        end_time=min(ends, key=lambda each: each.number, default=None),
+        ends=ends,
         start_time=bound(start, f"{JOB} jobstart_secs"),
         walltime_seconds=Bound(walltime, f"{JOB} wall_limit_secs") if walltime else None,
         cores=bounds((features.number("allocated_cpu"), f"{JOB} allocated_cpu")),
@@ -116,7 +116,26 @@ def features_allocation(features: Features) -> Allocation | None:
             (_mib(features, "mem_limit_bytes"), f"{JOB} mem_limit_bytes"),
         ),
         disk_mib=bounds((_mib(features, "scratch_limit_bytes"), f"{JOB} scratch_limit_bytes")),
+        unread=unread(
+            (features.machine.get("shutdowntime"), f"{MACHINE} shutdowntime"),
+            *((features.job.get(name), f"{JOB} {name}") for name in ("shutdowntime_job", *_TIMES)),
+        ),
     )
+
+
+def features_value(features: Features) -> dict[str, Json]:
+    """The features as the fact ``batch.features`` holds them."""
+    return {
+        kind: {key: _value(text) for key, text in sorted(values.items())}
+        for kind, values in (("machine", features.machine), ("job", features.job))
+    }
+
+
+def _value(text: str) -> Json:
+    """A feature as a number where it is one."""
+    if re.fullmatch(r"[0-9]{1,18}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text) else text
 
 
 def shuts_down(features: Features, now: float | None) -> tuple[bool, str] | None:

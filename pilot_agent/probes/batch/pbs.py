@@ -24,6 +24,7 @@ from pilot_agent.probes.batch.batch_job import (
     place_of,
     short_name,
     unique,
+    unread,
 )
 from pilot_agent.probes.batch.named_paths import missing, read_named
 from pilot_agent.probes.node import Node
@@ -64,6 +65,7 @@ def read_pbs(node: Node, environment: Mapping[str, str]) -> Allocation | Disbeli
         user=environment.get("PBS_O_LOGNAME") or None,
         gpus=gpus,
         gpu_count=None if gpus is None else Bound(len(gpus), "PBS_GPUFILE"),
+        unread=unread((environment.get("PBS_WALLTIME"), "PBS_WALLTIME")),
     )
 
 

@@ -1,10 +1,16 @@
-"""Grid Engine and its descendants (SGE, UGE, OGE): sge_submit(1), ENVIRONMENTAL VARIABLES, and sge_pe(5)."""
+"""Grid Engine and its descendants (SGE, UGE, OGE): sge_submit(1), ENVIRONMENTAL VARIABLES, and sge_pe(5).
+
+How long the job may run (``h_rt``, queue_conf(5)) is in no variable; qstat(1) tells it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pilot_agent.probes.batch.ancestry import vouched_for
+from pilot_agent.probes.batch.batch_commands import ask, why_not
 from pilot_agent.probes.batch.batch_job import (
     Allocation,
     Bound,
@@ -12,6 +18,7 @@ from pilot_agent.probes.batch.batch_job import (
     bound,
     bounds,
     host_name,
+    parse_duration_seconds,
     place_of,
     short_name,
     unique,
@@ -25,6 +32,9 @@ GROUPS = ("/sge/", "/uge/", "/UGE/", "/GE/")
 # JOB_ID is a name that anything may set; Grid Engine sets its own beside it.
 _MARKS = ("SGE_ROOT", "SGE_CELL", "SGE_TASK_ID", "SGE_JOB_SPOOL_DIR")
 _GRANTED = "SGE_HGR_"
+_JOB_ID = r"([0-9]{1,12})(?:\.[0-9]{1,12})?"
+_HARD = r"hard[ _]resource_list:\s+(\S.*)"
+_RUN_TIME = r"(?:.*,)?\s*h_rt=([0-9:]{1,32})(?:,.*)?"
 
 
 def read_sge(node: Node, environment: Mapping[str, str]) -> Allocation | Disbelieved | None:
@@ -62,6 +72,27 @@ def read_sge(node: Node, environment: Mapping[str, str]) -> Allocation | Disbeli
         gpus=gpus,
         gpu_count=None if gpus is None else Bound(len(gpus), _GRANTED + "*"),
     )
+
+
+def ask_master(node: Node, environment: Mapping[str, str], found: Allocation) -> Allocation:
+    """The allocation with the run time that the job asked for. Nothing changes when qstat is missing, fails, or takes
+    longer than 3 s; what only the queue limits is not told."""
+    number = re.fullmatch(_JOB_ID, found.job_id or "")
+    if number is None:
+        return found
+    answer = ask(node, ("qstat", "-j", number[1]), environment, ("SGE_ROOT",), words=("SGE_CELL", "SGE_QMASTER_PORT"))
+    seconds = parse_run_time(answer.stdout) if answer.ok else None
+    return replace(found, walltime_seconds=bound(seconds, "qstat h_rt"), problem=why_not(answer))
+
+
+def parse_run_time(text: str) -> int | None:
+    """Seconds of ``h_rt`` among the hard requests that qstat(1) ``-j`` shows; None without, or with INFINITY."""
+    for line in text.splitlines():
+        requests = re.fullmatch(_HARD, line.strip())
+        found = re.fullmatch(_RUN_TIME, requests[1]) if requests else None
+        if found:
+            return parse_duration_seconds(found[1])
+    return None
 
 
 def _contradiction(node: Node, environment: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from pilot_agent.probes.batch.batch_job import (
     short_name,
     smallest,
     unique,
+    unread,
 )
 from pilot_agent.probes.batch.slurm_lists import expand_hosts, parse_counts, smallest_count
 from pilot_agent.probes.node import Node
@@ -53,7 +54,7 @@ def read_slurm(node: Node, environment: Mapping[str, str]) -> Allocation | Disbe
         job_id=job_id,
         job_note=_note(environment),
         start_time=Bound(start, "SLURM_JOB_START_TIME") if start else None,
-        end_time=Bound(end, "SLURM_JOB_END_TIME") if end else None,
+        ends=bounds((end, "SLURM_JOB_END_TIME")),
         scratch=environment.get("SLURM_TMPDIR") or environment.get("TMPDIR") or None,
         cores=cores,
         memory_mib=_memory(environment, suffix, smallest(cores), gpu_count),
@@ -67,6 +68,7 @@ def read_slurm(node: Node, environment: Mapping[str, str]) -> Allocation | Disbe
         gpus=devices,
         gpu_count=bound(gpu_count, "SLURM_GPUS_ON_NODE")
         or (None if devices is None else Bound(len(devices), "SLURM_JOB_GPUS")),
+        unread=unread(*((environment.get(name), name) for name in ("SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME"))),
     )
 
 

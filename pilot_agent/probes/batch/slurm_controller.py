@@ -32,12 +32,12 @@ def ask_controller(node: Node, environment: Mapping[str, str], found: Allocation
         found = replace(found, draining=parse_drains(answer), problem=why_not(answer))
         if not answer.ok:
             return found
-    if (found.end_time is None or found.start_time is None) and re.fullmatch(_JOB_ID, found.job_id or ""):
+    if (not found.ends or found.start_time is None) and re.fullmatch(_JOB_ID, found.job_id or ""):
         answer = _ask(node, environment, "job", found.job_id or "")
         told = parse_pairs(answer)
         found = replace(
             found,
-            end_time=found.end_time or _time(told, "EndTime"),
+            ends=found.ends or _times(told, "EndTime"),
             start_time=found.start_time or _time(told, "StartTime"),
             problem=found.problem or why_not(answer),
         )
@@ -61,6 +61,11 @@ def parse_drains(answer: Command) -> bool | None:
     """Whether a node takes no further jobs (scontrol(1), node states ``IDLE+DRAIN``); None when it is not told."""
     state = parse_pairs(answer).get("State", "")
     return any(flag in _DRAINED for flag in state.rstrip("*~#!%$@^-").split("+")) if state else None
+
+
+def _times(told: Mapping[str, str], name: str) -> tuple[Bound, ...]:
+    found = _time(told, name)
+    return () if found is None else (found,)
 
 
 def _time(told: Mapping[str, str], name: str) -> Bound | None:

@@ -1,0 +1,134 @@
+"""The pool's token while the pilot runs: replaced when a fresh one was delivered, and its end foretold.
+
+Looking is one ``stat`` now and then. Whether a new token is any good is found out by a short-lived child, as what it
+takes to read one would be a fifth of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pilot_agent.lifecycle.loop import Task
+from pilot_agent.light import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pilot_agent.events import EventLog
+    from pilot_agent.lifecycle.channel import AdChannel
+    from pilot_agent.lifecycle.loop import Loop
+    from pilot_agent.lifecycle.plan import TokenPlan
+
+EXPIRES_ATTRIBUTE = "PilotTokenExpires"
+"""Seconds since the epoch; undefined for a token that never expires."""
+USUAL_ATTRIBUTE = "GLIDEIN_Expire"
+"""The same, by the name that users' expressions know."""
+EXPIRING_ATTRIBUTE = "PilotTokenExpiring"
+"""True when the token's end is near, or past."""
+TASK_SECONDS = 20.0
+MESSAGE_LIMIT = 500
+
+
+class TokenWatch:
+    """Looks every period, and whenever ``check`` is called; ``changed()`` after a new token was installed."""
+
+    __slots__ = ("_again", "_changed", "_channel", "_events", "_loop", "_plan", "_running", "_seen", "_warned",
+                 "expires")  # fmt: skip
+
+    def __init__(
+        self, plan: TokenPlan, loop: Loop, channel: AdChannel, events: EventLog, changed: Callable[[], None]
+    ) -> None:
+        self._plan = plan
+        self._loop = loop
+        self._channel = channel
+        self._events = events
+        self._changed = changed
+        self._running = False
+        self._again = False
+        self._warned = ""
+        self.expires = plan.expires
+        self._seen = _signature(plan.source)
+        if _newer(plan.source, plan.installed):
+            self._seen = None  # it was replaced between the hand-off and now
+        self._advertise()
+        self._look()
+
+    def check(self) -> None:
+        """Read the token's file now, whether it changed or not."""
+        if self._running:
+            self._again = True
+            return
+        self._running = True
+        self._again = False
+        self._seen = _signature(self._plan.source)
+        Task(self._loop, self._plan.command, self._plan.environment, TASK_SECONDS, self._checked, both_outputs=False)
+
+    def _look(self) -> None:
+        now = _signature(self._plan.source)
+        # A file that is gone was cleaned up by the batch system: what the pilot has is its own copy.
+        if now is not None and now != self._seen and not self._running:
+            self.check()
+        self._warn()
+        self._loop.call_later(self._plan.period_seconds, self._look)
+
+    def _checked(self, code: int | None, output: bytes) -> None:
+        self._running = False
+        answer = _mapping(output)
+        if code == 0 and "expires" in answer:
+            self.expires = answer["expires"]
+            self._warned = ""
+            event = "token.replaced" if answer.get("changed") else "token.unchanged"
+            self._events.write(event, expires=self.expires, subject=answer.get("subject"))
+            self._advertise()
+            self._warn()
+            self._changed()
+        else:
+            message = str(answer.get("message") or f"the new token could not be looked at (exit code {code})")
+            self._events.write("token.refused", code=answer.get("code"), message=message[:MESSAGE_LIMIT])
+        if self._again:
+            self.check()
+
+    def _warn(self) -> None:
+        """Tell once that the end is near, and once that it has come; HTCondor's open sessions outlive it for a while,
+        so jobs may go on."""
+        if self.expires is None:
+            return
+        left = self.expires - time.time()
+        state = "token.expired" if left <= 0 else "token.expiring" if left <= self._plan.warning_seconds else ""
+        if state and state != self._warned:
+            self._warned = state
+            hint = f"replace {self._plan.source} by a fresh token of the pool; the pilot takes it by itself"
+            self._events.write(state, expires=self.expires, left_seconds=round(left), hint=hint)
+            self._advertise()
+
+    def _advertise(self) -> None:
+        expires = None if self.expires is None else int(self.expires)
+        self._channel.update(
+            {EXPIRES_ATTRIBUTE: expires, USUAL_ATTRIBUTE: expires, EXPIRING_ATTRIBUTE: bool(self._warned)}
+        )
+
+
+def _signature(path: str) -> tuple[int, int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _newer(source: str, installed: str) -> bool:
+    try:
+        return os.stat(source).st_ctime_ns > os.stat(installed).st_mtime_ns
+    except OSError:
+        return False
+
+
+def _mapping(output: bytes) -> dict[str, Any]:
+    try:
+        answer = loads(output)
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}

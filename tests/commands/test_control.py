@@ -1,0 +1,115 @@
+"""The pages of status, drain and stop, and how the pilots of an account are found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.commands.control import live_pilots, overview, page, run_command, run_status
+from pilot_agent.model import PilotError
+
+ROOT = Path(__file__).parents[2]
+STATUS: dict[str, Any] = {
+    "schema": "pilot-agent/status/1", "id": "abc", "version": "1", "pid": 12, "host": "wn1", "started": 1000.0,
+    "workspace": "/scratch/with/a/rather/long/name/that/goes/on/pilot-abc", "output": "/scratch/job",
+    "up_seconds": 75.2, "stage": "run", "draining": False, "not_accepting": [], "jobs_running": 3, "deadline": 8000.0,
+    "left_seconds": 6924.8, "token_expires": 1500, "suspended_seconds": 0.0,
+    "services": [{"name": "triton", "status": "ready"}],
+    "events": [{"seconds": 70.0, "event": "pool.joined"}, {"seconds": 71.0, "event": "x", "text": "a\x1b[31mb" * 40}],
+}  # fmt: skip
+
+# A pilot that answers every request with itself and the request.
+GUARDIAN = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from pilot_agent.lifecycle.control import ControlSocket
+status = {"id": "abc", "workspace": os.path.dirname(sys.argv[2]), "output": sys.argv[3], "stage": "run",
+          "jobs_running": 1, "pid": os.getpid()}
+control = ControlSocket(sys.argv[2], "control.sock", lambda request: {**status, "asked": request})
+print("ready", flush=True)
+while True:
+    control.serve()
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def guardian(tmp_path: Path) -> Iterator[Path]:
+    """Something that listens like a guardian, seen by a sibling; its workspace."""
+    private = tmp_path / "pilot-abc" / "private"
+    private.mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    words = [sys.executable, "-c", GUARDIAN, str(ROOT), str(private), str(tmp_path / "out")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=tmp_path / "out") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield private.parent
+        process.kill()
+
+
+def arguments(command: str, directory: Path | None, **others: Any) -> argparse.Namespace:
+    return argparse.Namespace(
+        command=command, directory=None if directory is None else str(directory), json=True, **others
+    )
+
+
+def test_running_pilots_are_found_by_the_directory_they_hold(guardian: Path) -> None:
+    assert str(guardian) in [found.workspace for found in live_pilots()]
+
+
+@pytest.mark.parametrize("name", ["pilot-abc", "pilot-abc/private", "out", "."])
+def test_workspace_output_and_start_directory_all_name_the_pilot(
+    guardian: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_status(arguments("status", guardian.parent / name)) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "abc"
+
+
+def test_a_fast_stop_is_asked_for(guardian: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(arguments("stop", guardian, fast=True)) == 0
+    assert json.loads(capsys.readouterr().out)["asked"] == {"command": "stop", "fast": True}
+
+
+@pytest.mark.parametrize("command", ["status", "drain", "stop"])
+def test_a_directory_without_a_pilot_is_a_wrong_command_line(tmp_path: Path, command: str) -> None:
+    with pytest.raises(PilotError) as caught:
+        (run_status if command == "status" else run_command)(arguments(command, tmp_path))
+    assert caught.value.failure.code == "control.nobody"
+    assert caught.value.failure.exit_code == 2
+
+
+def test_a_socket_without_a_pilot_behind_it_is_none(guardian: Path) -> None:
+    socket = guardian / "private" / "control.sock"
+    os.rename(socket, guardian / "private" / "other.sock")
+    with pytest.raises(PilotError):
+        run_status(arguments("status", guardian))
+
+
+def test_the_page_tells_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = page(STATUS)
+    for words in ("Pilot abc", "1 min 15 s", "1 h 55 min", "3 running", "12 on wn1", "triton: ready", "pool.joined"):
+        assert words in text
+    assert "expires in 7 min 4 s" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 132])
+def test_pages_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, page(STATUS).splitlines())) <= width
+    if width >= 80:
+        assert max(map(len, overview([STATUS, STATUS]).splitlines())) <= width
+
+
+def test_a_pilot_that_does_not_answer_is_listed_all_the_same() -> None:
+    silent = {"id": "def", "workspace": "/scratch/pilot-def", "stage": "no answer", "problem": "it did not answer"}
+    assert "no answer" in overview([STATUS, silent])
+    assert "may be suspended" in page(silent)
