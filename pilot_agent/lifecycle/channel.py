@@ -21,8 +21,9 @@ ACCEPTING_ATTRIBUTE = "PilotAccepting"
 END_OF_AD = "-\n"
 END_OF_AD_NOW = "- update:true\n"
 """Makes the startd report at once what it has to report: at its start the slots. Of a slot that was reported already
-the collector hears with the next report (seen with HTCondor 23.9); what START says here counts when a claim comes."""
+the collector hears with the next report (seen with HTCondor 23.9), which ``sent`` may ask for."""
 SHORTEST_SECONDS = 1.0
+FIRST_MESSAGES = 2
 RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.03
 STARTING_SECONDS = 5.0
@@ -34,7 +35,7 @@ class AdChannel:
     """Sends the whole set of attributes when one changed (at most once a second) and every ``period_seconds``.
 
     The reader is a program that the startd runs: it comes late, may die, and is started again. ``complain`` is told
-    of a value that no ClassAd can hold.
+    of a value that no ClassAd can hold, ``sent(state)`` when the reader got a change after its first message.
     """
 
     __slots__ = (
@@ -45,10 +46,12 @@ class AdChannel:
         "_fd",
         "_first_messages",
         "_loop",
+        "_news",
         "_path",
         "_period",
         "_rest",
         "_sent",
+        "_told",
         "_urgent",
         "ever_read",
     )  # fmt: skip
@@ -60,26 +63,31 @@ class AdChannel:
         period_seconds: float,
         attributes: Mapping[str, Any],
         complain: Callable[[str], None],
+        sent: Callable[[bool], None] = lambda state: None,
     ) -> None:
         self._loop = loop
         self._path = path
         self._period = period_seconds
         self._complain = complain
+        self._told = sent
         self._attributes: dict[str, str] = {}
         self._fd: int | None = None
         self._rest = b""
         self._sent = 0.0
         self._due = 0.0
         self._created = time.monotonic()
-        self._first_messages = 2
+        self._first_messages = FIRST_MESSAGES
         self._urgent = False
         """Whether the startd shall report with the next message what it has to report."""
+        self._news: bool | None = None
+        """Whether what changed since the last message was a state; None when nothing did."""
         self.ever_read = False
         """True once a reader was there: the startd runs."""
         self.update({ACCEPTING_ATTRIBUTE: True, **attributes})
 
-    def update(self, attributes: Mapping[str, Any]) -> None:
-        """Set attributes; None makes one undefined. Sends soon if anything changed."""
+    def update(self, attributes: Mapping[str, Any], *, state: bool = True) -> None:
+        """Set attributes; None makes one undefined. Sends soon if anything changed. A ``state`` decides about jobs and
+        goes to the collector soon; a value can wait there."""
         changed = False
         for name, value in attributes.items():
             try:
@@ -90,7 +98,8 @@ class AdChannel:
             changed = changed or self._attributes.get(key) != text
             self._attributes[key] = text
         if changed:
-            self._urgent = True
+            self._urgent = self._urgent or state
+            self._news = bool(self._news) or state
             self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
 
     def renew(self) -> None:
@@ -119,10 +128,14 @@ class AdChannel:
             self._send_by(now + (FIRST_RETRY_SECONDS if self._starting(now) else RETRY_SECONDS))
             return
         # An ad that the reader has not taken yet is finished first; the new one waits for the next turn.
+        news = None
         if not self._rest:
             self._rest = self._message()
             self._sent = now
+            news, self._news = self._news, None
         self._flush()
+        if news is not None and self._fd is not None and self._first_messages < FIRST_MESSAGES:
+            self._told(news)
         if self._first_messages and self._fd is not None:
             # The startd reports its slots when it first wakes after a whole second of the clock; without this it
             # sleeps until the next one.
@@ -149,6 +162,7 @@ class AdChannel:
         """The reader died: the next one gets a whole ad."""
         self.close()
         self._rest = b""
+        self._news = True
         self._send_by(time.monotonic() + RETRY_SECONDS)
 
     def _flush(self) -> None:

@@ -14,20 +14,21 @@ import time
 from pilot_agent.events import EventLog
 from pilot_agent.files import read_bounded
 from pilot_agent.lifecycle import final_report, finish
+from pilot_agent.lifecycle.acceptance import Acceptance
 from pilot_agent.lifecycle.budget import Budget
-from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE, AdChannel
-from pilot_agent.lifecycle.collector_clock import SKEW_SECONDS, CollectorClock, add_to_report
+from pilot_agent.lifecycle.channel import AdChannel
+from pilot_agent.lifecycle.collector_clock import add_to_report
 from pilot_agent.lifecycle.draining import Drain
-from pilot_agent.lifecycle.image_failures import ImageFailures
-from pilot_agent.lifecycle.joining import JoinCheck
+from pilot_agent.lifecycle.health import Health
 from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.keeper_pool import KeeperPool
+from pilot_agent.lifecycle.keeper_time import KeeperTime
 from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import FAST_SECONDS, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
-from pilot_agent.lifecycle.sidecars import Periodics, Services
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
-from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE, TimeWatch
+from pilot_agent.lifecycle.startd_report import StartdReport
 from pilot_agent.lifecycle.token_watch import TokenWatch
 from pilot_agent.light import signal
 from pilot_agent.startd.history import read_history, summarize
@@ -35,18 +36,13 @@ from pilot_agent.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
 EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67, "corruption": 68, "plugin": 69,
               "internal": 70, "preempted": 143}  # fmt: skip
 """Design section 6."""
-TO_RETIRE, TO_DIE = "GLIDEIN_ToRetire", "GLIDEIN_ToDie"
-LATEST = 1e11
-"""No moment that anybody means lies after this."""
-RETIRING = "time is over"
-"""Why no job begins any more; no periodic task can have this name."""
 RESERVE_SECONDS = 3.0
 """What HTCondor leaves of the budget to everything after it."""
 DRAINING = "draining"
@@ -98,6 +94,7 @@ class Keeper:
             plan.channel.period_seconds,
             plan.channel.attributes,
             lambda text: self._events.write("channel.refused", message=text),
+            lambda state: self._startd_report.ask(state=state),
         )
         vacate_seconds = min(
             plan.time.vacate_seconds, max(0.0, plan.time.budget_seconds - FAST_SECONDS - RESERVE_SECONDS)
@@ -107,13 +104,23 @@ class Keeper:
         self._over = False
         self._began = time.time()
         self._problem: dict[str, Any] | None = None
-        self._clock_offset: int | None = None
-        self._not_accepting: set[str] = set()
+        self._pool: KeeperPool | None = None
+        self._startd_report = StartdReport(self._loop, self._master.startds)
+        self._acceptance = Acceptance(self._channel, self._tell)
         self._drain: Drain | None = None
         self._drain_problem: dict[str, Any] | None = None
         self._token: TokenWatch | None = None
-        self._watch: TimeWatch | None = None
-        self._services = {service.name: "ready" for service in plan.services}
+        self._time: KeeperTime | None = None
+        self._health = Health(
+            self._loop,
+            self._channel,
+            self._events,
+            self._acceptance,
+            drain=self._begin_drain,
+            end=self._end,
+            over=self._ending,
+            changed=self._tell,
+        )
         self._suspensions: list[tuple[float, float]] = []
         self._loop.on_suspension(self._was_suspended)
         # Kept in memory, because somebody may delete the workspace under a running pilot.
@@ -138,69 +145,37 @@ class Keeper:
         self._began = time.time()
         self._master.start()
         self._events.write("condor.started", pid=self._master.pid)
-        ImageFailures(self._workspace.image_failures, self._loop, self._channel, self._events)
-        Services(self._plan.services, self._loop, self._channel, self._service_died)
         if self._plan.join is not None:
-            JoinCheck(self._plan.join, self._loop, self._joined, self._end)
-            self._loop.call_later(self._plan.join.seconds, self._expect_startd)
-        watch = self._watch = TimeWatch(
+            self._pool = KeeperPool(self._plan.join, self._loop, self._channel, self._events, self._end)
+        self._time = KeeperTime(
             self._plan.time,
             self._loop,
-            retire=self._retire,
-            busy=self._master.jobs_running,
-            idle=self._retired,
-            end=self._time_is_over,
-            note=self._events.write,
-        )
-        Periodics(
-            self._plan.periodics,
-            self._loop,
             self._channel,
-            self._periodic_failed,
-            self._periodic_recovered,
-            lambda attributes: self._told(watch, attributes),
+            self._events,
+            self._acceptance,
+            busy=self._master.jobs_running,
+            leave=self._leave,
+            end=self._end,
+            over=self._ending,
+            changed=self._tell,
         )
+        self._health.begin(self._plan, self._workspace.image_failures, self._time.hear)
         if self._plan.token is not None:
             self._token = TokenWatch(self._plan.token, self._loop, self._channel, self._events, self._renewed)
         self._tell()
 
-    def _told(self, watch: TimeWatch, attributes: Mapping[str, Any]) -> None:
-        """The site may announce an end that comes before all that were known."""
-        moment: Any = attributes.get(ANNOUNCED_ATTRIBUTE)
-        if type(moment) in (int, float) and 0 < moment < LATEST and watch.announce(moment):
-            self._tell_times("time.shortened", moment)
-            self._tell()
+    def _ending(self) -> bool:
+        return self._over or self._budget is not None
+
+    def _leave(self) -> None:
+        """Nothing keeps the pilot here any longer."""
+        self._end(self._drain_problem)
 
     def _renewed(self) -> None:
-        """Another token was installed; the pilot may live as long as that one allows."""
-        if self._token is not None and self._watch is not None and self._watch.renew(self._token.expires):
-            self._tell_times("time.renewed", self._token.expires)
-            if not self._watch.retired:
-                self._accept_again(RETIRING)
+        """Another token was installed."""
+        if self._token is not None and self._time is not None:
+            self._time.renew(self._token.expires)
         self._tell()
-
-    def _tell_times(self, event: str, end: float | None) -> None:
-        to_retire, to_die = (None if moment is None else int(moment) for moment in
-                             (self._plan.time.retire, self._plan.time.deadline))  # fmt: skip
-        self._events.write(event, end=end, to_retire=to_retire, to_die=to_die)
-        self._channel.update({TO_RETIRE: to_retire, TO_DIE: to_die})
-
-    def _joined(self) -> None:
-        self._events.write("pool.joined")
-        if self._plan.join is not None:
-            CollectorClock(self._plan.join, self._loop, self._compare_clocks)
-
-    def _compare_clocks(self, offset: int) -> None:
-        """Whatever it is the pilot goes on: its pool took it."""
-        self._clock_offset = offset
-        self._events.write("clock.compared", offset_seconds=offset, skew=abs(offset) > SKEW_SECONDS)
-
-    def _expect_startd(self) -> None:
-        """A startd that cannot start is started again by its master for ever; nobody would notice."""
-        if not self._channel.ever_read:
-            message = "the startd did not come up: it never asked for the pilot's attributes"
-            hint = "its log is logs/StartLog in the output directory"
-            self._end(final_report.failure("internal", "condor.startd_missing", message, hint=hint, stage="handoff"))
 
     def _look_at_alarm(self) -> None:
         reason = self._alarm.reason()
@@ -222,14 +197,14 @@ class Keeper:
         self._drain_problem = self._drain_problem or problem
         if self._drain is not None or self._budget is not None:
             return
-        self._not_accepting.add(DRAINING)
-        self._channel.update({ACCEPTING_ATTRIBUTE: False, DRAINING_ATTRIBUTE: True})
-        self._drain = Drain(self._loop, self._master.jobs_running, lambda: self._budget is not None, self._drained)
+        self._acceptance.refuse(DRAINING)
+        self._channel.update({DRAINING_ATTRIBUTE: True})
+        self._drain = Drain(self._loop, self._master.jobs_running, self._ending, self._drained)
         self._tell()
 
     def _drained(self) -> None:
         self._events.write("pilot.drained", jobs=0)
-        self._end(self._drain_problem)
+        self._leave()
 
     def _was_suspended(self, seconds: float) -> None:
         """Everything stood still, the jobs too as a rule; what was to be done meanwhile is done now."""
@@ -246,35 +221,13 @@ class Keeper:
                 "told": {
                     "stage": "end" if self._budget is not None else "drain" if self._drain is not None else "run",
                     "deadline": self._plan.time.deadline,
-                    "not_accepting": sorted(self._not_accepting),
-                    "services": self._services,
+                    "not_accepting": sorted(self._acceptance.reasons),
+                    "services": self._health.services,
                     "suspended_seconds": round(self._loop.suspended_seconds, 1),
                     "token_expires": None if self._token is None else self._token.expires,
                 }
             }
         )
-
-    def _retire(self) -> None:
-        if self._budget is None:
-            self._events.write("pilot.retiring")
-            self._not_accepting.add(RETIRING)
-            self._channel.update({ACCEPTING_ATTRIBUTE: False})
-            self._tell()
-
-    def _retired(self) -> None:
-        if self._budget is None:
-            self._events.write("pilot.retired")
-            self._end(self._drain_problem)
-
-    def _time_is_over(self) -> None:
-        if self._budget is not None:
-            return
-        if self._master.jobs_running():
-            message = "the pilot's time was over while jobs were running"
-            self._end(final_report.failure("preempted", "deadline.reached", message, retry=True))
-        else:
-            self._events.write("deadline.reached")
-            self._end(self._drain_problem)
 
     def _master_ended(self, code: int | None) -> None:
         if self._budget is not None:
@@ -288,54 +241,18 @@ class Keeper:
             return
         self._events.write("condor.ended", code=code)
         if code == 0:  # STARTD_NOCLAIM_SHUTDOWN: no job for so long; the startd told the master to end
-            self._end(self._drain_problem)
+            self._leave()
             return
         how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"
         message = f"condor_master {how}; its log is logs/MasterLog in the output directory"
         self._end(final_report.failure("internal", "condor.master_died", message, stage="run", retry=True))
-
-    def _service_died(self, name: str, message: str, required: bool) -> None:
-        if self._over or self._budget is not None:
-            return
-        self._events.write("service.died", service=name, message=message, required=required)
-        self._services[name] = "died"
-        self._tell()
-        if required:
-            # As for the master: a signal to every process of the pilot may just be on its way to this one.
-            self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
-
-    def _service_missed(self, name: str, message: str) -> None:
-        if self._budget is None:
-            hint = f"look at the service's log, logs/service-{name}-*"
-            self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
-
-    def _periodic_failed(self, name: str, message: str, on_failure: str) -> None:
-        if self._over:
-            return
-        self._events.write("periodic.failed", task=name, message=message, on_failure=on_failure)
-        if on_failure == "drain":
-            self._begin_drain(final_report.failure("plugin", "periodic.failed", message, stage="run"))
-        elif on_failure == "stop_accepting":
-            self._not_accepting.add(name)
-            self._channel.update({ACCEPTING_ATTRIBUTE: False})
-            self._tell()
-
-    def _periodic_recovered(self, name: str) -> None:
-        self._accept_again(name)
-        self._tell()
-
-    def _accept_again(self, reason: str) -> None:
-        """``reason`` keeps no more jobs away."""
-        self._not_accepting.discard(reason)
-        if not self._not_accepting and self._budget is None:
-            self._channel.update({ACCEPTING_ATTRIBUTE: True})
 
     def _end(self, problem: dict[str, Any] | None, *, fast: bool = False) -> None:
         """Begin the end; a later call can only hasten what is under way."""
         if self._budget is None:
             self._budget = Budget(self._plan.time.budget_seconds)
             self._problem = problem
-            self._channel.update({ACCEPTING_ATTRIBUTE: False})
+            self._acceptance.close()
             self._events.write("pilot.ending", by="keeper", failure=problem)
             self._tell()
         self._master.stop(fast=fast)
@@ -345,8 +262,8 @@ class Keeper:
         self._channel.close()
         report = final_report.read_report(self._workspace.report) or self._remembered()
         final_report.set_outcome(report, self._problem)
-        if self._clock_offset is not None:
-            add_to_report(report, self._clock_offset)
+        if self._pool is not None and self._pool.clock_offset is not None:
+            add_to_report(report, self._pool.clock_offset)
         records = read_history(self._plan.history) if self._plan.history else []
         alive = time.time() - self._began
         report["jobs"] = summarize(records, alive_seconds=alive)

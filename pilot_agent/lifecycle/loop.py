@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.signals import Alarm
 
 OUTPUT_LIMIT_BYTES = 1 << 16
+READS_AT_ONCE = 16
 LONGEST_WAIT_SECONDS = 5.0
 """Also how short a suspension may be and still be seen."""
 LATE_SECONDS = 3.0
@@ -159,7 +160,8 @@ class Task:
             os.close(null)
 
     def _read(self) -> None:
-        while True:
+        """What is there, but not for ever from a child that writes faster than this reads."""
+        for _ in range(READS_AT_ONCE):
             try:
                 chunk = os.read(self._reader, 65536)
             except BlockingIOError:

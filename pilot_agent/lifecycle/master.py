@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from pilot_agent.lifecycle.identity import identify
-from pilot_agent.lifecycle.processes import named
+from pilot_agent.lifecycle.identity import identify, read_stat
+from pilot_agent.lifecycle.processes import children, named
 from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.light import signal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LABEL = "condor_master"
 STARTER_NAME = "condor_starter"
+STARTD_NAME = "condor_startd"
 FAST_SECONDS = 5.0
 """How long HTCondor gets after SIGQUIT, which kills jobs at once, before its processes are killed."""
 
@@ -71,6 +72,12 @@ class Master:
     def jobs_running(self) -> bool:
         """True while HTCondor's starters, one per job, are there."""
         return bool(named(os.getpid(), STARTER_NAME))
+
+    def startds(self) -> list[int]:
+        """The pids of the startd that runs below this master: none while it is being started again."""
+        if self.done or not self.pid:
+            return []
+        return [pid for pid in children(self.pid) if (stat := read_stat(pid)) is not None and stat.name == STARTD_NAME]
 
     def _hasten(self) -> None:
         if not self.done and not self._fast:

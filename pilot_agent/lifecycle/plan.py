@@ -195,13 +195,78 @@ class TimePlan(_Record):
         self.hold_seconds = hold_seconds
 
 
+class DiskPlan(_Record):
+    """The directories whose free space is looked at every ``period_seconds``: with less than ``floor_mib`` no job is
+    taken, with less than ``hard_floor_mib`` the pilot drains; 0 for no floor."""
+
+    __slots__ = ("floor_mib", "hard_floor_mib", "paths", "period_seconds")
+
+    def __init__(
+        self,
+        *,
+        paths: Sequence[str] = (),
+        floor_mib: int = 0,
+        hard_floor_mib: int = 0,
+        period_seconds: float = 30.0,
+    ) -> None:
+        self.paths = tuple(paths)
+        self.floor_mib = floor_mib
+        self.hard_floor_mib = hard_floor_mib
+        self.period_seconds = period_seconds
+
+
+class CvmfsPlan(_Record):
+    """The repositories that answered, and the command that lists one: its path below ``mount_point`` is added."""
+
+    __slots__ = ("command", "environment", "mount_point", "period_seconds", "repositories", "timeout_seconds")
+
+    def __init__(
+        self,
+        *,
+        repositories: Sequence[str] = (),
+        command: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        mount_point: str = "/cvmfs",
+        period_seconds: float = 60.0,
+        timeout_seconds: float = 20.0,
+    ) -> None:
+        self.repositories = tuple(repositories)
+        self.command = tuple(command)
+        self.environment = dict(environment or {})
+        self.mount_point = mount_point
+        self.period_seconds = period_seconds
+        self.timeout_seconds = timeout_seconds
+
+
+class BlackHolePlan(_Record):
+    """How many jobs (0: any number) of how many clusters may fail in less than ``seconds``, and what share of those
+    that ended within ``window_seconds``, before the node is to blame."""
+
+    __slots__ = ("clusters", "jobs", "seconds", "share", "window_seconds")
+
+    def __init__(
+        self,
+        *,
+        jobs: int = 0,
+        clusters: int = 3,
+        seconds: float = 30.0,
+        share: float = 0.9,
+        window_seconds: float = 900.0,
+    ) -> None:
+        self.jobs = jobs
+        self.clusters = clusters
+        self.seconds = seconds
+        self.share = share
+        self.window_seconds = window_seconds
+
+
 class KeeperPlan(_Record):
     """Everything the keeper needs; ``started`` is the pilot's start in seconds since the epoch, ``history`` the
     file in which the startd writes an ad for each job that ended, ``join`` None when nothing is to be checked,
     ``token`` None when there is none to be watched."""
 
-    __slots__ = ("channel", "history", "join", "master", "output", "periodics", "pilot_id", "services", "started",
-                 "time", "token", "workspace")  # fmt: skip
+    __slots__ = ("black_hole", "channel", "cvmfs", "disk", "history", "join", "master", "output", "periodics",
+                 "pilot_id", "services", "started", "time", "token", "workspace")  # fmt: skip
 
     def __init__(
         self,
@@ -218,6 +283,9 @@ class KeeperPlan(_Record):
         time: TimePlan | None = None,
         history: str | None = None,
         token: TokenPlan | None = None,
+        disk: DiskPlan | None = None,
+        cvmfs: CvmfsPlan | None = None,
+        black_hole: BlackHolePlan | None = None,
     ) -> None:
         self.workspace = workspace
         self.output = output
@@ -231,6 +299,9 @@ class KeeperPlan(_Record):
         self.time = time or TimePlan()
         self.history = history
         self.token = token
+        self.disk = disk or DiskPlan()
+        self.cvmfs = cvmfs or CvmfsPlan()
+        self.black_hole = black_hole or BlackHolePlan()
 
     @classmethod
     def from_json(cls, data: Any) -> KeeperPlan:
@@ -246,6 +317,9 @@ class KeeperPlan(_Record):
             values["periodics"] = [PeriodicPlan.from_json(item) for item in values.get("periodics", ())]
             values["time"] = TimePlan.from_json(values.get("time") or {})
             values["token"] = TokenPlan.from_json(values["token"]) if values.get("token") else None
+            values["disk"] = DiskPlan.from_json(values.get("disk") or {})
+            values["cvmfs"] = CvmfsPlan.from_json(values.get("cvmfs") or {})
+            values["black_hole"] = BlackHolePlan.from_json(values.get("black_hole") or {})
             return cls(**values)
         except KeyError as error:
             raise PlanError(f"KeeperPlan: {error} is missing") from None

@@ -1,0 +1,130 @@
+"""What is watched while jobs run, and what is done when it is not well: told, no further jobs, or the end."""
+
+from __future__ import annotations
+
+from pilot_agent.lifecycle import final_report
+from pilot_agent.lifecycle.black_hole import BlackHoleWatch
+from pilot_agent.lifecycle.cvmfs_watch import CvmfsWatch
+from pilot_agent.lifecycle.disk_watch import DiskWatch
+from pilot_agent.lifecycle.image_failures import ImageFailures
+from pilot_agent.lifecycle.periodic_tasks import Periodics
+from pilot_agent.lifecycle.sidecars import Services
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pilot_agent.events import EventLog
+    from pilot_agent.lifecycle.acceptance import Acceptance
+    from pilot_agent.lifecycle.black_hole import Suspicion
+    from pilot_agent.lifecycle.channel import AdChannel
+    from pilot_agent.lifecycle.loop import Loop
+    from pilot_agent.lifecycle.plan import KeeperPlan, PeriodicPlan
+
+BLACK_HOLE = "jobs fail at once"
+"""Why no job is taken; no periodic task can have this name."""
+BLACK_HOLE_ATTRIBUTE = "PilotBlackHole"
+"""True once the pilot has found that jobs fail on this node."""
+SETTLE_SECONDS = 0.2
+"""A service that ended may have got the same signal as this process, a moment earlier."""
+
+
+class Health:
+    """Watches from ``begin`` on, until ``over()``. ``drain(problem)`` lets the running jobs end and then the pilot,
+    ``end(problem)`` ends it at once; ``changed()`` when a service is in another state."""
+
+    __slots__ = ("_acceptance", "_changed", "_channel", "_drain", "_end", "_events", "_loop", "_over", "services")
+
+    def __init__(
+        self,
+        loop: Loop,
+        channel: AdChannel,
+        events: EventLog,
+        acceptance: Acceptance,
+        *,
+        drain: Callable[[dict[str, Any]], None],
+        end: Callable[[dict[str, Any]], None],
+        over: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._events = events
+        self._acceptance = acceptance
+        self._drain = drain
+        self._end = end
+        self._over = over
+        self._changed = changed
+        self.services: dict[str, str] = {}
+        """Name -> ``ready`` or ``died``."""
+
+    def begin(self, plan: KeeperPlan, image_failures: str, told: Callable[[Mapping[str, Any]], None]) -> None:
+        """Watch everything that the plan names. ``image_failures`` is the FIFO of the image hook; ``told(attributes)``
+        hears every answer of a periodic task."""
+        self.services = {service.name: "ready" for service in plan.services}
+        Services(plan.services, self._loop, self._channel, self._service_died)
+        ImageFailures(image_failures, self._loop, self._channel, self._events)
+        DiskWatch(plan.disk, self._loop, self._channel, self._events, self._acceptance, self._disk_full)
+        CvmfsWatch(plan.cvmfs, self._loop, self._channel, self._events)
+        if plan.history:
+            BlackHoleWatch(plan.black_hole, plan.history, self._loop, self._jobs_fail)
+        Periodics(
+            plan.periodics,
+            self._loop,
+            self._channel,
+            self._events,
+            failed=self._task_failed,
+            recovered=lambda task: self._acceptance.accept(task.name),
+            told=told,
+        )
+
+    def _service_died(self, name: str, message: str, required: bool) -> None:
+        if self._over():
+            return
+        self._events.write("service.died", service=name, message=message, required=required)
+        self.services[name] = "died"
+        self._changed()
+        if required:
+            self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
+
+    def _service_missed(self, name: str, message: str) -> None:
+        if not self._over():
+            hint = f"look at the service's log, logs/service-{name}-*"
+            self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
+
+    def _task_failed(self, task: PeriodicPlan, message: str) -> None:
+        if self._over() or task.on_failure == "report":
+            return
+        self._acceptance.refuse(task.name)
+        if task.on_failure == "drain":
+            self._drain(final_report.failure("plugin", "periodic.failed", message, stage="run"))
+
+    def _disk_full(self, message: str) -> None:
+        if not self._over():
+            self._events.write("disk.full", message=message)
+            hint = "the site gives the pilot more scratch space, or its jobs ask for what they need with request_disk"
+            problem = final_report.failure("node_resource", "disk.full", message, hint=hint, stage="run", retry=True)
+            self._drain(problem)
+
+    def _jobs_fail(self, suspicion: Suspicion) -> None:
+        if self._over():
+            return
+        message = suspicion.message()
+        self._events.write(
+            "black_hole.suspected",
+            message=message,
+            ends=suspicion.ends,
+            failed=suspicion.failed,
+            not_started=suspicion.not_started,
+            clusters=suspicion.clusters,
+            users=suspicion.users,
+        )
+        self._channel.update({BLACK_HOLE_ATTRIBUTE: True})
+        self._acceptance.refuse(BLACK_HOLE)
+        hint = (
+            "the site looks at this node, and at logs/StarterLog* in the output directory; where the jobs themselves "
+            "are to blame, startd.black_hole_jobs says how many may fail, 0 any number"
+        )
+        problem = final_report.failure("node_resource", "node.black_hole", message, hint=hint, stage="run", retry=True)
+        self._drain(problem)
