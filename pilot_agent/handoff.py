@@ -21,6 +21,7 @@ from pilot_agent.tasks import job_container, periodic_command
 
 JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
+LISTING_PROGRAMS = ("/usr/bin/ls", "/bin/ls")
 
 
 def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]:
@@ -64,6 +65,9 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         time=_times(state, deadline),
         history=handoff.history,
         token=_token(session, state, environment),
+        disk=_disk(session, state, handoff.plan.execute_directory),
+        cvmfs=_cvmfs(state, environment),
+        black_hole=_black_hole(state),
     )
     return made, replace(state, attributes=dict(handoff.plan.attributes))
 
@@ -125,6 +129,42 @@ def _token(session: Session, state: State, environment: dict[str, str]) -> plan.
         expires=facts.expires,
         period_seconds=state.config.get("pool.token_check_seconds"),
         warning_seconds=state.config.get("pool.token_warning_seconds"),
+    )
+
+
+def _disk(session: Session, state: State, execute_directory: str) -> plan.DiskPlan:
+    return plan.DiskPlan(
+        paths=list(dict.fromkeys((execute_directory, session.workspace.root))),
+        floor_mib=state.config.get("startd.disk_floor_mib"),
+        hard_floor_mib=state.config.get("startd.disk_hard_floor_mib"),
+        period_seconds=state.config.get("startd.disk_period_seconds"),
+    )
+
+
+def _cvmfs(state: State, environment: dict[str, str]) -> plan.CvmfsPlan:
+    """The repositories that answered; nothing is watched where they are not known, or no program can list them."""
+    fact = state.facts.get("cvmfs.repositories")
+    repositories = [str(name) for name in fact.value or []] if fact is not None and fact.known else []
+    program = next((path for path in LISTING_PROGRAMS if os.access(path, os.X_OK)), None)
+    if program is None or not repositories:
+        return plan.CvmfsPlan()
+    return plan.CvmfsPlan(
+        repositories=repositories,
+        command=[program, "-1"],
+        environment={name: value for name, value in environment.items() if not name.startswith("CONDOR_")},
+        period_seconds=state.config.get("cvmfs.look_period_seconds"),
+        timeout_seconds=state.config.get("cvmfs.look_timeout_seconds"),
+    )
+
+
+def _black_hole(state: State) -> plan.BlackHolePlan:
+    config = state.config
+    return plan.BlackHolePlan(
+        jobs=config.get("startd.black_hole_jobs"),
+        clusters=config.get("startd.black_hole_clusters"),
+        seconds=config.get("startd.black_hole_seconds"),
+        share=config.get("startd.black_hole_share"),
+        window_seconds=config.get("startd.black_hole_window_seconds"),
     )
 
 

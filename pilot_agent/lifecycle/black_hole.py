@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.loop import Loop
     from pilot_agent.lifecycle.plan import BlackHolePlan
 
-MOST_ENDS = 300
-"""Only the last so many ends are looked at."""
+LOOK_BACK = 4
+"""So many times the number of jobs that must fail are looked at: a node that did well for hours is found as soon."""
+ONE_USER_SHARE = 0.75
+"""With more of the evidence than this the failed jobs are one user's."""
 ONE_USER_FACTOR = 2
 """So many times more jobs and clusters are needed when all are one user's."""
 ONE_CLUSTER_FACTOR = 3
@@ -69,7 +71,7 @@ class Detector:
         if end.ending == SAYS_NOTHING or self._plan.jobs <= 0:
             return None
         bad = end.ending == NOT_STARTED or (end.ending == FAILED and end.seconds < self._plan.seconds)
-        self._ends = self._ends[1 - MOST_ENDS :]
+        self._ends = self._ends[1 - LOOK_BACK * self._plan.jobs :]
         self._ends.append((now, bad, end))
         return self._judge(now) if bad else None
 
@@ -87,13 +89,27 @@ class Detector:
     def _by_starters(self, ends: list[JobEnd]) -> bool:
         if len({end.job for end in ends}) < 2:
             return False
-        several = len({end.cluster for end in ends}) > 1
-        return len(ends) >= self._plan.jobs * (1 if several else ONE_CLUSTER_FACTOR)
+        several = sum(_evidence(ends, most=-(-self._plan.jobs // 2)).values())
+        return several >= self._plan.jobs or len(ends) >= self._plan.jobs * ONE_CLUSTER_FACTOR
 
     def _by_jobs(self, ends: list[JobEnd]) -> bool:
-        factor = 1 if len({end.user for end in ends}) > 1 else ONE_USER_FACTOR
-        clusters = {end.cluster for end in ends}
-        return len(ends) >= self._plan.jobs * factor and len(clusters) >= self._plan.clusters * factor
+        evidence = _evidence(ends, most=-(-self._plan.jobs // self._plan.clusters))
+        users: dict[str, int] = {}
+        for (_, user), count in evidence.items():
+            users[user] = users.get(user, 0) + count
+        total = sum(users.values())
+        factor = ONE_USER_FACTOR if max(users.values()) > ONE_USER_SHARE * total else 1
+        return total >= self._plan.jobs * factor and len(evidence) >= self._plan.clusters * factor
+
+
+def _evidence(ends: list[JobEnd], most: int) -> dict[tuple[str, str], int]:
+    """How often the jobs of each cluster (and its user) failed, not more than ``most`` times each: many jobs of one
+    cluster and one of another are no two clusters that fail."""
+    counts: dict[tuple[str, str], int] = {}
+    for end in ends:
+        key = (end.cluster, end.user)
+        counts[key] = min(most, counts.get(key, 0) + 1)
+    return counts
 
 
 class BlackHoleWatch:

@@ -70,18 +70,12 @@ class HistoryTail:
         finally:
             os.close(descriptor)
         self._offset += len(content)
-        whole, line, rest = (self._rest + content).rpartition(b"\n***")
-        # The line of stars ends an ad, and may itself be only half there.
-        stars, newline, begun = rest.partition(b"\n")
-        if not newline:
-            earlier, second, between = whole.rpartition(b"\n***")
-            self._rest = between + line + rest if second else whole + line + rest
-            whole = earlier
-        else:
-            self._rest = begun
-            whole += line + stars
-        if len(self._rest) > LONGEST_AD:
-            self._rest = b""
+        text = self._rest + content
+        # A line of stars ends an ad; the last one may be only half there.
+        stars = text.rfind(b"\n***", 0, text.rfind(b"\n"))
+        end = text.find(b"\n", stars + 1) + 1 if stars >= 0 else 0
+        self._rest = text[end:] if len(text) - end <= LONGEST_AD else b""
+        whole = text[:end]
         return list(parse_ends(whole))
 
 

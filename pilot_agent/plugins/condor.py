@@ -176,6 +176,8 @@ def build_plan(
         attributes=_attributes(inputs),
         fragments=inputs.fragments,
         job_length=dict(config["time"]["job_length"]),
+        services_attribute=config["startd"]["services_attribute"],
+        cvmfs_attribute=config["startd"]["cvmfs_attribute"],
     )
 
 

@@ -22,6 +22,7 @@ from pilot_agent.startd.classad import (
 from pilot_agent.startd.container_ad import container_attributes
 from pilot_agent.startd.containers import container_knobs, runtime_environment
 from pilot_agent.startd.fragments import SECURITY_KNOBS, fragment_lines
+from pilot_agent.startd.health_expressions import health_conditions
 from pilot_agent.startd.logins import SSHD
 from pilot_agent.startd.network import split_address
 
@@ -205,6 +206,7 @@ def _policy(plan: StartdPlan) -> dict[str, str]:
         # The keeper sends both moments, and changes them when the token or the site's plans do.
         f"((time() < MY.{words.TIME_ATTRIBUTES[0]}) =!= False)",
     ]
+    conditions += health_conditions(plan)
     if plan.job_length:
         conditions.append(f"({_fits(plan)})")
     vacate = str(plan.vacate_seconds)

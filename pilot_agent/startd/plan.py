@@ -131,7 +131,8 @@ class StartdPlan:
     """Everything that decides the configuration; nothing else does.
 
     ``workspace`` is the pilot's root directory. ``job_length`` maps attributes in which jobs say how long they
-    take to their unit, a key of ``UNIT_SECONDS``. ``attributes`` are constant; ``channel_command`` is the
+    take to their unit, a key of ``UNIT_SECONDS``; ``services_attribute`` and ``cvmfs_attribute`` are those in which
+    they name the services and repositories that they need. ``attributes`` are constant; ``channel_command`` is the
     program whose output carries the changing ones. ``decision`` is advertised, and decides nothing here.
     ``execute_directory`` is where jobs' scratch directories are made.
     """
@@ -160,3 +161,5 @@ class StartdPlan:
     attributes: Mapping[str, Json] = field(default_factory=dict)
     fragments: tuple[PluginFragment, ...] = ()
     job_length: Mapping[str, str] = field(default_factory=dict)
+    services_attribute: str = "WantServices"
+    cvmfs_attribute: str = "WantCvmfs"

@@ -1,0 +1,36 @@
+"""What START asks of the health of the pilot for the jobs that it concerns: services that a job needs, CVMFS
+repositories that went away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pilot_agent.startd.classad import attribute_name
+
+if TYPE_CHECKING:
+    from pilot_agent.startd.plan import StartdPlan
+
+READY_SERVICES_ATTRIBUTE = "PilotReadyServices"
+"""Names of the services that are up, separated by commas; the keeper sends it."""
+
+CVMFS_DOWN_ATTRIBUTE = "PilotCvmfsDown"
+"""Repositories that went away, separated by blanks; the keeper sends it."""
+
+
+def health_conditions(plan: StartdPlan) -> list[str]:
+    """Conditions over the job (TARGET) and the slot, each true for a job that needs nothing of the kind. Raises
+    ``LiteralError`` for a configured name that names no attribute."""
+    services, repositories = attribute_name(plan.services_attribute), attribute_name(plan.cvmfs_attribute)
+    down = f"MY.{CVMFS_DOWN_ATTRIBUTE}"
+    ready = f'stringListISubsetMatch(TARGET.{services}, MY.{READY_SERVICES_ATTRIBUTE}, ", ") =?= True'
+    there = f'stringListsIntersect(TARGET.{repositories}, {down}, ", ") =?= False'
+    conditions = [
+        f"(isUndefined(TARGET.{services}) || ({ready}))",
+        f"(isUndefined({down}) || isUndefined(TARGET.{repositories}) || ({there}))",
+    ]
+    if plan.container is not None:
+        # Of "/cvmfs/repository/image" the parts 0 and 1: what stands between two slashes, empty parts do not count.
+        parts = 'split($(PILOT_IMAGE), "/")'
+        lost = f'({parts}[0] =?= "cvmfs") && (stringListMember({parts}[1], {down}, " ") =?= True)'
+        conditions.append(f"(isUndefined({down}) || (({lost}) =!= True))")
+    return conditions
