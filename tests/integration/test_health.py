@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,14 @@ def pilot_services():
 """
 
 
+class SmallDiskPilot(PilotRun):
+    """A pilot whose workspace is on the small disk."""
+
+    @property
+    def workspace(self) -> Path | None:
+        return next(self.host.path(SMALL).glob("pilot-*"), None)
+
+
 def wait_for_ad(grid: Grid, run: PilotRun, constraint: str) -> None:
     """Until the collector's copy of the pilot's slot says so. HTCondor's own next report comes after 150 s."""
     run.wait_until(
@@ -50,7 +59,7 @@ def watched(grid: Grid, payload: object, good_token: str) -> Iterator[PilotRun]:
         "cvmfs": {"repositories": [REPOSITORY], **looks},
         "startd": {"disk_floor_mib": 200, "disk_period_seconds": 1, **STRICT},
     }
-    run = PilotRun(host, good_token, changes, plugins={"cache": plugins.PREAMBLE + CACHE})
+    run = SmallDiskPilot(host, good_token, changes, plugins={"cache": plugins.PREAMBLE + CACHE})
     try:
         run.start().wait_for("pool.joined")
         wait_for_ad(grid, run, "PilotAccepting")

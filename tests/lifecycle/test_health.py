@@ -1,0 +1,276 @@
+"""What the keeper does when disk, CVMFS, services or tasks are not well, with the real loop and stand-ins for nothing
+but the startd."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.events import EventLog
+from pilot_agent.lifecycle import cvmfs_watch, disk_watch, sidecars
+from pilot_agent.lifecycle.acceptance import REASONS_ATTRIBUTE, Acceptance
+from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE
+from pilot_agent.lifecycle.cvmfs_watch import DOWN_ATTRIBUTE, CvmfsWatch
+from pilot_agent.lifecycle.disk_watch import FREE_ATTRIBUTE, DiskWatch, free_mib
+from pilot_agent.lifecycle.loop import Loop
+from pilot_agent.lifecycle.periodic_tasks import FAILING_ATTRIBUTE, MOST_ATTRIBUTES, Periodics
+from pilot_agent.lifecycle.plan import CvmfsPlan, DiskPlan, PeriodicPlan
+from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.light import signal
+from pilot_agent.startd import health_expressions
+
+PATIENCE_SECONDS = 60.0
+ENVIRONMENT = {"PATH": os.environ["PATH"]}
+
+
+class Ad:
+    """The channel's other end: the attributes as they are now."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, Any] = {}
+        self.states: set[str] = set()
+
+    def update(self, attributes: Mapping[str, Any], *, state: bool = True) -> None:
+        self.now |= attributes
+        if state:
+            self.states |= set(attributes)
+
+
+class Bench:
+    """A loop, an ad, events, and what was called."""
+
+    def __init__(self, directory: Path, alarm: Alarm) -> None:
+        self.loop = Loop(alarm)
+        self.ad = Ad()
+        self.log = directory / "events.jsonl"
+        self.events = EventLog(str(self.log), 0.0)
+        self.calls: list[Any] = []
+        self.acceptance = Acceptance(self.ad, lambda: self.calls.append("changed"))  # type: ignore[arg-type]
+
+    def until(self, what: str, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert time.monotonic() < end, f"{what} did not happen: {self.names()} {self.ad.now}"
+            self.loop.turn()
+
+    def names(self) -> list[str]:
+        return [event["event"] for event in self.all_events()]
+
+    def all_events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    alarm = Alarm.install(None, also=(signal.SIGCHLD,), sticky=False)
+    made = Bench(tmp_path, alarm)
+    yield made
+    while made.loop._children:  # a task that still runs belongs to the test that started it
+        made.loop.turn()
+    alarm.close()
+
+
+def test_the_configuration_names_the_same_attributes() -> None:
+    assert health_expressions.READY_SERVICES_ATTRIBUTE == sidecars.READY_SERVICES_ATTRIBUTE
+    assert health_expressions.CVMFS_DOWN_ATTRIBUTE == cvmfs_watch.DOWN_ATTRIBUTE
+
+
+def test_jobs_are_taken_again_when_the_last_reason_is_gone(bench: Bench) -> None:
+    bench.acceptance.refuse("disk")
+    bench.acceptance.refuse("load")
+    assert (bench.ad.now[ACCEPTING_ATTRIBUTE], bench.ad.now[REASONS_ATTRIBUTE]) == (False, "disk, load")
+    bench.acceptance.accept("disk")
+    assert bench.ad.now[ACCEPTING_ATTRIBUTE] is False
+    bench.acceptance.accept("load")
+    bench.acceptance.accept("load")
+    assert (bench.ad.now[ACCEPTING_ATTRIBUTE], bench.ad.now[REASONS_ATTRIBUTE]) == (True, None)
+    assert bench.calls == ["changed"] * 4
+
+
+def test_a_pilot_that_ends_takes_no_job_whatever_becomes_well(bench: Bench) -> None:
+    bench.acceptance.refuse("disk")
+    bench.acceptance.close()
+    bench.acceptance.accept("disk")
+    assert bench.ad.now[ACCEPTING_ATTRIBUTE] is False
+
+
+class Disk:
+    """Free space as the test says."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, **plan: Any) -> None:
+        self.free: dict[str, int | None] = {"/a": 1000, "/b": 5000}
+        monkeypatch.setattr(disk_watch, "free_mib", lambda path: self.free[path])
+        made = DiskPlan(paths=list(self.free), period_seconds=0.01, **plan)
+        DiskWatch(made, bench.loop, bench.ad, bench.events, bench.acceptance, bench.calls.append)  # type: ignore[arg-type]
+
+
+def test_a_disk_below_its_floor_keeps_jobs_out_until_there_is_more_than_the_floor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(bench, monkeypatch, floor_mib=400)
+    assert bench.ad.now == {FREE_ATTRIBUTE: 1000}
+    assert FREE_ATTRIBUTE not in bench.ad.states
+    disk.free["/b"] = 399
+    bench.until("jobs are kept out", lambda: bench.acceptance.reasons == {"disk"})
+    disk.free["/b"] = 450
+    bench.until("the disk was looked at", lambda: bench.ad.now[FREE_ATTRIBUTE] == 450)
+    assert bench.acceptance.reasons == {"disk"}, "a job's first files would close it again"
+    disk.free["/b"] = 500
+    bench.until("jobs are taken", lambda: not bench.acceptance.reasons)
+    assert bench.names() == ["disk.low", "disk.free_again"]
+    assert bench.all_events()[0]["path"] == "/b"
+
+
+def test_a_disk_below_its_hard_floor_is_told_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(bench, monkeypatch, floor_mib=400, hard_floor_mib=50)
+    disk.free["/a"] = 49
+    full = "49 MiB are free in /a, and below 50 MiB jobs lose what they write"
+    bench.until("it was told", lambda: full in bench.calls)
+    disk.free["/a"] = 10
+    bench.until("it was looked at again", lambda: bench.ad.now[FREE_ATTRIBUTE] == 10)
+    assert [call for call in bench.calls if call != "changed"] == [full]
+
+
+def test_a_directory_that_nobody_can_ask_says_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(bench, monkeypatch, floor_mib=400)
+    disk.free |= {"/a": None, "/b": 450}
+    bench.until("the other was looked at", lambda: bench.ad.now[FREE_ATTRIBUTE] == 450)
+    assert not bench.acceptance.reasons
+
+
+def test_without_floors_no_disk_is_looked_at(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(bench, monkeypatch)
+    assert bench.ad.now == {}
+
+
+def test_free_space_is_what_statvfs_says(tmp_path: Path) -> None:
+    status = os.statvfs(tmp_path)
+    found = free_mib(str(tmp_path))
+    assert found is not None
+    assert abs(found - (status.f_bavail * status.f_frsize >> 20)) < 1 + status.f_bavail * status.f_frsize * 0.2 / 2**20
+    assert free_mib(f"{tmp_path}/none") is None
+
+
+def cvmfs(bench: Bench, place: Path, script: str = 'ls "$1"', timeout: float = 30.0) -> None:
+    made = CvmfsPlan(
+        repositories=["a.example.org", "b.example.org"],
+        command=["/bin/sh", "-c", script, "list"],
+        environment=ENVIRONMENT,
+        mount_point=str(place),
+        period_seconds=0.1,
+        timeout_seconds=timeout,
+    )
+    CvmfsWatch(made, bench.loop, bench.ad, bench.events)  # type: ignore[arg-type]
+
+
+def test_a_repository_that_goes_away_is_told_and_that_it_came_back(bench: Bench, tmp_path: Path) -> None:
+    for name in ("a.example.org", "b.example.org", "c"):
+        (tmp_path / name).mkdir()
+    cvmfs(bench, tmp_path)
+    (tmp_path / "b.example.org").rmdir()
+    bench.until("it is down", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) == "b.example.org")
+    (tmp_path / "a.example.org").rmdir()
+    bench.until("both are down", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) == "a.example.org b.example.org")
+    (tmp_path / "a.example.org").mkdir()
+    (tmp_path / "b.example.org").mkdir()
+    bench.until("both are back", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) is None)
+    assert sorted(bench.names()) == ["cvmfs.back", "cvmfs.back", "cvmfs.down", "cvmfs.down"]
+    assert "No such file" in bench.all_events()[0]["reason"]
+
+
+def test_a_mount_that_hangs_is_down_when_its_time_is_over_and_only_one_child_waits_for_it(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that waits in the kernel does not even end by SIGKILL: this one gets none."""
+    monkeypatch.setattr("pilot_agent.lifecycle.loop.os.killpg", lambda group, number: None)
+    wait = f"until test -e {tmp_path}/go; do sleep 0.1; done"
+    script = f"case $1 in */a.*) echo x >> {tmp_path}/a;; *) echo x >> {tmp_path}/b; {wait}; esac"
+    cvmfs(bench, tmp_path, script, timeout=0.3)
+    bench.until("it is down", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) == "b.example.org")
+    assert "does not answer within 0.3 s" in bench.all_events()[0]["reason"]
+    asked = len((tmp_path / "a").read_text().split())
+    bench.until("the other was asked again", lambda: len((tmp_path / "a").read_text().split()) >= asked + 2)
+    assert (tmp_path / "b").read_text() == "x\n"
+    (tmp_path / "go").touch()
+    bench.until("it is back", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) is None)
+
+
+def test_without_repositories_nothing_is_looked_at(bench: Bench) -> None:
+    CvmfsWatch(CvmfsPlan(), bench.loop, bench.ad, bench.events)  # type: ignore[arg-type]
+    assert not bench.loop._timers
+
+
+def periodic(bench: Bench, script: str, on_failure: str = "report", seconds: float = 30.0) -> None:
+    made = PeriodicPlan(
+        name="load",
+        argv=["/bin/sh", "-c", script],
+        environment=ENVIRONMENT,
+        period_seconds=1,
+        timeout_seconds=seconds,
+        on_failure=on_failure,
+    )
+    Periodics(
+        [made],
+        bench.loop,
+        bench.ad,  # type: ignore[arg-type]
+        bench.events,
+        failed=lambda plan, message: bench.calls.append(("failed", plan.on_failure, message)),
+        recovered=lambda plan: bench.calls.append(("recovered", plan.name)),
+        told=lambda attributes: bench.calls.append(("told", len(attributes))),
+    )
+
+
+def test_a_task_that_fails_the_same_way_again_is_told_once_and_so_is_its_recovery(bench: Bench, tmp_path: Path) -> None:
+    periodic(bench, f"echo x >> {tmp_path}/runs; test -e {tmp_path}/well", "stop_accepting")
+    bench.until("it failed", lambda: bench.calls)
+    assert bench.ad.now[FAILING_ATTRIBUTE] == "load"
+    bench.until("it ran again", lambda: (tmp_path / "runs").read_text().count("x") >= 3)
+    (tmp_path / "well").touch()
+    bench.until("it recovered", lambda: ("recovered", "load") in bench.calls)
+    assert bench.ad.now[FAILING_ATTRIBUTE] is None
+    assert [call[0] for call in bench.calls] == ["failed", "told", "recovered"]
+    assert bench.names() == ["periodic.failed", "periodic.recovered"]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exit 4", "exited 4"),
+        ("echo '[1]'", "answered no mapping of attributes"),
+        ("echo nothing", "answered no JSON"),
+        ("printf '[%.0s' $(seq 20000)", "answered no JSON"),
+        ("head -c 300000 /dev/zero", "answered more than 64 KiB"),
+        ("sleep 60", "did not end by itself within 0.5 s"),
+        ("yes", "did not end by itself within 0.5 s"),
+    ],
+)
+def test_whatever_a_task_does_it_only_fails(bench: Bench, script: str, reason: str) -> None:
+    periodic(bench, script, seconds=0.5 if "0.5" in reason else 30.0)
+    bench.until("it failed", lambda: bench.calls)
+    assert bench.calls[0] == ("failed", "report", f"the periodic task load {reason}")
+
+
+@pytest.mark.parametrize(
+    "name", ["PilotAccepting", "pilotadtime", "GLIDEIN_ToDie", "SERVICE_X_READY", "START", "Cpus", "a b", "x" * 200]
+)
+def test_a_task_cannot_set_what_the_pilot_or_htcondor_says_itself(bench: Bench, name: str) -> None:
+    answer = json.dumps({name: 1, "Fine": 2})
+    periodic(bench, f"echo '{answer}'")
+    bench.until("it answered twice", lambda: len(bench.calls) >= 2)
+    assert bench.ad.now == {"Fine": 2}
+    assert bench.ad.states == set()
+    assert bench.names() == ["periodic.refused"]
+
+
+def test_what_a_task_may_say_is_bounded(bench: Bench) -> None:
+    answer = json.dumps({"Long": "x" * 5000, "Huge": 2**70, **{f"A{n}": n for n in range(MOST_ATTRIBUTES + 5)}})
+    periodic(bench, f"echo '{answer}'")
+    bench.until("it answered", lambda: bench.calls)
+    assert set(bench.ad.now) == {f"A{n}" for n in range(MOST_ATTRIBUTES)}
+    assert len(bench.names()) == 7
