@@ -270,7 +270,13 @@ class StartdFragment:
 class Periodic:
     """A function ``(context) -> mapping of attributes``, or a program, run every ``period_seconds`` while jobs may run.
 
-    ``on_failure`` says what a failed run means: nothing but a report, no new jobs, or the end of the pilot.
+    The keeper runs it, one run at a time, and kills it after ``timeout_seconds``. Its attributes, 64 at most, reach the
+    machine ad through the keeper's one ad channel: no task is a cron job of the startd, and none can set an attribute
+    by which the pilot or HTCondor itself speaks (``Pilot...``, ``SERVICE_...``, ``Start``, ``Cpus`` and their like).
+
+    ``on_failure`` says what a failed run means. With ``report`` it is an event, and the task's name is in the ad
+    (``PilotFailingTests``); with ``stop_accepting`` also no job begins until it passes again; with ``drain`` the
+    running jobs end, and then the pilot. Until a run has failed jobs may begin.
     """
 
     name: str

@@ -46,7 +46,7 @@ EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67
 RESERVE_SECONDS = 3.0
 """What HTCondor leaves of the budget to everything after it."""
 DRAINING = "draining"
-"""Why no job is accepted, beside the names of periodic tasks."""
+"""Why no job is accepted."""
 DRAINING_ATTRIBUTE = "PilotDraining"
 SETTLE_SECONDS = 0.2
 """A master that ended by itself may have got the same signal as this process, a moment earlier."""

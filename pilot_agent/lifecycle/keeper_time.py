@@ -20,7 +20,7 @@ TO_RETIRE, TO_DIE = "GLIDEIN_ToRetire", "GLIDEIN_ToDie"
 LATEST = 1e11
 """No moment that anybody means lies after this."""
 RETIRING = "time is over"
-"""Why no job begins any more; no periodic task can have this name."""
+"""Why no job begins any more."""
 
 
 class KeeperTime:

@@ -22,7 +22,7 @@ from pilot_agent.startd.classad import (
 from pilot_agent.startd.container_ad import container_attributes
 from pilot_agent.startd.containers import container_knobs, runtime_environment
 from pilot_agent.startd.fragments import SECURITY_KNOBS, fragment_lines
-from pilot_agent.startd.health_expressions import health_conditions
+from pilot_agent.startd.health_expressions import HEALTH_ATTRIBUTES, health_conditions
 from pilot_agent.startd.logins import SSHD
 from pilot_agent.startd.network import split_address
 
@@ -46,6 +46,7 @@ SLOT_ATTRIBUTES = frozenset(
         *("activity", "cpus", "disk", "gpus", "machine", "memory", "myaddress", "mycurrenttime", "mytype", "name"),
         *("requirements", "slotid", "slottype", "start", "startdipaddr", "state", "targettype", "partitionableslot"),
         *("dynamicslot", "lastheardfrom", "daemonstarttime", "machineresources", "assignedgpus", "availablegpus"),
+        *(name.lower() for name in HEALTH_ATTRIBUTES),
         *(words.AD_TIME_ATTRIBUTE.lower(), words.ACCEPTING_ATTRIBUTE.lower(), words.FAILING_IMAGES_ATTRIBUTE.lower()),
     )
 )

@@ -16,6 +16,12 @@ READY_SERVICES_ATTRIBUTE = "PilotReadyServices"
 CVMFS_DOWN_ATTRIBUTE = "PilotCvmfsDown"
 """Repositories that went away, separated by blanks; the keeper sends it."""
 
+HEALTH_ATTRIBUTES = (
+    *(READY_SERVICES_ATTRIBUTE, CVMFS_DOWN_ATTRIBUTE, "PilotNotAccepting", "PilotDraining", "PilotBlackHole"),
+    *("PilotDiskFreeMiB", "PilotFailingTests"),
+)
+"""What the keeper alone sends: a constant of that name would hide it."""
+
 
 def health_conditions(plan: StartdPlan) -> list[str]:
     """Conditions over the job (TARGET) and the slot, each true for a job that needs nothing of the kind. Raises

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ class Clock:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clock, StartdReport, list[float]]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[Clock, StartdReport, list[float]]:
     clock = Clock()
     times: list[float] = []
     monkeypatch.setattr(time, "monotonic", clock.monotonic)
@@ -49,7 +48,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clock, StartdReport
         times.append(clock.now - 1000.0)
         return []
 
-    yield clock, StartdReport(clock, find), times  # type: ignore[arg-type]
+    return clock, StartdReport(clock, find), times  # type: ignore[arg-type]
 
 
 def test_a_state_is_reported_soon_and_states_not_too_often(
