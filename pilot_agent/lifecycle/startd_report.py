@@ -26,6 +26,9 @@ STATE_GAP_SECONDS = 5.0
 VALUE_GAP_SECONDS = 60.0
 """At least between two reports because of values of periodic tasks, which may change with every run."""
 
+FIRST_VALUES_SECONDS = 10.0
+"""Values are reported for the first time so long after the beginning, or later."""
+
 
 class StartdReport:
     """Asks the startd, found by ``find()`` (its pids), at most once in a while; nothing is asked when none is there."""
@@ -35,7 +38,8 @@ class StartdReport:
     def __init__(self, loop: Loop, find: Callable[[], Sequence[int]]) -> None:
         self._loop = loop
         self._find = find
-        self._last = time.monotonic()  # the first report is the startd's own
+        # The first answers of periodic tasks come a little later than the startd's own first report.
+        self._last = time.monotonic() - VALUE_GAP_SECONDS + FIRST_VALUES_SECONDS
         self._due = 0.0
 
     def ask(self, *, state: bool) -> None:

@@ -14,7 +14,7 @@ from tests.testbed.grid import Grid
 from tests.testbed.pilots import PilotRun
 from tests.testbed.user_jobs import Jobs, slot_ads
 
-RAPID_JOBS = int(os.environ.get("PILOT_TEST_RAPID_JOBS", "60"))
+RAPID_JOBS = int(os.environ.get("PILOT_TEST_RAPID_JOBS", "30"))
 REPOSITORY = "health.example.org"
 SMALL = "/small-scratch"
 APPTAINER = "/usr/bin/apptainer"

@@ -77,3 +77,24 @@ def test_a_changed_attribute_is_reported_at_once(loop: Loop, channel: AdChannel,
     (changed,) = _messages(loop, reader, 1)
     assert "HasBeat = undefined" in changed
     assert changed[-1] == NOW
+
+
+def test_who_reports_to_the_collector_is_told_of_a_change_that_was_sent_and_whether_it_is_a_state(
+    loop: Loop, fifo: Path, reader: int
+) -> None:
+    told: list[bool] = []
+    channel = AdChannel(loop, str(fifo), 1.0, {"HasBeat": True}, lambda text: None, told.append)
+    _messages(loop, reader, 2)
+    assert told == [], "what a startd is told first it reports by itself"
+    channel.update({"HasBeat": True}, state=True)
+    channel.renew()
+    _messages(loop, reader, 1)
+    assert told == [], "nothing changed"
+    channel.update({"Load": 1.5}, state=False)
+    assert _messages(loop, reader, 1)[0][-1] == "-"
+    assert told == [False]
+    channel.update({"Load": 2.5}, state=False)
+    channel.update({"HasBeat": False})
+    _messages(loop, reader, 1)
+    assert told == [False, True]
+    channel.close()

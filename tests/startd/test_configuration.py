@@ -137,3 +137,27 @@ def test_binds_that_would_become_others_are_refused(bad: str) -> None:
 
     with pytest.raises(PilotError, match="bind"):
         render(plan(container=replace(CONTAINER, binds=(bad,))))
+
+
+def test_jobs_say_what_they_need_by_the_names_that_are_configured() -> None:
+    start = knobs(render(plan(services_attribute="NeedsServices", cvmfs_attribute="NeedsCvmfs")))["PILOT_START"]
+    assert 'stringListISubsetMatch(TARGET.NeedsServices, MY.PilotReadyServices, ", ") =?= True' in start
+    assert 'stringListsIntersect(TARGET.NeedsCvmfs, MY.PilotCvmfsDown, ", ") =?= False' in start
+
+
+def test_an_image_in_a_lost_repository_is_looked_for_only_where_jobs_get_images() -> None:
+    lost = 'split($(PILOT_IMAGE), "/")[0] =?= "cvmfs"'
+    assert lost in knobs(render(plan()))["PILOT_START"]
+    assert lost not in knobs(render(plan(container=None)))["PILOT_START"]
+
+
+def test_a_name_that_names_no_attribute_of_a_job_is_refused() -> None:
+    with pytest.raises(PilotError) as caught:
+        render(plan(services_attribute="a b"))
+    assert caught.value.failure.kind is FailureKind.CONFIG
+
+
+@pytest.mark.parametrize("name", ["PilotReadyServices", "pilotcvmfsdown", "PilotNotAccepting"])
+def test_what_the_keeper_sends_cannot_be_a_constant(name: str) -> None:
+    with pytest.raises(PilotError, match="HTCondor itself gives it a value"):
+        render(plan(attributes={name: "x"}))
