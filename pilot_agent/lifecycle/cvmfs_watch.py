@@ -55,11 +55,18 @@ class CvmfsWatch:
             lambda code, output: self._answered(repository, code, output),
         )
 
-        def overdue() -> None:
-            if not task.ended:
-                self._set(repository, f"does not answer within {seconds:g} s")
+        suspended = self._loop.suspended_seconds
+        self._loop.call_later(seconds, lambda: self._overdue(repository, task, suspended))
 
-        self._loop.call_later(seconds, overdue)
+    def _overdue(self, repository: str, task: Task, suspended_seconds: float) -> None:
+        lost = self._loop.suspended_seconds - suspended_seconds
+        if task.ended:
+            return
+        if lost > 0:  # the child stood still too
+            now = self._loop.suspended_seconds
+            self._loop.call_later(lost, lambda: self._overdue(repository, task, now))
+        else:
+            self._set(repository, f"does not answer within {self._plan.timeout_seconds:g} s")
 
     def _answered(self, repository: str, code: int | None, output: bytes) -> None:
         self._busy.discard(repository)
