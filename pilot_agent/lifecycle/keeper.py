@@ -290,6 +290,7 @@ class Keeper:
         (design section 6). A signal, or the guardian's death, ends it."""
         if self._problem is None or self._problem["kind"] == "preempted" or seconds <= 0:
             return
+        self._loop.drop()
         until = time.monotonic() + seconds
         self._loop.call_later(seconds, lambda: None)
         while time.monotonic() < until and self._alarm.reason() is None:

@@ -76,6 +76,13 @@ class Loop:
         """Run ``action(wait status)`` when the child ``pid`` ends."""
         self._children[pid] = action
 
+    def drop(self) -> None:
+        """Do nothing of what was asked for so far; children that end are still reaped."""
+        for descriptor in list(self._readers):
+            self.forget(descriptor)
+        self._timers.clear()
+        self._children.clear()
+
     def turn(self) -> None:
         """Wait for the next thing and do it."""
         due = min((moment for moment, _ in self._timers), default=None)

@@ -14,12 +14,12 @@ from tests.testbed.grid import Grid
 from tests.testbed.pilots import PilotRun
 from tests.testbed.user_jobs import Jobs, slot_ads
 
-RAPID_JOBS = int(os.environ.get("PILOT_TEST_RAPID_JOBS", "30"))
+RAPID_JOBS = int(os.environ.get("PILOT_TEST_RAPID_JOBS", "24"))
 REPOSITORY = "health.example.org"
 SMALL = "/small-scratch"
 APPTAINER = "/usr/bin/apptainer"
 STOP = "/home/pilot/stop-cache"
-STRICT = {"black_hole_jobs": 4, "black_hole_clusters": 2}
+STRICT = {"black_hole_jobs": 3, "black_hole_clusters": 2}
 
 CACHE = f"""
 @hookimpl
@@ -76,7 +76,7 @@ def watched(grid: Grid, payload: object, good_token: str) -> Iterator[PilotRun]:
 def test_many_honest_short_jobs_and_a_cluster_that_fails_by_itself_are_no_black_hole(
     watched: PilotRun, jobs: Jobs
 ) -> None:
-    failing = jobs.shell("exit 1", pilot=watched, count=8)
+    failing = jobs.shell("exit 1", pilot=watched, count=6)
     honest = jobs.shell("exit 0", pilot=watched, count=RAPID_JOBS)
     honest.wait_done(60 + 3 * RAPID_JOBS)
     failing.wait_done()

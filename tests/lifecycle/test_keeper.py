@@ -355,6 +355,18 @@ def test_a_failed_pilot_holds_its_slot_no_longer_than_it_may_live(pilot: Pilot) 
     assert pilot.nothing_left()
 
 
+def test_while_a_failed_pilot_holds_its_slot_nothing_is_watched_any_more(pilot: Pilot) -> None:
+    times = {"budget_seconds": 12, "vacate_seconds": 0.5, "hold_seconds": 6}
+    pilot.plan("sleep 1; exit 3", time=times, periodics=periodic(pilot, f"echo x >> {pilot.directory}/runs; exit 4"))
+    pilot.start()
+    wait_until((pilot.output / "report.json").exists, "the report was written")
+    runs = (pilot.directory / "runs").read_text()
+    assert pilot.wait() == 70
+    assert (pilot.directory / "runs").read_text() == runs
+    assert "event not recorded" not in (pilot.directory / "stderr").read_text()
+    assert pilot.nothing_left()
+
+
 def test_an_end_that_a_periodic_task_announces_ends_the_pilot(pilot: Pilot) -> None:
     answer = json.dumps({"PilotShutdownTime": int(time.time()) + 15})
     task = {"name": "features", "argv": ["/bin/echo", answer], "environment": {}, "period_seconds": 60,
