@@ -35,6 +35,9 @@ def whole() -> plan.KeeperPlan:
         ],
         time=plan.TimePlan(deadline=99.5),
         history="/w/history",
+        disk=plan.DiskPlan(paths=["/w"], floor_mib=256),
+        cvmfs=plan.CvmfsPlan(repositories=["a.example.org"], command=["/bin/ls"]),
+        black_hole=plan.BlackHolePlan(jobs=7),
     )
 
 
@@ -45,6 +48,7 @@ def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert plan.to_json(found) == plan.to_json(whole())
     assert found.master.argv == ("/sbin/condor_master", "-f")
     assert found.time.budget_seconds == 25.0
+    assert (found.disk.floor_mib, found.cvmfs.command, found.black_hole.jobs) == (256, ("/bin/ls",), 7)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,7 @@ def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
         ({"master": {"argv": []}}, "MasterPlan"),
         ({"services": [3]}, "ServicePlan"),
         ({"time": {"deadlin": 3}}, "deadlin"),
+        ({"black_hole": {"job": 3}}, "BlackHolePlan"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict[str, Any], word: str) -> None:

@@ -59,6 +59,8 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "condor_directory": None,
             "no_dns": True,
             "ssh_to_job": True,
+            "services_attribute": "WantServices",
+            "cvmfs_attribute": "WantCvmfs",
             "domain": "d",
             "idle_shutdown_seconds": 1200,
             "channel_period_seconds": 20,
