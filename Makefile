@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 GRIDS ?= 2
 STAMP := build/.setup-done
 
-.PHONY: help setup payload testbed demo test lint unit unit-313 integration bench clean
+.PHONY: help setup payload testbed demo test lint unit unit-313 integration chaos bench clean
 
 help: ## show this
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ integration: payload testbed ## real HTCondor and Apptainer in the testbed
 
 test: lint payload ## everything, whatever fails; the testbed is built and used while the unit tests run
 	failed=0; $(MAKE) -k -j2 -O unit unit-313 || failed=1; $(MAKE) integration || failed=1; exit $$failed
+
+chaos: payload testbed ## pilots broken at 60 points of their lives (CHAOS_SEED, CHAOS_POINTS), build/chaos/*.json
+	$(PYTHON) -m tests.chaos
 
 bench: payload testbed ## the project's own measurements, build/bench/*.json
 	$(PYTHON) benchmarks/run.py

@@ -139,10 +139,10 @@ class _Run:
             wake=self.alarm,
         )
         if state.declared is None:
-            began = time.time()
+            began, ticks = time.time(), time.monotonic()
             events.write("pilot.started", id=state.pilot_id, version=state.version, host=state.host, user=state.user)
             loaded, config = configure.load_plugins(state.config, around)
-            seconds = round(time.time() - began, 4)
+            seconds = round(time.monotonic() - ticks, 4)
             entry = TimelineEntry("configure", "agent", "plugins", _since(state, began), seconds, "ok")
             state = replace(
                 state,
@@ -158,14 +158,14 @@ class _Run:
         return state, Session(around, loaded, events, self.workspace, journal=self.journal)
 
     def _stage(self, session: Session, name: str, stage: Callable[[Session, State], State], state: State) -> State:
-        began = time.time()
+        began, ticks = time.time(), time.monotonic()
         session.events.write("stage.started", stage=name)
         try:
             state = stage(session, state)
         except PilotError as error:
             state = replace(state, failures=(*state.failures, error.at(stage=name).failure))
         failure = worst_failure(list(state.failures))
-        seconds = round(time.time() - began, 4)
+        seconds = round(time.monotonic() - ticks, 4)
         status = "failed" if failure else "ok"
         entry = TimelineEntry(name, "agent", "stage", _since(state, began), seconds, status)
         state = replace(state, timeline=(*state.timeline, entry), finished_stages=(*state.finished_stages, name))
@@ -205,14 +205,14 @@ class _Run:
         """
         from pilot_agent.handoff import keeper_plan
 
-        began = time.time()
+        began, ticks = time.time(), time.monotonic()
         session.events.write("stage.started", stage="handoff")
         try:
             the_plan, state = keeper_plan(session, state)
         except PilotError as error:
             state = replace(state, failures=(*state.failures, error.at(stage="handoff").failure))
-            return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, "failed")))
-        state = replace(state, timeline=(*state.timeline, _handoff_entry(state, began, "ok")))
+            return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "failed")))
+        state = replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "ok")))
         write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
         self._save(state, "handoff")
         self._become(["_keeper", self.workspace.root])
@@ -315,8 +315,8 @@ def _until_the_end(state: State, seconds: float) -> float:
     return seconds if leaves is None else min(seconds, leaves - time.time())
 
 
-def _handoff_entry(state: State, began: float, status: str) -> TimelineEntry:
-    return TimelineEntry("handoff", "agent", "stage", _since(state, began), round(time.time() - began, 4), status)
+def _handoff_entry(state: State, began: float, ticks: float, status: str) -> TimelineEntry:
+    return TimelineEntry("handoff", "agent", "stage", _since(state, began), round(time.monotonic() - ticks, 4), status)
 
 
 def _since(state: State, moment: float) -> float:

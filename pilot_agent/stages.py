@@ -7,6 +7,7 @@ bounds is the host's business, what a probe reads or how an image is proven that
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -158,10 +159,10 @@ def service(session: Session, state: State) -> State:
     for declared in host.in_order(session.loaded.of("pilot_services")):
         record = declared.record
 
-        started = session.events.seconds()
+        started, ticks = session.events.seconds(), time.monotonic()
         outcome = _started(session, state, record)
         entry = TimelineEntry(
-            "service", declared.plugin, record.name, started, session.events.seconds() - started, outcome.status
+            "service", declared.plugin, record.name, started, time.monotonic() - ticks, outcome.status
         )
         state = replace(state, services=(*state.services, outcome), timeline=(*state.timeline, entry))
         session.events.write("service.started", name=record.name, status=outcome.status, message=outcome.message)

@@ -373,6 +373,28 @@ def pilot_services(config):
         os.waitpid(service.pid, 0)
 
 
+class ClockThatGoesBack(EventLog):
+    """An event log on a node whose clock is moved back two hours at every look."""
+
+    now = 0.0
+
+    def seconds(self) -> float:
+        self.now -= 7200
+        return self.now
+
+
+def test_a_clock_that_is_moved_back_makes_no_negative_time(prepare: Prepare) -> None:
+    session, state = prepare("""
+@hookimpl
+def pilot_services(config):
+    yield Service(name="cache", command=("/bin/true",), required=False)
+""")
+    events = ClockThatGoesBack(session.events.path, session.events.started)
+    journal = Journal(session.workspace.journal)
+    state = stages.service(replace(session, events=events, journal=journal), state)
+    assert [entry.seconds >= 0 for entry in state.timeline if entry.what == "cache"] == [True]
+
+
 @pytest.mark.parametrize("required", [True, False])
 def test_a_service_that_does_not_start_ends_the_pilot_only_if_it_is_required(prepare: Prepare, required: bool) -> None:
     session, state = prepare(f"""

@@ -68,12 +68,12 @@ def conclude(
     descendant of the calling process; raises nothing for a full disk or a workspace that is gone.
     """
     budget = Budget(budget_seconds)
-    began = time.time()
+    began = time.monotonic()
     leftovers = stop_everything(workspace, budget)
     if output is not None:
         save_logs(workspace, output)
     leftovers += remove_workspace(workspace, budget, keep=KEPT)
-    final_report.set_end(report, leftovers, time.time() - began, started)
+    final_report.set_end(report, leftovers, time.monotonic() - began, started)
     if output is not None:
         save_events(workspace, output)
     save_report(report, output)

@@ -102,7 +102,7 @@ class Keeper:
         self._master = Master(plan.master, Journal(workspace.journal), self._loop, vacate_seconds, self._master_ended)
         self._budget: Budget | None = None
         self._over = False
-        self._began = time.time()
+        self._began, self._ticks = time.time(), time.monotonic()
         self._problem: dict[str, Any] | None = None
         self._pool: KeeperPool | None = None
         self._startd_report = StartdReport(self._loop, self._master.startds)
@@ -142,7 +142,6 @@ class Keeper:
         return self._conclude()
 
     def _begin(self) -> None:
-        self._began = time.time()
         self._master.start()
         self._events.write("condor.started", pid=self._master.pid)
         if self._plan.join is not None:
@@ -265,7 +264,7 @@ class Keeper:
         if self._pool is not None and self._pool.clock_offset is not None:
             add_to_report(report, self._pool.clock_offset)
         records = read_history(self._plan.history) if self._plan.history else []
-        alive = time.time() - self._began
+        alive = time.monotonic() - self._ticks  # the clock may have been moved meanwhile
         report["jobs"] = summarize(records, alive_seconds=alive)
         final_report.add_line(report, "run", "condor_master", self._began - self._plan.started, alive, "ok")
         for moment, seconds in self._suspensions:
