@@ -9,6 +9,7 @@ import time
 from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.owner import RUNTIME_VARIABLE
 from pilot_agent.lifecycle.publish import save_events, save_logs, save_report
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.teardown import remove_workspace, stop_everything
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 KEPT = ("private", "report.json", "events.jsonl")
 """What stays until the guardian removes it, so that the outcome survives whoever wrote it."""
 FINAL_SECONDS = 3.0
-RUNTIME_VARIABLE = "PILOT_AGENT_RUNTIME_CLEAN"
 RUNTIME_PREFIX = "pilot-runtime"
 
 
@@ -143,7 +143,12 @@ def remove_runtime() -> bool:
     from is taken for one, named and owned as the payload makes it: the variable may come from anywhere.
     """
     directory = os.environ.get(RUNTIME_VARIABLE, "")
-    if not directory or directory != sys.prefix or not os.path.exists(os.path.join(directory, "bin", "pilot-python")):
+    return bool(directory) and directory == sys.prefix and remove_runtime_at(directory)
+
+
+def remove_runtime_at(directory: str) -> bool:
+    """Remove an unpacked interpreter; False when it is none, or something is left of it."""
+    if not os.path.exists(os.path.join(directory, "bin", "pilot-python")):
         return False
     try:
         return not remove_tree(directory, Budget(FINAL_SECONDS), prefix=RUNTIME_PREFIX)
