@@ -305,7 +305,7 @@ class Keeper:
             self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
 
     def _service_missed(self, name: str, message: str) -> None:
-        if self._budget is None:
+        if self._budget is None and self._drain is None:  # SIGUSR1 to every process, which drains, ends most services
             hint = f"look at the service's log, logs/service-{name}-*"
             self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
 
