@@ -143,12 +143,7 @@ def remove_runtime() -> bool:
     from is taken for one, named and owned as the payload makes it: the variable may come from anywhere.
     """
     directory = os.environ.get(RUNTIME_VARIABLE, "")
-    return bool(directory) and directory == sys.prefix and remove_runtime_at(directory)
-
-
-def remove_runtime_at(directory: str) -> bool:
-    """Remove an unpacked interpreter; False when it is none, or something is left of it."""
-    if not os.path.exists(os.path.join(directory, "bin", "pilot-python")):
+    if not directory or directory != sys.prefix or not os.path.exists(os.path.join(directory, "bin", "pilot-python")):
         return False
     try:
         return not remove_tree(directory, Budget(FINAL_SECONDS), prefix=RUNTIME_PREFIX)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 from pilot_agent.lifecycle.adopted import read_adopted
 from pilot_agent.lifecycle.budget import Budget
-from pilot_agent.lifecycle.finish import remove_runtime_at
+from pilot_agent.lifecycle.finish import RUNTIME_PREFIX
 from pilot_agent.lifecycle.identity import read_stat, still_same
 from pilot_agent.lifecycle.journal import read_journal
 from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.processes import POLL_SECONDS, leftover, running
+from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.teardown import remove_workspace, run_commands
 from pilot_agent.lifecycle.traces import below, traced
@@ -42,9 +44,20 @@ def undo(
     run_commands(workspace, budget)
     leftovers += unmount_all(workspace.root, journal.mounts, budget)
     segments.remove(budget)
-    if runtime:
-        remove_runtime_at(runtime)
-    return ended, leftovers + remove_workspace(workspace, budget)
+    leftovers += _remove_runtime(runtime, budget)
+    # What is left over is tried again by the next one, for which the workspace must say whose it is.
+    kept = (os.path.basename(workspace.private),) if leftovers else ()
+    return ended, leftovers + remove_workspace(workspace, budget, keep=kept)
+
+
+def _remove_runtime(directory: str, budget: Budget) -> list[dict[str, Any]]:
+    """Remove the interpreter that was unpacked for the dead pilot alone, whatever is left of it."""
+    if not directory or directory == sys.prefix:
+        return []
+    try:
+        return remove_tree(directory, budget, prefix=f"{RUNTIME_PREFIX}.")
+    except NotOurs as refusal:
+        return [{"kind": "path", "path": directory, "cause": str(refusal)}]
 
 
 def end_processes(

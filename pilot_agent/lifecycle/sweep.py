@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAME = re.compile(rf"{WORKSPACE_PREFIX}[0-9a-f]{{12}}({re.escape(BEING_MADE)})?")
-TOTAL_SECONDS = 30.0
-SECONDS_FOR_ONE = 10.0
+TOTAL_SECONDS = 60.0
+SECONDS_FOR_ONE = 20.0
 PATIENCE_SECONDS = 2.0
 """What a child gets beyond the time that it is to keep by itself."""
 RECORD_BYTES = 65536

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.integration import plugins
 from tests.integration.conftest import StartPilot
@@ -82,67 +78,41 @@ def nothing_is_left_of(run: PilotRun, name: str) -> None:
     assert not (run.host.path(LIST) / name).exists()
 
 
-@pytest.fixture(scope="module")
-def live_pilots(grid: Grid, payload: Path, good_token: str) -> Iterator[list[PilotRun]]:
-    """Pilots of the account: one that runs a job, one that just began, in a PID namespace of its own."""
-    busy = PilotRun(grid.wn1, good_token)
-    slow = {"slow": plugins.slow("probe")}
-    new = PilotRun(grid.wn1, good_token, wrapper=OWN_PROCESSES, plugins=slow)
-    queue = Jobs(grid)
-    try:
-        job = queue.shell("touch ready; sleep 600", pilot=busy.start())
-        new.start().wait_for("stage.started", stage="probe")
-        busy.job_file("ready")
-        yield [busy, new]
-        assert job.events(4) + job.events(22) == 0, "its job ran on"
-    finally:
-        job.remove()
-        for run in (busy, new):
-            run.destroy()
-
-
-@pytest.fixture
-def bystanders(live_pilots: list[PilotRun]) -> Iterator[None]:
-    """The live pilots, which a test must not touch."""
-    before = [(run, workspace_name(run), processes_of(run, workspace_name(run))) for run in live_pilots]
-    yield
-    for run, name, processes in before:
+def test_pilots_of_which_everything_that_watches_was_killed_are_swept_and_live_ones_are_not(
+    pilot: StartPilot, jobs: Jobs
+) -> None:
+    busy = pilot().start()
+    other = pilot(wrapper=OWN_PROCESSES, plugins={"slow": plugins.slow("probe")}).start()
+    probing = pilot(plugins={"stubborn": plugins.PREAMBLE + plugins.STUBBORN_PROBE}).start()
+    plain = pilot(plugins=PLUGINS).start()
+    isolated = pilot({"startd": {"starter_isolation": "job"}}).start()
+    long = jobs.shell("touch ready; sleep 600", pilot=busy)
+    for run in (plain, isolated):
+        jobs.shell(ESCAPING_JOB, pilot=run)
+    for run in (busy, plain, isolated):
+        run.job_file("ready")
+    for run in (probing, other):
+        run.wait_for("stage.started", stage="probe")
+    dead = {run: workspace_name(run) for run in (probing, plain, isolated)}
+    live = {run: workspace_name(run) for run in (busy, other)}
+    assert [mount for mount in plain.host.mounts() if dead[plain] in mount.target]
+    for run, name in dead.items():
+        kill_at_once(run)
+        assert processes_of(run, name), "they do not see it"
+    following = pilot().start()
+    for run, name in dead.items():
+        assert swept(following, name)["processes"]
+        nothing_is_left_of(run, name)
+    following.wait_for("pool.joined")
+    for run, name in live.items():
         assert run.running
         assert workspace_name(run) == name
-        assert {words.split()[0] for words in processes} <= {words.split()[0] for words in processes_of(run, name)}
-
-
-@pytest.mark.parametrize("isolation", ["secrets", "job"])
-def test_a_pilot_whose_guardian_and_keeper_were_killed_is_swept(
-    pilot: StartPilot, jobs: Jobs, bystanders: None, isolation: str
-) -> None:
-    run = pilot({"startd": {"starter_isolation": isolation}}, plugins=PLUGINS).start()
-    jobs.shell(ESCAPING_JOB, pilot=run)
-    run.job_file("ready")
-    name = workspace_name(run)
-    assert [mount for mount in run.host.mounts() if name in mount.target]
-    kill_at_once(run)
-    assert processes_of(run, name), "HTCondor and the services do not see it"
-    following = pilot().start()
-    assert swept(following, name)["processes"]
-    nothing_is_left_of(run, name)
-    following.wait_for("pool.joined")
-    following.signal(signal.SIGTERM)
-    assert following.wait() == 143
+        assert processes_of(run, name)
+    assert long.events(4) + long.events(22) == 0, "its job runs on"
+    for run in (busy, following):
+        run.signal(signal.SIGTERM)
+        assert run.wait() == 143
     assert [line["status"] for line in following.report()["timeline"] if line["what"] == "sweep"] == ["ok"]
-
-
-def test_a_pilot_that_was_killed_in_its_pipeline_is_swept(pilot: StartPilot, bystanders: None) -> None:
-    run = pilot(plugins={"stubborn": plugins.PREAMBLE + plugins.STUBBORN_PROBE}).start()
-    run.wait_for("stage.started", stage="probe")
-    name = workspace_name(run)
-    run.wait_until("the stubborn child", lambda: [words for words in processes_of(run, name) if "trap" in words])
-    kill_at_once(run)
-    following = pilot().start()
-    swept(following, name)
-    nothing_is_left_of(run, name)
-    following.signal(signal.SIGTERM)
-    assert following.wait() == 143
 
 
 def test_after_a_loss_of_power_the_next_pilot_removes_what_is_on_the_disk(

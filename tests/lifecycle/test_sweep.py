@@ -26,6 +26,7 @@ from pilot_agent.lifecycle.sweep import Swept, sweep
 from pilot_agent.lifecycle.traces import traced
 from pilot_agent.workspace import Workspace
 from tests.lifecycle.scenario import WITH_ESCAPED_JOBS, Pilot, wait_until
+from tests.lifecycle.test_removal import set_immutable
 
 NOBODY = 65534
 OWN = "pilot-000000000000"
@@ -218,6 +219,31 @@ def test_mounts_sockets_and_fifos_go(tmp_path: Path) -> None:
     assert mounts_below(workspace.root) == []
     assert not os.path.exists(workspace.root)
     assert (outside / "precious").exists()
+
+
+def test_what_could_not_be_removed_is_told_and_tried_again(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    stuck = Path(workspace.temporary, "stuck")
+    stuck.touch()
+    set_immutable(stuck, on=True)
+    try:
+        one = swept(tmp_path)[workspace.root]
+        assert [left["path"] for left in one.leftovers] == [str(stuck)]
+    finally:
+        set_immutable(stuck, on=False)
+    assert swept(tmp_path)[workspace.root].leftovers == ()
+    assert not os.path.exists(workspace.root)
+
+
+@pytest.mark.parametrize("name", ["pilot-runtime.0123456789", "pilot-runtime-0-kept", "home"])
+def test_the_interpreter_unpacked_for_it_alone_goes_too(tmp_path: Path, name: str) -> None:
+    runtime = tmp_path / name
+    (runtime / "bin").mkdir(parents=True)
+    (runtime / "bin" / "python3.13-elf").touch()
+    workspace = dead(tmp_path, runtime=str(runtime))
+    one = swept(tmp_path)[workspace.root]
+    assert one.state == "swept"
+    assert runtime.exists() == (name != "pilot-runtime.0123456789") == bool(one.leftovers)
 
 
 def test_shared_memory_goes_with_those_that_used_it(tmp_path: Path, start: Start) -> None:
