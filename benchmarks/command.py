@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from benchmarks import first_use, job_rate, lives, memory, probing, proving, small, timeline
+from benchmarks import first_use, job_rate, lives, memory, probing, proving, small, teardown, timeline
 from benchmarks.estimate import FEWEST_ROUNDS
 from benchmarks.figures import Figure, table, write
 from benchmarks.node import PAYLOADS, REPOSITORY, MeasurementError, place
@@ -21,7 +21,18 @@ from tests.testbed.command import CommandError
 from tests.testbed.namespaces import StartError
 
 LIVES = ("start", "start-processes", "slot-ad", "stop")
-NAMES = ("version", "second-start", "probes", "proving", *LIVES, "first-use-hook", *job_rate.NAMES, "memory", "size")
+NAMES = (
+    "version",
+    "second-start",
+    "probes",
+    "proving",
+    *LIVES,
+    "first-use-hook",
+    *job_rate.NAMES,
+    "teardown",
+    "memory",
+    "size",
+)
 PROFILE = "profile"
 FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
 
@@ -65,22 +76,19 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
     with place(payloads) as where:
         if PROFILE in wanted:
             print(timeline.profile(where))
-        if "version" in wanted:
-            kept.add("version", lambda: small.version(where))
-        if "second-start" in wanted:
-            kept.add("second-start", lambda: small.second_start(where))
-        if "probes" in wanted:
-            kept.add("probes", lambda: probing.measure(where, _say))
-        if "proving" in wanted:
-            kept.add("proving", lambda: proving.measure(where, rounds, _say))
-        if "first-use-hook" in wanted:
-            kept.add("first-use hook", lambda: first_use.measure(where, rounds, _say))
-        if set(job_rate.NAMES) & set(wanted):
-            kept.add("job rate", lambda: job_rate.measure(where, rounds, _say))
-        if set(LIVES) & set(wanted):
-            kept.add("whole lives", lambda: lives.measure(where, rounds, wanted, _say))
-        if "memory" in wanted:
-            kept.add("memory", lambda: memory.measure(where, rounds, _say))
+        for names, what, measure in (
+            (("version",), "version", lambda: small.version(where)),
+            (("second-start",), "second-start", lambda: small.second_start(where)),
+            (("probes",), "probes", lambda: probing.measure(where, _say)),
+            (("proving",), "proving", lambda: proving.measure(where, rounds, _say)),
+            (("first-use-hook",), "first-use hook", lambda: first_use.measure(where, rounds, _say)),
+            (job_rate.NAMES, "job rate", lambda: job_rate.measure(where, rounds, _say)),
+            (LIVES, "whole lives", lambda: lives.measure(where, rounds, wanted, _say)),
+            (("teardown",), "teardown", lambda: teardown.measure(where, rounds, _say)),
+            (("memory",), "memory", lambda: memory.measure(where, rounds, _say)),
+        ):
+            if set(names) & set(wanted):
+                kept.add(what, measure)
 
 
 class Kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import re
@@ -15,12 +16,13 @@ from pilot_agent import host
 from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_check import Problem, invalid
 from pilot_agent.config_read import command_line_layer, environment_layer, read_layer
+from pilot_agent.lifecycle.lock import lock, release
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import scratch
 from pilot_agent.spelling import nearest
 from pilot_agent.state import State
 from pilot_agent.trust.local import writable_by_others
-from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
+from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
 
 SITE_FILE = "/etc/pilot-agent/site.yaml"
 WORKSPACE_MINIMUM_MIB = 64
@@ -143,14 +145,24 @@ def choose_workspace(state: State, *, here: bool = True) -> Workspace:
 
 
 def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> None:
-    """Make the workspace; ``announce`` is told of its path before it exists. Raises ``PilotError`` (scratch.failed)."""
+    """Make the workspace and hold it; ``announce`` is told of its path before it exists. Raises ``PilotError``
+    (scratch.failed, workspace.in_use).
+
+    It is made under another name, so that nobody ever finds one that no pilot holds and takes it for a dead one's.
+    """
     announce(workspace.root)
+    made = Workspace(workspace.root + BEING_MADE)
     try:
-        os.mkdir(workspace.root, 0o700)
-        os.chmod(workspace.root, 0o700)
-        workspace.create()
+        if os.path.lexists(workspace.root):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        os.mkdir(made.root, 0o700)
+        os.chmod(made.root, 0o700)
+        made.create()
+        lock(made)
+        os.rename(made.root, workspace.root)
     except OSError as error:
-        shutil.rmtree(workspace.root, ignore_errors=True)
+        release()
+        shutil.rmtree(made.root, ignore_errors=True)
         message = f"the workspace {workspace.root} cannot be made: {error.strerror}"
         raise PilotError(Failure(FailureKind.NODE_RESOURCE, "scratch.failed", message, retry=True)) from error
 

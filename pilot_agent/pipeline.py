@@ -26,8 +26,11 @@ from pilot_agent.interruption import bug, preempted
 from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
+from pilot_agent.lifecycle.node_list import enter
+from pilot_agent.lifecycle.owner import own_record
 from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.lifecycle.sweep import SPARED, SWEPT, sweep
 from pilot_agent.lifetime import TOO_SHORT, require_time
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
 from pilot_agent.plugins.batch import hold_seconds
@@ -82,11 +85,20 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     config = configure.read_layers(options.given, environment)
     output = config.get("upload.directory") or options.given.output
     state = configure.new_state(config, environment, output=output)
-    workspace = configure.choose_workspace(state)
+    workspace = _choose_workspace(state, alarm)
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
-    lock(workspace)
     alarm.tell({"role": "pipeline"})
     return replace(state, workspace=workspace.root), workspace
+
+
+def _choose_workspace(state: State, alarm: Alarm) -> Workspace:
+    """Where it will be. What a dead pilot left may be what there is no room for."""
+    try:
+        return configure.choose_workspace(state)
+    except PilotError:
+        if not any(one.state == SWEPT for one in sweep(None, alarm)):
+            raise
+    return configure.choose_workspace(state)
 
 
 def _announce(alarm: Alarm, state: State, workspace: str) -> None:
@@ -94,6 +106,7 @@ def _announce(alarm: Alarm, state: State, workspace: str) -> None:
     budget_seconds = state.config.get("time.teardown_seconds")
     about = {"workspace": workspace, "output": state.output, "started": state.started, "budget_seconds": budget_seconds}
     alarm.tell(about)
+    enter(workspace, own_record())
 
 
 class _Run:
@@ -141,6 +154,8 @@ class _Run:
         if state.declared is None:
             began, ticks = time.time(), time.monotonic()
             events.write("pilot.started", id=state.pilot_id, version=state.version, host=state.host, user=state.user)
+            state = self._sweep(state, events)
+            began = time.time()
             loaded, config = configure.load_plugins(state.config, around)
             seconds = round(time.monotonic() - ticks, 4)
             entry = TimelineEntry("configure", "agent", "plugins", _since(state, began), seconds, "ok")
@@ -156,6 +171,23 @@ class _Run:
             loaded = host.Loaded(tuple(declared_from_json(state.declared)), state.plugins)
             events.write("pilot.resumed", finished=list(state.finished_stages))
         return state, Session(around, loaded, events, self.workspace, journal=self.journal)
+
+    def _sweep(self, state: State, events: EventLog) -> State:
+        """Undo what killed pilots of this account left on this node."""
+        began = time.time()
+        results = [one for one in sweep(self.workspace.root, self.alarm) if one.state in (SWEPT, SPARED)]
+        for one in results:
+            told = {"workspace": one.workspace, "processes": one.processes, "leftovers": one.leftovers}
+            if one.state == SWEPT:
+                events.write("pilot.swept", **told)
+            else:
+                events.write("pilot.spared", workspace=one.workspace, reason=one.reason)
+        if not any(one.state == SWEPT for one in results):
+            return state
+        seconds = round(time.time() - began, 4)
+        status = "warn" if any(one.leftovers for one in results) else "ok"
+        entry = TimelineEntry("configure", "agent", "sweep", _since(state, began), seconds, status)
+        return replace(state, timeline=(*state.timeline, entry))
 
     def _stage(self, session: Session, name: str, stage: Callable[[Session, State], State], state: State) -> State:
         began, ticks = time.time(), time.monotonic()

@@ -16,11 +16,12 @@ from pilot_agent.interruption import preempted
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.node_list import enter
+from pilot_agent.lifecycle.owner import own_record
 from pilot_agent.lifecycle.processes import kill_descendants, stop_process
-from pilot_agent.lifecycle.removal import remove_tree
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
-from pilot_agent.lifecycle.teardown import run_commands
+from pilot_agent.lifecycle.teardown import remove_workspace, run_commands
 from pilot_agent.model import Fact, Failure, FailureKind, PilotError, TimelineEntry, Verdict, worst_failure
 from pilot_agent.plugins import recordings
 from pilot_agent.process import Interrupted
@@ -28,7 +29,7 @@ from pilot_agent.progress import Progress
 from pilot_agent.spelling import nearest
 from pilot_agent.stages import STAGES, Session
 from pilot_agent.state import State
-from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
+from pilot_agent.workspace import Workspace
 
 KILL_SECONDS = 2.0
 REMOVE_SECONDS = 10.0
@@ -215,7 +216,7 @@ def _in_workspace(
     """The state after ``work`` in a workspace that is gone at the end, with every process that was started in it; what
     could not be ended or removed is in its leftovers. ``seen`` are the variables of the node that is looked at."""
     workspace = configure.choose_workspace(state, here=False)
-    configure.make_workspace(workspace, lambda path: None)
+    configure.make_workspace(workspace, lambda path: enter(path, own_record()))
     leftovers: list[dict[str, object]] = []
     try:
         with Progress() as progress:
@@ -232,7 +233,7 @@ def _in_workspace(
         # Each step has its own time: a process that cannot be ended must not keep the workspace from being removed.
         run_commands(workspace, Budget(state.config.get("time.teardown_seconds")))
         leftovers += kill_descendants(Budget(KILL_SECONDS))
-        leftovers += remove_tree(workspace.root, Budget(REMOVE_SECONDS), prefix=WORKSPACE_PREFIX)
+        leftovers += remove_workspace(workspace, Budget(REMOVE_SECONDS))
     return replace(state, leftovers=tuple(leftovers))
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 
 WORKSPACE_PREFIX = "pilot-"
+BEING_MADE = ".new"
+"""What a workspace's name ends with until it is locked: from its first moment under its own name it has an owner."""
 
 
 class Workspace:
@@ -61,6 +63,11 @@ class Workspace:
     def lock(self) -> str:
         """Locked as long as the pilot lives: nobody else may take its workspace up."""
         return self._at("private", "lock")
+
+    @property
+    def adopted(self) -> str:
+        """The guardian's note of what the keeper is the parent of."""
+        return self._at("private", "adopted.json")
 
     @property
     def keeper_plan(self) -> str:

@@ -14,6 +14,7 @@ from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_read import command_line_layer
 from pilot_agent.configure import Given, explained, load_plugins, make_workspace, new_state, read_layers
 from pilot_agent.host import Surroundings
+from pilot_agent.lifecycle.lock import release
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.workspace import Workspace
 
@@ -128,6 +129,7 @@ def test_a_workspace_is_private_and_announced_before_it_exists(tmp_path: Path, u
         make_workspace(workspace, lambda path: announced.append((path, os.path.exists(path))))
     finally:
         os.umask(before)
+        release()
     assert announced == [(workspace.root, False)]
     assert stat.S_IMODE(os.stat(workspace.root).st_mode) == 0o700
     assert os.path.isdir(workspace.tokens)
@@ -135,9 +137,12 @@ def test_a_workspace_is_private_and_announced_before_it_exists(tmp_path: Path, u
 
 def test_a_workspace_that_cannot_be_made_is_the_sites_to_mend(tmp_path: Path) -> None:
     (tmp_path / "pilot-1").mkdir()
+    (tmp_path / "pilot-1" / "kept").touch()
     with pytest.raises(PilotError) as caught:
         make_workspace(Workspace(str(tmp_path / "pilot-1")), lambda path: None)
     assert (caught.value.failure.code, caught.value.failure.exit_code) == ("scratch.failed", 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["pilot-1"]
+    assert (tmp_path / "pilot-1" / "kept").exists()
 
 
 def test_a_configured_scratch_directory_is_taken_first(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from pilot_agent.lifecycle.loop import Loop
 
+DRAINING = "draining"
+"""Why no job is taken."""
 LOOK_SECONDS = 1.0
 SETTLE_SECONDS = 4.0
 """By then the startd has heard that it takes no more jobs, and what it began before shows as a starter."""

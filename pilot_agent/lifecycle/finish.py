@@ -9,6 +9,7 @@ import time
 from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.owner import RUNTIME_VARIABLE
 from pilot_agent.lifecycle.publish import save_events, save_logs, save_report
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.teardown import remove_workspace, stop_everything
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 KEPT = ("private", "report.json", "events.jsonl")
 """What stays until the guardian removes it, so that the outcome survives whoever wrote it."""
 FINAL_SECONDS = 3.0
-RUNTIME_VARIABLE = "PILOT_AGENT_RUNTIME_CLEAN"
 RUNTIME_PREFIX = "pilot-runtime"
 
 

@@ -15,9 +15,11 @@ import time
 from pilot_agent.events import EventLog
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle import final_report
+from pilot_agent.lifecycle.adopted import LOOK_SECONDS, Adopted
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.control import ControlSocket
 from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, read_outcome, remove_the_rest
+from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, hold_beside
 from pilot_agent.lifecycle.processes import kill_descendants, reap
 from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm, reset_inherited
 from pilot_agent.lifecycle.spawn import spawn
@@ -70,6 +72,8 @@ class Guardian:
         self._ended: Outcome | None = None
         self._forwarded: int | None = None
         self._patience: Budget | None = None
+        self._adopted = Adopted()
+        self._next_look = Budget(LOOK_SECONDS)
 
     def run(self) -> int:
         """Start the child, wait for it, clean up after it; the exit code."""
@@ -95,6 +99,7 @@ class Guardian:
                 self._poll.unregister(self._socket)
             self._status = reap().get(self._pid)
             self._lose_patience()
+            self._note_adopted()
         if listening:
             self._hear()
         if self._control is not None:
@@ -106,11 +111,13 @@ class Guardian:
         ends = [self._patience.left()] if self._patience is not None else []
         until = self._control.next_seconds() if self._control is not None else None
         ends += [until] if until is not None else []
+        ends += [self._next_look.left()] if self._role == "keeper" else []
         return min(ends) * 1000 + 1 if ends else None
 
     def _start(self) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._socket = ours.detach()
+        os.environ.pop(LOCK_FD_VARIABLE, None)
         descriptor = theirs.detach()
         os.set_blocking(self._socket, False)
         os.set_inheritable(descriptor, True)
@@ -232,8 +239,16 @@ class Guardian:
         self._budget_seconds = message.get("budget_seconds", self._budget_seconds)
         if "ended" in message:
             self._ended = Outcome.from_json(message["ended"])
-        if self._control is None and self._workspace is not None:
-            self._open_control(self._workspace)
+        if self._workspace is not None:
+            hold_beside(self._workspace)
+            if self._control is None:
+                self._open_control(self._workspace)
+
+    def _note_adopted(self) -> None:
+        if self._role == "keeper" and self._status is None and self._next_look.left() <= 0:
+            self._next_look = Budget(LOOK_SECONDS)
+            if self._workspace is not None:
+                self._adopted.look(self._workspace, self._pid)
 
     def _lose_patience(self) -> None:
         if self._status is None and self._patience is not None and self._patience.left() <= 0:

@@ -6,6 +6,7 @@ from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.black_hole import BlackHoleWatch
 from pilot_agent.lifecycle.cvmfs_watch import CvmfsWatch
 from pilot_agent.lifecycle.disk_watch import DiskWatch
+from pilot_agent.lifecycle.draining import DRAINING
 from pilot_agent.lifecycle.image_failures import ImageFailures
 from pilot_agent.lifecycle.periodic_tasks import Periodics
 from pilot_agent.lifecycle.sidecars import Services
@@ -89,7 +90,8 @@ class Health:
             self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
 
     def _service_missed(self, name: str, message: str) -> None:
-        if not self._over():
+        # SIGUSR1 to every process of the pilot drains it, and ends most services.
+        if not self._over() and DRAINING not in self._acceptance.reasons:
             hint = f"look at the service's log, logs/service-{name}-*"
             self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
 

@@ -18,7 +18,7 @@ from pilot_agent.lifecycle.acceptance import Acceptance
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.channel import AdChannel
 from pilot_agent.lifecycle.collector_clock import add_to_report
-from pilot_agent.lifecycle.draining import Drain
+from pilot_agent.lifecycle.draining import DRAINING, Drain
 from pilot_agent.lifecycle.health import Health
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.keeper_pool import KeeperPool
@@ -45,8 +45,6 @@ EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67
 """Design section 6."""
 RESERVE_SECONDS = 3.0
 """What HTCondor leaves of the budget to everything after it."""
-DRAINING = "draining"
-"""Why no job is accepted."""
 DRAINING_ATTRIBUTE = "PilotDraining"
 SETTLE_SECONDS = 0.2
 """A master that ended by itself may have got the same signal as this process, a moment earlier."""

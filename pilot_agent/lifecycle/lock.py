@@ -1,10 +1,13 @@
-"""One pilot, one workspace: a lock held from the first stage to the end, over every exec.
+"""One pilot, one workspace: a lock held from the moment the workspace is there to the end, over every exec.
 
-The kernel gives it back when the last process that holds it ends, so a killed pilot leaves no stale lock.
+Pipeline (or keeper) and guardian each hold it shared, so it is free once both are gone: the kernel gives it back when
+the last process that holds it ends, so a killed pilot leaves no stale lock. Whoever takes a workspace up, to go on with
+it or to sweep it, needs it alone. The file says whose it is, see ``owner``.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from pilot_agent.workspace import Workspace
 
 LOCK_FD_VARIABLE = "PILOT_AGENT_LOCK_FD"
+WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What file systems answer that were mounted without locks (Lustre, some NFS)."""
 
 
 def lock(workspace: Workspace) -> None:
@@ -21,6 +26,8 @@ def lock(workspace: Workspace) -> None:
     if os.environ.get(LOCK_FD_VARIABLE):
         keep_from_children()
         return
+    from pilot_agent.lifecycle.owner import own_record
+    from pilot_agent.light import dumps
     from pilot_agent.model import Failure, FailureKind, PilotError
 
     if not os.path.isdir(workspace.private):
@@ -28,12 +35,53 @@ def lock(workspace: Workspace) -> None:
         raise PilotError(Failure(FailureKind.USAGE, "state.unreadable", message, "name the workspace of a pilot"))
     try:
         descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = take(descriptor, fcntl.LOCK_EX)
+        content = dumps(own_record(locked=locked)).encode()
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
+        os.fdatasync(descriptor)
+        take(descriptor, fcntl.LOCK_SH)
     except OSError as error:
         message = f"the workspace {workspace.root} cannot be taken: {error.strerror}"
         hint = "its pilot is alive; wait for its end, or name the workspace of a pilot that was cut"
         raise PilotError(Failure(FailureKind.USAGE, "workspace.in_use", message, hint)) from error
     os.environ[LOCK_FD_VARIABLE] = str(descriptor)
+
+
+def take(descriptor: int, kind: int) -> bool:
+    """Lock an open file without waiting; False where its file system has no locks. Raises ``OSError``, and
+    ``BlockingIOError`` when another process holds it."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in WITHOUT_LOCKS:
+            return False
+        raise
+    return True
+
+
+def hold_beside(workspace: Workspace) -> bool:
+    """For the guardian: hold the workspace beside the process that took it; False when it cannot (yet)."""
+    if os.environ.get(LOCK_FD_VARIABLE):
+        return True
+    try:
+        descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        take(descriptor, fcntl.LOCK_SH)
+    except OSError:
+        os.close(descriptor)
+        return False
+    os.environ[LOCK_FD_VARIABLE] = str(descriptor)
+    return True
+
+
+def release() -> None:
+    """Hold the workspace no longer: a network file system keeps an open file's place when it is removed."""
+    descriptor = os.environ.pop(LOCK_FD_VARIABLE, "")
+    if descriptor:
+        os.close(int(descriptor))
 
 
 def keep_from_children() -> None:

@@ -101,7 +101,7 @@ def kill_descendants(budget: Budget) -> list[dict[str, Any]]:
         if not alive and not descendants(root):
             return []
         if budget.left() <= 0:
-            return [_leftover(pid) for pid in alive]
+            return [leftover(pid) for pid in alive]
         time.sleep(POLL_SECONDS)
 
 
@@ -181,7 +181,8 @@ def _send(pid: int, number: int) -> None:
         return
 
 
-def _leftover(pid: int) -> dict[str, Any]:
+def leftover(pid: int) -> dict[str, Any]:
+    """A process that could not be ended, with the cause."""
     stat = read_stat(pid)
     name = stat.name if stat else "?"
     cause = "not ours to kill"

@@ -7,14 +7,18 @@ harmless.
 
 from __future__ import annotations
 
+import os
+
 from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.journal import Journal, read_journal
+from pilot_agent.lifecycle.lock import release
 from pilot_agent.lifecycle.mounts import unmount_all
+from pilot_agent.lifecycle.node_list import strike
 from pilot_agent.lifecycle.processes import kill_descendants, stop_process
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.spawn import run_short
-from pilot_agent.workspace import WORKSPACE_PREFIX
+from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,11 +54,29 @@ def stop_everything(workspace: Workspace, budget: Budget) -> list[dict[str, Any]
 
 
 def remove_workspace(workspace: Workspace, budget: Budget, *, keep: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Remove the workspace's content, and the workspace itself unless names are kept; what is left over."""
+    """Remove the workspace's content, and the workspace itself unless names are kept; what is left over.
+
+    The lock goes last, and only when all else is gone: without it the next pilot could not tell whose the rest is.
+    """
+    private = os.path.basename(workspace.private)
     try:
-        return remove_tree(workspace.root, budget, prefix=WORKSPACE_PREFIX, keep=keep)
+        if keep:
+            return remove_tree(workspace.root, budget, prefix=WORKSPACE_PREFIX, keep=keep)
+        leftovers = remove_tree(workspace.root, budget, prefix=WORKSPACE_PREFIX, keep=(private,))
+        if os.path.isdir(workspace.private) and not os.path.islink(workspace.private):
+            leftovers += remove_tree(
+                workspace.private, budget, prefix=private, keep=(os.path.basename(workspace.lock),)
+            )
+        if leftovers:
+            return leftovers
+        release()
+        for root in (workspace.root, workspace.root + BEING_MADE):
+            leftovers += remove_tree(root, budget, prefix=WORKSPACE_PREFIX)
     except NotOurs as refusal:
         return [{"kind": "path", "path": workspace.root, "cause": str(refusal)}]
+    if not leftovers:
+        strike(workspace.root)
+    return leftovers
 
 
 def _stop_journalled(workspace: Workspace, budget: Budget) -> None:

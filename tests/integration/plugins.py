@@ -115,6 +115,19 @@ def pilot_periodics():
 """
 """A service that stays, with a child in a session of its own, and a periodic task."""
 
+FUSE = """
+@hookimpl
+def pilot_services():
+    script = (
+        "mkdir low mnt; touch low/inside; fuse-overlayfs -f -o lowerdir=low mnt & "
+        "until test -e mnt/inside; do sleep 0.05; done; touch ready; wait"
+    )
+    yield Service(
+        name="files", command=("/bin/sh", "-c", script), readiness=Readiness(file="ready", timeout_seconds=30),
+    )
+"""
+"""A service that mounts a file system in its directory."""
+
 
 def slow(stage: str) -> str:
     """A plugin that makes this stage slow."""

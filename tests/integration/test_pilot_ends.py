@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import datetime
 
 import pytest
 
@@ -261,3 +262,22 @@ def test_a_job_is_told_of_the_end_and_may_finish(pilot: StartPilot, jobs: Jobs) 
     run.signal(signal.SIGTERM)
     preempted(run)
     assert job.wait_evicted().events(1) == 1
+
+
+def test_a_busy_pilot_with_deaf_jobs_keeps_its_budget(pilot: StartPilot, jobs: Jobs) -> None:
+    budget = 15.0
+    beside = {"files": plugins.PREAMBLE + plugins.FUSE, "bystanders": plugins.PREAMBLE + plugins.BYSTANDERS}
+    run = pilot({"time": {"vacate_seconds": 60, "teardown_seconds": budget}}, plugins=beside).start()
+    jobs.shell(STUBBORN_JOB, pilot=run, count=2).wait_running()
+    run.job_file("ready")
+    assert [mount for mount in run.host.mounts() if run.start_directory in mount.target]
+    run.signal(signal.SIGTERM)
+    preempted(run)
+    began = next(event["seconds"] for event in run.events() if event["event"] == "pilot.ending")
+    report = run.report()["pilot"]
+    assert moment(report["finished"]) - moment(report["started"]) - began <= budget
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of a time in a report."""
+    return datetime.fromisoformat(text).timestamp()

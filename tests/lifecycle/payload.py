@@ -17,6 +17,7 @@ from pilot_agent.files import write_json
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle import final_report, finish, guardian, keeper
 from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.lock import keep_across_exec, lock
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.subreaper import become_subreaper
@@ -35,6 +36,8 @@ def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
     alarm.tell({"workspace": workspace.root, "output": scenario["output"], "started": time.time()})
     os.mkdir(workspace.root, 0o700)
     workspace.create()
+    lock(workspace)
+    alarm.tell({"role": "pipeline"})
     report = final_report.empty_report("test")
     write_json(workspace.report, report)
     journal = Journal(workspace.journal)
@@ -58,6 +61,7 @@ def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
     os.mkfifo(workspace.ad_channel, 0o600)
     write_json(workspace.keeper_plan, {**scenario["plan"], "services": services, "workspace": workspace.root})
     alarm.keep_across_exec()
+    keep_across_exec()
     command = [*interpreter_command(), "_keeper", workspace.root]
     os.execv(command[0], command)
 

@@ -1,0 +1,124 @@
+"""The workspaces that an account has on this node, so that the next pilot finds those that a killed one left.
+
+Batch systems start each job in another directory, so nobody would look where the last one lay. The list is a private
+directory with one file for each workspace; whoever removes the last file removes the directory too.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pilot_agent.light import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PLACE = "/var/tmp"  # noqa: S108 - of this node and kept over its restart; the directory in it is checked before use
+PREFIX = "pilot-agent-"
+LIMIT_BYTES = 65536
+LISTED = 1000
+ATTEMPTS = 20
+
+
+def enter(root: str, owner: dict[str, Any]) -> None:
+    """Write down a workspace that is about to be made at ``root``; nothing happens where the node has no place."""
+    content = dumps({"workspace": root, "owner": owner}).encode()
+    for _ in range(ATTEMPTS):
+        directory = _open(make=True)
+        if directory is None:
+            return
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(os.path.basename(root), flags, 0o600, dir_fd=directory)
+        except FileNotFoundError:  # whoever ended just now took the empty directory away
+            continue
+        except FileExistsError:  # it was cut, and goes on as other processes
+            _remove(directory, os.path.basename(root))
+            continue
+        except OSError:
+            return
+        finally:
+            os.close(directory)
+        try:
+            os.write(descriptor, content)
+            os.fdatasync(descriptor)
+        except OSError:  # the disk is full: an entry that nobody can read is passed over
+            return
+        finally:
+            os.close(descriptor)
+        return
+
+
+def strike(root: str) -> None:
+    """Take a workspace that is gone off the list."""
+    directory = _open(make=False)
+    if directory is None:
+        return
+    try:
+        os.unlink(os.path.basename(root), dir_fd=directory)
+        os.rmdir(_path())
+    except OSError:  # not on the list, or others are
+        return
+    finally:
+        os.close(directory)
+
+
+def entries() -> dict[str, Any]:
+    """Workspace -> what its pilot wrote of itself; what cannot be read is left out."""
+    directory = _open(make=False)
+    if directory is None:
+        return {}
+    found = {}
+    try:
+        for name in sorted(os.listdir(directory))[:LISTED]:
+            entry = _read(directory, name)
+            if isinstance(entry, dict) and os.path.basename(str(entry.get("workspace"))) == name:
+                found[str(entry["workspace"])] = entry.get("owner")
+    except OSError:
+        return found
+    finally:
+        os.close(directory)
+    return found
+
+
+def _remove(directory: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        return
+
+
+def _read(directory: int, name: str) -> Any:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        return loads(os.read(descriptor, LIMIT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _open(*, make: bool) -> int | None:
+    """The directory, if it is this account's and nobody else may reach into it."""
+    if make:
+        try:
+            os.mkdir(_path(), 0o700)
+        except OSError:  # it is there, or cannot be made: both show below
+            make = False
+    try:
+        descriptor = os.open(_path(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _path() -> str:
+    return os.path.join(PLACE, f"{PREFIX}{os.geteuid()}")

@@ -1,0 +1,114 @@
+"""Undo what a dead pilot left: its processes, wherever they went, what its setups did, mounts, shared memory, files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from pilot_agent.lifecycle.adopted import read_adopted
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.finish import RUNTIME_PREFIX
+from pilot_agent.lifecycle.identity import read_stat, still_same
+from pilot_agent.lifecycle.journal import read_journal
+from pilot_agent.lifecycle.mounts import unmount_all
+from pilot_agent.lifecycle.processes import POLL_SECONDS, leftover, running
+from pilot_agent.lifecycle.removal import NotOurs, remove_tree
+from pilot_agent.lifecycle.shared_memory import Segments
+from pilot_agent.lifecycle.teardown import remove_workspace, run_commands
+from pilot_agent.lifecycle.traces import below, traced
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
+    from pilot_agent.lifecycle.identity import Identity
+    from pilot_agent.workspace import Workspace
+
+ENDING_SHARE = 0.5
+"""Of the time for one pilot: what ending its processes may take."""
+
+
+def undo(
+    workspace: Workspace, runtime: str, spared: Collection[int], budget: Budget
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Undo everything that is left of a pilot of which nothing lives; the names of the processes that were ended, and
+    what is left over. ``spared`` are processes that no trace makes a part of it, nor what is below them."""
+    journal = read_journal(workspace.journal)
+    known = [entry.identity for entry in journal.processes if entry.identity is not None]
+    segments = Segments()
+    time_for_them = Budget(budget.left() * ENDING_SHARE)
+    ended, leftovers = end_processes(workspace, [*known, *read_adopted(workspace)], spared, segments, time_for_them)
+    run_commands(workspace, budget)
+    leftovers += unmount_all(workspace.root, journal.mounts, budget)
+    segments.remove(budget)
+    leftovers += _remove_runtime(runtime, budget)
+    # What is left over is tried again by the next one, for which the workspace must say whose it is.
+    kept = (os.path.basename(workspace.private),) if leftovers else ()
+    return ended, leftovers + remove_workspace(workspace, budget, keep=kept)
+
+
+def _remove_runtime(directory: str, budget: Budget) -> list[dict[str, Any]]:
+    """Remove the interpreter that was unpacked for the dead pilot alone, whatever is left of it."""
+    if not directory or directory == sys.prefix:
+        return []
+    try:
+        return remove_tree(directory, budget, prefix=f"{RUNTIME_PREFIX}.")
+    except NotOurs as refusal:
+        return [{"kind": "path", "path": directory, "cause": str(refusal)}]
+
+
+def end_processes(
+    workspace: Workspace, known: list[Identity], spared: Collection[int], segments: Segments, budget: Budget
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Stop all of them, so that none starts a successor, then kill them; names and what is left over."""
+    ended: dict[int, str] = {}
+    stopped: set[tuple[int, int]] = set()
+    while True:
+        found = _found(workspace, known, spared)
+        fresh = {each: name for each, name in found.items() if each not in stopped}
+        for (pid, ticks), name in fresh.items():
+            _send(pid, ticks, signal.SIGSTOP)
+            ended[pid] = name
+        stopped.update(fresh)
+        if fresh and budget.left() > 0:
+            continue
+        segments.look(pid for pid, _ in found)
+        for pid, ticks in found:
+            _send(pid, ticks, signal.SIGKILL)
+        alive = [pid for pid, _ in found]
+        while (alive := running(alive)) and budget.left() > 0:
+            time.sleep(POLL_SECONDS)
+        if not found or budget.left() <= 0:
+            return sorted(set(ended.values())), [leftover(pid) for pid in alive]
+
+
+def _found(workspace: Workspace, known: list[Identity], spared: Collection[int]) -> dict[tuple[int, int], str]:
+    """Pid and start time of each process that belongs to it, with its name."""
+    roots = [identity.pid for identity in known if still_same(identity)] + traced(workspace.root)
+    stats = {pid: read_stat(pid) for pid in below(roots, spared)}
+    return {
+        (pid, stat.start_ticks): stat.name for pid, stat in stats.items() if stat is not None and stat.state not in "ZX"
+    }
+
+
+def _send(pid: int, start_ticks: int, number: int) -> None:
+    """A signal to exactly this process: looked at again once its number cannot be given to another."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # gone, or a kernel before 5.3
+        descriptor = None
+    try:
+        stat = read_stat(pid)
+        if stat is not None and stat.start_ticks == start_ticks:
+            if descriptor is not None:
+                signal.pidfd_send_signal(descriptor, number)
+            else:
+                os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

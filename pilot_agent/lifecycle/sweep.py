@@ -1,0 +1,214 @@
+"""What killed pilots of this account left on this node is undone by the next one; a live pilot is never touched.
+
+A pilot is dead when nobody holds its lock (see ``lock``) and it lived on this machine. Each workspace is looked at in a
+child with a deadline, since its file system may hang.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from dataclasses import dataclass
+
+from pilot_agent.lifecycle import node_list
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, take
+from pilot_agent.lifecycle.owner import Owner
+from pilot_agent.lifecycle.remains import end_processes, undo
+from pilot_agent.lifecycle.shared_memory import Segments
+from pilot_agent.lifecycle.traces import ancestors, below
+from pilot_agent.light import dumps, loads
+from pilot_agent.process import Runner, WakeUp
+from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from typing import Any
+
+NAME = re.compile(rf"{WORKSPACE_PREFIX}[0-9a-f]{{12}}({re.escape(BEING_MADE)})?")
+TOTAL_SECONDS = 60.0
+SECONDS_FOR_ONE = 20.0
+PATIENCE_SECONDS = 2.0
+"""What a child gets beyond the time that it is to keep by itself."""
+RECORD_BYTES = 65536
+LIVE, SPARED, SWEPT, GONE = "live", "spared", "swept", "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of one workspace: ``live``, ``spared`` for the ``reason``, ``swept``, or ``gone`` already.
+
+    ``processes`` are the names of those that were ended; ``leftovers`` what could not be undone.
+    """
+
+    workspace: str
+    state: str
+    reason: str = ""
+    processes: tuple[str, ...] = ()
+    leftovers: tuple[dict[str, Any], ...] = ()
+
+
+class Spared(Exception):  # noqa: N818 - a refusal, with the reason as its text
+    """The workspace is not to be touched."""
+
+
+class Live(Exception):  # noqa: N818 - an answer
+    """Its pilot lives."""
+
+
+def sweep(own: str | None, wake: WakeUp | None = None) -> list[Swept]:
+    """Undo what dead pilots of this account left on this node: those of its list, and those beside ``own``, which is
+    this pilot's workspace (None while there is none). Raises ``Interrupted``."""
+    listed = node_list.entries()
+    roots = sorted({*listed, *(_beside(own) if own is not None else ())} - {own})
+    if not roots:
+        return []
+    owners = {root: _owner(listed.get(root)) for root in roots}
+    spared = _spared(owners.values())
+    budget = Budget(TOTAL_SECONDS)
+    results = []
+    for root in roots:
+        owner = owners[root]
+        if owner is not None and owner.judged_from_here() and owner.alive():
+            results.append(Swept(root, LIVE))
+        elif any(other.startswith(f"{root}/") for other in (*roots, own or "")):
+            results.append(Swept(root, SPARED, "another pilot lives in it"))
+        elif budget.left() > 0:
+            results.append(_in_child(root, owner, spared, budget.at_most(SECONDS_FOR_ONE), wake))
+    return results
+
+
+def _beside(own: str) -> list[str]:
+    """Workspaces in the directory that this pilot's own is in."""
+    parent = os.path.dirname(own)
+    try:
+        return [os.path.join(parent, name) for name in os.listdir(parent) if NAME.fullmatch(name)]
+    except OSError:
+        return []
+
+
+def _owner(data: Any) -> Owner | None:
+    try:
+        return Owner(data)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _spared(owners: Iterable[Owner | None]) -> frozenset[int]:
+    """This process and those above it, and all that belongs to pilots that can be seen to live."""
+    alive = [pid for owner in owners if owner is not None for pid in owner.alive()]
+    return frozenset({*ancestors(os.getpid()), *below(alive)})
+
+
+def _in_child(root: str, owner: Owner | None, spared: Collection[int], seconds: float, wake: WakeUp | None) -> Swept:
+    with Runner(wake) as runner:
+        handle = runner.start_call(
+            lambda: dumps(_swept(root, owner, spared, seconds)).encode(),
+            name="sweep",
+            deadline_seconds=seconds + PATIENCE_SECONDS,
+        )
+        result = runner.wait(handle)
+    try:
+        answer: Mapping[str, Any] = loads(result.answer)
+        return Swept(root, answer["state"], answer["reason"], tuple(answer["processes"]), tuple(answer["leftovers"]))
+    except (ValueError, KeyError, TypeError):
+        return Swept(root, SPARED, result.explain())
+
+
+def _swept(root: str, owner: Owner | None, spared: Collection[int], seconds: float) -> dict[str, Any]:
+    """In the child: look at one workspace, and undo it if its pilot is dead."""
+    ended: list[str] = []
+    leftovers: list[dict[str, Any]] = []
+    state, reason = SWEPT, ""
+    budget = Budget(seconds)
+    workspace = Workspace(root)
+    try:
+        descriptor = _open_lock(root)
+        if descriptor is None:
+            ended = _without_workspace(workspace, owner, spared, budget)
+            state = SWEPT if ended else GONE
+        else:
+            found = _take_over(descriptor, workspace)
+            os.environ[LOCK_FD_VARIABLE] = str(descriptor)
+            ended, leftovers = undo(workspace, found.runtime, {*spared, os.getpid()}, budget)
+    except Live:
+        state = LIVE
+    except Spared as refusal:
+        state, reason = SPARED, str(refusal)
+    return {"state": state, "reason": reason, "processes": ended, "leftovers": leftovers}
+
+
+def _open_lock(root: str) -> int | None:
+    """The lock file of a workspace that is this account's; None when there is no workspace. Follows no link.
+
+    Raises ``Spared``."""
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_RDONLY
+    opened: list[int] = []
+    try:
+        try:
+            opened.append(os.open(root, flags))
+        except FileNotFoundError:
+            return None
+        if os.fstat(opened[0]).st_uid != os.geteuid():
+            raise Spared("it belongs to another account")
+        opened.append(os.open("private", flags, dir_fd=opened[0]))
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open("lock", flags, dir_fd=opened[1])
+    except FileNotFoundError:
+        raise Spared("it does not say whose it is") from None
+    except OSError as error:
+        what = "it is a link or no directory" if error.errno in (errno.ELOOP, errno.ENOTDIR) else "it cannot be opened"
+        raise Spared(f"{what} ({(error.strerror or '').lower()})") from None
+    finally:
+        for each in opened:
+            os.close(each)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise Spared("its lock is not a file of this account")
+    return descriptor
+
+
+def _take_over(descriptor: int, workspace: Workspace) -> Owner:
+    """Hold the workspace of a dead pilot, as nobody else does. Raises ``Live`` or ``Spared``."""
+    try:
+        locked = take(descriptor, fcntl.LOCK_EX)
+    except BlockingIOError:
+        raise Live from None
+    except OSError as error:
+        raise Spared(f"its lock cannot be taken ({(error.strerror or '').lower()})") from None
+    try:
+        now = os.lstat(workspace.lock)
+    except OSError:  # another sweep was faster
+        raise Live from None
+    if not os.path.samestat(now, os.fstat(descriptor)):
+        raise Live
+    try:
+        owner = Owner(loads(os.pread(descriptor, RECORD_BYTES, 0)))
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        raise Spared("it does not say whose it is") from None
+    _require_dead(owner, locked=locked and owner.locked)
+    return owner
+
+
+def _require_dead(owner: Owner, *, locked: bool) -> None:
+    if not owner.of_this_machine():
+        raise Spared(f"it belongs to the machine {owner.host or 'without a name'}")
+    if owner.judged_from_here() and owner.alive():
+        raise Live
+    if not locked and not owner.judged_from_here():
+        raise Spared("its file system has no locks, and its processes cannot be seen from here")
+
+
+def _without_workspace(workspace: Workspace, owner: Owner | None, spared: Collection[int], budget: Budget) -> list[str]:
+    """Somebody removed the workspace: the processes may be there still. Raises ``Live`` or ``Spared``."""
+    if owner is None:
+        raise Spared("it is gone, and did not say whose it was")
+    _require_dead(owner, locked=False)
+    ended, _ = end_processes(workspace, [], {*spared, os.getpid()}, Segments(), budget)
+    node_list.strike(workspace.root)
+    return ended
