@@ -59,6 +59,7 @@ def plan_containers(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan
         test_before_job=not decision.images or not all(verdict.proven for verdict in local),
         proven=_numbers(condor.version) >= NAMED_STARTERS_SINCE,
         version=runtime.version,
+        full_version=runtime.full_version,
         mode={"userns": "unprivileged", "setuid": "privileged"}[runtime.mode],
         binds=tuple(map(str, inputs.job_binds)),
         extra_arguments=(*_runtime_options(runtime), *inputs.container_options),
