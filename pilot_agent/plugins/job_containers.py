@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 from pilot_agent.files import write_atomically
-from pilot_agent.interpreter import interpreter_command
+from pilot_agent.interpreter import module_command
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.startd.confinement import LOCK
-from pilot_agent.startd.fetching import COMMAND, FETCHED, is_remote
+from pilot_agent.startd.fetching import FETCHED, is_remote
 from pilot_agent.startd.plan import ContainerPlan
 from pilot_agent.workspace import Workspace
 
@@ -85,7 +85,7 @@ def _fetcher(inputs: HandoffInputs) -> tuple[str, ...]:
     of_the_dictionary = any(one.taken and is_remote(one.path) for one in inputs.decision.verdicts)
     if not of_the_dictionary and not _allowed_schemes(inputs):
         return ()
-    return (*interpreter_command(), COMMAND, _settings_path(inputs))
+    return (*module_command("pilot_agent.image_hook"), _settings_path(inputs))
 
 
 def _refuse_private_binds(inputs: HandoffInputs) -> None:
