@@ -173,7 +173,12 @@ def test_each_vo_has_its_own_containers_where_there_are_several() -> None:
 def test_what_jobs_get_beside_their_image_names_who_asked_and_why_not() -> None:
     page = html_page(full())
     for said in (
-        *("/cvmfs, read-only", "/data at /store", "VO example", "the site&#x27;s containers.binds_allowed has no /data"),
+        *(
+            "/cvmfs, read-only",
+            "/data at /store",
+            "VO example",
+            "the site&#x27;s containers.binds_allowed has no /data",
+        ),
         *("--rocm, for jobs with GPUs", "LD_PRELOAD", "it acts outside the container"),
     ):
         assert said in page
