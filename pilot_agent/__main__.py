@@ -28,7 +28,7 @@ PAYLOAD = "PILOT_AGENT_PAYLOAD"
 RUNTIME_CLEAN = "PILOT_AGENT_RUNTIME_CLEAN"
 RUNTIME_PID = "PILOT_AGENT_RUNTIME_PID"
 RUNTIME_PREFIX = "pilot-runtime"
-PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_image", "_token")
+PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_token")
 
 
 def too_old(version):
@@ -220,10 +220,6 @@ def dispatch(arguments):
         from pilot_agent.lifecycle import keeper
 
         return keeper.main(list(arguments[1:]))
-    if command == "_image":
-        from pilot_agent import image_hook
-
-        return image_hook.main(list(arguments[1:]))
     if command == "_token":
         from pilot_agent.startd import token_reload
 

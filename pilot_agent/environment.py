@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # What a child may inherit from the site. Everything else (_CONDOR_*, CONDOR_*, APPTAINER_*, SINGULARITY_*, PYTHON*,
 # LD_*, BASH_ENV ...) is read by probes and then left behind.

@@ -1,7 +1,7 @@
 """What the guard becomes for a job whose image is not on the node: fetch it, prove it once, and tell HTCondor where it
 is.
 
-Called as ``_image SETTINGS STARTER ATTRIBUTE REFERENCE [PLATFORM]`` by HTCondor's hook before a job's files come. It
+Called with ``SETTINGS STARTER ATTRIBUTE REFERENCE [PLATFORM]`` by HTCondor's hook before a job's files come. It
 prints ClassAd lines for the job's ad and ``HookStatusCode``: nothing for an image that is there, ``HELD`` for what the
 job's owner must change, ``GIVEN_BACK`` for everything else, so that the job goes elsewhere. HTCondor gives such hooks
 no deadline; the store's own ends it.

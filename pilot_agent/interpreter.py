@@ -25,6 +25,17 @@ def interpreter_command() -> list[str]:
     return [*command, os.environ.get(PAYLOAD_VARIABLE) or own_path()]
 
 
+def module_command(module: str) -> list[str]:
+    """The argument list that runs ``main`` of one module of the pilot with the arguments that are added.
+
+    For programs that HTCondor waits for: to run an archive, Python first imports twenty modules of its own.
+    Raises ``ValueError`` as ``interpreter_command``.
+    """
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); from {module} import main; sys.exit(main(sys.argv[2:]))"
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return [*interpreter_command()[:-1], "-c", code, root]
+
+
 def own_path() -> str:
     """What Python runs to get here: the zip file of the payload, or ``__main__.py`` in a checkout."""
     archive: str | None = getattr(globals().get("__loader__"), "archive", None)

@@ -18,7 +18,7 @@ else:
     except ImportError:
         import signal
 
-__all__ = ["dumps", "loads", "signal", "signal_name"]
+__all__ = ["dumps", "loads", "sha256_hex", "signal", "signal_name"]
 
 
 class _Rules:
@@ -87,6 +87,20 @@ def signal_name(number: int) -> str:
         if name.startswith("SIG") and not name.startswith("SIG_") and getattr(signal, name) == number:
             return name
     return f"signal {number}"
+
+
+def sha256_hex(data: bytes) -> str:
+    """The SHA-256 of ``data`` in hexadecimal digits. ``hashlib`` loads OpenSSL for it, which takes longer than a short
+    program's whole work."""
+    for name in ("_sha2", "_sha256"):  # the second until Python 3.11
+        try:
+            digits: str = __import__(name).sha256(data).hexdigest()
+        except (ImportError, AttributeError):
+            continue
+        return digits
+    from hashlib import sha256
+
+    return sha256(data).hexdigest()
 
 
 def _public_loads(text: str, start: int) -> tuple[Any, int]:

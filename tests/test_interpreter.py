@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from pilot_agent.interpreter import interpreter_command
+from pilot_agent.interpreter import interpreter_command, module_command
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +32,17 @@ def test_a_checkout_runs_itself_from_any_directory(monkeypatch: pytest.MonkeyPat
     assert command[0] == sys.executable
     done = subprocess.run([*command, "--version"], cwd="/", env={}, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pilot-agent ")
+
+
+def test_one_module_is_run_without_what_an_archive_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PILOT_AGENT_INTERPRETER", raising=False)
+    settings = {"store": str(tmp_path), "limit_mib": 1, "form": "file", "runtime": "/bin/false", "environment": {}}
+    (tmp_path / "settings").write_text(json.dumps(settings))
+    command = module_command("pilot_agent.image_hook")
+    command.insert(command.index("-c"), "-v")
+    words = [*command, "--verify", str(tmp_path / "settings")]
+    done = subprocess.run(words, cwd="/", env={}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = {line.split("'")[1] for line in done.stderr.splitlines() if line.startswith("import '")}
+    assert "pilot_agent.containers.store.store" in loaded
+    assert loaded.isdisjoint({"runpy", "hashlib", "json", "re", "typing", "dataclasses", "pilot_agent.__main__"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 
@@ -49,3 +50,8 @@ def test_a_value_json_has_no_form_for_is_refused_or_given_to_default() -> None:
 def test_signals_are_named() -> None:
     assert light.signal_name(15) == "SIGTERM"
     assert light.signal_name(63) == "signal 63"
+
+
+@given(st.binary())
+def test_a_digest_is_that_of_the_public_module(data: bytes) -> None:
+    assert light.sha256_hex(data) == hashlib.sha256(data).hexdigest()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from pilot_agent.config_images import DIGEST, PLATFORM, REMOTE_SCHEMES, digest_problem
-from pilot_agent.containers.needs import NodeNeeds, unmet
-from pilot_agent.model import FailureKind, ImageCandidate
+from pilot_agent.containers.needs import NodeNeeds, architecture_named, unmet
+from pilot_agent.model import FailureKind, ImageCandidate, Json
 from pilot_agent.spelling import nearest
 
 Source = Literal["cvmfs", "directory", "file", "docker", "oras", "https"]
@@ -45,13 +46,14 @@ class Located:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A candidate that is not taken. ``kind`` and ``code`` tell what it means when there is no other, ``hint`` who
-    must do what."""
+    must do what, ``facts`` what was seen of it."""
 
     candidate: ImageCandidate
     code: str
     kind: FailureKind
     reason: str
     hint: str = "the VO corrects the path in images, or the site provides it"
+    facts: Mapping[str, Json] = field(default_factory=dict)
 
 
 def source_of(path: str, form: Form | None = None) -> Source | None:
@@ -102,7 +104,7 @@ def refusal(candidate: ImageCandidate, node: NodeNeeds) -> Refused | None:
                        "control characters are refused")  # fmt: skip
     reason = unmet(candidate, node)
     if reason:
-        return refused(NOT_FOR_THIS_NODE, reason)
+        return replace(refused(NOT_FOR_THIS_NODE, reason), facts=_wanted_by(candidate))
     if not candidate.path.startswith("/"):
         problem = _reference_problem(candidate.path)
         if problem:
@@ -114,6 +116,16 @@ def refusal(candidate: ImageCandidate, node: NodeNeeds) -> Refused | None:
     if own and pin and own != pin:
         return refused("image.digest", f"the reference names another digest than {pin}")
     return None
+
+
+def _wanted_by(candidate: ImageCandidate) -> dict[str, Json]:
+    """What the dictionary says of an image at which nobody looked counts as its facts."""
+    facts: dict[str, Json] = {}
+    if candidate.architecture:
+        facts["os.arch"] = architecture_named(candidate.architecture)
+    if candidate.requires:
+        facts["requires"] = dict(candidate.requires)
+    return facts
 
 
 def _reference_problem(path: str) -> tuple[str, str] | None:

@@ -126,12 +126,17 @@ def _allowed(image: Located, restrictions: Restrictions, physical: Mapping[str, 
     reason = restrictions.forbid(image, physical)
     if reason is not None:
         hint = "the VO offers an image that is allowed, or whoever restricts them allows this one"
-        return Refused(image.candidate, "image.restricted", FailureKind.CONFIG, reason, hint)
+        return Refused(image.candidate, "image.restricted", FailureKind.CONFIG, reason, hint, _place(image))
     if image.form == "directory" and pin_of(image.candidate):
         reason = "its digest cannot be checked: it is a directory, and only files and remote images have one"
         hint = "the VO takes the digest out of images, or offers the image as a file or by reference"
-        return Refused(image.candidate, "image.digest", FailureKind.CONFIG, reason, hint)
+        return Refused(image.candidate, "image.digest", FailureKind.CONFIG, reason, hint, _place(image))
     return image
+
+
+def _place(image: Located) -> dict[str, Json]:
+    """Where an image really lies, when that is elsewhere."""
+    return {"leads_to": image.path} if image.path != image.candidate.path else {}
 
 
 def check_digests(found: Sequence[Located | Refused], wake: WakeUp | None = None) -> list[Located | Refused]:
@@ -157,11 +162,12 @@ def _compared(image: Located, pin: str, digest: str | None) -> Located | Refused
     if digest is None:
         reason = f"its digest cannot be checked: {image.path} was not read to its end within {DIGEST_SECONDS:g} s"
         hint = "the site looks at the file system, or the VO publishes the image on CVMFS, which checks what it reads"
-        return Refused(image.candidate, "image.digest", FailureKind.NODE_RESOURCE, reason, hint)
+        return Refused(image.candidate, "image.digest", FailureKind.NODE_RESOURCE, reason, hint, _place(image))
     if digest != pin:
         reason = f"{image.path} has the digest {digest}, and {pin} is wanted"
         hint = "the VO corrects the digest, or finds out with the site who changed the image"
-        return Refused(image.candidate, "image.digest", FailureKind.CORRUPTION, reason, hint)
+        seen = {**_place(image), "digest": digest}
+        return Refused(image.candidate, "image.digest", FailureKind.CORRUPTION, reason, hint, seen)
     return image
 
 

@@ -46,6 +46,11 @@ _KNOWN = (
         "apptainer.pid_namespace", _NODE, "pid_namespace",
         "whoever starts the container around the pilot leaves /proc unmasked",
     ),
+    # The kernel says ENOSPC of a namespace that is one too many, and it has nothing to do with a disk.
+    _Known(r"failed to create container process: no space left on device", "node.pid_namespaces_used_up", _NODE,
+           "pid_namespace", "the site raises the limit: sysctl -w user.max_pid_namespaces=15000"),
+    _Known(r"maximum number of (mount|ipc|uts|network) namespaces exceeded", "node.namespaces_used_up", _NODE, "node",
+           "the site raises the limit that the message names: sysctl -w user.max_mnt_namespaces=15000, for example"),
     _Known(r"setgroups: Permission denied|waiting event for user namespace mappings", "userns.apparmor", _NODE, "node",
            "the site sets kernel.apparmor_restrict_unprivileged_userns = 0 or uses the distribution's Apptainer, "
            "which has a profile"),

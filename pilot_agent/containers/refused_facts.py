@@ -27,7 +27,8 @@ _RELEASE_BYTES = 1 << 16
 
 def facts_of_refused(paths: Sequence[str], wake: WakeUp | None = None) -> dict[str, dict[str, Json]]:
     """The facts of each image that could be read, by path: ``os.arch``, ``os.id``, ``os.version`` as far as they are
-    known, and ``lacks``, what of ``NEEDED`` a directory does not have, or what a file is cut short by.
+    known, and ``lacks``, what of ``NEEDED`` a directory does not have, or what a file is cut short by. Of a path that
+    leads nowhere ``nearest_existing`` is the last directory on the way, and ``leads_to`` where its links point.
 
     Raises ``Interrupted``.
     """
@@ -48,11 +49,21 @@ def _look_at(paths: Sequence[str]) -> bytes:
     for path in paths:
         try:
             facts = _directory(path) if os.path.isdir(path) else _file(path)
+        except FileNotFoundError:
+            facts = _nothing(path)
         except OSError:
             continue
         sys.stdout.write(json.dumps([path, facts]) + "\n")
         sys.stdout.flush()
     return b""
+
+
+def _nothing(path: str) -> dict[str, Json]:
+    real = os.path.realpath(path)
+    nearest = real
+    while not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)
+    return {"nearest_existing": nearest} | ({"leads_to": real} if real != os.path.normpath(path) else {})
 
 
 def _directory(root: str) -> dict[str, Json]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pilot_agent.containers.candidates import NOT_FOR_THIS_NODE, Located, Refused, pin_of, source_of
 from pilot_agent.containers.default_platform import DefaultPlatform
 from pilot_agent.containers.images import Resolver, resolver
-from pilot_agent.containers.needs import architecture_named
 from pilot_agent.containers.negotiation import Negotiation
 from pilot_agent.containers.proof import Proof
 from pilot_agent.containers.refused_facts import facts_of_refused
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
 
 MESSAGE_LIMIT = 1500
+LOOKED_AT = ("image.missing", "image.format", "image.restricted", "image.digest")
+"""Refusals before the proof of an image whose files say more than the refusal. A dead mount is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,17 @@ class Dictionary:
                 verdict = _tried(item, trials, (places[platform], step), chosen)
                 listed.append(replace(verdict, source=item.source or "", digest=pin_of(item.candidate)))
                 step += 1
-        return _with_facts(listed, {path for path, proof in self._failed(trials) if not proof.facts})
+        unseen = {path for path, proof in self._failed(trials) if not proof.facts}
+        return _with_facts(listed, unseen | self._refused_before())
+
+    def _refused_before(self) -> set[str]:
+        """Those of the node that were refused before any proof, and that can be looked at without harm."""
+        return {
+            item.candidate.path
+            for listed in self.platforms.values()
+            for item in listed
+            if isinstance(item, Refused) and item.code in LOOKED_AT and item.candidate.path.startswith("/")
+        }
 
     def _failed(self, trials: Trials | None) -> list[tuple[str, Proof]]:
         """Those that were tried and that did not run, for a reason of their own."""
@@ -132,26 +143,22 @@ class Dictionary:
 
 
 def _with_facts(verdicts: list[ImageVerdict], paths: set[str]) -> list[ImageVerdict]:
-    """The verdicts with what the files of refused images say: their programs could say nothing."""
+    """The verdicts with what the files of refused images say: their programs could say nothing, and who judged them
+    before saw only what the judgement needed."""
     if not paths:
         return verdicts
     found = facts_of_refused(sorted(paths))
     return [
-        replace(verdict, facts=found[verdict.path]) if verdict.path in found and not verdict.facts else verdict
+        replace(verdict, facts={**found[verdict.path], **verdict.facts}) if verdict.path in found else verdict
         for verdict in verdicts
     ]
 
 
 def _refused(item: Refused) -> ImageVerdict:
-    """What the dictionary says of a candidate at which nobody looked counts as its facts."""
     path, reason = item.candidate.path, f"{item.code}: {item.reason}"
     source, digest = source_of(path) or "", pin_of(item.candidate)
-    facts: dict[str, Json] = {}
-    if item.code == NOT_FOR_THIS_NODE and item.candidate.architecture:
-        facts["os.arch"] = architecture_named(item.candidate.architecture)
-    if item.code == NOT_FOR_THIS_NODE and item.candidate.requires:
-        facts["requires"] = dict(item.candidate.requires)
-    return ImageVerdict(item.candidate.platform, path, False, False, reason, facts=facts, source=source, digest=digest)
+    platform, facts = item.candidate.platform, dict(item.facts)
+    return ImageVerdict(platform, path, False, False, reason, facts=facts, source=source, digest=digest)
 
 
 def _tried(item: Located, trials: Trials | None, key: tuple[int, int], chosen: int | None) -> ImageVerdict:

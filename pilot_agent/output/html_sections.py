@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from pilot_agent.output.html_values import fact_groups, with_unit
 from pilot_agent.output.markup import Markup, joined, table, tag
-from pilot_agent.output.reading import NOT_THE_NODE, CheckRow, Containers, FactRow, FitFor, Problem, Reading, Told
+from pilot_agent.output.reading import (
+    NOT_THE_NODE,
+    Candidate,
+    CheckRow,
+    Containers,
+    FactRow,
+    FitFor,
+    Problem,
+    Reading,
+    Told,
+)
 from pilot_agent.output.timeline_chart import timeline_chart
 from pilot_agent.output.words import clipped, number_text, one_line, seconds_text, shortened
 
@@ -144,7 +154,7 @@ def _containers(found: Containers, vo: str) -> Markup:
             mark("good", "✓ taken") if candidate.taken else mark("", "– not taken"),
             shortened(candidate.platform, 100),
             tag("code", shortened(candidate.path, 400)),
-            shortened(candidate.reason),
+            _why(candidate),
             ("yes" if candidate.proven else "no")
             + (f", {seconds_text(candidate.seconds)}" if candidate.seconds else ""),
         )
@@ -152,7 +162,31 @@ def _containers(found: Containers, vo: str) -> Markup:
     ]
     if rows:
         parts.append(table("Images that were tried", ("result", "platform", "candidate", "why", "a program ran"), rows))
+    parts += _wishes(found)
     return tag("div", *parts, class_="group")
+
+
+def _why(candidate: Candidate) -> Markup:
+    seen = "; ".join(f"{shortened(name, 100)}: {shortened(text, 200)}" for name, text in candidate.seen[:MOST_ROWS])
+    if candidate.taken or not seen:
+        return joined([shortened(candidate.reason)])
+    return joined([shortened(candidate.reason), tag("div", f"seen of it: {seen}", class_="quiet small")])
+
+
+def _wishes(found: Containers) -> list[Markup]:
+    """What jobs get beside their image, and who asked for it."""
+    rows = [
+        (
+            mark("good", "✓ given") if wish.given else mark("", "– not given"),
+            wish.kind,
+            tag("code", shortened(wish.what, 400)),
+            shortened(wish.asked_by, 200),
+            shortened(wish.reason),
+        )
+        for wish in found.wishes[:MOST_ROWS]
+    ]
+    heads = ("result", "what", "which", "asked for by", "why not")
+    return [table("What jobs get beside their image", heads, rows)] if rows else []
 
 
 def facts(report: Reading) -> Markup:

@@ -18,6 +18,7 @@ from pilot_agent.output.reading import (
     Reading,
     Span,
     Told,
+    Wish,
 )
 from pilot_agent.output.words import clean, finite, value_text
 
@@ -119,12 +120,40 @@ def _containers(value: Json) -> Containers | None:
             proven=item.get("proven") is True,
             reason=_text(item, "reason"),
             seconds=max(_seconds(item, "seconds"), 0.0),
+            seen=_seen(_mapping(item.get("facts"))),
         )
         for item in _mappings(data.get("why"))
     ]
     default = _text(_mapping(data.get("image")), "default")
     decision, cell, reason = (_text(data, key) for key in ("decision", "cell", "reason"))
-    return Containers(decision, cell, reason, words, default, tuple(candidates))
+    return Containers(decision, cell, reason, words, default, tuple(candidates), tuple(_wishes(data)))
+
+
+def _seen(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((clean(name), text) for name, text in _words(facts, *facts))
+
+
+def _wishes(data: dict[str, Any]) -> Iterator[Wish]:
+    """Binds, options and variables, in this order."""
+    named = (("bind", "binds", _bind), ("option", "options", _option), ("variable", "environment", _variable))
+    for kind, key, what in named:
+        for item in _mappings(data.get(key)):
+            given = item.get("given") is True
+            yield Wish(kind, what(item), _text(item, "asked_by"), given, _text(item, "reason"))
+
+
+def _bind(item: dict[str, Any]) -> str:
+    source, destination = _text(item, "source"), _text(item, "destination")
+    words = source if destination in ("", source) else f"{source} at {destination}"
+    return f"{words}, read-only" if item.get("read_only") is True else words
+
+
+def _option(item: dict[str, Any]) -> str:
+    return _text(item, "option") + (", for jobs with GPUs" if item.get("with_gpus") is True else "")
+
+
+def _variable(item: dict[str, Any]) -> str:
+    return _text(item, "name")
 
 
 def _facts(node: dict[str, Any]) -> Iterator[FactRow]:

@@ -69,6 +69,18 @@ class Candidate:
     proven: bool
     reason: str
     seconds: float
+    seen: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One bind, option or variable that somebody asked for in jobs' containers; ``reason`` is why it is not given."""
+
+    kind: str
+    what: str
+    asked_by: str
+    given: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class Containers:
     runtime: str
     default: str
     candidates: tuple[Candidate, ...]
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

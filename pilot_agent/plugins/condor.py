@@ -20,13 +20,14 @@ from pilot_agent.startd.configuration import (
     private_directory,
     render,
 )
-from pilot_agent.startd.confinement import RUNTIME, STARTER, establish, runtime_text, starter_text
+from pilot_agent.startd.confinement import GROUPS, RUNTIME, STARTER, establish, runtime_text, starter_text
 from pilot_agent.startd.container_ad import user_namespaces
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.guard import GUARD, guard_text
 from pilot_agent.startd.join import clock_commands, join_commands
 from pilot_agent.startd.libexec import make_libexec, plugin_programs, sif_test
 from pilot_agent.startd.links import LINKS, LINKS_TEXT
+from pilot_agent.startd.logins import groups_of_logins
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
 from pilot_agent.startd.token import install_token
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pilot_agent.containers.command import Bind
     from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json
     from pilot_agent.process import WakeUp
+    from pilot_agent.startd.confinement import Confinement
     from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
 
 # Copies its standard input to the startd and holds nothing back.
@@ -220,9 +222,19 @@ def _programs(plan: StartdPlan, container: ContainerPlan) -> dict[str, str | byt
         **sif_test(plan.condor.libexec),
         GUARD: guard_text(container),
         LINKS: LINKS_TEXT,
-        RUNTIME: runtime_text(container.runtime, gpu_libraries=container.gpu_libraries, opencl=container.opencl),
-        **({STARTER: starter_text(starter, container.confinement)} if container.confinement is not None else {}),
+        RUNTIME: runtime_text(
+            container.runtime,
+            container.full_version,
+            gpu_libraries=container.gpu_libraries,
+            opencl=container.opencl,
+        ),
+        **(_confined_programs(starter, container.confinement) if container.confinement is not None else {}),
     }
+
+
+def _confined_programs(starter: str, confinement: Confinement) -> dict[str, str | bytes]:
+    groups = groups_of_logins().encode(errors="surrogateescape")
+    return {STARTER: starter_text(starter, confinement), GROUPS: groups}
 
 
 def _write(plan: StartdPlan, workspace: Workspace) -> None:

@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 from pilot_agent.files import write_atomically
-from pilot_agent.interpreter import interpreter_command
+from pilot_agent.interpreter import module_command
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.startd.confinement import LOCK
-from pilot_agent.startd.fetching import COMMAND, FETCHED, is_remote
+from pilot_agent.startd.fetching import FETCHED, is_remote
 from pilot_agent.startd.plan import ContainerPlan
 from pilot_agent.workspace import Workspace
 
@@ -59,6 +59,7 @@ def plan_containers(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan
         test_before_job=not decision.images or not all(verdict.proven for verdict in local),
         proven=_numbers(condor.version) >= NAMED_STARTERS_SINCE,
         version=runtime.version,
+        full_version=runtime.full_version,
         mode={"userns": "unprivileged", "setuid": "privileged"}[runtime.mode],
         binds=tuple(map(str, inputs.job_binds)),
         extra_arguments=(*_runtime_options(runtime), *inputs.container_options),
@@ -84,7 +85,7 @@ def _fetcher(inputs: HandoffInputs) -> tuple[str, ...]:
     of_the_dictionary = any(one.taken and is_remote(one.path) for one in inputs.decision.verdicts)
     if not of_the_dictionary and not _allowed_schemes(inputs):
         return ()
-    return (*interpreter_command(), COMMAND, _settings_path(inputs))
+    return (*module_command("pilot_agent.image_hook"), _settings_path(inputs))
 
 
 def _refuse_private_binds(inputs: HandoffInputs) -> None:

@@ -5,7 +5,7 @@ container runtime with the job's variables. It needs the token only when it begi
 where it is. So it runs in a user, mount and PID namespace of its own:
 
 - of the private directory only HTCondor's part is there, read-only, and a copy of the token lies in memory, which the
-  guard deletes before it looks at the job;
+  guard empties before it looks at the job;
 - EXECUTE and the directory for temporary files are the starter's own: they are parts of ``dir_<its process>`` in the
   pilot's EXECUTE, which the startd removes when the starter has ended, however it did;
 - the account's home, the start directory and the directory that holds workspaces are covered, but for what the
@@ -18,6 +18,7 @@ No process there can look through /proc at one outside: the kernel asks for righ
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from dataclasses import dataclass, replace
@@ -49,6 +50,9 @@ SEEN = "condor"
 TEMPORARY = "tmp"
 """What a starter sees as the workspace's directory of that name, in its own part of EXECUTE."""
 
+GROUPS = "pilot_group"
+"""The name in LIBEXEC of what a starter sees as /etc/group; see ``logins.groups_of_logins``."""
+
 LOCK = "starter.lock"
 """The file in the starter's private directory with the name of the lock that is held as long as the starter lives."""
 
@@ -56,26 +60,19 @@ LOCK = "starter.lock"
 # directory there, the lock of the image store that it holds, then the program. Of the private directory only HTCondor's
 # part stays in sight, read-only: neither tokens nor journal, nor state, nor the channel to the ads, a FIFO that could
 # be written to on a read-only mount. The capabilities of the new namespace end before the program begins. Every job
-# pays for each program here, so the shell does itself what it can.
-_COVER = f"""
+# pays for each program here: one mounts everything, and makes the directories of the private one. HTCondor's part,
+# which the first line covers, is found by its open descriptor: mount(8) looks up no path itself. It takes no pipe as a
+# table.
+_COVER = """
 umask 077
 cd /
-read -r token < "$2/tokens/{TOKEN_FILE}" && mount -t tmpfs -o size=1m,mode=700 none "$2/tokens" &&
-mkdir -p "$2/tokens/{SEEN}" "$2/tokens/{COPY}" "$3/$4/{TEMPORARY}" &&
-echo "$token" > "$2/tokens/{COPY}/pool" && echo "$5" > "$2/tokens/{LOCK}" || exit 1
-unset token
-# sshd gives a login's terminal to the group tty, which has no number in this namespace, and to the user's where the
-# node has no such group.
-while IFS= read -r line; do
-    case $line in tty:*) ;; *) printf '%s\\n' "$line" ;; esac
-done 2> /dev/null < /etc/group > "$2/tokens/.group"
-{{
-    printf '%s\\n' @TABLE@
-    [ ! -e "$1" ] || printf '%s\\n' @SOURCE@
-    @SOURCES@
-    [ ! -s "$2/tokens/.group" ] || printf '%s\\n' @GROUP@
-}} > "$2/tokens/.table" && unset line &&
-mount --all --fstab "$2/tokens/.table" && mount --move "$2/tokens" "$2" || exit 1
+read -r token < "$2/tokens/@TOKEN@" && exec 4< "$2/@SEEN@" || exit 1
+more=
+@OPTIONAL@
+mkdir -p "$3/$4/@TEMPORARY@" && printf '%s\n' "@TABLE@
+$more" > "$3/$4/.table" && mount -c --all --fstab "$3/$4/.table" && exec 4<&- || exit 1
+echo "$token" > "$2/@COPY@/pool" && echo "$5" > "$2/@LOCK@" || exit 1
+unset token more
 @COVERS@
 # The starter keeps the session with its parent, and not the one with which all daemons of the pilot take orders.
 set -f
@@ -84,7 +81,7 @@ for word in $CONDOR_PRIVATE_INHERIT; do
     case $word in FamilySessionKey:*) ;; *) inherited="$inherited $word" ;; esac
 done
 [ -z "$inherited" ] || CONDOR_PRIVATE_INHERIT=$inherited
-lock=${{5:+@LOCKS@/$5}}
+lock=${5:+@LOCKS@/$5}
 shift 5
 exec setpriv --ambient-caps -all --inh-caps -all -- @BEGIN@ "$@"
 """
@@ -111,7 +108,7 @@ _RUNTIME_TEXT = r"""#!/bin/sh
 # its home; made by the pilot.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-pilot_runtime=@RUNTIME@
+@ASKED@pilot_runtime=@RUNTIME@
 pilot_number=0
 pilot_before=
 pilot_scratch=
@@ -167,37 +164,51 @@ def starter_text(starter: str, confinement: Confinement) -> str:
 
 def _command(confinement: Confinement) -> str:
     begin = shlex.join(("/bin/sh", "-c", _FIRST)) + ' "$lock"' if confinement.processes else ""
-    cover = _COVER.replace("@COVERS@", "".join(_cover_lines(confinement))).replace("@BEGIN@", begin)
-    for name, lines in _tables(confinement).items():
-        cover = cover.replace(f"@{name}@", " ".join(lines))
-    cover = cover.replace("@SOURCES@", "\n    ".join(map(_covered_source, confinement.sources)))
-    cover = cover.replace("@LOCKS@", shlex.quote(confinement.locks))
+    words = {
+        "TOKEN": TOKEN_FILE,
+        "SEEN": SEEN,
+        "COPY": COPY,
+        "LOCK": LOCK,
+        "TEMPORARY": TEMPORARY,
+        "TABLE": "\n".join(_table(confinement)),
+        "OPTIONAL": "\n".join(_optional(confinement)),
+        "COVERS": "".join(_cover_lines(confinement)),
+        "BEGIN": begin,
+        "LOCKS": shlex.quote(confinement.locks),
+    }
+    cover = re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], _COVER)
     processes = _PROCESSES if confinement.processes else ()
     return shlex.join((*_NAMESPACE, *processes, "--", "/bin/sh", "-c", cover, "sh"))
 
 
-def _tables(confinement: Confinement) -> dict[str, list[str]]:
-    """Lines of fstab(5) as words of the shell, by their place in the program: one process mounts them all. ``$4`` is
-    the starter's own directory in EXECUTE, a name without blanks."""
+def _table(confinement: Confinement) -> Iterable[str]:
+    """Lines of fstab(5) in double quotes of the shell. ``$4`` is the starter's own directory in EXECUTE, a name without
+    blanks."""
     private, execute = _field(confinement.private), _field(confinement.execute)
-    own = f'{shlex.quote(execute)}/"$4"'
-    tables = {"TABLE": [shlex.quote(f"{private}/{SEEN} {private}/tokens/{SEEN} none bind,ro")]}
+    yield f"pilot-private {private} tmpfs size=1m,mode=700"
+    yield f"/proc/self/fd/4 {private}/{SEEN} none bind,ro,X-mount.mkdir=700"
+    yield f"pilot-copy {private}/{COPY} tmpfs size=64k,mode=700,X-mount.mkdir=700"
+    yield f"{execute}/$4 {execute} none bind"
     if not any(confinement.temporary in cover.directories for cover in confinement.covers):
-        tables["TABLE"].append(own + shlex.quote(f"/{TEMPORARY} {_field(confinement.temporary)} none bind"))
-    tables["TABLE"].append(own + shlex.quote(f" {execute} none bind"))
-    tables["SOURCE"] = [shlex.quote(f"/dev/null {_field(confinement.source)} none bind")]
-    tables["GROUP"] = [shlex.quote(f"{private}/tokens/.group /etc/group none bind")]
-    return tables
+        yield f"{execute}/{TEMPORARY} {_field(confinement.temporary)} none bind"
 
 
-def _covered_source(directory: str) -> str:
-    line = f"pilot-covered {_field(directory)} tmpfs ro,size=4k,mode=700"
-    return f"[ ! -d {shlex.quote(directory)} ] || printf '%s\\n' {shlex.quote(line)}"
+def _optional(confinement: Confinement) -> Iterable[str]:
+    """Shell lines that add to the table what is there when a starter begins."""
+    groups = os.path.join(confinement.private, SEEN, "libexec", GROUPS)
+    yield _added("-s", groups, f"{_field(groups)} /etc/group none bind")
+    yield _added("-e", confinement.source, f"/dev/null {_field(confinement.source)} none bind")
+    for directory in confinement.sources:
+        yield _added("-d", directory, f"pilot-covered {_field(directory)} tmpfs ro,size=4k,mode=700")
+
+
+def _added(test: str, path: str, line: str) -> str:
+    return f"[ ! {test} {shlex.quote(path)} ] || more=$more{shlex.quote(line)}'\n'"
 
 
 def _field(path: str) -> str:
-    """A path as a field of fstab(5)."""
-    return "".join(f"\\{ord(sign):03o}" if sign in " \t\n\\" else sign for sign in path)
+    """A path as a field of fstab(5), in which the shell finds nothing to expand between double quotes."""
+    return "".join(f"\\{ord(sign):03o}" if sign in ' \t\n\\$`"#' else sign for sign in path)
 
 
 def _cover_lines(confinement: Confinement) -> Iterable[str]:
@@ -223,17 +234,19 @@ def _cover_lines(confinement: Confinement) -> Iterable[str]:
     yield "cd /\n"
 
 
-def runtime_text(runtime: str, *, gpu_libraries: bool = True, opencl: bool = True) -> str:
+def runtime_text(runtime: str, version: str = "", *, gpu_libraries: bool = True, opencl: bool = True) -> str:
     """The program that HTCondor takes for the container runtime.
 
+    ``version`` is what the runtime itself says of its version, if the pilot knows: each job's starter asks.
     For jobs with GPUs HTCondor adds ``--nv`` and a bind of OpenCL's vendors: it leaves them out without
     ``gpu_libraries`` and without ``opencl``.
     """
     dropped = "" if gpu_libraries else '    [ "$pilot_word" != --nv ] || continue\n'
     # The pilot's own binds have a colon.
     dropped += "" if opencl else '    [ "$pilot_word $1" != "-B /etc/OpenCL/vendors" ] || { shift; continue; }\n'
-    text = _RUNTIME_TEXT.replace("@DROPPED@", dropped)
-    return text.replace("@RUNTIME@", shlex.quote(runtime))
+    asked = f'[ "$*" != --version ] || {{ echo {shlex.quote(version)}; exit 0; }}\n' if version else ""
+    words = {"ASKED": asked, "DROPPED": dropped, "RUNTIME": shlex.quote(runtime)}
+    return re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], _RUNTIME_TEXT)
 
 
 def establish(wanted: Confinement, environment: Mapping[str, str], *, wake: WakeUp | None = None) -> Confinement | None:

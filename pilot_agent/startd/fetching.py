@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from pilot_agent.startd.plan import ContainerPlan
 
-COMMAND = "_image"
-"""The pilot's own command that fetches; see ``pilot_agent.image_hook``."""
-
 FETCHED = ("docker", "oras", "https")
 """Schemes of the images that the pilot itself fetches; what HTCondor transfers is left to it."""
 

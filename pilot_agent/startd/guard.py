@@ -5,7 +5,7 @@ there, where the pool's token can be read. START cannot refuse them: it sees val
 each reader another one. HTCondor's hook before the transfer gets the job's ad as text, so it sees the expression itself
 and everything that is no plain literal is refused. A refused job is held, with a sentence for its owner.
 
-The program is one POSIX shell, one ``cat``, and one ``rm`` that takes the starter's token away (see ``confinement``).
+The program is one POSIX shell, which takes the starter's token away first (see ``confinement``), and one ``cat``.
 A string of a job may hold line ends, so a line may be forged. Every rule therefore only forbids: a forged line can add
 a refusal and never take one away.
 """
@@ -61,7 +61,12 @@ ALWAYS_ALLOWED = ("/cvmfs",)
 _PROGRAM = r"""#!/bin/sh
 # Reads a job's ad and refuses what would act outside the job's container; made by the pilot.
 LC_ALL=C
-rm -f "${0%/*}/../../@COPY@/pool"
+copy=${0%/*}/../../@COPY@/pool
+if [ -e "$copy" ] && ! { true > "$copy"; }; then
+    echo 'HookStatusCode = @GIVEN_BACK@'
+    echo 'HookStatusMessage = "this pilot cannot take its token out of the way of the job"'
+    exit 0
+fi
 set -f
 newline='
 '

@@ -14,6 +14,7 @@ client sends (variables, a shell, arguments for ssh-keygen) must choose nothing 
 
 from __future__ import annotations
 
+import os
 import shlex
 
 SSHD_SETUP = "condor_ssh_to_job_sshd_setup"
@@ -170,6 +171,17 @@ exec -c /usr/bin/nsenter --preserve-credentials --user=/proc/self/fd/5 --mount=/
     /bin/sh -c 'exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- /usr/bin/env -i "$@"' sh \
     "${environment[@]}" "TERM=${TERM:-dumb}" "${run[@]}"
 """
+
+
+def groups_of_logins(root: str = "/") -> str:
+    """The node's group database without the group tty: sshd gives a login's terminal to it, which has no number in a
+    starter's user namespace, and to the user's where there is none. Empty where the node has no such file.
+    """
+    try:
+        with open(os.path.join(root, "etc/group"), encoding="utf-8", errors="surrogateescape") as file:
+            return "".join(line for line in file if not line.startswith("tty:"))
+    except FileNotFoundError:
+        return ""
 
 
 def login_programs(private: str) -> dict[str, str]:

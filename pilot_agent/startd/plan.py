@@ -82,7 +82,7 @@ class ContainerPlan:
     bind of OpenCL's vendors. ``allowed_paths`` are directories of the node whose images a job may name, beside /cvmfs
     and the dictionary. Jobs that name others are held, or, with ``forbidden_fifo``, given back and told of there.
     ``confinement`` is what jobs' starters are kept from. ``proven`` spares HTCondor its own test of the runtime at its
-    start.
+    start, and ``full_version`` is the line that the runtime said of its version.
     ``fetcher`` is the beginning of the command that brings a remote image to the node, and ``fetched`` are the schemes
     of the images that jobs may have brought.
     """
@@ -96,6 +96,7 @@ class ContainerPlan:
     test_before_job: bool
     proven: bool = True
     version: str = ""
+    full_version: str = ""
     mode: str = ""
     binds: tuple[str, ...] = ()
     extra_arguments: tuple[str, ...] = ()

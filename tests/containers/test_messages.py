@@ -19,6 +19,13 @@ SEEN = [
     ),
     ("ERROR  : Failed to create user namespace: not allowed to create user namespace\n", "userns.disabled", NODE,
      "node"),
+    ("\x1b[91mERROR  : Failed to create container process: No space left on device\n\x1b[0m",
+     "node.pid_namespaces_used_up", NODE, "pid_namespace"),
+    (
+        ("ERROR  : Failed to create mount namespace: maximum number of mount namespaces exceeded, check "
+        "/proc/sys/user/max_mnt_namespaces\n"),
+        "node.namespaces_used_up", NODE, "node",
+    ),
     (
         ("FATAL:   While checking container encryption: could not open image /images/missing: failed to retrieve path "
         "for /images/missing: lstat /images/missing: no such file or directory\n"),

@@ -6,8 +6,6 @@ import os
 import struct
 from pathlib import Path
 
-import pytest
-
 from pilot_agent.containers import tiny_image
 from pilot_agent.containers.refused_facts import NEEDED, facts_of_refused
 
@@ -57,8 +55,16 @@ def test_a_file_says_its_processor_and_where_it_is_cut(tmp_path: Path) -> None:
     assert "truncated" in short["lacks"][0]
 
 
-@pytest.mark.parametrize("name", ["missing", "pipe"])
-def test_what_cannot_be_read_is_left_out_and_the_others_are_there(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_read_is_left_out_and_the_others_are_there(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     image = directory(tmp_path / "image")
-    assert list(facts_of_refused([str(tmp_path / name), image])) == [image]
+    assert list(facts_of_refused([str(tmp_path / "pipe"), image])) == [image]
+
+
+def test_of_a_path_that_leads_nowhere_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to("images/el9/latest")
+    absent, link = str(tmp_path / "images" / "el8" / "x.sif"), str(tmp_path / "link")
+    found = facts_of_refused([absent, link])
+    assert found[absent] == {"nearest_existing": f"{tmp_path}/images"}
+    assert found[link] == {"nearest_existing": f"{tmp_path}/images", "leads_to": f"{tmp_path}/images/el9/latest"}

@@ -211,6 +211,13 @@ def test_an_honest_job_has_its_files_and_variables(grid: Grid, victim: PilotRun,
     assert [grid.pool.path(f"{USER.home}/{name}").read_text() for name in names] == ["1\n", "2\n", "1\n"]
 
 
+def test_a_job_whose_ad_fills_every_pipe_ends_like_others(grid: Grid, victim: PilotRun, jobs: Jobs) -> None:
+    """Not every hook reads the ad: HTCondor goes on all the same."""
+    extra = f'+Padding = "{"x" * 200_000}"\ntransfer_output_files = made\n'
+    job = jobs.shell("echo whole > made", pilot=victim, extra=extra).wait_done()
+    assert grid.pool.path(f"{USER.home}/made").read_text() == "whole\n", job.log
+
+
 def test_the_ad_says_that_jobs_are_isolated(grid: Grid, victim: PilotRun) -> None:
     done = grid.pool.run(["condor_status", "-constraint", "PartitionableSlot", "-af", "PilotJobIsolation"])
     assert "strong" in done.stdout.split()

@@ -131,6 +131,27 @@ def test_what_the_site_forbids_is_found_by_running_and_explained_by_its_line(
     assert f"{SETTINGS} says: {', '.join(lines)}" in found["reason"]
 
 
+def with_no_namespaces(kind: str) -> tuple[str, ...]:
+    """Starts a command where the limit of one kind of namespaces is used up; what may be made is set from outside."""
+    inner = f'exec unshare -U --map-user={PILOT.uid} --map-group={PILOT.uid} "$@"'
+    return ("unshare", "-Ur", "sh", "-c", f"echo 0 > /proc/sys/user/max_{kind}_namespaces; {inner}", "sh")
+
+
+def test_a_used_up_limit_of_pid_namespaces_is_no_full_disk(node: Host) -> None:
+    decision = decide(node, IMAGES, wrapper=with_no_namespaces("pid"))
+    assert decision["runtime"]["pid_namespace"] is False
+    assert [image["proven"] for image in decision["verdicts"]] == [True], decision["verdicts"]
+    refused = decide(node, wrapper=with_no_namespaces("pid"))["runtime"]["abilities"]["pid_namespace"]
+    assert refused["value"] is False
+    assert refused["reason"].startswith("node.pid_namespaces_used_up: ")
+
+
+def test_a_used_up_limit_that_no_container_can_do_without_is_named_with_its_change(node: Host) -> None:
+    failed = decide(node, IMAGES, wrapper=with_no_namespaces("ipc"))
+    assert failed["code"] == "node.namespaces_used_up", failed
+    assert "max_ipc_namespaces" in failed["message"] + failed["hint"]
+
+
 def test_overlay_alone_is_not_needed_for_a_missing_directory(node: Host, settings: Path) -> None:
     say(settings, "enable overlay = no")
     assert decide(node)["runtime"]["abilities"]["bind_anywhere"] == {

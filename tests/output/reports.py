@@ -182,6 +182,39 @@ CONTAINER = {
             "seconds": 0.7,
             "facts": {},
         },
+        {
+            "candidate": "/images/el9.sif",
+            "platform": "el9",
+            "taken": False,
+            "proven": False,
+            "reason": "image.digest: /images/el9.sif has another digest than the one that is wanted",
+            "seconds": 0.0,
+            "facts": {"leads_to": "/data/el9-2026.sif", "size_bytes": 73400320, "os.arch": "x86_64"},
+        },
+    ],
+    "binds": [
+        {
+            "source": "/cvmfs",
+            "destination": "/cvmfs",
+            "read_only": True,
+            "asked_by": "the pilot",
+            "given": True,
+            "reason": "",
+        },
+        {
+            "source": "/data",
+            "destination": "/store",
+            "read_only": False,
+            "asked_by": "VO example",
+            "given": False,
+            "reason": "the site's containers.binds_allowed has no /data",
+        },
+    ],
+    "options": [
+        {"option": "--rocm", "asked_by": "site", "given": True, "reason": "", "with_gpus": True},
+    ],
+    "environment": [
+        {"name": "LD_PRELOAD", "asked_by": "plugin example", "given": False, "reason": "it acts outside the container"},
     ],
 }
 

@@ -170,6 +170,24 @@ def test_each_vo_has_its_own_containers_where_there_are_several() -> None:
     assert "docker://registry.example.org/cuda:12" in page_of(report).text
 
 
+def test_what_jobs_get_beside_their_image_names_who_asked_and_why_not() -> None:
+    page = html_page(full())
+    for said in (
+        *(
+            "/cvmfs, read-only",
+            "/data at /store",
+            "VO example",
+            "the site&#x27;s containers.binds_allowed has no /data",
+        ),
+        *("--rocm, for jobs with GPUs", "LD_PRELOAD", "it acts outside the container"),
+    ):
+        assert said in page
+
+
+def test_a_refused_image_says_what_was_seen_of_it() -> None:
+    assert "seen of it: leads_to: /data/el9-2026.sif; size_bytes: 73400320; os.arch: x86_64" in html_page(full())
+
+
 def test_what_fails_comes_first() -> None:
     report = full()
     report["checks"] = [check("one", "pass"), check("two", "warn"), check("three", "skip"), check("four", "fail", "no")]

@@ -113,7 +113,7 @@ def test_a_starter_sees_its_own_job_and_what_it_needs(workspace: Path, tmp_path:
     assert "tokens/pool" in lines[-1]
     assert done.returncode == 7
     (own,) = (path for path in (workspace / "condor/execute").iterdir() if path.name != "dir_1")
-    assert sorted(str(path.relative_to(own)) for path in own.rglob("*")) == ["dir_77", "tmp", "tmp/mine"]
+    assert sorted(str(path.relative_to(own)) for path in own.rglob("*")) == [".table", "dir_77", "tmp", "tmp/mine"]
     assert (workspace / "private/tokens/pool").read_text() == "the token\n"
 
 
@@ -159,7 +159,7 @@ def test_a_delivered_token_that_is_gone_keeps_no_job_away(workspace: Path, tmp_p
 
 
 def test_paths_with_blanks_are_covered_too(tmp_path: Path) -> None:
-    root = tmp_path / "a b\\c" / "pilot-x"
+    root = tmp_path / "a b\\c$HOME\"'`#" / "pilot-x"
     for name in ("private/tokens", "private/condor", "condor/execute", "tmp"):
         (root / name).mkdir(parents=True)
     (root / "private/tokens/pool").write_text("the token\n")
@@ -224,6 +224,13 @@ def test_the_jobs_directory_is_its_home_where_it_lies_inside(tmp_path: Path, she
     )
     elsewhere = ["exec", "-B", "/x:/srv", "--home", "/y", "--", "/i"]
     assert called(*elsewhere) == "".join(f"<{word}>" for word in elsewhere)
+
+
+def test_htcondors_question_for_the_version_starts_no_runtime(tmp_path: Path) -> None:
+    (tmp_path / "program").write_text(runtime_text("/bin/false", "apptainer version 1.4.5-'2'"))
+    command = ["/bin/sh", str(tmp_path / "program")]
+    assert subprocess.check_output([*command, "--version"], text=True) == "apptainer version 1.4.5-'2'\n"
+    assert subprocess.run([*command, "exec", "--version"]).returncode == 1
 
 
 def test_a_node_without_the_tools_cannot_confine(tmp_path: Path) -> None:

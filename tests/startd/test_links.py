@@ -10,6 +10,8 @@ import pytest
 
 from pilot_agent.startd.links import LINKS_TEXT
 
+NOBODY = 65534
+
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
@@ -74,3 +76,41 @@ def test_links_in_a_circle_do_no_harm(scratch: Path) -> None:
     (scratch / "circle").symlink_to("circle")
     (scratch / "up").symlink_to("sub/../up")
     assert looked_through(scratch) == 0
+
+
+@pytest.mark.parametrize(
+    "place", [".hidden", "..hidden", "...", "sub/.hidden", "sub/..hidden", "sub/deep/x", "\udcff\n"]
+)
+def test_a_link_is_found_under_every_name(scratch: Path, place: str) -> None:
+    (scratch / "sub" / "deep").mkdir()
+    (scratch / place).symlink_to("/etc/passwd")
+    assert looked_through(scratch) == 0
+    assert not os.path.lexists(scratch / place)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o111, 0o300, 0o444, 0o600])
+def test_a_scratch_directory_that_hides_its_names_hides_no_link(scratch: Path, mode: int) -> None:
+    (scratch / "stolen").symlink_to("/etc/passwd")
+    command = ["/bin/sh", "-c", (scratch.parent / "program").read_text()]
+    if os.geteuid() == 0:
+        # Modes say nothing to root.
+        os.chown(scratch, NOBODY, NOBODY)
+        command = ["setpriv", "--reuid", str(NOBODY), "--clear-groups", *command]
+    scratch.chmod(mode)
+    subprocess.run(command, cwd=scratch, stdin=subprocess.DEVNULL)
+    left = scratch.stat().st_mode
+    scratch.chmod(0o700)
+    assert not (left & 0o100 and os.path.lexists(scratch / "stolen"))
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_plain_files_and_empty_directories_take_no_other_program(scratch: Path, shell: str) -> None:
+    (scratch / "sub" / "a file").write_text("")
+    (scratch / "-type").write_text("")
+    program = scratch.parent / "program"
+    environment = {"PATH": "/nowhere", "GLOBIGNORE": "*", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run([f"/bin/{shell}", program], cwd=scratch, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (scratch / "link").symlink_to("..")
+    assert subprocess.run([f"/bin/{shell}", program], cwd=scratch, env=environment).returncode == 1
+    assert (scratch / "link").is_symlink()

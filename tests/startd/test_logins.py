@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.startd.logins import SHELL_SETUP, SSHD, SSHD_SETUP, login_programs
+from pilot_agent.startd.logins import SHELL_SETUP, SSHD, SSHD_SETUP, groups_of_logins, login_programs
 
 HOSTILE = {
     "PATH": "/proc/self/cwd",
@@ -95,3 +95,10 @@ def test_a_login_refuses_when_there_is_no_container_to_enter(tmp_path: Path, pri
     assert done.returncode == 1
     assert done.stderr.endswith("has not started or just ended.\n")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_login_sees_the_nodes_groups_without_that_of_terminals(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "group").write_bytes(b"root:x:0:\ntty:x:5:\ntty2:x:6:\nh\xe9:x:7:")
+    assert groups_of_logins(str(tmp_path)).encode(errors="surrogateescape") == b"root:x:0:\ntty2:x:6:\nh\xe9:x:7:"
+    assert groups_of_logins(str(tmp_path / "absent")) == ""

@@ -6,7 +6,6 @@ a few calls to the kernel. What fetches a new one is in ``fetching`` and importe
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 
@@ -14,6 +13,7 @@ from pilot_agent.containers.store import entries, failures, leases
 from pilot_agent.containers.store.directory import Directory
 from pilot_agent.containers.store.entries import DIRECTORY, FILE, Entry
 from pilot_agent.containers.store.errors import CONFIG, NETWORK, NODE, RecentFailureError, StoreError, of_the_system
+from pilot_agent.light import sha256_hex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def key_of(reference: str, digest: str, form: str) -> str:
     elif not reference.startswith(SOURCES):
         hint = f"the VO uses one of {', '.join(SOURCES)}"
         raise _wrong("image.source", f"{reference}: images are not fetched from such a place", hint)
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256_hex("\0".join(parts).encode("utf-8", "surrogateescape"))
 
 
 def _identity_of_file(path: str, form: str) -> str:
