@@ -8,6 +8,7 @@ import time
 from pilot_agent import __version__
 from pilot_agent.files import read_bounded
 from pilot_agent.light import loads
+from pilot_agent.startd.history import no_jobs, read_history, summarize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, 
         "services": [],
         "benchmarks": [],
         "plugins": [],
-        "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
+        "jobs": no_jobs(0.0 if started is None else time.time() - started),
         "ad": {},
         "leftovers": [],
         "time": None,
@@ -98,6 +99,22 @@ def set_outcome(report: dict[str, Any], problem: dict[str, Any] | None) -> None:
     listed = report.setdefault("failures", [])
     if problem is not None and problem not in listed:
         listed.append(problem)
+
+
+def set_jobs(report: dict[str, Any], history: str | None, began: float, started: float) -> None:
+    """Write into a report which jobs ran since ``began``, when the pilot that ``started`` had handed over to HTCondor;
+    ``history`` is the file in which the startd kept them (both times in seconds since the epoch)."""
+    records = read_history(history) if history else []
+    ended, validated = time.time(), began - started
+    report["jobs"] = summarize(records, began=began, ended=ended, cores=_cores(report), validation_seconds=validated)
+
+
+def _cores(report: dict[str, Any]) -> int:
+    """The cores that the pilot offered; 1 where the report does not say."""
+    fact: Any = report.get("node")
+    for name in ("cpu", "usable", "value"):
+        fact = fact.get(name) if isinstance(fact, dict) else None
+    return max(1, int(fact)) if isinstance(fact, int | float) and fact < 1 << 20 else 1
 
 
 def set_end(

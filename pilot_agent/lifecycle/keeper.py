@@ -30,7 +30,6 @@ from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE, TimeWatch
 from pilot_agent.lifecycle.token_watch import TokenWatch
 from pilot_agent.light import signal
-from pilot_agent.startd.history import read_history, summarize
 from pilot_agent.workspace import Workspace
 
 TYPE_CHECKING = False
@@ -347,9 +346,8 @@ class Keeper:
         final_report.set_outcome(report, self._problem)
         if self._clock_offset is not None:
             add_to_report(report, self._clock_offset)
-        records = read_history(self._plan.history) if self._plan.history else []
         alive = time.time() - self._began
-        report["jobs"] = summarize(records, alive_seconds=alive)
+        final_report.set_jobs(report, self._plan.history, self._began, self._plan.started)
         final_report.add_line(report, "run", "condor_master", self._began - self._plan.started, alive, "ok")
         for moment, seconds in self._suspensions:
             final_report.add_line(report, "run", "suspended", moment - self._plan.started, seconds, "warn")
