@@ -373,6 +373,12 @@ KEYS: tuple[Key, ...] = (
         None,
         "where report, events and logs go at the end; otherwise the start directory",
     ),
+    Key(
+        "upload.print_report",
+        Kind.BOOLEAN,
+        True,
+        "print the report between markers on standard output at the end, where that is no terminal",
+    ),
 )
 
 WHERE = ("host", "image")

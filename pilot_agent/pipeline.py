@@ -19,7 +19,7 @@ from pilot_agent.collect import declared_from_json, declared_to_json
 from pilot_agent.configure import Given
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
-from pilot_agent.files import write_json
+from pilot_agent.files import write_atomically, write_json
 from pilot_agent.hookspecs import Event
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import bug, preempted
@@ -84,6 +84,8 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     state = configure.new_state(config, environment, output=output)
     workspace = configure.choose_workspace(state)
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
+    if not config.get("upload.print_report"):
+        write_atomically(workspace.unprinted, b"")
     lock(workspace)
     alarm.tell({"role": "pipeline"})
     return replace(state, workspace=workspace.root), workspace

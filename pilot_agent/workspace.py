@@ -88,6 +88,11 @@ class Workspace:
         return self._at("private", "drain")
 
     @property
+    def unprinted(self) -> str:
+        """There when the report is not wanted on standard output."""
+        return self._at("private", "unprinted")
+
+    @property
     def condor_config(self) -> str:
         """The complete HTCondor configuration of the pilot's daemons."""
         return self._at("private", "condor", "condor_config")

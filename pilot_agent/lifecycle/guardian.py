@@ -17,7 +17,7 @@ from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.control import ControlSocket
-from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, read_outcome, remove_the_rest
+from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, leave_note, read_outcome, remove_the_rest
 from pilot_agent.lifecycle.processes import kill_descendants, reap
 from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm, reset_inherited
 from pilot_agent.lifecycle.spawn import spawn
@@ -243,7 +243,10 @@ class Guardian:
         code = os.waitstatus_to_exitcode(status)
         if self._workspace is None:
             kill_descendants(Budget(FINAL_SECONDS))
-            return code if code >= 0 else self._explain(self._problem(code))
+            if code >= 0:
+                return code
+            leave_note(None, self._problem(code))
+            return self._explain(self._problem(code))
         known = self._ended or read_outcome(self._workspace)
         if known is None and code in CHILD_ENDINGS and not os.path.lexists(self._workspace.root):
             # It ended as it meant to, but somebody removed the workspace and with it the outcome.
