@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "pilot-agent/report/1"
 LIMIT_BYTES = 64 << 20
+UNKNOWN_ID = "unknown"
+"""Of a pilot that ended before it had an identifier."""
 
 
 def failure(
@@ -68,7 +70,7 @@ def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, 
     return {
         "schema": SCHEMA,
         "pilot": {
-            "id": pilot_id,
+            "id": pilot_id or UNKNOWN_ID,
             "version": __version__,
             "started": timestamp(time.time() if started is None else started),
             "finished": None,

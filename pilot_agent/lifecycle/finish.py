@@ -12,6 +12,7 @@ from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.publish import save_events, save_logs, save_report
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.teardown import remove_workspace, stop_everything
+from pilot_agent.lifecycle.uploads import upload_at_end
 from pilot_agent.light import loads
 
 TYPE_CHECKING = False
@@ -77,6 +78,7 @@ def conclude(
     if output is not None:
         save_events(workspace, output)
     save_report(report, output, also_print=not os.path.lexists(workspace.unprinted))
+    upload_at_end(workspace, report, budget.left())
     result = Outcome(exit_code, report["outcome"], leftovers)
     leave_outcome(workspace, result, alarm)
     return remove_if_alone(workspace, result, output, alarm)

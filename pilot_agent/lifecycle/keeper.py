@@ -24,11 +24,13 @@ from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import FAST_SECONDS, Master
+from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.sidecars import Periodics, Services
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE, TimeWatch
 from pilot_agent.lifecycle.token_watch import TokenWatch
+from pilot_agent.lifecycle.uploads import Uploader
 from pilot_agent.light import signal
 from pilot_agent.workspace import Workspace
 
@@ -137,6 +139,7 @@ class Keeper:
         self._began = time.time()
         self._master.start()
         self._events.write("condor.started", pid=self._master.pid)
+        Uploader(self._workspace, self._loop, self._events)
         ImageFailures(self._workspace.image_failures, self._loop, self._channel, self._events)
         Services(self._plan.services, self._loop, self._channel, self._service_died)
         if self._plan.join is not None:
@@ -367,14 +370,12 @@ class Keeper:
         return exit_code
 
     def _hold(self, seconds: float) -> None:
-        """Keep the slot of a pilot that failed soon after the hand-off, so that a broken node does not eat a queue
-        (design section 6). A signal, or the guardian's death, ends it."""
+        """Keep the slot of a pilot that failed soon after the hand-off."""
         if self._problem is None or self._problem["kind"] == "preempted" or seconds <= 0:
             return
-        until = time.monotonic() + seconds
-        self._loop.call_later(seconds, lambda: None)
-        while time.monotonic() < until and self._alarm.reason() is None:
-            self._loop.turn()
+        told = Obituary(self._workspace, self._plan.output, self._events, self._problem,
+                        exit_code=self._exit_code(), seconds=seconds)  # fmt: skip
+        hold(self._alarm, seconds, told)
         if self._alarm.alone:
             finish.remove_the_rest(self._workspace, finish.Outcome(0, {}, []), None)
             finish.remove_runtime()
