@@ -111,6 +111,16 @@ def set_jobs(report: dict[str, Any], history: str | None, began: float, started:
     report["jobs"] = summarize(records, began=began, ended=ended, cores=_cores(report), validation_seconds=validated)
 
 
+def set_jobs_of_killed(report: dict[str, Any], history: str, started: float) -> None:
+    """The same for a pilot whose keeper was killed: the report's own timeline says when it had handed over."""
+    for line in reversed(report.get("timeline") or []):
+        if isinstance(line, dict) and (line.get("stage"), line.get("what")) == ("handoff", "stage"):
+            start, seconds = line.get("start"), line.get("seconds")
+            if isinstance(start, int | float) and isinstance(seconds, int | float) and line.get("status") == "ok":
+                set_jobs(report, history, started + start + seconds, started)
+            return
+
+
 def _cores(report: dict[str, Any]) -> int:
     """The cores that the pilot offered; 1 where the report does not say."""
     fact: Any = report.get("node")

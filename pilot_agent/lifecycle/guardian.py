@@ -24,6 +24,7 @@ from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.standing import in_one_line, standing
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.light import loads, signal, signal_name
+from pilot_agent.startd.history import HISTORY
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 TYPE_CHECKING = False
@@ -266,6 +267,7 @@ class Guardian:
             os.path.basename(workspace.root).removeprefix(WORKSPACE_PREFIX), self._started
         )
         final_report.set_outcome(report, problem)
+        final_report.set_jobs_of_killed(report, os.path.join(workspace.condor_log, HISTORY), self._started)
         leftovers = conclude(
             workspace,
             output=self._output,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import IO, Any
 
+HISTORY = "startd_history"
+"""The file's name in HTCondor's log directory."""
 READ_LIMIT_BYTES = 64 << 20
 """Of each file."""
 LINE_LIMIT_BYTES = 1 << 16
