@@ -28,7 +28,7 @@ PAYLOAD = "PILOT_AGENT_PAYLOAD"
 RUNTIME_CLEAN = "PILOT_AGENT_RUNTIME_CLEAN"
 RUNTIME_PID = "PILOT_AGENT_RUNTIME_PID"
 RUNTIME_PREFIX = "pilot-runtime"
-PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_token")
+PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_token", "_upload")
 
 
 def too_old(version):
@@ -224,6 +224,10 @@ def dispatch(arguments):
         from pilot_agent.startd import token_reload
 
         return token_reload.main(list(arguments[1:]))
+    if command == "_upload":
+        from pilot_agent import uploading
+
+        return uploading.main(list(arguments[1:]))
     if command == "_child":
         from pilot_agent import child
 

@@ -1,5 +1,5 @@
 """The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | negotiate |
-images | exec | config``."""
+images | exec | report | config``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pilot_agent import __version__, configure, host
 from pilot_agent.account import become, refuse_root
 from pilot_agent.codec import to_json
 from pilot_agent.commands.arguments import EPILOGS as CONTAINER_EPILOGS
-from pilot_agent.commands.arguments import add_exec, add_images, add_negotiate, split_command
+from pilot_agent.commands.arguments import add_exec, add_images, add_negotiate, add_report, split_command
 from pilot_agent.commands.control import add_control
 from pilot_agent.config import Config
 from pilot_agent.config_keys import KEYS
@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     add_negotiate(commands)
     add_images(lambda name, text: _command(commands, name, text))
     add_exec(lambda name, text: _command(commands, name, text))
+    add_report(commands)
     config = _command(commands, "config", "the keys of the configuration, their schema, or the effective values")
     config.add_argument(
         "what",
@@ -356,6 +357,12 @@ def _exec(parsed: argparse.Namespace) -> int:
     return run_exec(parsed, _given(parsed), os.environ)
 
 
+def _report(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.report import run_report
+
+    return run_report(parsed)
+
+
 def _config(parsed: argparse.Namespace) -> int:
     if parsed.what == "schema":
         _print(json_schema())
@@ -410,5 +417,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "images inspect": _inspect,
     "images build": _build,
     "exec": _exec,
+    "report": _report,
     "config": _config,
 }

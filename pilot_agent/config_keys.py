@@ -443,6 +443,21 @@ KEYS: tuple[Key, ...] = (
         None,
         "where report, events and logs go at the end; otherwise the start directory",
     ),
+    Key(
+        "upload.url",
+        Kind.STRING,
+        None,
+        "where events (POST to .../events) and the report (.../report) go while the pilot lives and at its end",
+    ),
+    Key("upload.token", Kind.STRING, None, "file with a bearer token for upload.url, which must be https then"),
+    Key("upload.authorities", Kind.STRING, None, "file with the certificate authorities that upload.url is held to"),
+    Key("upload.period_seconds", Kind.NUMBER, 60, "how often events are uploaded while jobs run", minimum=1),
+    Key(
+        "upload.print_report",
+        Kind.BOOLEAN,
+        True,
+        "print the report between markers on standard output at the end, where that is no terminal",
+    ),
 )
 
 WHERE = ("host", "image")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from pilot_agent.collect import declared_from_json, declared_to_json
 from pilot_agent.configure import Given
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
-from pilot_agent.files import write_json
+from pilot_agent.files import write_atomically, write_json
 from pilot_agent.hookspecs import Event
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import bug, preempted
@@ -27,13 +26,17 @@ from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
 from pilot_agent.lifecycle.node_list import enter
+from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.owner import own_record
+from pilot_agent.lifecycle.publish import save_events
 from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.lifecycle.sweep import SPARED, SWEPT, sweep
+from pilot_agent.lifecycle.uploads import StageUploads
 from pilot_agent.lifetime import TOO_SHORT, require_time
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
-from pilot_agent.plugins.batch import hold_seconds
+from pilot_agent.plugins import obituary, uploads
+from pilot_agent.plugins.batch import hold_seconds, own_output
 from pilot_agent.process import Interrupted
 from pilot_agent.report import build_report
 from pilot_agent.stages import STAGES, Session
@@ -83,10 +86,12 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
         _announce(alarm, state, workspace.root)
         return state, workspace
     config = configure.read_layers(options.given, environment)
-    output = config.get("upload.directory") or options.given.output
+    output = own_output(config.get("upload.directory") or options.given.output, environment)
     state = configure.new_state(config, environment, output=output)
     workspace = _choose_workspace(state, alarm)
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
+    if not config.get("upload.print_report"):
+        write_atomically(workspace.unprinted, b"")
     alarm.tell({"role": "pipeline"})
     return replace(state, workspace=workspace.root), workspace
 
@@ -118,6 +123,7 @@ class _Run:
         self.workspace = workspace
         self.journal = Journal(workspace.journal)
         self.slow_observers: set[str] = set()
+        self.uploads = StageUploads(workspace)
 
     def to_the_end(self, state: State) -> int:
         """Run every stage that is left. Failures and interruptions end in teardown and an exit code."""
@@ -153,6 +159,14 @@ class _Run:
         )
         if state.declared is None:
             began, ticks = time.time(), time.monotonic()
+            uploads.prepare(
+                state.config,
+                self.workspace,
+                pilot_id=state.pilot_id,
+                version=state.version,
+                interpreter=around.interpreter,
+                environment=around.environment,
+            )
             events.write("pilot.started", id=state.pilot_id, version=state.version, host=state.host, user=state.user)
             state = self._sweep(state, events)
             began = time.time()
@@ -204,6 +218,7 @@ class _Run:
         session.events.write("stage.finished", stage=name, status=status, took_seconds=seconds)
         self._deliver(session, name, seconds, status)
         self._save(state, name)
+        self.uploads.begin()
         return state
 
     def _deliver(self, session: Session, name: str, seconds: float, status: str) -> None:
@@ -244,6 +259,8 @@ class _Run:
         except PilotError as error:
             state = replace(state, failures=(*state.failures, error.at(stage="handoff").failure))
             return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "failed")))
+        if _held(state) > 0:
+            self._prepare_obituary(state, session.events, started=True)
         state = replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "ok")))
         write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
         self._save(state, "handoff")
@@ -276,11 +293,33 @@ class _Run:
         if failure is not None:
             say(failure)
             if failure.kind is not FailureKind.PREEMPTED and failure.code != TOO_SHORT:
-                configured = state.config.get("on_failure.hold_seconds")
-                hold(self.alarm, _until_the_end(state, hold_seconds(configured, state.environment)))
+                self._hold(state, events, failure)
         outcome = finish.Outcome(code, report["outcome"], leftovers)
         finish.remove_if_alone(self.workspace, outcome, state.output, self.alarm)
         return code
+
+    def _hold(self, state: State, events: EventLog, failure: Failure) -> None:
+        """Keep the slot as configured; the pool is told meanwhile."""
+        seconds = _until_the_end(state, _held(state))
+        if seconds <= 0:
+            return
+        self._prepare_obituary(state, events, started=False)
+        told = Obituary(
+            self.workspace, state.output, events, to_json(failure), exit_code=failure.exit_code, seconds=seconds
+        )
+        hold(self.alarm, seconds, told)
+
+    def _prepare_obituary(self, state: State, events: EventLog, *, started: bool) -> None:
+        """What it takes to tell the pool of a failure. Where it cannot be told that is said, and nothing fails."""
+        pilot = obituary.Deceased(state.pilot_id, state.host, state.config, state.environment, state.attributes)
+        try:
+            obituary.prepare(pilot, self.workspace, started=started, wake=self.alarm)
+        except PilotError as error:
+            events.write("obituary.not_sent", message=error.failure.message)
+            if not started and state.output is not None:
+                save_events(self.workspace, state.output)
+        except Interrupted:
+            return
 
 
 def _with_time_left(state: State, *, beginning: bool) -> State:
@@ -321,7 +360,7 @@ def _refuse(error: PilotError, options: Options, environment: Mapping[str, str],
     failure = error.at(stage="configure").failure
     say(failure)
     if failure.kind is not FailureKind.USAGE:
-        finish.leave_note(options.given.output, to_json(failure))
+        finish.leave_note(own_output(options.given.output, environment), to_json(failure))
         hold(alarm, hold_seconds(_configured_hold(options, environment), environment))
     return failure.exit_code
 
@@ -335,10 +374,9 @@ def _configured_hold(options: Options, environment: Mapping[str, str]) -> int | 
     return held
 
 
-def hold(alarm: Alarm, seconds: float) -> None:
-    """Keep the slot for a while, so that a broken node does not eat a queue; a signal ends it."""
-    if seconds > 0:
-        select.select([alarm.fileno()], [], [], seconds)
+def _held(state: State) -> int:
+    """How long this pilot keeps its slot if it fails, seconds."""
+    return hold_seconds(state.config.get("on_failure.hold_seconds"), state.environment)
 
 
 def _until_the_end(state: State, seconds: float) -> float:

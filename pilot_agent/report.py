@@ -9,6 +9,7 @@ from pilot_agent.codec import to_json
 from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.lifetime import summary
 from pilot_agent.model import ContainerDecision, Fact, JobSurroundings, Json, worst_failure
+from pilot_agent.startd.history import no_jobs
 from pilot_agent.state import State
 
 SCHEMA = "pilot-agent/report/1"
@@ -48,7 +49,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "services": to_json(state.services),
         "benchmarks": to_json(state.benchmarks),
         "plugins": to_json(state.plugins),
-        "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
+        "jobs": no_jobs(time.time() - state.started),
         "ad": dict(state.attributes),
         "leftovers": list(state.leftovers),
         "time": _time(state.deadline),

@@ -95,6 +95,21 @@ class Workspace:
         return self._at("private", "drain")
 
     @property
+    def unprinted(self) -> str:
+        """There when the report is not wanted on standard output."""
+        return self._at("private", "unprinted")
+
+    @property
+    def obituary(self) -> str:
+        """How to tell the pool that this pilot failed."""
+        return self._at("private", "obituary")
+
+    @property
+    def upload(self) -> str:
+        """How events and report get to the factory, and how far that came."""
+        return self._at("private", "upload")
+
+    @property
     def condor_config(self) -> str:
         """The complete HTCondor configuration of the pilot's daemons."""
         return self._at("private", "condor", "condor_config")

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, replace
 
 from pilot_agent.files import read_bounded
-from pilot_agent.lifecycle.publish import MARKER
 from pilot_agent.model import FailureKind, Json
+from pilot_agent.output.printed import find_printed
 from pilot_agent.report import SCHEMA
 from server_stub.batch import BatchJob, BatchSystem
 from server_stub.entries import Factory
@@ -133,11 +133,10 @@ def find_report(directory: str) -> Json:
     try:
         return read_report(path)
     except EmptyReportError:
-        _, _, rest = _said(directory, OUTPUT_FILE).partition(f"{MARKER}\n")
-        printed, end, _ = rest.partition(MARKER)
-        if not end:
+        whole = [printed.report for printed in find_printed(_said(directory, OUTPUT_FILE)) if not printed.problem]
+        if not whole:
             raise
-        return _parse(printed)
+        return whole[-1]
 
 
 def _said(directory: str, name: str) -> str:

@@ -64,6 +64,7 @@ class Factory:
     address: str = "127.0.0.1"
     port: int = 8080
     collect_seconds: int = 5
+    uploads: bool = False
     pilot: Mapping[str, Json] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
@@ -113,6 +114,7 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         address=reader.text("address", default="127.0.0.1"),
         port=reader.integer("port", default=8080, minimum=1, maximum=65535),
         collect_seconds=reader.integer("collect_seconds", default=5, minimum=1),
+        uploads=reader.boolean("uploads", default=False),
         pilot=reader.pilot("pilot", "factory"),
         entries=_entries(reader.items("entries"), directory, problems),
     )
@@ -196,6 +198,13 @@ class _Reader:
         if value and value not in choices:
             self._note(key, f"{value!r} is none of {', '.join(choices)}")
         return value
+
+    def boolean(self, key: str, *, default: bool) -> bool:
+        value = self._take(key)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self._note(key, f"expected true or false, found {value!r}")
+        return default
 
     def integer(self, key: str, *, default: int, minimum: int, maximum: int | None = None) -> int:
         value = self._take(key)

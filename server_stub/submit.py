@@ -80,7 +80,7 @@ def prepare(factory: Factory, entry: Entry, pilot: Pilot) -> str:
     if entry.tokens is not None:
         _take_token(entry, pilot.directory)
     write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory))
-    write_json(os.path.join(pilot.directory, ENTRY_FILE), entry_layer(entry))
+    write_json(os.path.join(pilot.directory, ENTRY_FILE), _with_address(factory, entry_layer(entry), pilot))
     # The batch system holds a job whose output is missing. Empty ones go along, so a pilot that ends before it writes
     # its own comes back all the same, with what it printed.
     for name in (REPORT_FILE, EVENTS_FILE):
@@ -100,6 +100,11 @@ def entry_layer(entry: Entry) -> dict[str, Json]:
     """The pilot's configuration, layer ``entry``."""
     document = _with(_with(entry.pilot, "entry", name=entry.name), "site", name=entry.site)
     return document if entry.tokens is None else _with(document, "pool", token=TOKEN_FILE)
+
+
+def _with_address(factory: Factory, layer: dict[str, Json], pilot: Pilot) -> dict[str, Json]:
+    """The layer with the address to which this pilot sends its events and its report, where the factory takes them."""
+    return _with(layer, "upload", url=f"{factory.url}/pilots/{pilot.id}") if factory.uploads else layer
 
 
 def _with(document: Json, section: str, **values: str) -> dict[str, Json]:

@@ -17,6 +17,7 @@ from pilot_agent.codec import to_json
 from pilot_agent.report import timestamp
 from server_stub.entries import PAYLOADS, Factory
 from server_stub.store import Pilot, Store
+from server_stub.uploads import upload_routes
 
 PAYLOAD_FILES = frozenset(f"pilot.{kind}" for kind in PAYLOADS)
 COLUMNS = ("pilot", "entry", "site", "state", "job", "host", "submitted", "exit", "jobs", "outcome", "message")
@@ -32,7 +33,8 @@ th, td {{ text-align: left; padding: .3em .8em .3em 0; border-bottom: 1px solid 
 
 
 def application(factory: Factory, store: Store) -> Starlette:
-    """The ASGI application of a factory. It only reads; it does not close the store."""
+    """The ASGI application of a factory. It only reads, but for uploads where it takes them; it does not close the
+    store."""
 
     async def payload(request: Request) -> Response:
         name: str = request.path_params["name"]
@@ -64,6 +66,7 @@ def application(factory: Factory, store: Store) -> Starlette:
             Route("/", home),
             Route("/payload/{name}", payload),
             Route("/pilots", pilots),
+            *(upload_routes(store) if factory.uploads else ()),
             Route("/pilots/{pilot_id}/report", report),
         ]
     )

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("stages", "tasks", "configure", "report", "lifetime"),
-    ("host", "state", "collect", "child", "image_hook"),
+    ("host", "state", "collect", "child", "image_hook", "uploading"),
     ("plugins",),
     ("programs",),
     ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust"),

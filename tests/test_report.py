@@ -143,7 +143,7 @@ def test_both_writers_of_reports_use_the_same_fields() -> None:
     ours, theirs = build_report(EMPTY), final_report.empty_report()
     assert list(ours) == list(theirs)
     assert list(ours["pilot"]) == list(theirs["pilot"])
-    assert ours["jobs"] == theirs["jobs"]
+    assert list(ours["jobs"]) == list(theirs["jobs"])
 
 
 def test_both_writers_of_reports_write_failures_and_times_alike() -> None:

@@ -1,4 +1,4 @@
-"""The parsers of ``negotiate``, ``images`` and ``exec``."""
+"""The parsers of ``negotiate``, ``images``, ``exec`` and ``report``."""
 
 from __future__ import annotations
 
@@ -57,6 +57,17 @@ examples:
   condor_q -l 1234.0 > job.ad
   pilot-agent exec --as-job job.ad --input run.sh -- ./run.sh
 """,
+    "report": """FILE is what a batch job wrote to standard output (- for standard input); show takes
+a report.json too. A pilot prints its report at the end, also when it fails early
+or is killed.
+
+Exit code: 0, 2 where there is no report, 68 where one was cut off or damaged.
+
+examples:
+  pilot-agent report extract slurm-4711.out > report.json
+  pilot-agent report show slurm-4711.out
+  pilot-agent report extract all-ranks.out --pilot 4f3a9c0d1e2b
+""",
 }
 
 
@@ -109,6 +120,22 @@ def add_exec(add: Add) -> None:
     )
     command.add_argument("--quiet", action="store_true", help="do not say which image was taken")
     command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
+
+
+def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The parser of the command."""
+    text = "get a pilot's report out of its batch job's output, or show it"
+    command = commands.add_parser(
+        "report",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EPILOGS["report"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("what", choices=("extract", "show"), help="print the JSON, or what it says in brief")
+    command.add_argument("file", metavar="FILE", help="a batch job's standard output")
+    command.add_argument("--pilot", metavar="ID", help="of this pilot, where several wrote to one file")
+    command.add_argument("--output", metavar="FILE", help="write the JSON there instead of printing it")
 
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:

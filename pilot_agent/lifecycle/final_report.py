@@ -8,6 +8,7 @@ import time
 from pilot_agent import __version__
 from pilot_agent.files import read_bounded
 from pilot_agent.light import loads
+from pilot_agent.startd.history import no_jobs, read_history, summarize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "pilot-agent/report/1"
 LIMIT_BYTES = 64 << 20
+UNKNOWN_ID = "unknown"
+"""Of a pilot that ended before it had an identifier."""
 
 
 def failure(
@@ -67,7 +70,7 @@ def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, 
     return {
         "schema": SCHEMA,
         "pilot": {
-            "id": pilot_id,
+            "id": pilot_id or UNKNOWN_ID,
             "version": __version__,
             "started": timestamp(time.time() if started is None else started),
             "finished": None,
@@ -85,7 +88,7 @@ def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, 
         "services": [],
         "benchmarks": [],
         "plugins": [],
-        "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
+        "jobs": no_jobs(0.0 if started is None else time.time() - started),
         "ad": {},
         "leftovers": [],
         "time": None,
@@ -98,6 +101,34 @@ def set_outcome(report: dict[str, Any], problem: dict[str, Any] | None) -> None:
     listed = report.setdefault("failures", [])
     if problem is not None and problem not in listed:
         listed.append(problem)
+
+
+def set_jobs(report: dict[str, Any], history: str | None, began: float, started: float, alive_seconds: float) -> None:
+    """Write into a report which jobs ran in the ``alive_seconds`` since ``began``, when the pilot that ``started`` had
+    handed over to HTCondor; ``history`` is the file in which the startd kept them (both times in seconds since the
+    epoch)."""
+    records = read_history(history) if history else []
+    ended, validated = began + alive_seconds, began - started
+    report["jobs"] = summarize(records, began=began, ended=ended, cores=_cores(report), validation_seconds=validated)
+
+
+def set_jobs_of_killed(report: dict[str, Any], history: str, started: float) -> None:
+    """The same for a pilot whose keeper was killed: the report's own timeline says when it had handed over."""
+    for line in reversed(report.get("timeline") or []):
+        if isinstance(line, dict) and (line.get("stage"), line.get("what")) == ("handoff", "stage"):
+            start, seconds = line.get("start"), line.get("seconds")
+            if isinstance(start, int | float) and isinstance(seconds, int | float) and line.get("status") == "ok":
+                began = started + start + seconds
+                set_jobs(report, history, began, started, time.time() - began)
+            return
+
+
+def _cores(report: dict[str, Any]) -> int:
+    """The cores that the pilot offered; 1 where the report does not say."""
+    fact: Any = report.get("node")
+    for name in ("cpu", "usable", "value"):
+        fact = fact.get(name) if isinstance(fact, dict) else None
+    return max(1, int(fact)) if isinstance(fact, int | float) and fact < 1 << 20 else 1
 
 
 def set_end(

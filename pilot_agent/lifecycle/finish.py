@@ -13,6 +13,7 @@ from pilot_agent.lifecycle.owner import RUNTIME_VARIABLE
 from pilot_agent.lifecycle.publish import save_events, save_logs, save_report
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.teardown import remove_workspace, stop_everything
+from pilot_agent.lifecycle.uploads import upload_at_end
 from pilot_agent.light import loads
 
 TYPE_CHECKING = False
@@ -76,7 +77,8 @@ def conclude(
     final_report.set_end(report, leftovers, time.monotonic() - began, started)
     if output is not None:
         save_events(workspace, output)
-    save_report(report, output)
+    save_report(report, output, also_print=not os.path.lexists(workspace.unprinted))
+    upload_at_end(workspace, report, budget.left())
     result = Outcome(exit_code, report["outcome"], leftovers)
     leave_outcome(workspace, result, alarm)
     return remove_if_alone(workspace, result, output, alarm)
@@ -128,12 +130,12 @@ def remove_the_rest(workspace: Workspace, known: Outcome, output: str | None) ->
     return leftovers
 
 
-def leave_note(output: str, problem: dict[str, Any]) -> None:
-    """Write a report that holds nothing but a failure, for a pilot that ended before it had a workspace."""
+def leave_note(output: str | None, problem: dict[str, Any]) -> None:
+    """Write and print a report that holds nothing but a failure, for a pilot that ended before it had a workspace."""
     report = final_report.empty_report()
     final_report.set_outcome(report, problem)
     report["pilot"]["finished"] = report["pilot"]["started"]
-    save_report(report, output)
+    save_report(report, output, also_print=True)
 
 
 def remove_runtime() -> bool:

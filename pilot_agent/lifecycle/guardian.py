@@ -18,7 +18,7 @@ from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.adopted import LOOK_SECONDS, Adopted
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.control import ControlSocket
-from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, read_outcome, remove_the_rest
+from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, leave_note, read_outcome, remove_the_rest
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, hold_beside
 from pilot_agent.lifecycle.processes import kill_descendants, reap
 from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm, reset_inherited
@@ -26,6 +26,7 @@ from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.standing import in_one_line, standing
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.light import loads, signal, signal_name
+from pilot_agent.startd.history import HISTORY
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 TYPE_CHECKING = False
@@ -258,7 +259,10 @@ class Guardian:
         code = os.waitstatus_to_exitcode(status)
         if self._workspace is None:
             kill_descendants(Budget(FINAL_SECONDS))
-            return code if code >= 0 else self._explain(self._problem(code))
+            if code >= 0:
+                return code
+            leave_note(None, self._problem(code))
+            return self._explain(self._problem(code))
         known = self._ended or read_outcome(self._workspace)
         if known is None and code in CHILD_ENDINGS and not os.path.lexists(self._workspace.root):
             # It ended as it meant to, but somebody removed the workspace and with it the outcome.
@@ -278,6 +282,7 @@ class Guardian:
             os.path.basename(workspace.root).removeprefix(WORKSPACE_PREFIX), self._started
         )
         final_report.set_outcome(report, problem)
+        final_report.set_jobs_of_killed(report, os.path.join(workspace.condor_log, HISTORY), self._started)
         leftovers = conclude(
             workspace,
             output=self._output,

@@ -26,12 +26,13 @@ from pilot_agent.lifecycle.keeper_time import KeeperTime
 from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import FAST_SECONDS, Master
+from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.startd_report import StartdReport
 from pilot_agent.lifecycle.token_watch import TokenWatch
+from pilot_agent.lifecycle.uploads import Uploader
 from pilot_agent.light import signal
-from pilot_agent.startd.history import read_history, summarize
 from pilot_agent.workspace import Workspace
 
 TYPE_CHECKING = False
@@ -142,6 +143,7 @@ class Keeper:
     def _begin(self) -> None:
         self._master.start()
         self._events.write("condor.started", pid=self._master.pid)
+        Uploader(self._workspace, self._loop, self._events)
         if self._plan.join is not None:
             self._pool = KeeperPool(self._plan.join, self._loop, self._channel, self._events, self._end)
         self._time = KeeperTime(
@@ -261,9 +263,8 @@ class Keeper:
         final_report.set_outcome(report, self._problem)
         if self._pool is not None and self._pool.clock_offset is not None:
             add_to_report(report, self._pool.clock_offset)
-        records = read_history(self._plan.history) if self._plan.history else []
         alive = time.monotonic() - self._ticks  # the clock may have been moved meanwhile
-        report["jobs"] = summarize(records, alive_seconds=alive)
+        final_report.set_jobs(report, self._plan.history, self._began, self._plan.started, alive)
         final_report.add_line(report, "run", "condor_master", self._began - self._plan.started, alive, "ok")
         for moment, seconds in self._suspensions:
             final_report.add_line(report, "run", "suspended", moment - self._plan.started, seconds, "warn")
@@ -283,15 +284,13 @@ class Keeper:
         return exit_code
 
     def _hold(self, seconds: float) -> None:
-        """Keep the slot of a pilot that failed soon after the hand-off, so that a broken node does not eat a queue
-        (design section 6). A signal, or the guardian's death, ends it."""
+        """Keep the slot of a pilot that failed soon after the hand-off."""
         if self._problem is None or self._problem["kind"] == "preempted" or seconds <= 0:
             return
         self._loop.drop()
-        until = time.monotonic() + seconds
-        self._loop.call_later(seconds, lambda: None)
-        while time.monotonic() < until and self._alarm.reason() is None:
-            self._loop.turn()
+        told = Obituary(self._workspace, self._plan.output, self._events, self._problem,
+                        exit_code=self._exit_code(), seconds=seconds)  # fmt: skip
+        hold(self._alarm, seconds, told)
         if self._alarm.alone:
             finish.remove_the_rest(self._workspace, finish.Outcome(0, {}, []), None)
             finish.remove_runtime()

@@ -12,7 +12,7 @@ import stat
 import time
 
 from pilot_agent.files import write_json
-from pilot_agent.light import dumps
+from pilot_agent.lifecycle.printed import printed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 LOG_LIMIT_BYTES = 20 << 20
 EVENTS_LIMIT_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 16
-MARKER = "=== pilot-agent report ==="
 JOB_RECORDS = ("startd_history", "transfer_history", "XferStatsLog")
 """Beginnings of the names of files in HTCondor's log directory that hold users' job ads (their environment, their
 arguments) or the URLs of their files: they stay on the node; the report's ``jobs`` says what a factory needs."""
@@ -67,18 +66,22 @@ def save_events(workspace: Workspace, output: str) -> list[str]:
     return []
 
 
-def save_report(report: dict[str, Any], output: str | None) -> bool:
-    """Write ``report.json`` in ``output`` in one step; where that is impossible, print it between markers instead.
-    True when it was written."""
+def save_report(report: dict[str, Any], output: str | None, *, also_print: bool = False) -> bool:
+    """Write ``report.json`` in ``output`` in one step; True when it was written.
+
+    Where that is impossible it is printed between markers, and with ``also_print`` in any case but that of a terminal.
+    """
+    written = False
     if output is not None:
         try:
             os.makedirs(output, exist_ok=True)
             write_json(os.path.join(output, "report.json"), report)
-            return True
+            written = True
         except OSError as error:
             _print(2, f"pilot-agent: the report cannot be written to {output}: {error.strerror}\n")
-    _print(1, f"{MARKER}\n{dumps(report)}\n{MARKER}\n")
-    return False
+    if not written or (also_print and not os.isatty(1)):
+        _print(1, printed(report))
+    return written
 
 
 def _find_logs(workspace: Workspace) -> list[tuple[int, str, str]]:

@@ -221,6 +221,7 @@ def others(report: Reading) -> Markup:
     ad = table("Attributes of the machine ad", ("attribute", "value"), _attributes(report), kind="facts")
     return joined(
         [
+            _told("jobs", "Jobs", ("jobs", "how many, how long", "more"), report.jobs),
             _told("services", "Services", ("service", "status", "more"), report.services),
             _benchmarks(report.benchmarks),
             _told("leftovers", "Leftovers", ("what could not be removed", "cause", "more"), report.leftovers),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pilot_agent.model import Json
+from pilot_agent.output.jobs import jobs_told
 from pilot_agent.output.reading import (
     CHECK_STATUSES,
     Bound,
@@ -46,6 +47,7 @@ def read(report: Json) -> Reading:
         containers=_containers(data.get("container")),
         facts=tuple(_facts(_mapping(data.get("node")))),
         spans=tuple(_span(item) for item in _mappings(data.get("timeline"))),
+        jobs=jobs_told(data.get("jobs")),
         services=tuple(_service(item) for item in _mappings(data.get("services"))),
         benchmarks=tuple(_benchmark(item) for item in _mappings(data.get("benchmarks"))),
         plugins=tuple(_plugin(item) for item in _mappings(data.get("plugins"))),

@@ -165,7 +165,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A service, benchmark, plugin or leftover: a name, a status, and the rest as words in order."""
+    """A service, benchmark, plugin, leftover or count of jobs: a name, a status, and the rest as words in order."""
 
     name: str
     status: str
@@ -193,6 +193,7 @@ class Reading:
     containers: Containers | None
     facts: tuple[FactRow, ...]
     spans: tuple[Span, ...]
+    jobs: tuple[Told, ...]
     services: tuple[Told, ...]
     benchmarks: tuple[Told, ...]
     plugins: tuple[Told, ...]

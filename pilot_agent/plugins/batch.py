@@ -1,13 +1,32 @@
-"""Whether a batch system runs this pilot, asked before and without any probe, and what follows for a failed one."""
+"""What the batch system around this pilot says, asked before and without any probe: whether there is one, which of
+several pilots of one job this is, and what follows for a failed one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from pilot_agent.probes.batch.allocation import read_allocations
 from pilot_agent.probes.node import Node
 
 BATCH_HOLD_SECONDS = 1200
+RANKS = (
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+)
+"""What srun(1), Open MPI's mpiexec and those that speak PMI (MPICH, Intel MPI, Cray) say to each of their tasks: its
+number, and of how many."""
+
+
+def own_output(directory: str, environment: Mapping[str, str]) -> str:
+    """Where this pilot's output goes: ``directory``, or below it, where several tasks of one job are pilots that were
+    all given the same one."""
+    for rank, size in RANKS:
+        number, tasks = environment.get(rank, ""), environment.get(size, "")
+        if number.isdecimal() and tasks.isdecimal() and len(number) < 10 and int(tasks) > 1:
+            return os.path.join(directory, f"rank-{int(number)}")
+    return directory
 
 
 def hold_seconds(configured: int | None, environment: Mapping[str, str]) -> int:

@@ -23,6 +23,7 @@ from pilot_agent.startd.container_ad import container_attributes
 from pilot_agent.startd.containers import container_knobs, runtime_environment
 from pilot_agent.startd.fragments import SECURITY_KNOBS, fragment_lines
 from pilot_agent.startd.health_expressions import HEALTH_ATTRIBUTES, health_conditions
+from pilot_agent.startd.history import HISTORY
 from pilot_agent.startd.logins import SSHD
 from pilot_agent.startd.network import split_address
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 CHANNEL_JOB = "PILOT"
 GPU_INVENTORY = "gpus.ad"
-HISTORY = "startd_history"
 UPDATE_SECONDS = 270
 UPDATE_SPREAD_SECONDS = 60
 SHORTEST_UPDATE_SECONDS = 2

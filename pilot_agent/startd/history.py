@@ -1,6 +1,7 @@
 """The startd's job history -> what the report says about jobs.
 
-Loaded by the resident keeper: standard library only, and few modules of it.
+Loaded by the resident keeper: standard library only, and few modules of it. The ads are those that starters wrote, but
+most of what stands in them comes from users: whatever it is, it is counted, cut and bounded, and raises nothing.
 """
 
 from __future__ import annotations
@@ -9,41 +10,61 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO, Any
 
+HISTORY = "startd_history"
+"""The file's name in HTCondor's log directory."""
 READ_LIMIT_BYTES = 64 << 20
-_LINE_LIMIT_BYTES = 1 << 20
+"""Of each file."""
+LINE_LIMIT_BYTES = 1 << 16
+"""A longer line is passed over: nothing that is read here comes near it."""
+MOST_FILES = 16
+MOST_NAMES = 50
+"""So many users, projects and endings are told apart; those beyond are ``OTHER``."""
+NAME_CHARACTERS = 100
+OTHER, UNKNOWN = "other", "unknown"
+EVICTED, WITHDRAWN, NOT_STARTED = "evicted", "removed or held", "not started"
+
+_WANTED = frozenset(
+    (
+        *("clusterid", "procid", "user", "owner", "projectname", "acctgroup", "cpusprovisioned", "requestcpus"),
+        *("jobduration", "remotewallclocktime", "jobstartdate", "completiondate", "enteredcurrentstatus"),
+        *("exitcode", "exitsignal", "exitbysignal", "toe", "badputcausedbypreemption", "badputcausedbydraining"),
+    )
+)
+_OWN_ACCORD = "OF_ITS_OWN_ACCORD"
+_BEGAN_AGAIN_SECONDS = 1
+"""Times in an ad are whole seconds."""
 
 
 class JobRecord:
-    """One job that ended here. ``exit_code`` or ``exit_signal`` is None, both when it was vacated or unknown."""
+    """One run of a job that ended here. ``begun`` and ``finished`` are seconds since the epoch, 0 where the ad does not
+    say; ``wall_seconds`` is how long the job's process ran; ``cores`` what its slot had."""
 
-    __slots__ = ("exit_code", "exit_signal", "finished", "identifier", "owner", "wall_seconds")
+    __slots__ = ("begun", "cores", "ending", "finished", "identifier", "project", "user", "wall_seconds")
 
     def __init__(
         self,
+        *,
         identifier: str,
-        owner: str,
-        exit_code: int | None,
-        exit_signal: int | None,
+        user: str,
+        project: str,
+        ending: str,
+        cores: float,
         wall_seconds: float,
+        begun: float,
         finished: float,
     ) -> None:
         self.identifier = identifier
-        self.owner = owner
-        self.exit_code = exit_code
-        self.exit_signal = exit_signal
+        self.user = user
+        self.project = project
+        self.ending = ending
+        """As the report counts it: ``exit 3``, ``signal 9``, ``evicted``, ``removed or held``, ``not started``."""
+        self.cores = cores
         self.wall_seconds = wall_seconds
+        self.begun = begun
         self.finished = finished
-
-    @property
-    def ending(self) -> str:
-        """How it ended, as the report counts it: ``exit 3``, ``signal 9``, ``vacated``."""
-        if self.exit_code is not None:
-            return f"exit {self.exit_code}"
-        if self.exit_signal is not None:
-            return f"signal {self.exit_signal}"
-        return "vacated"
 
 
 def read_history(path: str) -> list[JobRecord]:
@@ -55,87 +76,217 @@ def read_history(path: str) -> list[JobRecord]:
     for name in _files(path):
         try:
             with open(name, "rb") as file:
-                records += parse_history(file.read(READ_LIMIT_BYTES))
+                records.extend(_parsed(_lines(file)))
         except OSError:
             continue
     return records
 
 
 def parse_history(content: bytes) -> Iterator[JobRecord]:
-    """The jobs in the content of a history file; an ad that names no job is passed over."""
-    attributes: dict[str, str] = {}
-    for raw in content.split(b"\n"):
-        if raw.startswith(b"***"):
-            record = _record(attributes)
-            if record is not None:
-                yield record
-            attributes = {}
-        elif len(raw) < _LINE_LIMIT_BYTES:
-            name, equals, value = raw.decode("utf-8", "replace").partition("=")
-            if equals:
-                attributes[name.strip().lower()] = value.strip()
+    """The jobs in the content of a history file; an ad that names no job, or is cut off, is passed over."""
+    return _parsed(content.split(b"\n"))
 
 
-def summarize(records: list[JobRecord], *, alive_seconds: float) -> dict[str, object]:
-    """The report's ``jobs``; ``alive_seconds`` is how long the pilot could run jobs, all of it not busy is idle."""
-    ended: dict[str, int] = {}
+def no_jobs(validation_seconds: float) -> dict[str, Any]:
+    """The report's ``jobs`` of a pilot that never was in a pool."""
+    return summarize((), began=0.0, ended=0.0, cores=1, validation_seconds=validation_seconds)
+
+
+def summarize(
+    records: Sequence[JobRecord], *, began: float, ended: float, cores: float, validation_seconds: float
+) -> dict[str, Any]:
+    """The report's ``jobs``; ``began`` and ``ended`` (since the epoch) are when the pilot could run jobs, on so many
+    ``cores``. Nothing of a job counts outside of that time, whatever its ad says."""
+    counts: dict[str, int] = {}
+    users: dict[str, list[float]] = {}
+    projects: dict[str, list[float]] = {}
+    busy_core_seconds = 0.0
     for record in records:
-        ended[record.ending] = ended.get(record.ending, 0) + 1
-    busy = busy_seconds(records)
+        _count(counts, record.ending)
+        begin, end = _span(record, began, ended)
+        core_seconds = (end - begin) * min(record.cores, cores)
+        busy_core_seconds += core_seconds
+        for name, accounts in ((record.user or UNKNOWN, users), (record.project, projects)):
+            if name:
+                _charge(accounts, name, record.ending == "exit 0", end - begin, core_seconds)
+    alive = max(0.0, ended - began)
+    busy = busy_seconds(records, began, ended)
     return {
         "started": len(records),
-        "ended": dict(sorted(ended.items())),
+        "ended": dict(sorted(counts.items())),
+        "validation_seconds": round(max(0.0, validation_seconds), 1),
         "busy_seconds": round(busy, 1),
-        "idle_seconds": round(max(0.0, alive_seconds - busy), 1),
+        "idle_seconds": round(max(0.0, alive - busy), 1),
+        "busy_core_seconds": round(busy_core_seconds, 1),
+        "idle_core_seconds": round(max(0.0, alive * cores - busy_core_seconds), 1),
+        "users": _accounts(users),
+        "projects": _accounts(projects),
     }
 
 
-def busy_seconds(records: list[JobRecord]) -> float:
-    """How long at least one of the jobs ran: overlapping jobs count once."""
-    spans = sorted((record.finished - record.wall_seconds, record.finished) for record in records)
-    total, reached = 0.0, float("-inf")
-    for begin, end in spans:
+def busy_seconds(records: Iterable[JobRecord], began: float, ended: float) -> float:
+    """How long at least one of the jobs ran between two moments: overlapping jobs count once."""
+    total, reached = 0.0, began
+    for begin, end in sorted(_span(record, began, ended) for record in records):
         if end > reached:
             total += end - max(begin, reached)
             reached = end
     return total
 
 
+def _span(record: JobRecord, began: float, ended: float) -> tuple[float, float]:
+    begin = record.begun or record.finished - record.wall_seconds
+    end = min(begin + record.wall_seconds, ended)
+    begin = max(begin, began)
+    return (begin, end) if begin < end else (began, began)
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    if name not in counts and len(counts) >= MOST_NAMES:
+        name = OTHER
+    counts[name] = counts.get(name, 0) + 1
+
+
+def _charge(accounts: dict[str, list[float]], name: str, succeeded: bool, seconds: float, core_seconds: float) -> None:
+    account = accounts.setdefault(name, [0, 0, 0.0, 0.0])
+    account[0] += 1
+    account[1] += succeeded
+    account[2] += seconds
+    account[3] += core_seconds
+
+
+def _accounts(accounts: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """The accounts as the report holds them; of very many those that used most, the others together."""
+    ranked = sorted(accounts.items(), key=lambda item: (-item[1][3], -item[1][0], item[0]))
+    kept = dict(ranked[:MOST_NAMES])
+    if rest := [account for _, account in ranked[MOST_NAMES:]]:
+        own = kept.pop(OTHER, [0, 0, 0.0, 0.0])
+        kept[OTHER] = [sum(values) for values in zip(own, *rest, strict=True)]
+    return {
+        name: {
+            "jobs": int(jobs),
+            "exit_zero": int(succeeded),
+            "busy_seconds": round(seconds, 1),
+            "busy_core_seconds": round(core_seconds, 1),
+        }
+        for name, (jobs, succeeded, seconds, core_seconds) in kept.items()
+    }
+
+
 def _files(path: str) -> list[str]:
-    """The file and its rotated predecessors (``name.YYYYMMDDThhmmss``), oldest first."""
+    """The file and its rotated predecessors (``name.YYYYMMDDThhmmss``), oldest first; of very many the newest."""
     directory, name = os.path.split(path)
     try:
         found = sorted(entry for entry in os.listdir(directory or ".") if entry.startswith(name + "."))
     except OSError:
         found = []
-    return [os.path.join(directory, entry) for entry in found] + [path]
+    return [os.path.join(directory, entry) for entry in found[1 - MOST_FILES :]] + [path]
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, never more than a piece of one in memory; a piece of a long line is no line."""
+    room, whole = READ_LIMIT_BYTES, True
+    while room > 0 and (raw := file.readline(min(room, LINE_LIMIT_BYTES))):
+        room -= len(raw)
+        ends = raw.endswith(b"\n")
+        if whole and ends:
+            yield raw[:-1]
+        whole = ends
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[JobRecord]:
+    attributes: dict[str, str] = {}
+    for raw in lines:
+        if raw.startswith(b"***"):
+            record = _record(attributes)
+            if record is not None:
+                yield record
+            attributes = {}
+        elif len(raw) < LINE_LIMIT_BYTES:
+            name, equals, value = raw.partition(b"=")
+            key = name.strip().lower().decode("ascii", "replace")
+            if equals and key in _WANTED:
+                attributes[key] = value.strip().decode("utf-8", "replace")
 
 
 def _record(attributes: dict[str, str]) -> JobRecord | None:
     cluster, process = _integer(attributes, "clusterid"), _integer(attributes, "procid")
     if cluster is None or process is None:
         return None
-    ended = attributes.get("jobstatus") == "4" or "exitbysignal" in attributes
-    by_signal = attributes.get("exitbysignal", "false").lower() == "true"
     wall = _number(attributes, "jobduration")
     if wall is None:
         wall = _number(attributes, "remotewallclocktime") or 0.0
-    finished = _number(attributes, "completiondate") or _number(attributes, "enteredcurrentstatus") or 0.0
     return JobRecord(
         identifier=f"{cluster}.{process}",
-        owner=attributes.get("owner", "").strip('"'),
-        exit_code=_integer(attributes, "exitcode") if ended and not by_signal else None,
-        exit_signal=_integer(attributes, "exitsignal") if ended and by_signal else None,
-        wall_seconds=max(0.0, wall),
-        finished=finished,
+        user=_name(attributes, "user") or _name(attributes, "owner"),
+        project=_name(attributes, "projectname") or _name(attributes, "acctgroup"),
+        ending=_ending(attributes),
+        cores=_number(attributes, "cpusprovisioned") or _number(attributes, "requestcpus") or 1.0,
+        wall_seconds=wall,
+        begun=_number(attributes, "jobstartdate") or 0.0,
+        finished=_number(attributes, "completiondate") or _number(attributes, "enteredcurrentstatus") or 0.0,
     )
 
 
+def _ending(attributes: dict[str, str]) -> str:
+    """How the run ended (seen with HTCondor 23.9, for each way).
+
+    ``ToE`` is the ticket of execution that the starter writes when the job's process ended; one of an earlier run
+    comes along in the ad. Who has no ticket and no status was never started: its files or its image could not be had.
+    """
+    ticket = attributes.get("toe", "")
+    written = _member_number(ticket, "When")
+    begun = _number(attributes, "jobstartdate") or 0.0
+    how = _member(ticket, "How").strip('"') if written is not None and written >= begun - _BEGAN_AGAIN_SECONDS else ""
+    if how != _OWN_ACCORD:
+        if "true" in (attributes.get(f"badputcausedby{cause}", "").lower() for cause in ("preemption", "draining")):
+            return EVICTED
+        if how:
+            return WITHDRAWN
+    if attributes.get("exitbysignal", "").lower() == "true":
+        number = _integer(attributes, "exitsignal")
+        return NOT_STARTED if number is None else f"signal {number}"
+    number = _integer(attributes, "exitcode")
+    return NOT_STARTED if number is None else f"exit {number}"
+
+
+def _member(ad: str, name: str) -> str:
+    """The text of a member of a nested ad; empty where it has none. What stands in quotes is no member."""
+    start, quoted, position = 1, False, 1
+    while position < len(ad):
+        letter = ad[position]
+        if letter == "\\" and quoted:
+            position += 1
+        elif letter == '"':
+            quoted = not quoted
+        elif letter in ";]" and not quoted:
+            key, equals, value = ad[start:position].partition("=")
+            if equals and key.strip().lower() == name.lower():
+                return value.strip()
+            start = position + 1
+        position += 1
+    return ""
+
+
+def _member_number(ad: str, name: str) -> float | None:
+    return _number({name: _member(ad, name)}, name)
+
+
+def _name(attributes: dict[str, str], name: str) -> str:
+    """A user's or project's name as one short line; empty where it is missing or no text."""
+    text = attributes.get(name, "")
+    if len(text) < 2 or not (text.startswith('"') and text.endswith('"')):
+        return ""
+    return "".join(sign if sign.isprintable() else " " for sign in text[1:-1][:NAME_CHARACTERS]).strip()
+
+
 def _integer(attributes: dict[str, str], name: str) -> int | None:
+    text = attributes.get(name, "")
     try:
-        return int(attributes[name])
-    except (KeyError, ValueError):
+        number = int(text) if len(text) <= 20 else -1
+    except ValueError:
         return None
+    return number if 0 <= number < 1 << 31 else None
 
 
 def _number(attributes: dict[str, str], name: str) -> float | None:

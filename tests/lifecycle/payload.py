@@ -30,6 +30,8 @@ def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
         scenario = json.load(file)
     if "exit_early" in scenario:
         return int(scenario["exit_early"])
+    if "die_early" in scenario:
+        os.kill(os.getpid(), signal.SIGKILL)
     become_subreaper()
     alarm = Alarm.install(int(os.environ["PILOT_AGENT_GUARDIAN_FD"]))
     workspace = Workspace(scenario["workspace"])

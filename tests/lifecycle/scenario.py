@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pilot_agent.output.printed import find_printed
+
 PAYLOAD = Path(__file__).with_name("payload.py")
 MARKER = "PILOT_AGENT_TEST_MARKER"
 PATIENCE_SECONDS = 30.0
@@ -130,6 +132,11 @@ class Pilot:
     def report(self) -> Any:
         """The published report."""
         return json.loads((self.output / "report.json").read_text())
+
+    def printed(self) -> Any:
+        """The last report that is whole on standard output."""
+        found = find_printed((self.directory / "stdout").read_text(errors="replace"))
+        return [one.report for one in found if not one.problem][-1]
 
     def nothing_left(self) -> bool:
         """True once no process and no file of the pilot is left; fails when some stay."""

@@ -8,8 +8,10 @@ import shutil
 import signal
 import time
 
+import jsonschema
 import pytest
 
+from pilot_agent.report import report_schema
 from tests.lifecycle.scenario import DEAF_MASTER, WITH_ESCAPED_JOBS, Pilot, wait_until
 
 
@@ -194,9 +196,34 @@ def test_an_unwritable_output_directory_puts_the_report_on_standard_output(pilot
     pilot.plan("sleep 0.2")
     pilot.start()
     assert pilot.wait() == 0
-    _, text, _ = (pilot.directory / "stdout").read_text().split("=== pilot-agent report ===\n")
-    assert json.loads(text)["outcome"]["status"] == "ok"
+    assert pilot.printed()["outcome"]["status"] == "ok"
     assert pilot.nothing_left()
+
+
+def test_a_pipeline_that_is_killed_before_it_has_a_workspace_leaves_a_printed_report(pilot: Pilot) -> None:
+    pilot.scenario["die_early"] = True
+    pilot.start()
+    assert pilot.wait() == 70
+    report = pilot.printed()
+    assert report["outcome"]["failure"]["code"] == "pipeline.killed"
+    jsonschema.validate(report, report_schema())
+
+
+def test_the_jobs_of_a_pilot_whose_keeper_was_killed_are_counted(pilot: Pilot) -> None:
+    run = {"ClusterId": 1, "ProcId": 0, "User": '"a@pool"', "ExitCode": 3, "JobDuration": 1}
+    ad = "".join(f"{name} = {value}\n" for name, value in run.items()) + "*** Offset = 0\n"
+    line = {"stage": "handoff", "what": "stage", "start": 0.1, "seconds": 0.1, "status": "ok"}
+    pilot.plan()
+    pilot.start()
+    wait_until(lambda: "condor.started" in pilot.event_names(), "the keeper started condor_master")
+    (pilot.workspace / "condor" / "log" / "startd_history").write_text(ad)
+    report = json.loads((pilot.workspace / "report.json").read_text())
+    report["timeline"].append({"plugin": "agent", "detail": "", **line})
+    (pilot.workspace / "report.json").write_text(json.dumps(report))
+    os.kill(pilot.main_pid, signal.SIGKILL)
+    assert pilot.wait() == 70
+    assert pilot.printed() == pilot.report()
+    assert pilot.report()["jobs"]["ended"] == {"exit 3": 1}
 
 
 def test_a_full_standard_output_that_nobody_reads_does_not_hold_the_end_up(pilot: Pilot) -> None:

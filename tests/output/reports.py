@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pilot_agent import __version__
+from pilot_agent.startd.history import no_jobs
 from tests.probes.trees import NODES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -295,7 +296,7 @@ FULL: Report = {
             "error": "",
         },
     ],
-    "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
+    "jobs": no_jobs(0.0),
     "ad": {"HasTriton": True, "DB12": 21.7, "GLIDEIN_Site": "Example_T2"},
     "leftovers": [{"what": "probe software (process 4801)", "cause": "uninterruptible sleep in nfs_wait_bit_killable"}],
 }

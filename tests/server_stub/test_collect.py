@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pilot_agent.lifecycle.publish import MARKER
+from pilot_agent.lifecycle.printed import printed
 from pilot_agent.model import PilotError
 from server_stub.batch import BatchJob
 from server_stub.collect import LOST_AFTER_SECONDS, SHOWN_CHARACTERS, ReportError, collect, judge, read_report
@@ -107,8 +107,7 @@ def test_the_last_words_of_a_pilot_without_a_report_are_shown(
 def test_a_report_that_the_pilot_could_only_print_counts_too(
     factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
 ) -> None:
-    printed = f"noise\n{MARKER}\n{json.dumps(report())}\n{MARKER}\n"
-    Path(pilot.directory, "pilot.out").write_text(printed)
+    Path(pilot.directory, "pilot.out").write_text(f"noise\n{printed(report())}noise\n")
     batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=0)
     assert collect(factory, store, batch)[0].report
     assert store.report(pilot.id) == report()
@@ -117,7 +116,7 @@ def test_a_report_that_the_pilot_could_only_print_counts_too(
 def test_a_report_that_was_printed_only_in_part_is_none(
     factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
 ) -> None:
-    Path(pilot.directory, "pilot.out").write_text(f"{MARKER}\n{json.dumps(report())[:40]}")
+    Path(pilot.directory, "pilot.out").write_text(printed(report())[:120])
     batch.gone[JOB] = BatchJob(PilotState.ENDED, exit_code=137)
     assert collect(factory, store, batch)[0].message == "no report came back"
 

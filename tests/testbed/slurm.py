@@ -1,4 +1,4 @@
-"""A real Slurm of one node: munged, slurmctld and slurmd in a host of its own, jobs run as an ordinary user.
+"""A real Slurm: munged, slurmctld and slurmd in a host of its own, more hosts with slurmd, jobs of an ordinary user.
 
 Cores are bound by the affinity plugin; the cgroup plugins need control groups that a host may write, which it may not.
 Memory is handed out but not enforced, beyond the limit of resident memory that slurmd sets.
@@ -36,10 +36,17 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """What the node offers."""
+    """How many nodes there are, and what each offers."""
 
     cores: int = 2
     memory_mib: int = 2000
+    nodes: int = 1
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The nodes' names and addresses; the first is the controller too."""
+        first, _, last = ADDRESS.rpartition(".")
+        return {f"slurm{number + 1}": f"{first}.{int(last) + number}" for number in range(self.nodes)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class SlurmJob:
 
 
 def configuration(plan: ClusterPlan) -> str:
-    """Return slurm.conf(5) of a cluster that is one host."""
+    """Return slurm.conf(5)."""
     settings = {
         "ClusterName": "testbed",
         "SlurmctldHost": f"{NAME}({ADDRESS})",
@@ -77,15 +84,18 @@ def configuration(plan: ClusterPlan) -> str:
         # A machine with another number of cores still has the node that the tests know.
         "SlurmdParameters": "config_overrides",
     }
-    node = f"NodeName={NAME} NodeAddr={ADDRESS} CPUs={plan.cores} RealMemory={plan.memory_mib} State=UNKNOWN"
-    partition = f"PartitionName={PARTITION} Nodes={NAME} Default=YES MaxTime=60 State=UP"
-    return "".join(f"{name}={value}\n" for name, value in settings.items()) + f"{node}\n{partition}\n"
+    nodes = "".join(
+        f"NodeName={name} NodeAddr={address} CPUs={plan.cores} RealMemory={plan.memory_mib} State=UNKNOWN\n"
+        for name, address in plan.addresses.items()
+    )
+    partition = f"PartitionName={PARTITION} Nodes={','.join(plan.addresses)} Default=YES MaxTime=60 State=UP"
+    return "".join(f"{name}={value}\n" for name, value in settings.items()) + f"{nodes}{partition}\n"
 
 
 class SlurmCluster:
-    """One host that is controller and node of a cluster. Use it as a context manager.
+    """One host that is controller and node of a cluster, and `others` that are nodes. Use it as a context manager.
 
-    The host lives as long as the thread that entered it, even when that is killed.
+    The hosts live as long as the thread that entered it, even when that is killed.
     """
 
     def __init__(self, directory: Path, plan: ClusterPlan | None = None, *, beside: Grid | None = None) -> None:
@@ -94,8 +104,11 @@ class SlurmCluster:
         self.network = beside.network if beside is not None else Network()
         self._own_network = beside is None
         tree = trees.ensure(trees.SLURM if beside is None else trees.SLURM_WITH_HTCONDOR)
-        host = HostPlan(NAME, ADDRESS, tree, "slurm.test", {} if beside is None else ADDRESSES)
-        self.host = Host(host, directory / NAME, self.network)
+        names = ({} if beside is None else dict(ADDRESSES)) | (self.plan.addresses if self.plan.nodes > 1 else {})
+        self.host, *self.others = (
+            Host(HostPlan(name, address, tree, "slurm.test", names), directory / name, self.network)
+            for name, address in self.plan.addresses.items()
+        )
         self._scripts = 0
 
     def __enter__(self) -> Self:
@@ -116,18 +129,22 @@ class SlurmCluster:
         """Start the daemons; return when the node is idle. Raises CommandError with the end of their logs."""
         if self._own_network:
             self.network.start()
-        self.host.start()
-        self.host.path(CONFIGURATION).write_text(configuration(self.plan), encoding="utf-8")
-        self.host.path("/etc/slurm/cgroup.conf").write_text("CgroupPlugin=disabled\n", encoding="utf-8")
-        self._must("install", "--directory", "--owner=munge", "--group=munge", "/run/munge")
-        self._must("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged")
+        for host in (self.host, *self.others):
+            host.start()
+            host.path(CONFIGURATION).write_text(configuration(self.plan), encoding="utf-8")
+            host.path("/etc/slurm/cgroup.conf").write_text("CgroupPlugin=disabled\n", encoding="utf-8")
+            self._must("install", "--directory", "--owner=munge", "--group=munge", "/run/munge", host=host)
+            self._must("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", host=host)
         self._must("slurmctld")
-        self._must("slurmd")
-        self._wait("idle node", lambda: "idle" in self.host.run(["sinfo", "-h", "-o", "%T"]).stdout)
+        for host in (self.host, *self.others):
+            self._must("slurmd", host=host)
+        idle = ["idle"] * self.plan.nodes
+        self._wait("idle nodes", lambda: self.host.run(["sinfo", "-h", "-N", "-o", "%T"]).stdout.split() == idle)
 
     def stop(self) -> None:
         """Pull the plug and delete the disk."""
-        self.host.remove()
+        for host in (*self.others, self.host):
+            host.remove()
         if self._own_network:
             self.network.stop()
 
@@ -168,11 +185,14 @@ class SlurmCluster:
         file = self.host.path(path)
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
-    def _must(self, *argv: str) -> None:
-        done = self.host.run(argv)
+    def _must(self, *argv: str, host: Host | None = None) -> None:
+        host = host or self.host
+        done = host.run(argv)
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()
-            raise CommandError(f"{shlex.join(argv)} on {NAME}: exit status {done.returncode}\n{said}\n{self._logs()}")
+            raise CommandError(
+                f"{shlex.join(argv)} on {host.plan.name}: exit status {done.returncode}\n{said}\n{self._logs()}"
+            )
 
     def _squeue(self, number: str) -> str:
         """What the queue lists of a job: nothing once it ended."""

@@ -12,6 +12,7 @@ from typing import Any
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import Host
 from tests.testbed.pilots import PATIENCE_SECONDS, RUN_ATTRIBUTE, PilotError, PilotRun
+from tests.testbed.trees import USER
 
 _numbers = itertools.count(1)
 
@@ -19,9 +20,10 @@ _numbers = itertools.count(1)
 class Jobs:
     """User jobs in the user pool."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, account: str = USER.name) -> None:
         self._pool = grid.pool
-        self._home = "/home/user"
+        self._account = account
+        self._home = f"/home/{account}"
 
     def submit(self, text: str, *, pilot: PilotRun | str | None, count: int = 1) -> Job:
         """Queue jobs that only this pilot (or the pilots of this name) may run, whatever else `text` requires: the ads
@@ -37,10 +39,11 @@ class Jobs:
         path.write_text(
             common + (text if name is None else _required(text, name)) + f"\nqueue {count}\n", encoding="utf-8"
         )
-        done = self._pool.run(["condor_submit", "-terse", path.name], user="user", cwd=self._home)
+        done = self._pool.run(["condor_submit", "-terse", path.name], user=self._account, cwd=self._home)
         if done.returncode != 0:
             raise PilotError(f"condor_submit refused: {done.stderr}\n{path.read_text()}")
-        return Job(self._pool, int(done.stdout.split(".")[0]), self._pool.path(f"{self._home}/j{number}"), count)
+        files = self._pool.path(f"{self._home}/j{number}")
+        return Job(self._pool, int(done.stdout.split(".")[0]), files, count, self._account)
 
     def shell(self, script: str, *, pilot: PilotRun | str, extra: str = "", count: int = 1) -> Job:
         """Queue jobs that run a shell script of one line; it may hold no double quote."""
@@ -51,10 +54,11 @@ class Jobs:
 class Job:
     """One cluster of jobs."""
 
-    def __init__(self, pool: Host, cluster: int, files: Path, count: int) -> None:
+    def __init__(self, pool: Host, cluster: int, files: Path, count: int, account: str = USER.name) -> None:
         self._pool = pool
         self.cluster = cluster
         self._files = files
+        self._account = account
         self.count = count
 
     @property
@@ -106,7 +110,7 @@ class Job:
 
     def attribute(self, name: str) -> list[str]:
         """An attribute of every job that is still in the queue."""
-        return self._pool.run(["condor_q", str(self.cluster), "-af", name], user="user").stdout.split()
+        return self._pool.run(["condor_q", str(self.cluster), "-af", name], user=self._account).stdout.split()
 
     def status(self) -> set[int]:
         """JobStatus of the jobs in the queue: 1 idle, 2 running, 5 held."""
@@ -115,7 +119,12 @@ class Job:
     def remove(self) -> None:
         """Take what is left out of the queue, at once."""
         for words in (["condor_rm", str(self.cluster)], ["condor_rm", "-forcex", str(self.cluster)]):
-            self._pool.run(words, user="user")
+            self._pool.run(words, user=self._account)
+
+    def hold(self) -> Job:
+        """Hold it, as its user would."""
+        self._pool.run(["condor_hold", str(self.cluster)], user=self._account)
+        return self.wait_held()
 
     def _wait(self, what: str, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         until = time.monotonic() + seconds

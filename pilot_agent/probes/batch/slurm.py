@@ -1,6 +1,7 @@
 """Slurm: the job's part of this node, from its variables (sbatch(1) and srun(1), OUTPUT ENVIRONMENT VARIABLES).
 
 ``SLURM_CPUS_ON_NODE`` counts for the step, ``SLURM_JOB_CPUS_PER_NODE`` for the job: both are kept, the smaller counts.
+Where several tasks of a step of srun(1) run on this node each has an equal share of what they have together.
 With heterogeneous jobs every component has its own variables, with ``_HET_GROUP_N`` after their names.
 """
 
@@ -44,6 +45,7 @@ def read_slurm(node: Node, environment: Mapping[str, str]) -> Allocation | Disbe
     suffix = _component(environment, name)
     hosts = _hosts(environment, suffix)
     cores = _cores(environment, suffix, name, hosts)
+    tasks = tasks_here(environment, name)
     gpus = environment.get("SLURM_JOB_GPUS") or environment.get("SLURM_STEP_GPUS")
     gpu_count = parse_integer(environment.get("SLURM_GPUS_ON_NODE"))
     devices = tuple(_device(part) for part in gpus.split(",") if part.strip()) if gpus else None
@@ -56,8 +58,8 @@ def read_slurm(node: Node, environment: Mapping[str, str]) -> Allocation | Disbe
         start_time=Bound(start, "SLURM_JOB_START_TIME") if start else None,
         ends=bounds((end, "SLURM_JOB_END_TIME")),
         scratch=environment.get("SLURM_TMPDIR") or environment.get("TMPDIR") or None,
-        cores=cores,
-        memory_mib=_memory(environment, suffix, smallest(cores), gpu_count),
+        cores=_shared(cores, tasks),
+        memory_mib=_shared(_memory(environment, suffix, smallest(cores), gpu_count), tasks),
         nodes=_all_hosts(environment),
         node_index=place_of(name, _all_hosts(environment)),
         queue=environment.get(f"SLURM_JOB_PARTITION{suffix}") or environment.get("SLURM_JOB_PARTITION") or None,
@@ -133,6 +135,24 @@ def _cores(environment: Mapping[str, str], suffix: str, name: str, hosts: tuple[
     tasks = _on_this_node(environment, f"SLURM_TASKS_PER_NODE{suffix}", name, hosts)
     each = parse_integer(environment.get("SLURM_CPUS_PER_TASK")) or 1
     return bounds((None if tasks is None else tasks * each, f"SLURM_TASKS_PER_NODE x {each} cores"))
+
+
+def tasks_here(environment: Mapping[str, str], name: str) -> int:
+    """How many tasks of this step run on the node that Slurm calls ``name``: 1 outside of steps of srun(1)."""
+    counts = environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+    hosts = expand_hosts(environment.get("SLURM_STEP_NODELIST", "")) or ()
+    place = place_of(name, hosts)
+    if place is None:
+        place = parse_integer(environment.get("SLURM_NODEID"))  # of the step's nodes
+    number = parse_counts(counts, place) if place is not None else smallest_count(counts)
+    return max(1, number or 1)
+
+
+def _shared(found: tuple[Bound, ...], tasks: int) -> tuple[Bound, ...]:
+    """What one of several tasks on this node has of their common bounds."""
+    if tasks == 1:
+        return found
+    return tuple(Bound(max(1, int(one.number // tasks)), f"{one.source} / {tasks} tasks") for one in found)
 
 
 def _on_this_node(environment: Mapping[str, str], variable: str, name: str, hosts: tuple[str, ...]) -> int | None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pilot_agent.plugins.batch import hold_seconds
+import pytest
+
+from pilot_agent.plugins.batch import hold_seconds, own_output
 from pilot_agent.probes.batch.allocation import Bound, read_allocations, survey
 from pilot_agent.probes.batch.batch import probe_batch
 from pilot_agent.probes.node import Node
@@ -55,3 +57,20 @@ def test_a_failed_pilot_holds_its_slot_only_inside_a_job() -> None:
     assert hold_seconds(None, {"MACHINEFEATURES": "/nonexistent"}) == 0
     assert hold_seconds(None, {}) == 0
     assert hold_seconds(7, {"SLURM_JOB_ID": "7"}) == 7
+
+
+@pytest.mark.parametrize(
+    ("environment", "output"),
+    [
+        ({}, "out"),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, "out"),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, "out"),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}, "out/rank-3"),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, "out/rank-1"),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "out/rank-0"),
+        ({"PMI_RANK": "../../etc", "PMI_SIZE": "2"}, "out"),
+        ({"PMI_RANK": "1" * 400, "PMI_SIZE": "2"}, "out"),
+    ],
+)
+def test_each_of_several_tasks_has_an_output_of_its_own(environment: dict[str, str], output: str) -> None:
+    assert own_output("out", environment) == output

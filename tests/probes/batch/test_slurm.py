@@ -87,6 +87,24 @@ def test_tasks_say_how_many_cores_only_where_nothing_else_does(tmp_path: Path) -
     assert whole.cores == (Bound(64, "SLURM_CPUS_ON_NODE"),)
 
 
+@pytest.mark.parametrize(
+    ("step", "cores", "memory"),
+    [
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_STEP_NODELIST": "n[1-2]"}, 8, 16000),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,3", "SLURM_STEP_NODELIST": "n[1-2]"}, 2, 5333),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,2", "SLURM_NODEID": "1"}, 4, 8000),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4"}, 2, 4000),
+        ({"SLURM_STEP_TASKS_PER_NODE": "x", "SLURM_STEP_NODELIST": "["}, 8, 16000),
+    ],
+)
+def test_tasks_of_a_step_on_one_node_share_what_the_step_has_there(
+    tmp_path: Path, step: dict[str, str], cores: int, memory: int
+) -> None:
+    job = {"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "16000", "SLURMD_NODENAME": "n2"}
+    found = read(Node(str(tmp_path)), job | step)
+    assert (found.cores[0].number, found.memory_mib[0].number) == (cores, memory)
+
+
 def test_a_component_of_a_heterogeneous_job_has_its_own_numbers(tmp_path: Path) -> None:
     environment = {
         "SLURM_HET_SIZE": "2",

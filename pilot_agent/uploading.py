@@ -1,0 +1,136 @@
+"""One upload to the factory: the events since the last one that succeeded, and the report once there is one.
+
+Run as ``_upload WORKSPACE``, short-lived, in the middle of a pilot's life or at its end. It says in one line what went
+wrong and exits 1; whoever started it kills it when it takes too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import ssl
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pilot_agent.files import read_bounded, write_json
+from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE
+from pilot_agent.light import loads
+from pilot_agent.workspace import Workspace
+
+PROGRESS_FILE = "progress.json"
+TOKEN_LIMIT_BYTES = 64 << 10
+REPORT_LIMIT_BYTES = 16 << 20
+BUFFER_BYTES = 1 << 20
+"""Of events that could not be sent yet: the oldest beyond it are dropped."""
+BATCH_BYTES = 256 << 10
+ANSWER_SECONDS = 10.0
+ANSWER_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Whole lines of the event log up to ``end``, the offset after them, and how many were dropped before them."""
+
+    lines: bytes
+    end: int
+    dropped: int
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when the factory took everything that was there, else 1."""
+    try:
+        upload(Workspace(arguments[0]))
+    except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+        # What the network said; the token is in no such text.
+        sys.stdout.write(f"{type(error).__name__}: {error}"[:300] + "\n")
+        return 1
+    return 0
+
+
+def upload(workspace: Workspace) -> None:
+    """Send what is new. Raises ``OSError``, ``ValueError`` and ``http.client.HTTPException``."""
+    plan = loads(read_bounded(os.path.join(workspace.upload, PLAN_FILE)))
+    progress_path = os.path.join(workspace.upload, PROGRESS_FILE)
+    progress = _progress(progress_path)
+    factory = _Factory(plan)
+    with contextlib.closing(factory.connection):
+        for batch in batches(workspace.events, progress["offset"]):
+            progress["dropped"] += batch.dropped
+            headers = {"X-Pilot-Offset": str(batch.end), "X-Pilot-Dropped": str(progress["dropped"])}
+            factory.post("events", batch.lines, "application/x-ndjson", headers)
+            progress["offset"] = batch.end
+            write_json(progress_path, progress)
+        path = os.path.join(workspace.upload, REPORT_FILE)
+        if os.path.exists(path):
+            report = read_bounded(path, limit_bytes=REPORT_LIMIT_BYTES + 1)
+            if len(report) > REPORT_LIMIT_BYTES:
+                raise ValueError(f"the report has more than {REPORT_LIMIT_BYTES} bytes")
+            factory.post("report", report, "application/json", {})
+            os.unlink(path)
+
+
+def batches(path: str, offset: int) -> Iterator[Batch]:
+    """The lines of an event log from ``offset`` on, in pieces; of more than ``BUFFER_BYTES`` only the newest."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not 0 <= offset <= size:
+            offset = 0
+        file.seek(offset)
+        dropped = 0
+        while size - file.tell() > BUFFER_BYTES and file.readline(BATCH_BYTES):
+            dropped += 1
+        lines: list[bytes] = []
+        end = file.tell()
+        while (line := file.readline(BATCH_BYTES)).endswith(b"\n"):
+            if lines and sum(map(len, lines)) + len(line) > BATCH_BYTES:
+                yield Batch(b"".join(lines), end, dropped)
+                lines, dropped = [], 0
+            lines.append(line)
+            end = file.tell()
+        if lines:
+            yield Batch(b"".join(lines), end, dropped)
+
+
+class _Factory:
+    """One connection to the address of the plan. No proxy of the environment and no redirection is followed: either
+    would take the token elsewhere."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        parts = urlsplit(plan["url"])
+        host, self._path = parts.hostname or "", parts.path
+        self._headers = {"X-Pilot-Id": plan["pilot_id"], "User-Agent": f"pilot-agent/{plan['version']}"}
+        if plan.get("token"):
+            # Read each time: it may have been replaced.
+            token = read_bounded(plan["token"], limit_bytes=TOKEN_LIMIT_BYTES).decode("ascii").strip()
+            self._headers["Authorization"] = f"Bearer {token}"
+        if parts.scheme == "https":
+            trusted = ssl.create_default_context(cafile=plan.get("authorities"))
+            self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, parts.port, timeout=ANSWER_SECONDS, context=trusted
+            )
+        else:
+            self.connection = http.client.HTTPConnection(host, parts.port, timeout=ANSWER_SECONDS)
+
+    def post(self, name: str, content: bytes, kind: str, headers: dict[str, str]) -> None:
+        """Raises ``ValueError`` for an answer that is no success."""
+        self.connection.request(
+            "POST", f"{self._path}/{name}", content, {**self._headers, "Content-Type": kind, **headers}
+        )
+        answer = self.connection.getresponse()
+        answer.read(ANSWER_BYTES)
+        if not 200 <= answer.status < 300:
+            raise ValueError(f"the factory answered {answer.status} to {name}")
+        if not answer.isclosed():
+            self.connection.close()
+
+
+def _progress(path: str) -> dict[str, int]:
+    try:
+        found = loads(read_bounded(path))
+        return {"offset": int(found["offset"]), "dropped": int(found["dropped"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"offset": 0, "dropped": 0}

@@ -1,0 +1,184 @@
+"""An upload sends what is new and no more, whatever the factory does with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pilot_agent.lifecycle.uploads import upload_at_end
+from pilot_agent.uploading import BATCH_BYTES, BUFFER_BYTES, batches
+from pilot_agent.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+MAIN = str(ROOT / "pilot_agent" / "__main__.py")
+
+
+class Factory(ThreadingHTTPServer):
+    """Keeps what is posted; answers with ``status``, and with ``stall`` not before it is set."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.posts: list[tuple[str, dict[str, str], bytes]] = []
+        self.status = 200
+        self.stall: threading.Event | None = None
+
+    @property
+    def events(self) -> list[Any]:
+        """The events that came, in the order in which they came."""
+        lines = [line for path, _, body in self.posts if path == "/p/events" for line in body.splitlines()]
+        return [json.loads(line) for line in lines]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Factory
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.stall is not None:
+            self.server.stall.wait(60)
+        if self.server.status == 200:
+            self.server.posts.append((self.path, dict(self.headers), body))
+        self.send_response(self.server.status)
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+@pytest.fixture
+def factory() -> Iterator[Factory]:
+    server = Factory()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    if server.stall is not None:
+        server.stall.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, factory: Factory) -> Workspace:
+    made = Workspace(str(tmp_path / "pilot-1"))
+    os.makedirs(made.upload)
+    plan = {
+        "url": f"http://127.0.0.1:{factory.server_port}/p",
+        "token": None,
+        "authorities": None,
+        "period_seconds": 60,
+        "pilot_id": "4f3a",
+        "version": "1",
+        "argv": [sys.executable, MAIN, "_upload", made.root],
+        "environment": {"PATH": os.environ["PATH"]},
+    }
+    Path(made.upload, "plan.json").write_text(json.dumps(plan))
+    return made
+
+
+def write(workspace: Workspace, *numbers: int) -> None:
+    with open(workspace.events, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps({"event": number}) + "\n" for number in numbers)
+
+
+def upload(workspace: Workspace) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, MAIN, "_upload", workspace.root]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_every_event_is_sent_once(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1, 2)
+    assert upload(workspace).returncode == 0
+    write(workspace, 3)
+    assert upload(workspace).returncode == 0
+    assert upload(workspace).returncode == 0
+    assert [event["event"] for event in factory.events] == [1, 2, 3]
+    assert {headers["X-Pilot-Id"] for _, headers, _ in factory.posts} == {"4f3a"}
+
+
+def test_an_event_that_is_not_all_written_waits_for_the_next_time(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1)
+    Path(workspace.events).write_text(Path(workspace.events).read_text() + '{"event"')
+    assert upload(workspace).returncode == 0
+    assert [event["event"] for event in factory.events] == [1]
+
+
+def test_the_report_goes_at_the_end_with_the_last_events(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1)
+    upload_at_end(workspace, {"schema": "x"}, 60.0)
+    assert [path for path, _, _ in factory.posts] == ["/p/events", "/p/report"]
+    assert json.loads(factory.posts[1][2]) == {"schema": "x"}
+
+
+@pytest.mark.parametrize("status", [302, 403, 500])
+def test_what_a_factory_refuses_is_sent_again(workspace: Workspace, factory: Factory, status: int) -> None:
+    write(workspace, 1)
+    factory.status = status
+    refused = upload(workspace)
+    assert refused.returncode == 1
+    assert f"answered {status}" in refused.stdout
+    factory.status = 200
+    assert upload(workspace).returncode == 0
+    assert [event["event"] for event in factory.events] == [1]
+
+
+def test_a_factory_that_is_not_there_is_said_in_one_line(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1)
+    plan = Path(workspace.upload, "plan.json")
+    plan.write_text(plan.read_text().replace(str(factory.server_port), "1"))
+    failed = upload(workspace)
+    assert (failed.returncode, failed.stderr) == (1, "")
+    assert failed.stdout.count("\n") == 1
+    assert "refused" in failed.stdout
+
+
+def test_a_factory_that_stalls_does_not_hold_the_end_up(workspace: Workspace, factory: Factory) -> None:
+    factory.stall = threading.Event()
+    write(workspace, 1)
+    upload_at_end(workspace, {}, 1.0)
+    os.waitpid(-1, 0)  # killed: in a pilot, whoever ends all descendants reaps it
+    assert factory.posts == []
+
+
+def test_without_time_or_without_a_plan_nothing_is_sent(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1)
+    upload_at_end(workspace, {}, 0.0)
+    Path(workspace.upload, "plan.json").unlink()
+    upload_at_end(workspace, {}, 60.0)
+    assert factory.posts == []
+
+
+def test_of_too_many_events_the_oldest_are_dropped_and_counted(workspace: Workspace, factory: Factory) -> None:
+    line = json.dumps({"event": "x" * 1000}) + "\n"
+    count = 2 * BUFFER_BYTES // len(line)
+    Path(workspace.events).write_text(line * count)
+    assert upload(workspace).returncode == 0
+    dropped = int(factory.posts[-1][1]["X-Pilot-Dropped"])
+    assert dropped > 0
+    assert len(factory.events) + dropped == count
+    assert all(len(body) <= BATCH_BYTES for _, _, body in factory.posts)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.binary(max_size=60).filter(lambda line: b"\n" not in line), max_size=30), st.integers(-5, 2000))
+def test_batches_are_whole_lines_from_any_offset(tmp_path_factory: Any, lines: list[bytes], offset: int) -> None:
+    path = tmp_path_factory.mktemp("events") / "events.jsonl"
+    content = b"".join(line + b"\n" for line in lines)
+    path.write_bytes(content)
+    start = offset if 0 <= offset <= len(content) else 0
+    assert b"".join(batch.lines for batch in batches(str(path), offset)) == content[start:]
