@@ -14,6 +14,7 @@ from pilot_agent.plugins import condor, features
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.programs import is_program
 from pilot_agent.stages import Session
+from pilot_agent.startd.choice import NoCondorError
 from pilot_agent.startd.plan import TIME_ATTRIBUTES, PluginFragment
 from pilot_agent.startd.token import TOKEN_FILE, read_token
 from pilot_agent.state import State
@@ -22,13 +23,19 @@ from pilot_agent.tasks import job_container, periodic_command
 JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
 
+__all__ = ["NoCondorError", "keeper_plan"]
+
 
 def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]:
-    """The keeper's plan, and the state with the attributes of the machine ad as planned.
+    """The keeper's plan, and the state with the attributes of the machine ad as planned and the HTCondor that runs.
 
-    Raises ``PilotError`` for everything that keeps HTCondor from being started as it must be.
+    Raises ``PilotError`` for everything that keeps HTCondor from being started as it must be: ``NoCondorError`` where
+    there is none.
     """
     handoff = condor.prepare(_inputs(session, state), wake=session.around.wake)
+    taken = handoff.condor
+    told = {"source": taken.source, "place": taken.place, "version": taken.version, "took_seconds": taken.seconds}
+    session.events.write("condor.taken", **told)
     environment = dict(handoff.environment)
     master = plan.MasterPlan(
         argv=handoff.master_argv,
@@ -65,7 +72,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         history=handoff.history,
         token=_token(session, state, environment),
     )
-    return made, replace(state, attributes=dict(handoff.plan.attributes))
+    return made, replace(state, attributes=dict(handoff.plan.attributes), condor=taken)
 
 
 def _times(state: State, deadline: Deadline) -> plan.TimePlan:

@@ -203,14 +203,15 @@ class _Run:
 
         Comes back only when it failed, with the state that says why.
         """
-        from pilot_agent.handoff import keeper_plan
+        from pilot_agent.handoff import NoCondorError, keeper_plan
 
         began = time.time()
         session.events.write("stage.started", stage="handoff")
         try:
             the_plan, state = keeper_plan(session, state)
         except PilotError as error:
-            state = replace(state, failures=(*state.failures, error.at(stage="handoff").failure))
+            condor = error.choice if isinstance(error, NoCondorError) else None
+            state = replace(state, condor=condor, failures=(*state.failures, error.at(stage="handoff").failure))
             return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, "failed")))
         state = replace(state, timeline=(*state.timeline, _handoff_entry(state, began, "ok")))
         write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
