@@ -14,9 +14,13 @@ from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
     BIND,
     BIND_PATH,
+    CONDOR_PLACE,
+    CONDOR_VERSION,
     PLATFORM,
     RUNTIME_OPTION,
     SCRATCH_INSIDE,
+    SHA256,
+    TARBALLS,
     VARIABLE_PATTERN,
     architecture_problem,
     default_problem,
@@ -249,6 +253,10 @@ def _prefix_problems(value: Json, path: str) -> list[tuple[str, str]]:
 
 
 _TEXTS = {
+    Kind.CONDOR_VERSION: (CONDOR_VERSION, "no version of HTCondor: any, latest, or such as 23, 23.9 or 23.9.6"),
+    Kind.CONDOR_PLACES: (CONDOR_PLACE, "no directory below /cvmfs/REPOSITORY/"),
+    Kind.TARBALLS: (TARBALLS, "neither an absolute path nor an https:// or http:// address without a password"),
+    Kind.SHA256: (SHA256, "no SHA-256 digest: 64 hexadecimal digits in small letters are needed"),
     Kind.SCRATCH: (SCRATCH_INSIDE, "no place for it: a path such as /srv is needed, not in /etc, /usr, /tmp ..."),
     Kind.DIRECTORIES: (BIND_PATH, "no directory: an absolute path without space, comma, colon or quote is needed"),
     Kind.OPTIONS: (RUNTIME_OPTION, "no option of one word in its long form: --name or --name=value is needed"),
@@ -256,9 +264,13 @@ _TEXTS = {
 }
 
 
+_SINGLE = (Kind.SCRATCH, Kind.CONDOR_VERSION, Kind.TARBALLS, Kind.SHA256)
+"""One text, and no list of them."""
+
+
 def _text_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
     """Of a text, or a list of texts, for which there is a pattern."""
-    if kind is not Kind.SCRATCH:
+    if kind not in _SINGLE:
         return sequence_problems(value, path, lambda item, where: _one_text_problems(kind, item, where))
     return _one_text_problems(kind, value, path)
 

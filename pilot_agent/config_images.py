@@ -47,6 +47,12 @@ and files, nor of the runtime's."""
 VARIABLE_PATTERN = r"[A-Za-z_*][A-Za-z0-9_*]*"
 """A variable's name; an asterisk stands for any characters."""
 
+CONDOR_VERSION = r"any|latest|[0-9]{1,6}(\.[0-9]{1,6}){0,2}"
+CONDOR_PLACE = r"/cvmfs/[A-Za-z0-9][A-Za-z0-9.-]*(/[A-Za-z0-9_+][A-Za-z0-9._+-]*)+"
+TARBALLS = r"(/|https?://[^/@\s])[^\x00-\x20\x7f]*"
+SHA256 = r"[0-9a-f]{64}"
+"""What pilots may bring as HTCondor: its version, where it lies, and the digest of an index."""
+
 LINE_ENTRY = r"[^,:]*[^,:\s][^,:]*:[^,]*[^,\s][^,]*"
 LINE = rf"(\s*|{LINE_ENTRY})(,(\s*|{LINE_ENTRY}))*"
 """``key:value,key:value``: the first colon of an entry ends its key; empty entries are left out."""

@@ -32,6 +32,10 @@ class Kind(enum.StrEnum):
     DIRECTORIES = "list of directories"
     BINDS = "list of binds"
     SCRATCH = "path inside containers"
+    CONDOR_VERSION = "version of HTCondor"
+    CONDOR_PLACES = "list of directories of CVMFS"
+    TARBALLS = "directory or address"
+    SHA256 = "digest"
     OPTIONS = "list of runtime options"
     VARIABLES = "list of variables"
     SETUPS = "list of setups"
@@ -272,7 +276,45 @@ KEYS: tuple[Key, ...] = (
     Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the built-in benchmark, seconds", "smallest", minimum=0.01),
     Key("startd.slots", Kind.STRING, "partitionable", "slot layout", choices=("partitionable",)),
     Key("startd.idle_shutdown_seconds", Kind.INTEGER, 1200, "leave after so long without a job", minimum=1),
-    Key("startd.condor_directory", Kind.STRING, None, "HTCondor's installation directory; otherwise PATH is searched"),
+    Key(
+        "startd.condor_source",
+        Kind.STRINGS,
+        ["directory", "path", "cvmfs", "tarball"],
+        "where HTCondor is looked for, in this order; the first that works on the node is run",
+        choices=("directory", "path", "cvmfs", "tarball"),
+    ),
+    Key("startd.condor_directory", Kind.STRING, None, "HTCondor's installation directory"),
+    Key(
+        "startd.condor_version",
+        Kind.CONDOR_VERSION,
+        "any",
+        "the HTCondor wanted: a version or its beginning, such as 23.9; any, which of tarballs prefers those made for "
+        "the node's distribution; or latest, which prefers the newest",
+    ),
+    Key("startd.condor_cvmfs", Kind.CONDOR_PLACES, [], "installation directories of HTCondor below /cvmfs, in order"),
+    Key(
+        "startd.condor_tarballs",
+        Kind.TARBALLS,
+        None,
+        "where tarballs of HTCondor are: a directory of the node with an index.json, or the https:// or http:// "
+        "address of an index, which needs startd.condor_index_sha256",
+    ),
+    Key("startd.condor_index_sha256", Kind.SHA256, None, "SHA-256 of the index of tarballs, 64 hexadecimal digits"),
+    Key(
+        "startd.condor_cache",
+        Kind.STRING,
+        None,
+        "directory of the node where fetched tarballs are kept, shared by the pilots of one account; otherwise none is",
+    ),
+    Key("startd.condor_cache_mib", Kind.INTEGER, 512, "most that kept tarballs may take, MiB", "smallest", minimum=1),
+    Key(
+        "startd.condor_fetch_seconds",
+        Kind.NUMBER,
+        300,
+        "time for fetching and unpacking one tarball of HTCondor, seconds",
+        "smallest",
+        minimum=1,
+    ),
     Key(
         "startd.no_dns",
         Kind.WEIGHTED,

@@ -11,6 +11,8 @@ from pilot_agent.config_images import (
     ARCHITECTURES,
     BIND,
     BIND_PATH,
+    CONDOR_PLACE,
+    CONDOR_VERSION,
     CPU_LEVEL,
     DEFAULT,
     DIGEST,
@@ -19,6 +21,8 @@ from pilot_agent.config_images import (
     PREFIX,
     RUNTIME_OPTION,
     SCRATCH_INSIDE,
+    SHA256,
+    TARBALLS,
     VARIABLE_PATTERN,
     VERSION,
 )
@@ -51,8 +55,16 @@ _TEXTS = {
     Kind.DIRECTORIES: BIND_PATH,
     Kind.OPTIONS: RUNTIME_OPTION,
     Kind.VARIABLES: VARIABLE_PATTERN,
+    Kind.CONDOR_PLACES: CONDOR_PLACE,
 }
 """The patterns of what is in lists of texts."""
+_SINGLE = {
+    Kind.SCRATCH: SCRATCH_INSIDE,
+    Kind.CONDOR_VERSION: CONDOR_VERSION,
+    Kind.TARBALLS: TARBALLS,
+    Kind.SHA256: SHA256,
+}
+"""The patterns of texts."""
 _PLAIN: Mapping[Kind, Json] = {
     Kind.WEIGHTED: ["string", "boolean"],
     Kind.CORES: ["integer", "string"],
@@ -125,8 +137,8 @@ def _kind_schema(kind: Kind) -> dict[str, Json]:
         case Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS:
             entry = entry_schema(_fields_schema(PROGRAM_FIELDS[kind], list(PROGRAM_NEEDS[kind])))
             return {"type": "array", "items": {**entry, **_PLATFORM_OF_IMAGE}}
-        case Kind.SCRATCH:
-            return {"type": "string", "pattern": _whole(SCRATCH_INSIDE)}
+        case _ if kind in _SINGLE:
+            return {"type": "string", "pattern": _whole(_SINGLE[kind])}
         case _ if kind in _TEXTS:
             return {"type": "array", "items": {"type": "string", "pattern": _whole(_TEXTS[kind])}}
         case _:

@@ -14,6 +14,7 @@ from pilot_agent.plugins import condor, features
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.programs import is_program
 from pilot_agent.stages import Session
+from pilot_agent.startd.choice import NoCondorError
 from pilot_agent.startd.plan import TIME_ATTRIBUTES, PluginFragment
 from pilot_agent.startd.token import TOKEN_FILE, read_token
 from pilot_agent.state import State
@@ -23,13 +24,19 @@ JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
 LISTING_PROGRAMS = ("/usr/bin/ls", "/bin/ls")
 
+__all__ = ["NoCondorError", "keeper_plan"]
+
 
 def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]:
-    """The keeper's plan, and the state with the attributes of the machine ad as planned.
+    """The keeper's plan, and the state with the attributes of the machine ad as planned and the HTCondor that runs.
 
-    Raises ``PilotError`` for everything that keeps HTCondor from being started as it must be.
+    Raises ``PilotError`` for everything that keeps HTCondor from being started as it must be: ``NoCondorError`` where
+    there is none.
     """
     handoff = condor.prepare(_inputs(session, state), wake=session.around.wake)
+    taken = handoff.condor
+    told = {"source": taken.source, "place": taken.place, "version": taken.version, "took_seconds": taken.seconds}
+    session.events.write("condor.taken", **told)
     environment = dict(handoff.environment)
     master = plan.MasterPlan(
         argv=handoff.master_argv,
@@ -69,7 +76,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         cvmfs=_cvmfs(state, environment),
         black_hole=_black_hole(state),
     )
-    return made, replace(state, attributes=dict(handoff.plan.attributes))
+    return made, replace(state, attributes=dict(handoff.plan.attributes), condor=taken)
 
 
 def _times(state: State, deadline: Deadline) -> plan.TimePlan:

@@ -250,14 +250,15 @@ class _Run:
 
         Comes back only when it failed, with the state that says why.
         """
-        from pilot_agent.handoff import keeper_plan
+        from pilot_agent.handoff import NoCondorError, keeper_plan
 
         began, ticks = time.time(), time.monotonic()
         session.events.write("stage.started", stage="handoff")
         try:
             the_plan, state = keeper_plan(session, state)
         except PilotError as error:
-            state = replace(state, failures=(*state.failures, error.at(stage="handoff").failure))
+            condor = error.choice if isinstance(error, NoCondorError) else None
+            state = replace(state, condor=condor, failures=(*state.failures, error.at(stage="handoff").failure))
             return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "failed")))
         if _held(state) > 0:
             self._prepare_obituary(state, session.events, started=True)

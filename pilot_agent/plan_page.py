@@ -87,8 +87,26 @@ def _would_be_tried(config: Config) -> Iterator[tuple[str, str]]:
         yield f"  image {platform}", ", ".join(map(_path, candidates))
     repositories = ", ".join(config.get("cvmfs.repositories")) or "what the node has mounted"
     yield "  CVMFS", f"{config.get('cvmfs.use')}: {repositories}"
+    yield (
+        "  HTCondor",
+        f"version {config.get('startd.condor_version')}, of " + (", ".join(_condor_places(config)) or "no place"),
+    )
     yield "  time", ", ".join(_ends(config))
     yield "  collectors", ", ".join(config.get("pool.collectors")) or "none: the pilot would join no pool"
+
+
+def _condor_places(config: Config) -> Iterator[str]:
+    """Where HTCondor is looked for; what is in the order and names no place is left out."""
+    for source in config.get("startd.condor_source"):
+        match source.lower():
+            case "directory" if config.get("startd.condor_directory"):
+                yield config.get("startd.condor_directory")
+            case "path":
+                yield "the search path"
+            case "cvmfs":
+                yield from config.get("startd.condor_cvmfs")
+            case "tarball" if config.get("startd.condor_tarballs"):
+                yield f"tarballs of {config.get('startd.condor_tarballs')}"
 
 
 def _ends(config: Config) -> Iterator[str]:

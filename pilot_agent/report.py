@@ -53,6 +53,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "ad": dict(state.attributes),
         "leftovers": list(state.leftovers),
         "time": _time(state.deadline),
+        "condor": to_json(state.condor) if state.condor else None,
     }
 
 

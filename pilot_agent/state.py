@@ -30,6 +30,7 @@ from pilot_agent.model import (
     TimelineEntry,
     Verdict,
 )
+from pilot_agent.startd.choice import CondorChoice
 
 
 class BadFinding(ValueError):  # noqa: N818 - it names what is wrong
@@ -68,6 +69,7 @@ class State:
     verdicts: tuple[Verdict, ...] = ()
     leftovers: tuple[Json, ...] = ()
     deadline: Deadline | None = None
+    condor: CondorChoice | None = None
 
     @property
     def job_environment(self) -> dict[str, str]:

@@ -140,6 +140,11 @@ class Workspace:
         return self._at("images")
 
     @property
+    def artifacts(self) -> str:
+        """What was published and fetched for this pilot, unpacked: an HTCondor, where the node has none."""
+        return self._at("artifacts")
+
+    @property
     def temporary(self) -> str:
         """TMPDIR of everything the pilot starts, and the container runtime's caches."""
         return self._at("tmp")

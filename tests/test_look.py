@@ -233,9 +233,11 @@ def test_a_recorded_node_is_judged_like_this_one(tmp_path: Path) -> None:
 
 def test_explain_shows_what_would_be_required_and_tried(tmp_path: Path) -> None:
     demanding = vo_file(tmp_path, "example", "cpu.usable >= 3")
-    page = pilot(tmp_path, "explain", "--config", f"vo={demanding}", "--set", "site.name=X").text
+    given = ["--set", "site.name=X", "--set", "startd.condor_tarballs=/srv/condor"]
+    page = pilot(tmp_path, "explain", "--config", f"vo={demanding}", *given).text
     for part in ("Plan of run", "Requirements", "cpu.usable >= 3", "Would be tried", "Configuration", "command line"):
         assert part in page
+    assert "version any, of the search path, tarballs of /srv/condor" in " ".join(page.split())
     for part in ("container", "handoff", "path, system, condor, cvmfs, modules (containers.search)"):
         assert part in " ".join(page.split())
 

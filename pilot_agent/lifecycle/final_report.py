@@ -92,6 +92,7 @@ def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, 
         "ad": {},
         "leftovers": [],
         "time": None,
+        "condor": None,
     }
 
 

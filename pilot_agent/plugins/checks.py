@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pilot_agent.hookspecs import Check, Context, hookimpl
 from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json, PilotError
 from pilot_agent.probes.network.targets import configured_targets
+from pilot_agent.startd.artifacts import version_refusal
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.token import read_token
 
@@ -46,12 +48,36 @@ def check_resources(context: Context) -> CheckResult:
 
 
 def check_condor(context: Context) -> CheckResult:
-    """Whether the node has the HTCondor that the pilot will start."""
-    try:
-        found = find_condor(context.config["startd"]["condor_directory"], context.environment)
-    except PilotError as error:
-        return _failed("condor", error)
-    return CheckResult("condor", CheckStatus.PASS, f"HTCondor {found.version} in {found.sbin}")
+    """Whether the node has the HTCondor that the pilot will start. What CVMFS or tarballs have is not tried: to fetch
+    and to prove it is the pilot's matter."""
+    startd = context.config["startd"]
+    order = [source.lower() for source in startd["condor_source"]]
+    places = {"directory": startd["condor_directory"], "path": None}
+    wrong = []
+    for source in order:
+        if source not in places or (source == "directory" and not places[source]):
+            continue
+        try:
+            found = find_condor(places[source], context.environment)
+        except PilotError as error:
+            wrong.append(_failed("condor", error))
+            continue
+        reason = version_refusal(found.version, startd["condor_version"])
+        if not reason:
+            return CheckResult("condor", CheckStatus.PASS, f"HTCondor {found.version} in {found.sbin}")
+        hint = "the site installs that version, or startd.condor_version allows another"
+        message = f"the HTCondor in {found.sbin} is not the one that is wanted: {reason}"
+        wrong.append(CheckResult("condor", CheckStatus.FAIL, message, hint, code="condor.version"))
+    others = {"cvmfs": startd["condor_cvmfs"], "tarball": startd["condor_tarballs"]}
+    brought = " or ".join(f"{source} ({others[source]})" for source in order if others.get(source))
+    if brought:
+        message = f"this node has none that is ready, and a pilot takes it from {brought}, which is not tried here"
+        return CheckResult("condor", CheckStatus.SKIP, message)
+    if wrong:
+        decisive = next((one for one in wrong if one.code != "condor.missing"), wrong[0])
+        return replace(decisive, message="; ".join(one.message for one in wrong))
+    message, hint = "startd.condor_source names no place that is configured", "the factory adds path, or names a place"
+    return CheckResult("condor", CheckStatus.FAIL, message, hint, code="condor.missing")
 
 
 def check_token(context: Context) -> CheckResult:

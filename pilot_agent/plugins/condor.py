@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins.condor_source import condor_request
 from pilot_agent.plugins.confining import plan_confinement
 from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
 from pilot_agent.startd.configuration import (
@@ -22,7 +23,6 @@ from pilot_agent.startd.configuration import (
 )
 from pilot_agent.startd.confinement import GROUPS, RUNTIME, STARTER, establish, runtime_text, starter_text
 from pilot_agent.startd.container_ad import user_namespaces
-from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.guard import GUARD, guard_text
 from pilot_agent.startd.join import clock_commands, join_commands
 from pilot_agent.startd.libexec import make_libexec, plugin_programs, sif_test
@@ -30,6 +30,7 @@ from pilot_agent.startd.links import LINKS, LINKS_TEXT
 from pilot_agent.startd.logins import groups_of_logins
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
+from pilot_agent.startd.sources import obtain_condor
 from pilot_agent.startd.token import install_token
 from pilot_agent.startd.verify import configuration_question, fetcher_questions, hook_questions, verify
 from pilot_agent.workspace import Workspace
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pilot_agent.containers.command import Bind
     from pilot_agent.model import BenchmarkScore, ContainerDecision, Fact, Json
     from pilot_agent.process import WakeUp
+    from pilot_agent.startd.choice import CondorChoice
     from pilot_agent.startd.confinement import Confinement
     from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
 
@@ -75,10 +77,11 @@ class HandoffInputs:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handoff:
     """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands`` and of
-    ``clock_commands``, whose n-th asks the n-th of ``collectors``.
+    ``clock_commands``, whose n-th asks the n-th of ``collectors``. ``condor`` says which HTCondor was taken.
     """
 
     plan: StartdPlan
+    condor: CondorChoice
     master_argv: tuple[str, ...]
     environment: Mapping[str, str]
     join_commands: tuple[tuple[str, ...], ...]
@@ -94,12 +97,11 @@ class Handoff:
 def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
     """Find HTCondor, take the token, write the configuration and have HTCondor read it back. Starts nothing.
 
-    Raises ``PilotError``: ``condor.missing``, ``condor.incomplete`` (node), ``token.*`` (credential),
+    Raises ``NoCondorError`` (``condor.*``, ``artifact.*``, ``disk.full``); ``PilotError``: ``token.*`` (credential),
     ``pool.missing``, ``startd.value``, ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``,
     ``startd.hook`` (node); ``Interrupted`` when ``wake`` becomes readable.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
-    condor = find_condor(config["startd"]["condor_directory"], inputs.site_environment)
     if not config["pool"]["collectors"] or not config["pool"]["token"]:
         raise _error(
             FailureKind.CONFIG,
@@ -107,6 +109,7 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
             "the configuration names no pool: pool.collectors and pool.token are both needed to run jobs",
             "the factory or the VO sets both keys",
         )
+    condor, choice = obtain_condor(condor_request(inputs), wake=wake)
     network, collectors = plan_network(
         config["startd"]["no_dns"],
         config["startd"]["domain"],
@@ -131,6 +134,7 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         ) from error
     return Handoff(
         plan=plan,
+        condor=choice,
         master_argv=(condor.master, *MASTER_ARGUMENTS),
         environment=environment,
         join_commands=join_commands(plan),

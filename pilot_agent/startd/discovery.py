@@ -20,6 +20,11 @@ NEEDED_BIN = ("condor_config_val", "condor_ping")
 # The plugins among HTCondor's own that are compiled: those in Python cost 130 ms each whenever a starter starts.
 TRANSFER_PLUGINS = ("curl_plugin", "data_plugin")
 
+MISSING_HINT = (
+    "the site installs HTCondor's execute package, or the factory names an installation in startd.condor_directory or "
+    "tarballs in startd.condor_tarballs"
+)
+
 _VERSION = re.compile(rb"\$CondorVersion: (\d+\.\d+\.\d+)")
 
 
@@ -102,5 +107,4 @@ def _version(sbin: str) -> str:
 
 
 def _missing(code: str, message: str) -> PilotError:
-    hint = "the site installs HTCondor's execute package, or startd.condor_directory names an unpacked one"
-    return PilotError(Failure(FailureKind.NODE_RESOURCE, code, message, hint=hint, stage="handoff", retry=True))
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, code, message, hint=MISSING_HINT, stage="handoff", retry=True))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from pilot_agent.config import load_config
 from pilot_agent.hookspecs import Context
 from pilot_agent.model import CheckStatus, Fact, FailureKind, Json
-from pilot_agent.plugins.checks import check_clock, check_cvmfs, check_gpu, check_network, pilot_checks
+from pilot_agent.plugins.checks import check_clock, check_condor, check_cvmfs, check_gpu, check_network, pilot_checks
+from tests.startd.published import install
 
 
 def context(*facts: Fact, **config: Json) -> Context:
@@ -134,3 +136,36 @@ def test_a_required_repository_that_does_not_answer_has_the_code_of_the_document
     refused = Fact("cvmfs.refused", [{"repository": "images.example.org", "reason": "this node has no /cvmfs"}])
     result = check_cvmfs(context(refused, **wanted))
     assert (result.status, result.code) == (CheckStatus.FAIL, "cvmfs.broken")
+
+
+def htcondor(monkeypatch: pytest.MonkeyPatch, path: str = "/nonexistent", **startd: Json) -> Context:
+    monkeypatch.setattr("pilot_agent.startd.discovery.USUAL_SBIN", ("/nonexistent/sbin",))
+    config: dict[str, Json] = dict(load_config([]).values)
+    return Context(config=config | {"startd": config["startd"] | startd}, environment={"PATH": path})
+
+
+def test_an_htcondor_that_is_there_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(tmp_path)
+    result = check_condor(htcondor(monkeypatch, f"{tmp_path}/sbin", condor_directory="/opt/none"))
+    assert (result.status, result.message) == (CheckStatus.PASS, f"HTCondor 23.9.6 in {tmp_path}/sbin")
+
+
+def test_where_there_is_no_htcondor_all_that_was_looked_at_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check_condor(htcondor(monkeypatch, condor_directory="/opt/none"))
+    assert (result.status, result.code) == (CheckStatus.FAIL, "condor.missing")
+    assert "/opt/none/sbin" in result.message
+    assert "search path" in result.message
+    nowhere = check_condor(htcondor(monkeypatch, condor_source=["directory"]))
+    assert (nowhere.code, nowhere.status) == ("condor.missing", CheckStatus.FAIL)
+
+
+def test_another_version_than_the_wanted_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(tmp_path)
+    result = check_condor(htcondor(monkeypatch, f"{tmp_path}/sbin", condor_version="24"))
+    assert (result.status, result.code) == (CheckStatus.FAIL, "condor.version")
+
+
+def test_an_htcondor_that_the_pilot_brings_is_not_tried_by_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check_condor(htcondor(monkeypatch, condor_tarballs="https://example.org/index.json"))
+    assert result.status is CheckStatus.SKIP
+    assert "https://example.org/index.json" in result.message

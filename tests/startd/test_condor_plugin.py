@@ -56,7 +56,15 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "sources": None,
         },
         "startd": {
+            "condor_source": ["directory", "path", "cvmfs", "tarball"],
             "condor_directory": None,
+            "condor_version": "any",
+            "condor_cvmfs": [],
+            "condor_tarballs": None,
+            "condor_index_sha256": None,
+            "condor_cache": None,
+            "condor_cache_mib": 512,
+            "condor_fetch_seconds": 300,
             "no_dns": True,
             "ssh_to_job": True,
             "services_attribute": "WantServices",
@@ -204,6 +212,6 @@ def test_nothing_of_the_sites_htcondor_reaches_the_pilots() -> None:
 
 def test_a_node_without_htcondor_is_the_sites_matter(tmp_path: Path) -> None:
     with pytest.raises(PilotError) as caught:
-        prepare(inputs(workspace=str(tmp_path), config=config(startd__condor_directory=str(tmp_path / "none"))))
+        prepare(inputs(workspace=str(tmp_path), config=config(startd__condor_source=["directory"])))
     assert caught.value.failure.kind is FailureKind.NODE_RESOURCE
     assert caught.value.failure.code == "condor.missing"

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.testbed import cache, images, prerequisites, trees, unit_tests
+from tests.testbed import cache, images, prerequisites, tarballs, trees, unit_tests
 from tests.testbed.command import CommandError
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import SEARCH_PATH
@@ -49,6 +49,7 @@ def _build() -> int:
     print(trees.ensure())
     print(trees.ensure(trees.SLURM))
     print(images.ensure())
+    print(tarballs.ensure())
     return 0
 
 

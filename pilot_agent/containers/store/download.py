@@ -51,7 +51,8 @@ class _AgainError(Exception):
 class Download:
     """A file to fetch to ``path``, before ``end`` of the monotonic clock. ``digest`` may be empty.
 
-    ``stall_seconds`` is how long the server may send (nearly) nothing.
+    ``stall_seconds`` is how long the server may send (nearly) nothing. ``image`` says whether what comes must begin as
+    an image does, ``plain`` whether http:// will do too: only for what has a digest.
     """
 
     url: str
@@ -60,6 +61,8 @@ class Download:
     environment: Mapping[str, str]
     end: float
     stall_seconds: float
+    image: bool = True
+    plain: bool = False
     _output: int = -1
     _received: int = 0
     _total: int | None = None
@@ -118,15 +121,14 @@ class Download:
                 raise of_the_system(error, self.url) from error
             raise _AgainError(self._unreachable(str(error) or type(error).__name__)) from error
 
-    def _open(self) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
+    def _open(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """The answer to a request, after its redirects."""
         url = self.url
         for _ in range(MOST_REDIRECTS + 1):
             parts = self._checked(url)
             connection = self._connection(parts)
             try:
-                target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-                connection.request("GET", target, headers=self._headers())
+                connection.request("GET", self._target(parts), headers=self._headers())
                 response = connection.getresponse()
                 if response.status not in _REDIRECTS:
                     self._judge(response)
@@ -143,7 +145,8 @@ class Download:
     def _checked(self, url: str) -> SplitResult:
         try:
             parts = urlsplit(url)
-            usable = parts.scheme == "https" and bool(parts.hostname) and parts.username is None
+            schemes = ("https", "http") if self.plain and self.digest else ("https",)
+            usable = parts.scheme in schemes and bool(parts.hostname) and parts.username is None
             _ = parts.port
         except ValueError:
             usable = False
@@ -159,10 +162,21 @@ class Download:
             headers |= {"Range": f"bytes={self._received}-", "If-Range": self._validator}
         return headers
 
-    def _connection(self, parts: SplitResult) -> http.client.HTTPSConnection:
-        host, port = parts.hostname or "", parts.port or DEFAULT_PORT
+    def _target(self, parts: SplitResult) -> str:
+        """What is asked for: a proxy for plain HTTP wants the whole address."""
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        proxied = parts.scheme == "http" and self._proxy(parts) is not None
+        return f"http://{parts.netloc}{target}" if proxied else target
+
+    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
+        host = parts.hostname or ""
         timeout = max(0.1, min(self.stall_seconds, self.end - time.monotonic()))
-        proxy = self._proxy(host)
+        proxy = self._proxy(parts)
+        if parts.scheme == "http":
+            if proxy is not None:
+                return http.client.HTTPConnection(proxy.hostname or "", proxy.port or 3128, timeout=timeout)
+            return http.client.HTTPConnection(host, parts.port or 80, timeout=timeout)
+        port = parts.port or DEFAULT_PORT
         context = self._authorities()
         if proxy is None:
             return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
@@ -179,15 +193,16 @@ class Download:
         connection.set_tunnel(host, port, headers)
         return connection
 
-    def _proxy(self, host: str) -> SplitResult | None:
-        names = ("https_proxy", "HTTPS_PROXY")
+    def _proxy(self, parts: SplitResult) -> SplitResult | None:
+        # HTTP_PROXY is left out by custom: a web server sets it from a header of whoever asks.
+        names = ("https_proxy", "HTTPS_PROXY") if parts.scheme == "https" else ("http_proxy",)
         address = next((self.environment[name] for name in names if self.environment.get(name)), "")
         if not address:
             return None
         from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # only missing in the stubs
 
         excepted = self.environment.get("no_proxy") or self.environment.get("NO_PROXY") or ""
-        if proxy_bypass_environment(host, {"no": excepted}):
+        if proxy_bypass_environment(parts.hostname or "", {"no": excepted}):
             return None
         return urlsplit(address if "://" in address else f"http://{address}")
 
@@ -268,7 +283,7 @@ class Download:
         if self._total is not None and self._received < self._total:
             message = f"the connection ended after {self._received} of {self._total} bytes"
             raise _AgainError(StoreError("image.truncated", NETWORK, f"{self.url}: {message}", _LATER, temporary=True))
-        if self._received < HEAD_BYTES:
+        if self.image and self._received < HEAD_BYTES:
             raise no_image(self.url, os.pread(self._output, HEAD_BYTES, 0), response.headers.get("Content-Type", ""))
         tell("fetching", self._received, self._total, "")
 
@@ -282,7 +297,7 @@ class Download:
         except OSError as error:
             raise _WriteError(error.errno, error.strerror) from error
         self._received += len(chunk)
-        if before < HEAD_BYTES <= self._received:
+        if self.image and before < HEAD_BYTES <= self._received:
             head = os.pread(self._output, HEAD_BYTES, 0)
             if not is_image(head):
                 raise no_image(self.url, head, response.headers.get("Content-Type", ""))

@@ -1,0 +1,156 @@
+"""Where tarballs come from, behind one small interface: the bytes of an index, and the file of one entry.
+
+What came over the network is never believed for where it came from: the configuration pins the index by its digest, and
+the index pins each tarball. A directory of the node is believed where only root and the pilot's account can change it.
+Each method may hang as long as the file system or the server does: they run in a bounded step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote, urljoin
+
+from pilot_agent.containers.store.errors import NODE, StoreError, of_the_system
+from pilot_agent.files import read_bounded
+from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.trust.local import writable_by_others
+
+if TYPE_CHECKING:
+    from pilot_agent.startd.artifacts import Tarball
+    from pilot_agent.startd.tarball_cache import TarballCache
+
+INDEX = "index.json"
+MOST_INDEX_BYTES = 1 << 20
+STALL_SECONDS = 30.0
+NO_ROOM = "the site frees space in the file system of startd.condor_cache, or of the pilot's scratch directory"
+
+
+class Published(Protocol):
+    """A place with an index of tarballs."""
+
+    @property
+    def place(self) -> str:
+        """Its path or address, for people."""
+        ...
+
+    def index(self, scratch: str, end: float) -> bytes:
+        """The index, once it may be believed; before ``end`` of the monotonic clock. ``scratch`` is a directory of this
+        pilot's own. Raises ``PilotError`` and ``StoreError``."""
+        ...
+
+    def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
+        """The path of the tarball's file, which is verified again before it is unpacked. Raises as ``index``."""
+        ...
+
+
+def published(place: str, index_sha256: str | None, environment: Mapping[str, str]) -> Published:
+    """What ``startd.condor_tarballs`` names. Raises ``PilotError`` (artifact.unsigned) for an address without a pinned
+    digest of its index."""
+    if place.startswith("/"):
+        return LocalDirectory(place, index_sha256 or "")
+    if not index_sha256:
+        message = f"the index of HTCondor tarballs at {place} comes over the network, and nothing says what it must be"
+        hint = "the factory sets startd.condor_index_sha256 to the digest that packaging/build_condor.py printed"
+        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.unsigned", message, hint, stage="handoff"))
+    return PinnedAddress(place, index_sha256, dict(environment))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDirectory:
+    """A directory of the node, with an index.json. ``index_sha256`` may be empty."""
+
+    place: str
+    index_sha256: str
+
+    def index(self, scratch: str, end: float) -> bytes:
+        path = os.path.join(self.place, INDEX)
+        self._believe(path)
+        try:
+            content = read_bounded(path, limit_bytes=MOST_INDEX_BYTES + 1)
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror}"
+            hint = "startd.condor_tarballs names a directory that packaging/build_condor.py wrote"
+            raise PilotError(Failure(FailureKind.CONFIG, "artifact.missing", message, hint, stage="handoff")) from error
+        if len(content) > MOST_INDEX_BYTES:
+            raise _too_large(path)
+        found = hashlib.sha256(content).hexdigest()
+        if self.index_sha256 and found != self.index_sha256:
+            message = f"{path} has the digest {found}, and startd.condor_index_sha256 is {self.index_sha256}"
+            hint = "whoever publishes the tarballs finds out who changed it; a new index needs a new digest"
+            raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.digest", message, hint, stage="handoff"))
+        return content
+
+    def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
+        path = os.path.join(self.place, tarball.file)
+        if not os.path.isfile(path):
+            message = f"{path} is not there, though the index lists it"
+            hint = "whoever publishes the tarballs puts it there again"
+            raise PilotError(Failure(FailureKind.CONFIG, "artifact.missing", message, hint, stage="handoff"))
+        return path
+
+    def _believe(self, path: str) -> None:
+        reason = writable_by_others(self.place) or writable_by_others(path)
+        if reason and not self.index_sha256:
+            hint = "the site lets only root or the pilot's account write there, or startd.condor_index_sha256 pins it"
+            message = f"the index of HTCondor tarballs cannot be believed: {reason}"
+            raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.unsigned", message, hint, stage="handoff"))
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedAddress:
+    """The https:// or http:// address of an index with a known digest; its tarballs lie beside it."""
+
+    place: str
+    index_sha256: str
+    environment: Mapping[str, str]
+
+    def index(self, scratch: str, end: float) -> bytes:
+        path = os.path.join(scratch, f"index.{os.getpid()}.{os.urandom(4).hex()}")
+        try:
+            self._fetch(self.place, path, self.index_sha256, MOST_INDEX_BYTES, end)
+            return read_bounded(path, limit_bytes=MOST_INDEX_BYTES)
+        except OSError as error:
+            raise of_the_system(error, f"{self.place} cannot be kept in {scratch}") from error
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
+        def fetch(path: str) -> None:
+            self._fetch(urljoin(self.place, quote(tarball.file)), path, tarball.sha256, tarball.size_bytes, end)
+
+        return cache.get(tarball, fetch, end)
+
+    def _fetch(self, url: str, path: str, digest: str, most_bytes: int, end: float) -> None:
+        from pilot_agent.containers.store.download import Download
+
+        def admit(size: int, there: int) -> None:
+            if max(size, there) > most_bytes:
+                raise _too_large(url)
+            status = os.statvfs(os.path.dirname(path))
+            if size - there > status.f_bavail * status.f_frsize:
+                message = f"{url} has {size} bytes: too many for the disk of {os.path.dirname(path)}"
+                raise StoreError("disk.full", NODE, message, NO_ROOM, temporary=True)
+
+        download = Download(
+            url=url,
+            path=path,
+            digest=f"sha256:{digest}",
+            environment=self.environment,
+            end=end,
+            stall_seconds=STALL_SECONDS,
+            image=False,
+            plain=True,
+        )
+        download.run(admit, lambda *_: None)
+
+
+def _too_large(place: str) -> PilotError:
+    message = f"{place} is larger than it may be"
+    hint = "whoever publishes the tarballs puts the right file there"
+    return PilotError(Failure(FailureKind.CORRUPTION, "artifact.digest", message, hint, stage="handoff"))

@@ -1,0 +1,167 @@
+"""Fetched tarballs of HTCondor, kept for the next pilot: shared by the pilots of one account, or one pilot's own.
+
+Only tarballs are kept, under their digests, and each pilot unpacks its own from one that it verified: nothing that a
+pilot runs can be changed by a job of another, and what is not used any more can be removed while pilots run. A file has
+its name only once all of it is there; who fetches one holds its lock, and sweeps what a killed one left.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.trust.local import replaceable_by_others
+
+if TYPE_CHECKING:
+    from pilot_agent.startd.artifacts import Tarball
+
+WAIT_SECONDS = 0.2
+RECENT_SECONDS = 600
+_PARTIAL = ".partial-"
+_LOCK = ".lock-"
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_END = ".tar"
+_DIGEST_LENGTH = 64
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class TarballCache:
+    """A directory with mode 0700 of this account. ``most_bytes`` is what its tarballs may take together: the one that
+    was used least recently goes first."""
+
+    directory: str
+    most_bytes: int
+
+    def get(self, tarball: Tarball, fetch: Callable[[str], None], end: float) -> str:
+        """The path of the tarball's file, as ``fetch`` wrote it to the path that it got, now or for an earlier pilot.
+
+        Waits before ``end`` of the monotonic clock for another pilot that is fetching it. Raises ``PilotError``
+        (condor.cache, disk.full, artifact.deadline) and what ``fetch`` raises; nothing is left then.
+        """
+        path = os.path.join(self.directory, tarball.sha256 + _END)
+        try:
+            self._open()
+            lock = self._lock(tarball, end)
+            try:
+                self._sweep(tarball.sha256)
+                if not _is_good(path, tarball):
+                    self._make_room(tarball)
+                    self._fetch(tarball, path, fetch)
+                os.utime(path)
+            finally:
+                os.close(lock)
+        except OSError as error:
+            raise _of_the_system(error, self.directory) from error
+        return path
+
+    def _fetch(self, tarball: Tarball, path: str, fetch: Callable[[str], None]) -> None:
+        partial = os.path.join(self.directory, f"{_PARTIAL}{tarball.sha256}.{os.getpid()}.{os.urandom(4).hex()}")
+        try:
+            fetch(partial)
+            os.rename(partial, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(partial)
+
+    def _open(self) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(self.directory, 0o700)
+            os.chmod(self.directory, 0o700)
+        status = os.lstat(self.directory)
+        problem = replaceable_by_others(self.directory)
+        if not stat.S_ISDIR(status.st_mode):
+            problem = "it is a link or no directory"
+        elif status.st_uid != os.geteuid():
+            problem = f"it belongs to the account {status.st_uid}"
+        elif status.st_mode & 0o077:
+            problem = f"other accounts may look into it (mode {stat.S_IMODE(status.st_mode):o})"
+        if problem:
+            hint = "startd.condor_cache must be a directory of the pilot's own account with mode 0700, no link"
+            raise _error("condor.cache", f"{self.directory} is not safe as cache of HTCondor tarballs: {problem}", hint)
+
+    def _lock(self, tarball: Tarball, end: float) -> int:
+        descriptor = os.open(os.path.join(self.directory, _LOCK + tarball.sha256), _LOCK_FLAGS, 0o600)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    os.close(descriptor)
+                    message = f"another pilot was still fetching {tarball.file} when the time for it was used up"
+                    raise _error(
+                        "artifact.deadline", message, "the site looks at the node's way to the server"
+                    ) from None
+                time.sleep(WAIT_SECONDS)
+            except OSError:
+                os.close(descriptor)
+                raise
+            else:
+                return descriptor
+
+    def _sweep(self, digest: str) -> None:
+        """Remove what killed pilots left: who fetches has the lock, and that of ``digest`` is this process's."""
+        for name in os.listdir(self.directory):
+            owner = name.removeprefix(_PARTIAL)[:_DIGEST_LENGTH]
+            if name.startswith(_PARTIAL) and (owner == digest or not self._is_locked(owner)):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.directory, name))
+
+    def _is_locked(self, digest: str) -> bool:
+        descriptor = os.open(os.path.join(self.directory, _LOCK + digest), _LOCK_FLAGS, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _make_room(self, tarball: Tarball) -> None:
+        found = []
+        for name in os.listdir(self.directory):
+            if name.endswith(_END):
+                # Another pilot may have removed it meanwhile.
+                with suppress(FileNotFoundError):
+                    status = os.lstat(os.path.join(self.directory, name))
+                    found.append((status.st_mtime, status.st_size, name))
+        total = tarball.size_bytes + sum(size for _, size, _ in found)
+        for used, size, name in sorted(found):
+            # Another pilot may be about to unpack what was used just now.
+            if total <= self.most_bytes or time.time() - used < RECENT_SECONDS:
+                break
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.directory, name))
+            total -= size
+
+
+def _is_good(path: str, tarball: Tarball) -> bool:
+    """Whether the file is there and what it should be: it may have been damaged since."""
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size != tarball.size_bytes:
+                return False
+            return hashlib.file_digest(file, "sha256").hexdigest() == tarball.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _of_the_system(error: OSError, directory: str) -> PilotError:
+    message = f"the cache of HTCondor tarballs {directory} cannot be used: {error.strerror or error}"
+    if error.errno in _FULL:
+        hint = "the site frees space in the file system of startd.condor_cache, or of the pilot's scratch directory"
+        return _error("disk.full", message, hint)
+    return _error("condor.cache", message, "the site makes the directory that startd.condor_cache names usable")
+
+
+def _error(code: str, message: str, hint: str) -> PilotError:
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, code, message, hint, stage="handoff", retry=True))
