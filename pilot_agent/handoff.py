@@ -108,6 +108,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         fragments=tuple(
             PluginFragment(declared.plugin, declared.record) for declared in session.loaded.of("pilot_startd")
         ),
+        parent=os.getppid(),
     )
 
 

@@ -7,9 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins import machine_ad
 from pilot_agent.plugins.confining import plan_confinement
 from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
 from pilot_agent.startd.configuration import (
@@ -21,14 +23,15 @@ from pilot_agent.startd.configuration import (
     render,
 )
 from pilot_agent.startd.confinement import RUNTIME, STARTER, establish, runtime_text, starter_text
-from pilot_agent.startd.container_ad import user_namespaces
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.guard import GUARD, guard_text
 from pilot_agent.startd.join import clock_commands, join_commands
 from pilot_agent.startd.libexec import make_libexec, plugin_programs, sif_test
 from pilot_agent.startd.links import LINKS, LINKS_TEXT
 from pilot_agent.startd.network import plan_network
-from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
+from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, HoldPolicy, StartdPlan
+from pilot_agent.startd.policy import layer_expressions
+from pilot_agent.startd.slots import SlotWish, usable_gpus
 from pilot_agent.startd.token import install_token
 from pilot_agent.startd.verify import configuration_question, fetcher_questions, hook_questions, verify
 from pilot_agent.workspace import Workspace
@@ -51,7 +54,8 @@ class HandoffInputs:
 
     ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
     was started with; ``job_binds`` and ``container_options`` what was asked for and allowed, ``gpu_options`` what of it
-    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds.
+    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``parent`` the process that the
+    batch system sees.
     """
 
     pilot_id: str
@@ -68,6 +72,7 @@ class HandoffInputs:
     container_options: tuple[str, ...] = ()
     gpu_options: tuple[str, ...] = ()
     fragments: tuple[PluginFragment, ...] = ()
+    parent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +158,19 @@ def build_plan(
     Raises ``PilotError`` when cores, memory or disk are not known: HTCondor would take the whole node.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
+    startd = config["startd"]
+    cores, memory_mib = (
+        max(1, int(_needed(inputs.facts, "cpu.usable"))),
+        int(_needed(inputs.facts, "memory.usable_mib")),
+    )
+    container = plan_containers(inputs, condor)
+    wish = SlotWish(
+        layout="fixed" if startd["slots"].lower() == "fixed" else "partitionable",
+        count=startd["fixed_slots"],
+        cores_each=startd["cores_per_slot"],
+        resources=parse_resource_slots(startd["resource_slots"] or ""),
+    )
+    gpus = _gpus(inputs.facts)
     return StartdPlan(
         name=f"pilot-{inputs.pilot_id}",
         workspace=inputs.workspace,
@@ -161,19 +179,26 @@ def build_plan(
         token_directory=workspace.tokens,
         condor=condor,
         network=network,
-        cores=max(1, int(_needed(inputs.facts, "cpu.usable"))),
-        memory_mib=int(_needed(inputs.facts, "memory.usable_mib")),
+        cores=cores,
+        memory_mib=memory_mib,
         disk_mib=int(_needed(inputs.facts, "disk.workspace_free_mib")),
         channel_command=(_channel_program(), workspace.ad_channel),
-        gpus=_gpus(inputs.facts),
-        idle_shutdown_seconds=config["startd"]["idle_shutdown_seconds"],
+        gpus=gpus[: usable_gpus(wish, len(gpus), startd["gpus"])],
+        wish=wish,
+        expressions=layer_expressions(startd),
+        hold=HoldPolicy(startd["memory_policy"].lower() == "hold", startd["disk_policy"].lower() == "hold"),
+        claim_worklife_seconds=startd["claim_worklife_seconds"],
+        idle_shutdown_seconds=startd["idle_shutdown_seconds"],
+        tail_shutdown_seconds=startd["tail_shutdown_seconds"],
+        shared_port=startd["shared_port"],
         vacate_seconds=int(config["time"]["vacate_seconds"]),
         channel_period_seconds=config["startd"]["channel_period_seconds"],
         ssh_to_job=bool(config["startd"]["ssh_to_job"]),
-        container=plan_containers(inputs, condor),
+        container=container,
         decision=inputs.decision,
         job_environment=dict(inputs.job_environment),
-        attributes=_attributes(inputs),
+        attributes=_attributes(inputs, container, (cores, memory_mib), collectors),
+        ad_expressions=machine_ad.EXPRESSIONS,
         fragments=inputs.fragments,
         job_length=dict(config["time"]["job_length"]),
     )
@@ -264,22 +289,24 @@ def _capability(text: Json) -> float | None:
         return None
 
 
-def _attributes(inputs: HandoffInputs) -> dict[str, Json]:
+def _attributes(
+    inputs: HandoffInputs, container: ContainerPlan | None, sizes: tuple[int, int], collectors: tuple[str, ...]
+) -> dict[str, Json]:
     """The names that users' and frontends' expressions rely on, then what stages and plugins gave."""
     config = inputs.config
     attributes: dict[str, Json] = {
-        "IS_GLIDEIN": True,
-        "GLIDEIN_Site": config["site"]["name"],
-        "GLIDEIN_Entry_Name": config["entry"]["name"],
-        "GLIDEIN_Max_Idle": config["startd"]["idle_shutdown_seconds"],
-        "PilotId": inputs.pilot_id,
+        **machine_ad.identity_attributes(config, inputs.pilot_id, inputs.started, inputs.parent),
+        **machine_ad.life_attributes(config["startd"], config["time"]),
+        **machine_ad.size_attributes(*sizes),
+        **machine_ad.pool_attributes(collectors),
+        **machine_ad.provided_attributes(container),
         "PilotContainerDecision": inputs.decision.decision,
     }
     for score in inputs.benchmarks:
         attributes |= score.attributes
     attributes |= dict(inputs.attributes)
-    # The probe's fact is a boolean; users' expressions compare this one with words.
-    return attributes | {"HAS_UNPRIVILEGED_USER_NAMESPACES": user_namespaces(inputs.facts.get("userns.usable"))}
+    # Facts in the words that users' expressions compare them with.
+    return attributes | machine_ad.node_attributes(inputs.facts, inputs.site_environment)
 
 
 def _needed(facts: Mapping[str, Fact], name: str) -> float:

@@ -10,6 +10,7 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.process import Result, Runner
 from pilot_agent.startd.guard import GUARD, HELD
 from pilot_agent.startd.links import LINKS
+from pilot_agent.startd.slots import slot_knobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +26,8 @@ def expected(plan: StartdPlan) -> dict[str, str]:
     levels = ("DEFAULT", "CLIENT", "READ")
     features = ("AUTHENTICATION", "ENCRYPTION", "INTEGRITY")
     values = {
-        "NUM_CPUS": str(plan.cores),
-        "MEMORY": str(plan.memory_mib),
-        "DISK": str(plan.disk_mib * 1024),
-        "NUM_SLOTS": "1",
-        "NUM_SLOTS_TYPE_1": "1",
-        "SLOT_TYPE_1": f"cpus={plan.cores}, memory={plan.memory_mib}, disk=100%, gpus={len(plan.gpus)}",
-        "SLOT_TYPE_1_PARTITIONABLE": "True",
-        "DAEMON_LIST": "MASTER, STARTD",
+        **slot_knobs(plan.slot_groups, plan.memory_mib, plan.disk_mib),
+        "DAEMON_LIST": "MASTER, SHARED_PORT, STARTD" if plan.shared_port else "MASTER, STARTD",
         "SEC_TOKEN_DIRECTORY": plan.token_directory,
         "EXECUTE": plan.execute_directory,
     }
