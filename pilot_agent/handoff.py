@@ -65,7 +65,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         history=handoff.history,
         token=_token(session, state, environment),
     )
-    return made, replace(state, attributes=dict(handoff.plan.attributes))
+    return made, replace(state, attributes=dict(handoff.plan.attributes), startd=handoff.told)
 
 
 def _times(state: State, deadline: Deadline) -> plan.TimePlan:

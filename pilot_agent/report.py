@@ -50,6 +50,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "plugins": to_json(state.plugins),
         "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
         "ad": dict(state.attributes),
+        "startd": state.startd,
         "leftovers": list(state.leftovers),
         "time": _time(state.deadline),
     }

@@ -87,6 +87,7 @@ def empty_report(pilot_id: str = "", started: float | None = None) -> dict[str, 
         "plugins": [],
         "jobs": {"started": 0, "ended": {}, "busy_seconds": 0.0, "idle_seconds": 0.0},
         "ad": {},
+        "startd": None,
         "leftovers": [],
         "time": None,
     }

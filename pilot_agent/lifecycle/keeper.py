@@ -23,7 +23,7 @@ from pilot_agent.lifecycle.joining import JoinCheck
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
-from pilot_agent.lifecycle.master import FAST_SECONDS, Master
+from pilot_agent.lifecycle.master import FAST_SECONDS, NO_RESTART, Master
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.sidecars import Periodics, Services
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
@@ -287,7 +287,9 @@ class Keeper:
         if self._budget is not None:
             return
         self._events.write("condor.ended", code=code)
-        if code == 0:  # STARTD_NOCLAIM_SHUTDOWN: no job for so long; the startd told the master to end
+        # STARTD_NOCLAIM_SHUTDOWN, no job for so long: the startd told the master to end. Or a condition of its own, no job
+        # after the last one, which is a reason for the master to leave, too.
+        if code == 0 or (code == NO_RESTART and self._master.startd_left()):
             self._end(self._drain_problem)
             return
         how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"

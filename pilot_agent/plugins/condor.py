@@ -7,12 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pilot_agent.config_collectors import drawn
 from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import machine_ad
 from pilot_agent.plugins.confining import plan_confinement
+from pilot_agent.plugins.job_cgroups import why_no_cgroups
 from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
 from pilot_agent.startd.configuration import (
     GPU_INVENTORY,
@@ -32,8 +34,18 @@ from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, HoldPolicy, StartdPlan
 from pilot_agent.startd.policy import layer_expressions
 from pilot_agent.startd.slots import SlotWish, usable_gpus
+from pilot_agent.startd.telling import told
 from pilot_agent.startd.token import install_token
-from pilot_agent.startd.verify import configuration_question, fetcher_questions, hook_questions, verify
+from pilot_agent.startd.transfer_plugins import ask_plugins, plugin_paths
+from pilot_agent.startd.usage import USAGE, usage_text
+from pilot_agent.startd.verify import (
+    configuration_question,
+    expression_questions,
+    fetcher_questions,
+    hook_questions,
+    start_question,
+    verify,
+)
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -78,7 +90,7 @@ class HandoffInputs:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handoff:
     """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands`` and of
-    ``clock_commands``, whose n-th asks the n-th of ``collectors``.
+    ``clock_commands``, whose n-th asks the n-th of ``collectors``. ``told`` is what the report says of the startd.
     """
 
     plan: StartdPlan
@@ -92,14 +104,16 @@ class Handoff:
     channel_period_seconds: int
     log_directory: str
     history: str
+    told: Json = None
 
 
 def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
     """Find HTCondor, take the token, write the configuration and have HTCondor read it back. Starts nothing.
 
-    Raises ``PilotError``: ``condor.missing``, ``condor.incomplete`` (node), ``token.*`` (credential),
-    ``pool.missing``, ``startd.value``, ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``,
-    ``startd.hook`` (node); ``Interrupted`` when ``wake`` becomes readable.
+    Raises ``PilotError``: ``condor.missing``, ``condor.incomplete``, ``condor.transfer_plugins`` (node), ``token.*``
+    (credential), ``pool.missing``, ``slots.*``, ``startd.value``, ``startd.expression``, ``fragment.*``,
+    ``startd.configuration`` (config), ``workspace.write``, ``startd.hook`` (node); ``Interrupted`` when ``wake``
+    becomes readable.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
     condor = find_condor(config["startd"]["condor_directory"], inputs.site_environment)
@@ -110,17 +124,23 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
             "the configuration names no pool: pool.collectors and pool.token are both needed to run jobs",
             "the factory or the VO sets both keys",
         )
-    network, collectors = plan_network(
+    drawn_ones = drawn(config["pool"]["collectors"], inputs.pilot_id)
+    network, addresses = plan_network(
         config["startd"]["no_dns"],
         config["startd"]["domain"],
-        config["pool"]["collectors"],
+        (*drawn_ones, *drawn(config["pool"]["ccb_brokers"], inputs.pilot_id)),
         ccb=config["pool"]["ccb"],
         wake=wake,
     )
+    collectors, brokers = addresses[: len(drawn_ones)], addresses[len(drawn_ones) :]
     try:
         install_token(config["pool"]["token"], workspace.tokens)
         environment = master_environment(inputs.site_environment, workspace)
-        plan = _confined(build_plan(inputs, condor, network, collectors), inputs, environment, wake)
+        paths = plugin_paths(condor.plugins, config["startd"]["transfer_plugins"], condor.libexec)
+        transfers = ask_plugins(paths, environment, wake=wake)
+        condor = replace(condor, plugins=tuple(plugin.path for plugin in transfers if plugin.schemes))
+        plan = replace(build_plan(inputs, condor, network, collectors), ccb_brokers=brokers)
+        plan = _confined(plan, inputs, environment, wake)
         if plan.container is not None and (plan.container.fetcher or plan.container.forbidden_fifo):
             install_image_hook(inputs, plan.container)
         _write(plan, workspace)
@@ -144,6 +164,7 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         channel_period_seconds=plan.channel_period_seconds,
         log_directory=workspace.condor_log,
         history=history_path(plan),
+        told=told(plan, transfers),
     )
 
 
@@ -199,6 +220,7 @@ def build_plan(
         job_environment=dict(inputs.job_environment),
         attributes=_attributes(inputs, container, (cores, memory_mib), collectors),
         ad_expressions=machine_ad.EXPRESSIONS,
+        no_cgroups=why_no_cgroups(inputs.facts),
         fragments=inputs.fragments,
         job_length=dict(config["time"]["job_length"]),
     )
@@ -224,7 +246,7 @@ def _confined(
 
 def _verify(plan: StartdPlan, workspace: Workspace, environment: Mapping[str, str], wake: WakeUp | None) -> None:
     """Have HTCondor read its configuration, and start all hooks once."""
-    questions = [configuration_question(plan)]
+    questions = [*expression_questions(plan), configuration_question(plan), start_question(plan)]
     empty = os.path.join(workspace.temporary, "hooks")
     os.mkdir(empty, 0o700)
     if plan.container is not None:
@@ -244,6 +266,7 @@ def _programs(plan: StartdPlan, container: ContainerPlan) -> dict[str, str | byt
         GUARD: guard_text(container),
         LINKS: LINKS_TEXT,
         RUNTIME: runtime_text(container.runtime, gpu_libraries=container.gpu_libraries, opencl=container.opencl),
+        **({USAGE: usage_text(memory=plan.hold.memory, disk=plan.hold.disk)} if plan.holds_at_next_start else {}),
         **({STARTER: starter_text(starter, container.confinement)} if container.confinement is not None else {}),
     }
 
@@ -301,6 +324,7 @@ def _attributes(
         **machine_ad.pool_attributes(collectors),
         **machine_ad.provided_attributes(container),
         "PilotContainerDecision": inputs.decision.decision,
+        "PilotJobCgroups": False,
     }
     for score in inputs.benchmarks:
         attributes |= score.attributes

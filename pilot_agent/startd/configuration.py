@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 CHANNEL_JOB = "PILOT"
 GPU_INVENTORY = "gpus.ad"
 HISTORY = "startd_history"
+# Beginnings of names that no knob of HTCondor has, whatever they end in (GLIDEIN_CredentialIdentifier).
+NO_KNOBS = ("GLIDEIN_", "GLIDECLIENT_")
 # Attributes that the master's ad carries too, so that a pool's operators see whose pilot it is.
 MASTER_ATTRIBUTES = (
     *("IS_GLIDEIN", "GLIDEIN_Site", "GLIDEIN_ResourceName", "GLIDEIN_Entry_Name", "GLIDEIN_Factory", "GLIDEIN_Name"),
@@ -237,6 +239,8 @@ def _features(plan: StartdPlan) -> dict[str, str]:
             {**plan.job_environment, **runtime_environment(plan.container, plan.workspace)}
         ),
         "USE_PROCD": "True",
+        # The pilot's own group is not HTCondor's to divide (see the report's startd.job_cgroups).
+        "BASE_CGROUP": "",
         "ENABLE_SSH_TO_JOB": str(plan.ssh_to_job),
         **(_logins(plan) if plan.container is not None else {}),
     }
@@ -270,7 +274,8 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
         attribute_name(name)
         if name.lower() in SLOT_ATTRIBUTES:
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor itself gives it a value")
-        if name.lower() in taken or SECURITY_KNOBS.match(name):
+        known = name.upper().startswith(NO_KNOBS)
+        if name.lower() in taken or (SECURITY_KNOBS.match(name) and not known):
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor has a configuration knob of that name")
         lines[name] = config_literal(value)
     lines["STARTD_ATTRS"] = ", ".join((*wanted, *plan.ad_expressions))

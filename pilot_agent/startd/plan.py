@@ -162,8 +162,7 @@ class StartdPlan:
     ``execute_directory`` is where jobs' scratch directories are made. ``wish`` is how the node is to be divided into
     ``slot_groups``. ``expressions`` are those of the layers, ``ad_expressions`` attributes that are no constants.
     ``tail_shutdown_seconds`` None: as ``idle_shutdown_seconds``. ``ccb_brokers`` empty: the collectors.
-    ``transfer_plugins`` None: those that were found with HTCondor. ``cgroup`` is that below which each job gets its
-    own, None where the node allows none.
+    ``no_cgroups`` is why jobs have no control groups of their own.
     """
 
     name: str
@@ -187,8 +186,7 @@ class StartdPlan:
     tail_shutdown_seconds: int | None = None
     ccb_brokers: tuple[str, ...] = ()
     shared_port: bool = False
-    transfer_plugins: tuple[str, ...] | None = None
-    cgroup: str | None = None
+    no_cgroups: str = ""
     ad_expressions: Mapping[str, str] = field(default_factory=dict)
     vacate_seconds: int = 10
     channel_period_seconds: int = 20
@@ -204,3 +202,9 @@ class StartdPlan:
     def slot_groups(self) -> tuple[SlotGroup, ...]:
         """The types of slots, the main ones first. Raises ``PilotError`` where the node is too small for them."""
         return plan_slots(Sizes(self.cores, self.memory_mib, self.disk_mib, len(self.gpus)), self.wish)
+
+    @property
+    def holds_at_next_start(self) -> bool:
+        """Whether a job that uses too much is held only when it comes again: a confined starter takes no commands."""
+        confined = self.container is not None and self.container.confinement is not None
+        return confined and (self.hold.memory or self.hold.disk)

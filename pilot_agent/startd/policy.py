@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 from pilot_agent.config_expressions import expression_problem
 from pilot_agent.startd import plan as words
 from pilot_agent.startd.classad import LiteralError, attribute_name, config_text
+from pilot_agent.startd.containers import HOOK_KEYWORD
 from pilot_agent.startd.plan import LayerExpression
 from pilot_agent.startd.slots import start_condition
+from pilot_agent.startd.usage import DISK_SUBCODE, MEMORY_SUBCODE, USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pilot_agent.model import Json
-    from pilot_agent.startd.plan import HoldPolicy, StartdPlan, Subject
+    from pilot_agent.startd.plan import StartdPlan, Subject
 
-MEMORY_SUBCODE = 102
-DISK_SUBCODE = 104
-"""HoldReasonSubCode of jobs that used more than their slot has: those of HTCondor's own policies for it."""
+SETTLING_SECONDS = 20
+"""Until its starter has reported, a job's ad says what its last run used: so long nothing is concluded from it."""
 
 SUBJECTS: tuple[Subject, ...] = ("start", "rank", "preempt")
 
@@ -38,7 +39,7 @@ def policy_knobs(plan: StartdPlan) -> dict[str, str]:
     no expression."""
     named = _named(plan.expressions)
     vacate = str(plan.vacate_seconds)
-    hold = _hold(plan.hold)
+    hold = _hold(plan)
     return {
         **{name: _one_line(expression) for name, expression in named},
         "START": "True",
@@ -135,27 +136,25 @@ def _channel_alive(plan: StartdPlan) -> str:
     return f"ifThenElse(isUndefined(MY.LastHeardFrom), {here}, {there}) =?= True"
 
 
-def _hold(policy: HoldPolicy) -> dict[str, str]:
-    """PREEMPT alone would give the job back to its queue, to do the same elsewhere: WANT_HOLD puts it on hold, with a
-    sentence for its owner."""
+def _hold(plan: StartdPlan) -> dict[str, str]:
+    """PREEMPT gives the job back to its queue; WANT_HOLD puts it on hold there, with a sentence for its owner. A
+    confined starter takes no such command: its job is held when it comes again (see ``usage``)."""
     rules = []
-    if policy.memory:
+    if plan.hold.memory:
         used = 'strcat("The job used ", string(TARGET.MemoryUsage), " MiB of memory; its slot has ", string(MY.Memory)'
         rules.append(("MEMORY", "TARGET.MemoryUsage > MY.Memory", f'{used}, " MiB (request_memory).")', MEMORY_SUBCODE))
-    if policy.disk:
+    if plan.hold.disk:
         used = 'strcat("The job used ", string(TARGET.DiskUsage), " KiB of disk; its slot has ", string(MY.Disk)'
         rules.append(("DISK", "TARGET.DiskUsage > MY.Disk", f'{used}, " KiB (request_disk).")', DISK_SUBCODE))
     if not rules:
         return {}
-    knobs = {f"PILOT_HOLD_{name}": f"({condition}) =?= True" for name, condition, _, _ in rules}
+    settled = f"time() - MY.JobStart > {SETTLING_SECONDS}"
+    knobs = {f"PILOT_HOLD_{name}": f"({settled} && {condition}) =?= True" for name, condition, _, _ in rules}
     reason, subcode = "undefined", "undefined"
     for name, _, sentence, number in reversed(rules):
         reason = f"ifThenElse($(PILOT_HOLD_{name}), {sentence}, {reason})"
         subcode = f"ifThenElse($(PILOT_HOLD_{name}), {number}, {subcode})"
-    held = " || ".join(f"($(PILOT_HOLD_{name}))" for name, *_ in rules)
-    return knobs | {
-        "PILOT_HOLD": held,
-        "WANT_HOLD": "($(PILOT_HOLD))",
-        "WANT_HOLD_REASON": reason,
-        "WANT_HOLD_SUBCODE": subcode,
-    }
+    knobs["PILOT_HOLD"] = " || ".join(f"($(PILOT_HOLD_{name}))" for name, *_ in rules)
+    if plan.holds_at_next_start:
+        return knobs | {f"{HOOK_KEYWORD}_HOOK_PREPARE_JOB": f"$(LIBEXEC)/{USAGE}"}
+    return knobs | {"WANT_HOLD": "($(PILOT_HOLD))", "WANT_HOLD_REASON": reason, "WANT_HOLD_SUBCODE": subcode}

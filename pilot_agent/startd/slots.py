@@ -192,9 +192,9 @@ def _part(whole: int, number: int, of: int) -> int:
 
 
 def percent(share: float) -> str:
-    """A share as HTCondor takes it, never rounded up."""
-    # The last digit of a sum of shares is noise: without this 0.3 of a whole becomes 29.999%.
-    thousandths = math.floor(share * 100_000 + 1e-6)
+    """A share as HTCondor takes it: less than all is rounded down by so much that the parts, each of which HTCondor
+    rounds up to whole KiB, are not more than the whole."""
+    thousandths = 100_000 if share >= 1 else max(1, math.floor(share * 100_000) - 1)
     return f"{thousandths / 1000:.3f}".rstrip("0").rstrip(".") + "%"
 
 

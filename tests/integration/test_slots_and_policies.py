@@ -14,14 +14,22 @@ from tests.testbed.pilots import PilotRun
 from tests.testbed.user_jobs import Job, Jobs, slot_ads
 
 TAIL_SECONDS = 8
-PLUGIN = '''
+PLUGIN = """
 from pilot_agent.hookspecs import StartdFragment, hookimpl
 
 
 @hookimpl
 def pilot_startd(config):
     yield StartdFragment(name="note", text="STARTD_ATTRS = $(STARTD_ATTRS) FromFragment\\nFromFragment = 7")
-'''
+"""
+HASTY = """
+from pilot_agent.hookspecs import StartdFragment, hookimpl
+
+
+@hookimpl
+def pilot_startd(config):
+    yield StartdFragment(name="hasty", text="STARTER_UPDATE_INTERVAL = 5")
+"""
 FIXED = {
     "site": {"cpus": 2, "resource": "Testbed-CE", "memory_mib": 2000},
     "factory": {"glidein": "instance", "schedd": "schedd@factory", "cluster": 17, "process": 4, "credential": "id-1"},
@@ -65,7 +73,7 @@ def pilots(grid: Grid, payload: object, good_token: str) -> Iterator[tuple[Pilot
     """One of each layout, on a node of its own, started together."""
     made = (
         PilotRun(grid.wn1, good_token, FIXED, plugins={"noting": PLUGIN}),
-        PilotRun(grid.wn2, good_token, PARTITIONABLE),
+        PilotRun(grid.wn2, good_token, PARTITIONABLE, plugins={"hasty": HASTY}),
     )
     try:
         for run in made:
@@ -107,10 +115,11 @@ def _seen(
     try:
         for name, job in jobs.items():
             if name in held:
-                job.wait_held(120)
+                job.wait_held(150)
             elif name != waits:
                 job.wait_done(120)
         code = run.wait(TAIL_SECONDS + 90)
+
         waiting = jobs[waits].status() if waits else set()
         places = {name: _place(job) for name, job in jobs.items()}
         yield Seen(run, slots, jobs, places, waiting, code)
@@ -175,13 +184,15 @@ def test_a_partitionable_slot_has_what_is_left(partitionable: Seen) -> None:
 def test_a_job_that_takes_too_much_memory_is_held_with_the_numbers(partitionable: Seen) -> None:
     log = partitionable.jobs["eater"].log
     assert re.search(r"The job used \d+ MiB of memory; its slot has 128 MiB \(request_memory\)", log), log
-    assert "Code 21 Subcode 102" in log
+    assert "Subcode 102" in log
+    assert partitionable.jobs["eater"].events(1) == 1, log
 
 
 def test_a_job_that_takes_too_much_disk_is_held_with_the_numbers(partitionable: Seen) -> None:
     log = partitionable.jobs["filler"].log
     assert re.search(r"The job used \d+ KiB of disk; its slot has \d+ KiB \(request_disk\)", log), log
-    assert "Code 21 Subcode 104" in log
+    assert "Subcode 104" in log
+    assert partitionable.jobs["filler"].events(1) == 1, log
 
 
 @pytest.mark.parametrize("layout", ["fixed", "partitionable"])
@@ -193,11 +204,7 @@ def test_a_pilot_whose_last_job_is_long_gone_leaves(layout: str, request: pytest
 
 def test_what_was_configured_is_in_the_ad_with_its_type(fixed: Seen) -> None:
     ad = of_type(fixed, 1)[0]
-    assert {name: ad[name] for name in ("GLIDEIN_Name", "GLIDEIN_ClusterId", "GLIDEIN_ProcId", "GLIDECLIENT_Group")} == {
-        "GLIDEIN_Name": "instance",
-        "GLIDEIN_ClusterId": 17,
-        "GLIDEIN_ProcId": 4,
-        "GLIDECLIENT_Group": "main",
-    }
+    told = {"GLIDEIN_Name": "instance", "GLIDEIN_ClusterId": 17, "GLIDEIN_ProcId": 4, "GLIDECLIENT_Group": "main"}
+    assert {name: ad[name] for name in told} == told
     assert ad["GLIDEIN_MASTER_NAME"] == ad["Name"].split("@", 1)[1]
     assert ad["FromFragment"] == 7

@@ -59,7 +59,7 @@ def test_plain_lines_pass_under_their_plugins_name() -> None:
     ],
 )
 def test_security_knobs_are_refused_with_plugin_and_line(line: str) -> None:
-    with pytest.raises(PilotError, match="plugin example, fragment 'lines', line [23]") as caught:
+    with pytest.raises(PilotError, match=r"plugin example, fragment 'lines', line [23]") as caught:
         list(fragment_lines((fragment("A = 1\n" + line),)))
     assert caught.value.failure.kind is FailureKind.CONFIG
     assert caught.value.failure.code == "fragment.security_knob"
