@@ -287,8 +287,8 @@ class Keeper:
         if self._budget is not None:
             return
         self._events.write("condor.ended", code=code)
-        # STARTD_NOCLAIM_SHUTDOWN, no job for so long: the startd told the master to end. Or a condition of its own, no job
-        # after the last one, which is a reason for the master to leave, too.
+        # STARTD_NOCLAIM_SHUTDOWN, no job for so long: the startd told the master to end. Or a condition of the startd's
+        # own, no job after the last one, for which the master leaves too.
         if code == 0 or (code == NO_RESTART and self._master.startd_left()):
             self._end(self._drain_problem)
             return
