@@ -14,6 +14,8 @@ from tests.testbed.pilots import PilotRun
 from tests.testbed.user_jobs import Job, Jobs, slot_ads
 
 TAIL_SECONDS = 8
+# Long enough for an evicted job to come back on a busy machine.
+RETURN_SECONDS = 30
 PLUGIN = """
 from pilot_agent.hookspecs import StartdFragment, hookimpl
 
@@ -48,7 +50,7 @@ PARTITIONABLE = {
     "startd": {
         "resource_slots": "ioslot,number=1,type=main;license,1,type=static",
         "preempt": "TARGET.Unwelcome",
-        "tail_shutdown_seconds": TAIL_SECONDS,
+        "tail_shutdown_seconds": RETURN_SECONDS,
         "claim_worklife_seconds": 0,
     },
 }
@@ -118,7 +120,7 @@ def _seen(
                 job.wait_held(150)
             elif name != waits:
                 job.wait_done(120)
-        code = run.wait(TAIL_SECONDS + 90)
+        code = run.wait(RETURN_SECONDS + 90)
 
         waiting = jobs[waits].status() if waits else set()
         places = {name: _place(job) for name, job in jobs.items()}
