@@ -146,6 +146,8 @@ def _identity(plan: StartdPlan) -> dict[str, str]:
         "CCB_ADDRESS": _brokers(plan),
         # Without it one daemon less. The daemons that need the pool to reach them do it through CCB.
         "USE_SHARED_PORT": str(plan.shared_port),
+        # Any free one: other pilots of the node have theirs.
+        "SHARED_PORT_PORT": "0",
         # Unlike any other host's: no job may take this node's files or users for its own.
         "UID_DOMAIN": config_text(plan.name),
         "FILESYSTEM_DOMAIN": config_text(plan.name),
