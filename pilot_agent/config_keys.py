@@ -341,7 +341,6 @@ KEYS: tuple[Key, ...] = (
         "configure HTCondor without name look-ups",
         choices=("auto", "true", "false"),
     ),
-    Key("startd.shared_port", Kind.BOOLEAN, False, "let all daemons share one port, with one process more"),
     Key(
         "startd.transfer_plugins",
         Kind.STRINGS,

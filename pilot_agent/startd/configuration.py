@@ -138,16 +138,15 @@ def _identity(plan: StartdPlan) -> dict[str, str]:
     collectors = ", ".join(_collector(address) for address in plan.collectors)
     network = plan.network
     knobs = {
-        "DAEMON_LIST": "MASTER, SHARED_PORT, STARTD" if plan.shared_port else "MASTER, STARTD",
+        "DAEMON_LIST": "MASTER, STARTD",
         "MASTER_NAME": config_text(plan.name),
         "STARTD_NAME": config_text(plan.name),
         "COLLECTOR_HOST": collectors,
         "CONDOR_HOST": config_text(split_address(plan.collectors[0])[0]),
         "CCB_ADDRESS": _brokers(plan),
-        # Without it one daemon less. The daemons that need the pool to reach them do it through CCB.
-        "USE_SHARED_PORT": str(plan.shared_port),
-        # Any free one: other pilots of the node have theirs.
-        "SHARED_PORT_PORT": "0",
+        # One daemon less; the pool reaches the others through CCB. And a confined starter does not reach its startd
+        # through a shared port (seen with HTCondor 23.9.6: every job is evicted at once).
+        "USE_SHARED_PORT": "False",
         # Unlike any other host's: no job may take this node's files or users for its own.
         "UID_DOMAIN": config_text(plan.name),
         "FILESYSTEM_DOMAIN": config_text(plan.name),

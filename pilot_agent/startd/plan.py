@@ -185,7 +185,6 @@ class StartdPlan:
     idle_shutdown_seconds: int = 1200
     tail_shutdown_seconds: int | None = None
     ccb_brokers: tuple[str, ...] = ()
-    shared_port: bool = False
     no_cgroups: str = ""
     ad_expressions: Mapping[str, str] = field(default_factory=dict)
     vacate_seconds: int = 10

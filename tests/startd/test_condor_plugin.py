@@ -75,7 +75,6 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "preempt": None,
             "memory_policy": "hold",
             "disk_policy": "hold",
-            "shared_port": False,
             "transfer_plugins": [],
             "channel_period_seconds": 20,
         },
