@@ -10,6 +10,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pilot_agent.config_expressions import expression_problem
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
     BIND,
@@ -43,6 +44,7 @@ from pilot_agent.config_keys import (
     Kind,
 )
 from pilot_agent.config_programs import PROGRAM_FIELDS, PROGRAM_NEEDS, entry_problems
+from pilot_agent.config_slots import resource_slots_problem
 from pilot_agent.config_values import (
     is_finite,
     mapping_problems,
@@ -156,7 +158,7 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
             return sequence_problems(value, path, _prefix_problems)
         case Kind.BINDS:
             return sequence_problems(value, path, _bind_problems)
-        case _ if kind in _TEXTS:
+        case _ if kind in _TEXTS or kind in _GRAMMARS:
             return _text_problems(kind, value, path)
         case Kind.SERVICES:
             return mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
@@ -266,10 +268,15 @@ _TEXTS = {
 
 _SINGLE = (Kind.SCRATCH, Kind.CONDOR_VERSION, Kind.TARBALLS, Kind.SHA256)
 """One text, and no list of them."""
+_GRAMMARS = {Kind.EXPRESSION: expression_problem, Kind.RESOURCE_SLOTS: resource_slots_problem}
+"""What is wrong with a text, or None."""
 
 
 def _text_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
-    """Of a text, or a list of texts, for which there is a pattern."""
+    """Of a text, or a list of texts, for which there is a pattern or a grammar."""
+    if kind in _GRAMMARS:
+        problem = _GRAMMARS[kind](value) if isinstance(value, str) else f"expected a text, found {type_name(value)}"
+        return [(path, problem)] if problem else []
     if kind not in _SINGLE:
         return sequence_problems(value, path, lambda item, where: _one_text_problems(kind, item, where))
     return _one_text_problems(kind, value, path)

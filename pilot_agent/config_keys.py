@@ -41,6 +41,8 @@ class Kind(enum.StrEnum):
     SETUPS = "list of setups"
     CHECKS = "list of checks"
     PERIODICS = "list of periodic tests"
+    EXPRESSION = "ClassAd expression"
+    RESOURCE_SLOTS = "resources with their slots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,21 @@ IMAGE_SOURCES = ("cvmfs", "directory", "file", "docker", "oras", "https")
 CONTAINER_WISHES = ("disable_gwms", "never", "optional", "preferred", "required", "required_gwms")
 
 KEYS: tuple[Key, ...] = (
-    Key("pool.collectors", Kind.STRINGS, [], "addresses of the user pool's collectors, host[:port]"),
+    Key(
+        "pool.collectors",
+        Kind.STRINGS,
+        [],
+        "addresses of the user pool's collectors, host[:port]; of several in one text, separated by commas, each pilot "
+        "draws one, and of host:9620-9660 or host?sock=name1-20 one number",
+    ),
     Key("pool.token", Kind.STRING, None, "file with the IDTOKEN that lets the startd join the pool"),
     Key("pool.token_check_seconds", Kind.INTEGER, 60, "how often to look whether pool.token was replaced", minimum=1),
     Key("pool.token_warning_seconds", Kind.INTEGER, 3600, "warn so long before the token expires", minimum=0),
-    Key("pool.ccb", Kind.BOOLEAN, True, "let the pool reach the startd through the collector (CCB)"),
+    Key("pool.ccb", Kind.BOOLEAN, True, "let the pool reach the startd through a broker (CCB)"),
+    Key("pool.ccb_brokers", Kind.STRINGS, [], "addresses of the brokers, as pool.collectors; otherwise the collectors"),
     Key("pool.join_seconds", Kind.INTEGER, 300, "give up when the collector was not reached for so long", minimum=1),
     Key("site.name", Kind.STRING, "unknown", "name of the site, advertised as GLIDEIN_Site"),
+    Key("site.resource", Kind.STRING, None, "name of the site's resource, advertised as GLIDEIN_ResourceName"),
     Key("site.containers", Kind.STRING, "optional", "what the site demands of containers", choices=CONTAINER_WISHES),
     Key("site.scratch", Kind.STRINGS, [], "directories to try for the workspace before the batch system's own"),
     Key(
@@ -112,8 +122,21 @@ KEYS: tuple[Key, ...] = (
         "all",
     ),
     Key("entry.name", Kind.STRING, "unknown", "name of the factory's entry, advertised as GLIDEIN_Entry_Name"),
+    Key("entry.gatekeeper", Kind.STRING, None, "where the entry submits to, advertised as GLIDEIN_Gatekeeper"),
+    Key("entry.grid_type", Kind.STRING, None, "how the entry submits, advertised as GLIDEIN_GridType"),
     Key("factory.name", Kind.STRING, "unknown", "name of the factory, advertised as GLIDEIN_Factory"),
-    Key("vo.name", Kind.STRING, "unknown", "name of the VO"),
+    Key("factory.glidein", Kind.STRING, None, "name of the factory's instance, advertised as GLIDEIN_Name"),
+    Key("factory.schedd", Kind.STRING, None, "the factory's schedd, advertised as GLIDEIN_Schedd"),
+    Key("factory.cluster", Kind.INTEGER, None, "the pilot's cluster there, advertised as GLIDEIN_ClusterId", minimum=0),
+    Key("factory.process", Kind.INTEGER, None, "its number in it, advertised as GLIDEIN_ProcId", minimum=0),
+    Key(
+        "factory.credential",
+        Kind.STRING,
+        None,
+        "name of the credential that the pilot was submitted with, advertised as GLIDEIN_CredentialIdentifier",
+    ),
+    Key("vo.name", Kind.STRING, "unknown", "name of the VO, advertised as GLIDECLIENT_Name"),
+    Key("vo.group", Kind.STRING, None, "the VO's group that asked for the pilot, advertised as GLIDECLIENT_Group"),
     Key("vo.containers", Kind.STRING, "preferred", "what the VO wants of containers", choices=CONTAINER_WISHES),
     Key("vo.setups", Kind.SETUPS, None, "as site.setups, for the VO; not in the site's file", "all"),
     Key("vo.checks", Kind.CHECKS, None, "as site.checks, for the VO; not in the site's file", "all"),
@@ -274,8 +297,60 @@ KEYS: tuple[Key, ...] = (
     Key("services", Kind.SERVICES, {}, "programs that run beside the jobs", "join"),
     Key("benchmarks.enabled", Kind.BOOLEAN, True, "run the benchmarks"),
     Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the built-in benchmark, seconds", "smallest", minimum=0.01),
-    Key("startd.slots", Kind.STRING, "partitionable", "slot layout", choices=("partitionable",)),
+    Key(
+        "startd.slots",
+        Kind.STRING,
+        "partitionable",
+        "one slot that is divided as jobs come, or slots of fixed size",
+        choices=("partitionable", "fixed"),
+    ),
+    Key("startd.fixed_slots", Kind.INTEGER, None, "number of fixed slots; otherwise one for each core", minimum=1),
+    Key("startd.cores_per_slot", Kind.INTEGER, None, "cores of each fixed slot, in place of their number", minimum=1),
+    Key("startd.gpus", Kind.INTEGER, None, "most GPUs that jobs may get; otherwise all usable", "smallest", minimum=0),
+    Key(
+        "startd.resource_slots",
+        Kind.RESOURCE_SLOTS,
+        None,
+        "resources with their slots, name[,number[,memory[,type[,disk]]]];..., as in GLIDEIN_Resource_Slots",
+    ),
+    Key("startd.start", Kind.EXPRESSION, None, "which jobs may run here; those of all layers must be true", "all"),
+    Key("startd.rank", Kind.EXPRESSION, None, "which jobs are preferred; those of all layers are added up", "all"),
+    Key(
+        "startd.preempt",
+        Kind.EXPRESSION,
+        None,
+        "which running jobs are ended; that of one layer is enough",
+        "all",
+    ),
+    Key(
+        "startd.claim_worklife_seconds",
+        Kind.INTEGER,
+        3600,
+        "an access point may start further jobs on a slot for so long without a new match; 0 one job, -1 no limit",
+        minimum=-1,
+    ),
     Key("startd.idle_shutdown_seconds", Kind.INTEGER, 1200, "leave after so long without a job", minimum=1),
+    Key(
+        "startd.tail_shutdown_seconds",
+        Kind.INTEGER,
+        None,
+        "leave so long after the last job, once there was one; otherwise as startd.idle_shutdown_seconds",
+        minimum=1,
+    ),
+    Key(
+        "startd.memory_policy",
+        Kind.STRING,
+        "off",
+        "what becomes of a job that uses more memory than its slot has",
+        choices=("hold", "off"),
+    ),
+    Key(
+        "startd.disk_policy",
+        Kind.STRING,
+        "off",
+        "what becomes of a job that uses more disk than its slot has",
+        choices=("hold", "off"),
+    ),
     Key(
         "startd.condor_source",
         Kind.STRINGS,
@@ -321,6 +396,13 @@ KEYS: tuple[Key, ...] = (
         "auto",
         "configure HTCondor without name look-ups",
         choices=("auto", "true", "false"),
+    ),
+    Key(
+        "startd.transfer_plugins",
+        Kind.STRINGS,
+        [],
+        "file transfer plugins beside HTCondor's compiled ones: names in its libexec directory, or paths",
+        "append",
     ),
     Key("startd.domain", Kind.STRING, "pilot.local", "domain used when there are no name look-ups"),
     Key("startd.channel_period_seconds", Kind.INTEGER, 20, "period of the ad channel", minimum=1),

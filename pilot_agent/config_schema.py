@@ -69,6 +69,8 @@ _PLAIN: Mapping[Kind, Json] = {
     Kind.WEIGHTED: ["string", "boolean"],
     Kind.CORES: ["integer", "string"],
     Kind.MAPPING: "object",
+    Kind.EXPRESSION: "string",
+    Kind.RESOURCE_SLOTS: "string",
 }
 
 

@@ -76,7 +76,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         cvmfs=_cvmfs(state, environment),
         black_hole=_black_hole(state),
     )
-    return made, replace(state, attributes=dict(handoff.plan.attributes), condor=taken)
+    return made, replace(state, attributes=dict(handoff.plan.attributes), condor=taken, startd=handoff.told)
 
 
 def _times(state: State, deadline: Deadline) -> plan.TimePlan:
@@ -119,6 +119,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         fragments=tuple(
             PluginFragment(declared.plugin, declared.record) for declared in session.loaded.of("pilot_startd")
         ),
+        parent=os.getppid(),
     )
 
 

@@ -51,6 +51,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "plugins": to_json(state.plugins),
         "jobs": no_jobs(time.time() - state.started),
         "ad": dict(state.attributes),
+        "startd": state.startd,
         "leftovers": list(state.leftovers),
         "time": _time(state.deadline),
         "condor": to_json(state.condor) if state.condor else None,

@@ -64,6 +64,8 @@ class State:
     services: tuple[ServiceState, ...] = ()
     benchmarks: tuple[BenchmarkScore, ...] = ()
     attributes: dict[str, Json] = field(default_factory=dict)
+    startd: Json = None
+    """What the report says of slots, policies and transfer plugins, once they are planned."""
     declared: Json = None
     plugins: tuple[PluginReport, ...] = ()
     verdicts: tuple[Verdict, ...] = ()

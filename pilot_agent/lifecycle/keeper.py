@@ -25,7 +25,7 @@ from pilot_agent.lifecycle.keeper_pool import KeeperPool
 from pilot_agent.lifecycle.keeper_time import KeeperTime
 from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
-from pilot_agent.lifecycle.master import FAST_SECONDS, Master
+from pilot_agent.lifecycle.master import FAST_SECONDS, NO_RESTART, Master
 from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
@@ -239,7 +239,9 @@ class Keeper:
         if self._budget is not None:
             return
         self._events.write("condor.ended", code=code)
-        if code == 0:  # STARTD_NOCLAIM_SHUTDOWN: no job for so long; the startd told the master to end
+        # STARTD_NOCLAIM_SHUTDOWN, no job for so long: the startd told the master to end. Or a condition of the startd's
+        # own, no job after the last one, for which the master leaves too.
+        if code == 0 or (code == NO_RESTART and self._master.startd_left()):
             self._leave()
             return
         how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"

@@ -25,6 +25,13 @@ FAST_SECONDS = 5.0
 """How long HTCondor gets after SIGQUIT, which kills jobs at once, before its processes are killed."""
 
 
+NO_RESTART = 99
+"""The exit code of HTCondor's daemons for an end that a condition of their configuration brought about."""
+MASTER_LOG = "MasterLog"
+LOG_END_BYTES = 16384
+STARTD_LEFT = b"exited with status 99 (daemon will not restart automatically)"
+
+
 class Master:
     """The daemons of one pilot. ``ended(code)`` is called once when they are gone, or when waiting is over; ``code`` is
     the exit code, -N for signal N, None when it did not end in time."""
@@ -68,6 +75,15 @@ class Master:
             self._send(signal.SIGTERM)
             self._loop.call_later(self._vacate_seconds, self._hasten)
         self.asked = True
+
+    def startd_left(self) -> bool:
+        """Whether the startd ended by a condition of its own, as its master noted: for good, and not by a fault."""
+        try:
+            with open(os.path.join(os.path.dirname(self._plan.log), MASTER_LOG), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_END_BYTES))
+                return STARTD_LEFT in file.read(LOG_END_BYTES)
+        except OSError:
+            return False
 
     def jobs_running(self) -> bool:
         """True while HTCondor's starters, one per job, are there."""

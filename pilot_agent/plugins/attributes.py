@@ -11,7 +11,6 @@ from pilot_agent.model import Json
 # Users' expressions rely on these names; those that carry a probe's fact are given here.
 FACTS = {
     "HAS_UNPRIVILEGED_USER_NAMESPACES": "userns.usable",
-    "GLIDEIN_SiteWMS": "batch.system",
     "GLIDEIN_SiteWMS_JobId": "batch.job_id",
     "GLIDEIN_SiteWMS_Queue": "batch.queue",
     "LSB_DESCRIPTION": "os.pretty_name",

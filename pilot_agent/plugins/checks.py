@@ -121,7 +121,7 @@ def check_clock(context: Context) -> CheckResult:
 
 def check_network(context: Context) -> CheckResult:
     """Whether every configured endpoint is reached."""
-    targets = configured_targets(context.config)
+    targets = configured_targets(context.config, context.pilot_id)
     own = {target.shown for target in targets}
     # Where a node is judged for several VOs, the probe tried what any of them needs.
     tried = [entry for entry in context.value("network.endpoints", []) if isinstance(entry, dict)]

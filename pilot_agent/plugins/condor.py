@@ -7,11 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pilot_agent.config_collectors import drawn
+from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins import machine_ad
 from pilot_agent.plugins.condor_source import condor_request
 from pilot_agent.plugins.confining import plan_confinement
+from pilot_agent.plugins.job_cgroups import why_no_cgroups
 from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
 from pilot_agent.startd.configuration import (
     GPU_INVENTORY,
@@ -22,17 +26,28 @@ from pilot_agent.startd.configuration import (
     render,
 )
 from pilot_agent.startd.confinement import GROUPS, RUNTIME, STARTER, establish, runtime_text, starter_text
-from pilot_agent.startd.container_ad import user_namespaces
 from pilot_agent.startd.guard import GUARD, guard_text
 from pilot_agent.startd.join import clock_commands, join_commands
 from pilot_agent.startd.libexec import make_libexec, plugin_programs, sif_test
 from pilot_agent.startd.links import LINKS, LINKS_TEXT
 from pilot_agent.startd.logins import groups_of_logins
 from pilot_agent.startd.network import plan_network
-from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, StartdPlan
+from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, HoldPolicy, StartdPlan
+from pilot_agent.startd.policy import layer_expressions
+from pilot_agent.startd.slots import SlotWish, usable_gpus
 from pilot_agent.startd.sources import obtain_condor
+from pilot_agent.startd.telling import told
 from pilot_agent.startd.token import install_token
-from pilot_agent.startd.verify import configuration_question, fetcher_questions, hook_questions, verify
+from pilot_agent.startd.transfer_plugins import ask_plugins, plugin_paths
+from pilot_agent.startd.usage import USAGE, usage_text
+from pilot_agent.startd.verify import (
+    configuration_question,
+    expression_questions,
+    fetcher_questions,
+    hook_questions,
+    start_question,
+    verify,
+)
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -55,7 +70,8 @@ class HandoffInputs:
 
     ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
     was started with; ``job_binds`` and ``container_options`` what was asked for and allowed, ``gpu_options`` what of it
-    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds.
+    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``parent`` the process that the
+    batch system sees.
     """
 
     pilot_id: str
@@ -72,12 +88,14 @@ class HandoffInputs:
     container_options: tuple[str, ...] = ()
     gpu_options: tuple[str, ...] = ()
     fragments: tuple[PluginFragment, ...] = ()
+    parent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handoff:
     """What the keeper needs. ``environment`` is for ``master_argv`` and for each of ``join_commands`` and of
-    ``clock_commands``, whose n-th asks the n-th of ``collectors``. ``condor`` says which HTCondor was taken.
+    ``clock_commands``, whose n-th asks the n-th of ``collectors``. ``condor`` says which HTCondor was taken,
+    ``told`` is what the report says of the startd.
     """
 
     plan: StartdPlan
@@ -92,14 +110,16 @@ class Handoff:
     channel_period_seconds: int
     log_directory: str
     history: str
+    told: Json = None
 
 
 def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
     """Find HTCondor, take the token, write the configuration and have HTCondor read it back. Starts nothing.
 
-    Raises ``NoCondorError`` (``condor.*``, ``artifact.*``, ``disk.full``); ``PilotError``: ``token.*`` (credential),
-    ``pool.missing``, ``startd.value``, ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``,
-    ``startd.hook`` (node); ``Interrupted`` when ``wake`` becomes readable.
+    Raises ``NoCondorError`` (``condor.*``, ``artifact.*``, ``disk.full``); ``PilotError``: ``condor.transfer_plugins``
+    (node), ``token.*`` (credential), ``pool.missing``, ``slots.*``, ``startd.value``, ``startd.expression``,
+    ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``, ``startd.hook`` (node); ``Interrupted`` when
+    ``wake`` becomes readable.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
     if not config["pool"]["collectors"] or not config["pool"]["token"]:
@@ -110,17 +130,23 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
             "the factory or the VO sets both keys",
         )
     condor, choice = obtain_condor(condor_request(inputs), wake=wake)
-    network, collectors = plan_network(
+    drawn_ones = drawn(config["pool"]["collectors"], inputs.pilot_id)
+    network, addresses = plan_network(
         config["startd"]["no_dns"],
         config["startd"]["domain"],
-        config["pool"]["collectors"],
+        (*drawn_ones, *drawn(config["pool"]["ccb_brokers"], inputs.pilot_id)),
         ccb=config["pool"]["ccb"],
         wake=wake,
     )
+    collectors, brokers = addresses[: len(drawn_ones)], addresses[len(drawn_ones) :]
     try:
         install_token(config["pool"]["token"], workspace.tokens)
         environment = master_environment(inputs.site_environment, workspace)
-        plan = _confined(build_plan(inputs, condor, network, collectors), inputs, environment, wake)
+        paths = plugin_paths(condor.plugins, config["startd"]["transfer_plugins"], condor.libexec)
+        transfers = ask_plugins(paths, environment, wake=wake)
+        condor = replace(condor, plugins=tuple(plugin.path for plugin in transfers if plugin.schemes))
+        plan = replace(build_plan(inputs, condor, network, collectors), ccb_brokers=brokers)
+        plan = _confined(plan, inputs, environment, wake)
         if plan.container is not None and (plan.container.fetcher or plan.container.forbidden_fifo):
             install_image_hook(inputs, plan.container)
         _write(plan, workspace)
@@ -145,6 +171,7 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         channel_period_seconds=plan.channel_period_seconds,
         log_directory=workspace.condor_log,
         history=history_path(plan),
+        told=told(plan, transfers),
     )
 
 
@@ -159,6 +186,19 @@ def build_plan(
     Raises ``PilotError`` when cores, memory or disk are not known: HTCondor would take the whole node.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
+    startd = config["startd"]
+    cores, memory_mib = (
+        max(1, int(_needed(inputs.facts, "cpu.usable"))),
+        int(_needed(inputs.facts, "memory.usable_mib")),
+    )
+    container = plan_containers(inputs, condor)
+    wish = SlotWish(
+        layout="fixed" if startd["slots"].lower() == "fixed" else "partitionable",
+        count=startd["fixed_slots"],
+        cores_each=startd["cores_per_slot"],
+        resources=parse_resource_slots(startd["resource_slots"] or ""),
+    )
+    gpus = _gpus(inputs.facts)
     return StartdPlan(
         name=f"pilot-{inputs.pilot_id}",
         workspace=inputs.workspace,
@@ -167,19 +207,26 @@ def build_plan(
         token_directory=workspace.tokens,
         condor=condor,
         network=network,
-        cores=max(1, int(_needed(inputs.facts, "cpu.usable"))),
-        memory_mib=int(_needed(inputs.facts, "memory.usable_mib")),
+        cores=cores,
+        memory_mib=memory_mib,
         disk_mib=int(_needed(inputs.facts, "disk.workspace_free_mib")),
         channel_command=(_channel_program(), workspace.ad_channel),
-        gpus=_gpus(inputs.facts),
-        idle_shutdown_seconds=config["startd"]["idle_shutdown_seconds"],
+        gpus=gpus[: usable_gpus(wish, len(gpus), startd["gpus"])],
+        wish=wish,
+        expressions=layer_expressions(startd),
+        hold=HoldPolicy(startd["memory_policy"].lower() == "hold", startd["disk_policy"].lower() == "hold"),
+        claim_worklife_seconds=startd["claim_worklife_seconds"],
+        idle_shutdown_seconds=startd["idle_shutdown_seconds"],
+        tail_shutdown_seconds=startd["tail_shutdown_seconds"],
         vacate_seconds=int(config["time"]["vacate_seconds"]),
         channel_period_seconds=config["startd"]["channel_period_seconds"],
         ssh_to_job=bool(config["startd"]["ssh_to_job"]),
-        container=plan_containers(inputs, condor),
+        container=container,
         decision=inputs.decision,
         job_environment=dict(inputs.job_environment),
-        attributes=_attributes(inputs),
+        attributes=_attributes(inputs, container, (cores, memory_mib), collectors),
+        ad_expressions=machine_ad.EXPRESSIONS,
+        no_cgroups=why_no_cgroups(inputs.facts),
         fragments=inputs.fragments,
         job_length=dict(config["time"]["job_length"]),
         services_attribute=config["startd"]["services_attribute"],
@@ -207,7 +254,7 @@ def _confined(
 
 def _verify(plan: StartdPlan, workspace: Workspace, environment: Mapping[str, str], wake: WakeUp | None) -> None:
     """Have HTCondor read its configuration, and start all hooks once."""
-    questions = [configuration_question(plan)]
+    questions = [*expression_questions(plan), configuration_question(plan), start_question(plan)]
     empty = os.path.join(workspace.temporary, "hooks")
     os.mkdir(empty, 0o700)
     if plan.container is not None:
@@ -232,6 +279,7 @@ def _programs(plan: StartdPlan, container: ContainerPlan) -> dict[str, str | byt
             gpu_libraries=container.gpu_libraries,
             opencl=container.opencl,
         ),
+        **({USAGE: usage_text(memory=plan.hold.memory, disk=plan.hold.disk)} if plan.holds_at_next_start else {}),
         **(_confined_programs(starter, container.confinement) if container.confinement is not None else {}),
     }
 
@@ -282,22 +330,25 @@ def _capability(text: Json) -> float | None:
         return None
 
 
-def _attributes(inputs: HandoffInputs) -> dict[str, Json]:
+def _attributes(
+    inputs: HandoffInputs, container: ContainerPlan | None, sizes: tuple[int, int], collectors: tuple[str, ...]
+) -> dict[str, Json]:
     """The names that users' and frontends' expressions rely on, then what stages and plugins gave."""
     config = inputs.config
     attributes: dict[str, Json] = {
-        "IS_GLIDEIN": True,
-        "GLIDEIN_Site": config["site"]["name"],
-        "GLIDEIN_Entry_Name": config["entry"]["name"],
-        "GLIDEIN_Max_Idle": config["startd"]["idle_shutdown_seconds"],
-        "PilotId": inputs.pilot_id,
+        **machine_ad.identity_attributes(config, inputs.pilot_id, inputs.started, inputs.parent),
+        **machine_ad.life_attributes(config["startd"], config["time"]),
+        **machine_ad.size_attributes(*sizes),
+        **machine_ad.pool_attributes(collectors),
+        **machine_ad.provided_attributes(container),
         "PilotContainerDecision": inputs.decision.decision,
+        "PilotJobCgroups": False,
     }
     for score in inputs.benchmarks:
         attributes |= score.attributes
     attributes |= dict(inputs.attributes)
-    # The probe's fact is a boolean; users' expressions compare this one with words.
-    return attributes | {"HAS_UNPRIVILEGED_USER_NAMESPACES": user_namespaces(inputs.facts.get("userns.usable"))}
+    # Facts in the words that users' expressions compare them with.
+    return attributes | machine_ad.node_attributes(inputs.facts, inputs.site_environment)
 
 
 def _needed(facts: Mapping[str, Fact], name: str) -> float:

@@ -6,7 +6,6 @@ Nothing of the node's own configuration is read: CONDOR_CONFIG points to this te
 from __future__ import annotations
 
 import os
-import zlib
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
@@ -22,10 +21,13 @@ from pilot_agent.startd.classad import (
 from pilot_agent.startd.container_ad import container_attributes
 from pilot_agent.startd.containers import container_knobs, runtime_environment
 from pilot_agent.startd.fragments import SECURITY_KNOBS, fragment_lines
-from pilot_agent.startd.health_expressions import HEALTH_ATTRIBUTES, health_conditions
+from pilot_agent.startd.health_expressions import HEALTH_ATTRIBUTES
 from pilot_agent.startd.history import HISTORY
+from pilot_agent.startd.life import life_knobs
 from pilot_agent.startd.logins import SSHD
 from pilot_agent.startd.network import split_address
+from pilot_agent.startd.policy import final_lines, policy_knobs
+from pilot_agent.startd.slots import slot_knobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,11 +37,18 @@ if TYPE_CHECKING:
 
 CHANNEL_JOB = "PILOT"
 GPU_INVENTORY = "gpus.ad"
-UPDATE_SECONDS = 270
-UPDATE_SPREAD_SECONDS = 60
-SHORTEST_UPDATE_SECONDS = 2
+# Beginnings of names that no knob of HTCondor has, whatever they end in (GLIDEIN_CredentialIdentifier).
+NO_KNOBS = ("GLIDEIN_", "GLIDECLIENT_")
 # Attributes that the master's ad carries too, so that a pool's operators see whose pilot it is.
-MASTER_ATTRIBUTES = ("IS_GLIDEIN", "GLIDEIN_Site", "GLIDEIN_Entry_Name", "GLIDEIN_Factory", "PilotId")
+MASTER_ATTRIBUTES = (
+    *("IS_GLIDEIN", "GLIDEIN_Site", "GLIDEIN_ResourceName", "GLIDEIN_Entry_Name", "GLIDEIN_Factory", "GLIDEIN_Name"),
+    *("GLIDEIN_ClusterId", "GLIDEIN_ProcId", "GLIDEIN_Schedd", "GLIDECLIENT_Name", "GLIDECLIENT_Group", "PilotId"),
+)
+# Attributes of a running job that its slot's ad shows too.
+JOB_ATTRIBUTES = (
+    *("x509userproxysubject", "x509UserProxyFQAN", "x509UserProxyVOName", "x509UserProxyEmail"),
+    "x509UserProxyExpiration",
+)
 
 SLOT_ATTRIBUTES = frozenset(
     (
@@ -55,8 +64,10 @@ SLOT_ATTRIBUTES = frozenset(
 def render(plan: StartdPlan) -> str:
     """The configuration's text. Raises ``PilotError`` (kind config) for a value, name or fragment it cannot carry."""
     try:
-        knobs = _places(plan) | _identity(plan) | _security(plan) | _resources(plan) | _policy(plan)
-        knobs |= container_knobs(plan.container) | _life(plan) | _channel(plan) | _features(plan)
+        knobs = _places(plan) | _identity(plan) | _security(plan) | _resources(plan) | policy_knobs(plan)
+        knobs |= (
+            container_knobs(plan.container, len(plan.slot_groups)) | life_knobs(plan) | _channel(plan) | _features(plan)
+        )
         attributes = _attributes(plan, knobs)
     except LiteralError as error:
         hint = "the configuration or plugin that gave this value must change it"
@@ -65,7 +76,7 @@ def render(plan: StartdPlan) -> str:
     lines = [f"{name} = {value}".rstrip() for name, value in (knobs | attributes).items()]
     lines += fragment_lines(plan.fragments)
     # A fragment may narrow START; what keeps an unattended pilot from taking jobs is added after it.
-    lines.append("START = ($(START)) && ($(PILOT_START))")
+    lines += final_lines()
     return "\n".join(lines) + "\n"
 
 
@@ -134,8 +145,9 @@ def _identity(plan: StartdPlan) -> dict[str, str]:
         "STARTD_NAME": config_text(plan.name),
         "COLLECTOR_HOST": collectors,
         "CONDOR_HOST": config_text(split_address(plan.collectors[0])[0]),
-        "CCB_ADDRESS": "$(COLLECTOR_HOST)" if network.ccb else "",
-        # One daemon less. The daemons that need the pool to reach them do it through CCB.
+        "CCB_ADDRESS": _brokers(plan),
+        # One daemon less; the pool reaches the others through CCB. And a confined starter does not reach its startd
+        # through a shared port (seen with HTCondor 23.9.6: every job is evicted at once).
         "USE_SHARED_PORT": "False",
         # Unlike any other host's: no job may take this node's files or users for its own.
         "UID_DOMAIN": config_text(plan.name),
@@ -147,6 +159,12 @@ def _identity(plan: StartdPlan) -> dict[str, str]:
         # Without names an address of each family makes two names for one host.
         knobs["ENABLE_IPV6"] = "False"
     return knobs
+
+
+def _brokers(plan: StartdPlan) -> str:
+    if not plan.network.ccb:
+        return ""
+    return ", ".join(map(_collector, plan.ccb_brokers)) or "$(COLLECTOR_HOST)"
 
 
 def _security(plan: StartdPlan) -> dict[str, str]:
@@ -181,98 +199,11 @@ def _security(plan: StartdPlan) -> dict[str, str]:
 
 
 def _resources(plan: StartdPlan) -> dict[str, str]:
-    knobs = {
-        "NUM_CPUS": str(plan.cores),
-        "MEMORY": str(plan.memory_mib),
-        "DISK": str(plan.disk_mib * 1024),
-        "RESERVED_MEMORY": "0",
-        "RESERVED_DISK": "0",
-        "NUM_SLOTS": "1",
-        "NUM_SLOTS_TYPE_1": "1",
-        "SLOT_TYPE_1": f"cpus={plan.cores}, memory={plan.memory_mib}, disk=100%, gpus={len(plan.gpus)}",
-        "SLOT_TYPE_1_PARTITIONABLE": "True",
-        "STARTD_DETECT_GPUS": "",
-    }
+    knobs = {**slot_knobs(plan.slot_groups, plan.memory_mib, plan.disk_mib), "STARTD_DETECT_GPUS": ""}
     if not plan.gpus:
         return knobs | {"MACHINE_RESOURCE_GPUs": "0"}
     inventory = os.path.join(private_directory(plan), GPU_INVENTORY)
     return knobs | {"MACHINE_RESOURCE_INVENTORY_GPUs": f"/bin/cat {config_text(inventory)}"}
-
-
-def _policy(plan: StartdPlan) -> dict[str, str]:
-    conditions = [
-        "($(PILOT_CHANNEL_ALIVE))",
-        f"(MY.{words.ACCEPTING_ATTRIBUTE} =!= False)",
-        "($(PILOT_CONTAINER_START))",
-        # The keeper sends both moments, and changes them when the token or the site's plans do.
-        f"((time() < MY.{words.TIME_ATTRIBUTES[0]}) =!= False)",
-    ]
-    conditions += health_conditions(plan)
-    if plan.job_length:
-        conditions.append(f"({_fits(plan)})")
-    vacate = str(plan.vacate_seconds)
-    return {
-        "START": "True",
-        "PILOT_START": " && ".join(conditions),
-        "PILOT_CHANNEL_ALIVE": _channel_alive(plan),
-        "IS_OWNER": "False",
-        "SUSPEND": "False",
-        "WANT_SUSPEND": "False",
-        "PREEMPT": "False",
-        "KILL": "False",
-        "RANK": "0",
-        # The keeper says when jobs are ended, and then they get the time for vacating: nothing is added to it.
-        "MaxJobRetirementTime": "0",
-        "MachineMaxVacateTime": vacate,
-        "SHUTDOWN_GRACEFUL_TIMEOUT": str(plan.vacate_seconds + 5),
-        "SHUTDOWN_FAST_TIMEOUT": vacate,
-        "KILLING_TIMEOUT": vacate,
-    }
-
-
-def _fits(plan: StartdPlan) -> str:
-    """True for a job that does not say how long it takes, and for one that can end in time, which the keeper may make
-    earlier. What is no number, or cannot be evaluated, says nothing."""
-    length = "undefined"
-    for name, unit in reversed(list(plan.job_length.items())):
-        declared = f"TARGET.{attribute_name(name)}"
-        seconds = f"{declared} * {words.UNIT_SECONDS[unit.lower()]}"
-        length = f"ifThenElse(({declared} >= 0) =?= True, {seconds}, {length})"
-    return f"(time() + {length} > MY.{words.TIME_ATTRIBUTES[1]}) =!= True"
-
-
-def _channel_alive(plan: StartdPlan) -> str:
-    """True while the keeper speaks. In the collector's copy of the ad, which is minutes old and the only one with
-    LastHeardFrom, the message is compared with the time at which the copy was sent. A copy that was sent before the
-    first message is open: the startd itself decides, and the next copy may be minutes away."""
-    limit = plan.channel_period_seconds * words.MISSED_PERIODS
-    name = f"MY.{words.AD_TIME_ATTRIBUTE}"
-    here = f"time() - {name} <= {limit}"
-    there = f"isUndefined({name}) || MY.MyCurrentTime - {name} <= {limit}"
-    return f"ifThenElse(isUndefined(MY.LastHeardFrom), {here}, {there}) =?= True"
-
-
-def _life(plan: StartdPlan) -> dict[str, str]:
-    # Pilots started together must not report together for the rest of their lives. HTCondor looks whether a claim is
-    # there only when it reports, so a short patience needs more reports.
-    usual = UPDATE_SECONDS + zlib.crc32(plan.name.encode()) % UPDATE_SPREAD_SECONDS
-    interval = str(max(SHORTEST_UPDATE_SECONDS, min(usual, plan.idle_shutdown_seconds // 4)))
-    spoken = f"ifThenElse(isUndefined(MY.{words.AD_TIME_ATTRIBUTE}), MY.DaemonStartTime, MY.{words.AD_TIME_ATTRIBUTE})"
-    # Nobody supervises the daemons any more, neither keeper nor guardian: they must not outlive the pilot.
-    orphaned = f'(MY.MyType =?= "Machine") && (time() - {spoken} > {plan.orphan_seconds})'
-    # The keeper ends them before that; this is for the case that it cannot.
-    overdue = f"time() > MY.{words.TIME_ATTRIBUTES[1]} + {plan.vacate_seconds}"
-    return {
-        "UPDATE_INTERVAL": interval,
-        "MASTER_UPDATE_INTERVAL": interval,
-        "STARTD_NOCLAIM_SHUTDOWN": str(plan.idle_shutdown_seconds),
-        "STARTD.DAEMON_SHUTDOWN_FAST": f"(({orphaned}) || ({overdue})) =?= True",
-        "MASTER.DAEMON_SHUTDOWN_FAST": "(STARTD_StartTime =?= 0)",
-        "MASTER_BACKOFF_CEILING": "60",
-        # A site that updates its HTCondor must not restart the pilot's.
-        "MASTER_NEW_BINARY_RESTART": "NEVER",
-        "MAX_TIME_SKIP": "1200",
-    }
 
 
 def _channel(plan: StartdPlan) -> dict[str, str]:
@@ -311,6 +242,8 @@ def _features(plan: StartdPlan) -> dict[str, str]:
             {**plan.job_environment, **runtime_environment(plan.container, plan.workspace)}
         ),
         "USE_PROCD": "True",
+        # The pilot's own group is not HTCondor's to divide (see the report's startd.job_cgroups).
+        "BASE_CGROUP": "",
         "ENABLE_SSH_TO_JOB": str(plan.ssh_to_job),
         **(_logins(plan) if plan.container is not None else {}),
     }
@@ -337,18 +270,20 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
     """Constant attributes of the machine ad. Their names are configuration names too, so none may be a knob."""
     taken = {name.lower() for name in knobs}
     wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container, plan.decision)}
-    sent = {name.lower() for name in words.SENT_ATTRIBUTES}
+    sent = {name.lower() for name in (*words.SENT_ATTRIBUTES, *plan.ad_expressions)}
     wanted = {name: value for name, value in wanted.items() if name.lower() not in sent}
-    lines = {}
+    lines = dict(plan.ad_expressions)
     for name, value in wanted.items():
         attribute_name(name)
         if name.lower() in SLOT_ATTRIBUTES:
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor itself gives it a value")
-        if name.lower() in taken or SECURITY_KNOBS.match(name):
+        known = name.upper().startswith(NO_KNOBS)
+        if name.lower() in taken or (SECURITY_KNOBS.match(name) and not known):
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor has a configuration knob of that name")
         lines[name] = config_literal(value)
-    lines["STARTD_ATTRS"] = ", ".join(wanted)
+    lines["STARTD_ATTRS"] = ", ".join((*wanted, *plan.ad_expressions))
     lines["MASTER_ATTRS"] = ", ".join(name for name in MASTER_ATTRIBUTES if name in wanted)
+    lines["STARTD_JOB_ATTRS"] = ", ".join(JOB_ATTRIBUTES)
     return lines
 
 

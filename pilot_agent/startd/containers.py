@@ -28,13 +28,13 @@ HOOK_KEYWORD = "PILOT"
 # The name under which the startd starts a job's starter. When the startd itself starts, it runs a starter without that
 # name, which tests the runtime for 0.1 s and leaves ~/.apptainer behind (seen with HTCondor 23.9.6): the pilot has
 # tested it already, so only the jobs' starters are told of it.
-JOB_STARTER = "slot_type_1"
+JOB_STARTER = "slot_type_{}"
 
 _BIND_SEPARATORS = re.compile(r"[\s,]")
 
 
-def container_knobs(container: ContainerPlan | None) -> dict[str, str]:
-    """The knobs; without a plan no job runs in a container and none can ask for one.
+def container_knobs(container: ContainerPlan | None, slot_types: int = 1) -> dict[str, str]:
+    """The knobs for so many types of slots; without a plan no job runs in a container and none can ask for one.
 
     Raises ``LiteralError`` for an image path, bind or option that a configuration cannot carry.
     """
@@ -47,9 +47,10 @@ def container_knobs(container: ContainerPlan | None) -> dict[str, str]:
         }
     runtime = f"$(LIBEXEC)/{RUNTIME}"
     options = map(_checked_option, container.extra_arguments)
+    starters = [JOB_STARTER.format(number) for number in range(1, slot_types + 1)]
     return {
         "SINGULARITY": "" if container.proven else runtime,
-        **({f"{JOB_STARTER}.SINGULARITY": runtime} if container.proven else {}),
+        **({f"{name}.SINGULARITY": runtime for name in starters} if container.proven else {}),
         "PILOT_IMAGE": config_text(image_expression(container)),
         "SINGULARITY_JOB": _job_expression(container),
         "SINGULARITY_IMAGE_EXPR": "$(PILOT_IMAGE)",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pilot_agent.startd.slots import Sizes, SlotGroup, SlotWish, plan_slots
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from pilot_agent.startd.confinement import Confinement
 
 MASTER_ARGUMENTS = ("-f",)
+
+Subject = Literal["start", "rank", "preempt"]
 
 AD_TIME_ATTRIBUTE = "PilotAdTime"
 """Epoch seconds; the keeper sends it every period. START is closed without it."""
@@ -120,6 +124,28 @@ class NetworkPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerExpression:
+    """One layer's expression for START, RANK or PREEMPT."""
+
+    subject: Subject
+    layer: str
+    text: str
+
+    @property
+    def key(self) -> str:
+        """The key of the configuration that has it."""
+        return f"startd.{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPolicy:
+    """Whether jobs are held that use more memory or disk than their slot has."""
+
+    memory: bool = False
+    disk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PluginFragment:
     """A plugin's raw configuration lines, with the plugin that is to blame for them."""
 
@@ -135,7 +161,10 @@ class StartdPlan:
     take to their unit, a key of ``UNIT_SECONDS``; ``services_attribute`` and ``cvmfs_attribute`` are those in which
     they name the services and repositories that they need. ``attributes`` are constant; ``channel_command`` is the
     program whose output carries the changing ones. ``decision`` is advertised, and decides nothing here.
-    ``execute_directory`` is where jobs' scratch directories are made.
+    ``execute_directory`` is where jobs' scratch directories are made. ``wish`` is how the node is to be divided into
+    ``slot_groups``. ``expressions`` are those of the layers, ``ad_expressions`` attributes that are no constants.
+    ``tail_shutdown_seconds`` None: as ``idle_shutdown_seconds``. ``ccb_brokers`` empty: the collectors.
+    ``no_cgroups`` is why jobs have no control groups of their own.
     """
 
     name: str
@@ -151,8 +180,15 @@ class StartdPlan:
     channel_command: tuple[str, ...]
     gpus: tuple[GpuDevice, ...] = ()
     ssh_to_job: bool = True
-    slots: Literal["partitionable"] = "partitionable"
+    wish: SlotWish = field(default_factory=SlotWish)
+    expressions: tuple[LayerExpression, ...] = ()
+    hold: HoldPolicy = field(default_factory=HoldPolicy)
+    claim_worklife_seconds: int = 3600
     idle_shutdown_seconds: int = 1200
+    tail_shutdown_seconds: int | None = None
+    ccb_brokers: tuple[str, ...] = ()
+    no_cgroups: str = ""
+    ad_expressions: Mapping[str, str] = field(default_factory=dict)
     vacate_seconds: int = 10
     channel_period_seconds: int = 20
     orphan_seconds: int = ORPHAN_SECONDS
@@ -164,3 +200,14 @@ class StartdPlan:
     job_length: Mapping[str, str] = field(default_factory=dict)
     services_attribute: str = "WantServices"
     cvmfs_attribute: str = "WantCvmfs"
+
+    @property
+    def slot_groups(self) -> tuple[SlotGroup, ...]:
+        """The types of slots, the main ones first. Raises ``PilotError`` where the node is too small for them."""
+        return plan_slots(Sizes(self.cores, self.memory_mib, self.disk_mib, len(self.gpus)), self.wish)
+
+    @property
+    def holds_at_next_start(self) -> bool:
+        """Whether a job that uses too much is held only when it comes again: a confined starter takes no commands."""
+        confined = self.container is not None and self.container.confinement is not None
+        return confined and (self.hold.memory or self.hold.disk)

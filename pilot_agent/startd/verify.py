@@ -10,12 +10,13 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.process import Result, Runner
 from pilot_agent.startd.guard import GUARD, HELD
 from pilot_agent.startd.links import LINKS
+from pilot_agent.startd.slots import slot_knobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pilot_agent.process import WakeUp
-    from pilot_agent.startd.plan import StartdPlan
+    from pilot_agent.startd.plan import LayerExpression, StartdPlan
 
 DEADLINE_SECONDS = 20.0
 
@@ -25,13 +26,7 @@ def expected(plan: StartdPlan) -> dict[str, str]:
     levels = ("DEFAULT", "CLIENT", "READ")
     features = ("AUTHENTICATION", "ENCRYPTION", "INTEGRITY")
     values = {
-        "NUM_CPUS": str(plan.cores),
-        "MEMORY": str(plan.memory_mib),
-        "DISK": str(plan.disk_mib * 1024),
-        "NUM_SLOTS": "1",
-        "NUM_SLOTS_TYPE_1": "1",
-        "SLOT_TYPE_1": f"cpus={plan.cores}, memory={plan.memory_mib}, disk=100%, gpus={len(plan.gpus)}",
-        "SLOT_TYPE_1_PARTITIONABLE": "True",
+        **slot_knobs(plan.slot_groups, plan.memory_mib, plan.disk_mib),
         "DAEMON_LIST": "MASTER, STARTD",
         "SEC_TOKEN_DIRECTORY": plan.token_directory,
         "EXECUTE": plan.execute_directory,
@@ -100,6 +95,49 @@ def configuration_question(plan: StartdPlan) -> Question:
         return _error("; ".join(wrong)) if wrong else None
 
     return Question([plan.condor.tool("condor_config_val"), "-subsystem", "STARTD", *values], problem)
+
+
+def start_question(plan: StartdPlan) -> Question:
+    """Whether START, as the startd finds it, still ends with what keeps an unattended pilot from taking jobs
+    (``startd.configuration``)."""
+
+    def problem(result: Result) -> PilotError | None:
+        start, _, guard = result.stdout.decode("utf-8", "replace").strip().partition("\n")
+        if result.ok and guard and start.endswith(f"&& ({guard})"):
+            return None
+        return _error(_complaint(result) if not result.ok else f"START is {start[:200]!r}, without the pilot's own")
+
+    return Question([plan.condor.tool("condor_config_val"), "-subsystem", "STARTD", "START", "PILOT_START"], problem)
+
+
+def expression_questions(plan: StartdPlan) -> list[Question]:
+    """Each layer's expression, read by HTCondor itself (``startd.expression``); none where the tool is missing."""
+    tool = plan.condor.tool("condor_status")
+    if not os.access(tool, os.X_OK):
+        return []
+    return [
+        Question([tool, "-ads", "/dev/null", "-constraint", each.text], _expression_problem(each))
+        for each in plan.expressions
+    ]
+
+
+def _expression_problem(expression: LayerExpression) -> Callable[[Result], PilotError | None]:
+    def problem(result: Result) -> PilotError | None:
+        said = (result.stdout + result.stderr).decode("utf-8", "replace")
+        if "nvalid constraint" not in said:
+            return None
+        return PilotError(
+            Failure(
+                FailureKind.CONFIG,
+                "startd.expression",
+                f"{expression.key} of the layer {expression.layer} is no ClassAd expression: {expression.text!r}",
+                hint=f"who wrote {expression.key} into the layer {expression.layer} corrects it; "
+                "condor_status -constraint EXPRESSION tells whether HTCondor can read one",
+                stage="handoff",
+            )
+        )
+
+    return problem
 
 
 def hook_questions(libexec: str, empty: str) -> list[Question]:

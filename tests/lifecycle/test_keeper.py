@@ -236,6 +236,17 @@ def test_a_startd_that_never_comes_up_is_noticed(pilot: Pilot) -> None:
     assert pilot.nothing_left()
 
 
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("The STARTD (pid 7) exited with status 99 (daemon will not restart automatically)", 0), ("The STARTD died", 70)],
+)
+def test_a_startd_that_left_by_a_condition_of_its_own_is_a_planned_end(pilot: Pilot, said: str, code: int) -> None:
+    pilot.plan(f"echo '{said}'; exit 99")
+    pilot.start()
+    assert pilot.wait() == code
+    assert pilot.nothing_left()
+
+
 def deadline(seconds: float) -> dict[str, float]:
     return {"deadline": time.time() + seconds, "budget_seconds": 12, "vacate_seconds": 0.5}
 

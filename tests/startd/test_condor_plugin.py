@@ -42,8 +42,10 @@ FACTS = {
 def config(**changes: Any) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {
         "pool": {"collectors": ["cm:9618"], "token": "/none", "ccb": True, "join_seconds": 300},
-        "site": {"name": "Example"},
-        "entry": {"name": "entry"},
+        "site": {"name": "Example", "resource": None},
+        "entry": {"name": "entry", "gatekeeper": None, "grid_type": None},
+        "factory": {"glidein": None, "schedd": None, "cluster": None, "process": None, "credential": None},
+        "vo": {"group": None},
         "containers": {
             "allowed_paths": ["/data/images"],
             "forbidden_image": "hold",
@@ -71,6 +73,19 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "cvmfs_attribute": "WantCvmfs",
             "domain": "d",
             "idle_shutdown_seconds": 1200,
+            "tail_shutdown_seconds": None,
+            "claim_worklife_seconds": 3600,
+            "slots": "partitionable",
+            "fixed_slots": None,
+            "cores_per_slot": None,
+            "gpus": None,
+            "resource_slots": None,
+            "start": None,
+            "rank": None,
+            "preempt": None,
+            "memory_policy": "hold",
+            "disk_policy": "hold",
+            "transfer_plugins": [],
             "channel_period_seconds": 20,
         },
         "time": {

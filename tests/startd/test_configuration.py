@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.startd.configuration import gpu_inventory, render
 from pilot_agent.startd.plan import GpuDevice, NetworkPlan
+from pilot_agent.startd.slots import SlotWish
 from pilot_agent.startd.verify import expected
 from tests.startd.plans import CONTAINER, fragment, knobs, plan
 
@@ -107,6 +109,17 @@ def test_the_names_of_collectors_pass_through() -> None:
 
 def test_without_ccb_no_broker_is_named() -> None:
     assert knobs(render(plan(network=NetworkPlan(no_dns=False, domain="d", ccb=False))))["CCB_ADDRESS"] == ""
+
+
+def test_brokers_of_their_own_take_the_place_of_the_collectors() -> None:
+    assert knobs(render(plan(ccb_brokers=("b:9618", "c:9618"))))["CCB_ADDRESS"] == "b:9618, c:9618"
+    assert knobs(render(plan()))["CCB_ADDRESS"] == "$(COLLECTOR_HOST)"
+
+
+def test_every_type_of_slot_has_starters_that_know_the_runtime() -> None:
+    wish = SlotWish(resources=parse_resource_slots("ioslot,2;license"))
+    found = knobs(render(plan(wish=wish)))
+    assert [f"slot_type_{number}.SINGULARITY" in found for number in (1, 2, 3, 4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def _why_silent(target: Tried) -> str:
 
 def _collector(context: Context) -> Fact:
     name = "clock.collector_offset_seconds"
-    if not any(target.source == "pool.collectors" for target in configured_targets(context.config)):
+    if not any(target.source == "pool.collectors" for target in configured_targets(context.config, context.pilot_id)):
         return Fact.absent(name, "no pool is configured (pool.collectors)")
     why = "a collector tells its time only in the ads of a pilot that has joined it"
     return Fact.unknown(name, why)

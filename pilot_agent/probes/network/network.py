@@ -44,7 +44,7 @@ def probe_network(context: Context) -> Iterator[Finding]:
 
 
 def _reached(node: Node, context: Context) -> Iterator[Fact]:
-    targets = configured_targets(context.config)
+    targets = configured_targets(context.config, context.pilot_id)
     proxies = candidate_proxies(context.config, context.environment, node)
     if node.live and not targets:
         idle = [

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pilot_agent.config_collectors import drawn
 from pilot_agent.model import Json
 from pilot_agent.probes.node import Node
 
@@ -99,10 +100,11 @@ def parse_proxy(text: str, source: str) -> Target:
     return Target(shown, source, "http", target.host, port, "/", target.credentials, problem)
 
 
-def configured_targets(config: Mapping[str, Json]) -> tuple[Target, ...]:
-    """What must be reached: ``probes.endpoints``, then ``pool.collectors``, each once."""
+def configured_targets(config: Mapping[str, Json], pilot_id: str = "") -> tuple[Target, ...]:
+    """What must be reached: ``probes.endpoints``, then those of ``pool.collectors`` that this pilot draws, each
+    once."""
     found = [parse_target(text, "probes.endpoints") for text in _texts(config, "probes", "endpoints")]
-    found += [parse_collector(text) for text in _texts(config, "pool", "collectors")]
+    found += [parse_collector(text) for text in drawn(_texts(config, "pool", "collectors"), pilot_id)]
     return _each_once(found)
 
 
