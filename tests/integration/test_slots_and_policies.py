@@ -43,6 +43,8 @@ FIXED = {
         "rank": "TARGET.Wanted",
         "tail_shutdown_seconds": TAIL_SECONDS,
         "claim_worklife_seconds": 0,
+        "memory_policy": "hold",
+        "disk_policy": "hold",
     },
 }
 PARTITIONABLE = {
@@ -52,6 +54,8 @@ PARTITIONABLE = {
         "preempt": "TARGET.Unwelcome",
         "tail_shutdown_seconds": RETURN_SECONDS,
         "claim_worklife_seconds": 0,
+        "memory_policy": "hold",
+        "disk_policy": "hold",
     },
 }
 EAT = "x=$(head -c {} /dev/zero | tr '\\0' a); touch eaten; sleep 600"

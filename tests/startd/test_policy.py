@@ -86,7 +86,7 @@ def test_without_a_policy_nothing_is_held() -> None:
 def test_the_job_of_a_confined_starter_is_held_when_it_comes_again() -> None:
     from dataclasses import replace
 
-    found = policy_knobs(plan(container=replace(CONTAINER, confinement=CONFINEMENT)))
+    found = policy_knobs(plan(container=replace(CONTAINER, confinement=CONFINEMENT), hold=HoldPolicy(memory=True)))
     assert "WANT_HOLD" not in found
     assert found["PILOT_HOOK_PREPARE_JOB"] == "$(LIBEXEC)/pilot_usage"
 
