@@ -41,6 +41,17 @@ def preempted(number: int) -> dict[str, Any]:
     return failure("preempted", f"signal.{number}", f"signal {number} told the pilot to end", retry=True, number=number)
 
 
+def master_died(code: int | None, *, of_startd: bool) -> dict[str, Any]:
+    """The failure of a pilot whose ``condor_master`` ended unasked with exit code ``code`` (-N for signal N, None for
+    unknown), because its startd did or by itself."""
+    if of_startd:
+        message = "condor_startd died, and condor_master with it; their logs are logs/StartLog and logs/MasterLog"
+        return failure("internal", "condor.startd_died", message, stage="run", retry=True)
+    how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"
+    message = f"condor_master {how}; its log is logs/MasterLog in the output directory"
+    return failure("internal", "condor.master_died", message, stage="run", retry=True)
+
+
 def outcome(problem: dict[str, Any] | None) -> dict[str, Any]:
     """The report's ``outcome`` for a failure or None."""
     if problem is None:

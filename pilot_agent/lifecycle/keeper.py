@@ -244,9 +244,7 @@ class Keeper:
         if code == 0 or (code == NO_RESTART and self._master.startd_left()):
             self._leave()
             return
-        how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"
-        message = f"condor_master {how}; its log is logs/MasterLog in the output directory"
-        self._end(final_report.failure("internal", "condor.master_died", message, stage="run", retry=True))
+        self._end(final_report.master_died(code, of_startd=code == NO_RESTART))
 
     def _end(self, problem: dict[str, Any] | None, *, fast: bool = False) -> None:
         """Begin the end; a later call can only hasten what is under way."""

@@ -237,13 +237,20 @@ def test_a_startd_that_never_comes_up_is_noticed(pilot: Pilot) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
-    [("The STARTD (pid 7) exited with status 99 (daemon will not restart automatically)", 0), ("The STARTD died", 70)],
+    ("said", "code", "failure"),
+    [
+        ("The STARTD (pid 7) exited with status 99 (daemon will not restart automatically)", 0, None),
+        ("The STARTD died", 70, "condor.startd_died"),
+    ],
 )
-def test_a_startd_that_left_by_a_condition_of_its_own_is_a_planned_end(pilot: Pilot, said: str, code: int) -> None:
+def test_a_startd_that_left_by_a_condition_of_its_own_is_a_planned_end_and_one_that_died_is_told(
+    pilot: Pilot, said: str, code: int, failure: str | None
+) -> None:
     pilot.plan(f"echo '{said}'; exit 99")
     pilot.start()
     assert pilot.wait() == code
+    told = pilot.report()["outcome"]["failure"]
+    assert (told and told["code"]) == failure
     assert pilot.nothing_left()
 
 
