@@ -269,7 +269,8 @@ def test_an_idle_pilot_ends_at_its_deadline_with_0(pilot: Pilot) -> None:
 def test_a_deadline_that_cuts_jobs_is_a_preemption(pilot: Pilot) -> None:
     starter = pilot.directory / "condor_starter"
     shutil.copy("/bin/sleep", starter)
-    pilot.plan(f"setsid {starter} 600 & {OBEDIENT_MASTER}", time=deadline(1.0))
+    # Later than the other's: on a busy machine the job must have begun by then.
+    pilot.plan(f"setsid {starter} 600 & {OBEDIENT_MASTER}", time=deadline(5.0))
     pilot.start()
     assert pilot.wait() == 143
     assert pilot.report()["outcome"]["failure"]["code"] == "deadline.reached"
