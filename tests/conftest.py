@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,14 +25,16 @@ MakeDistribution = Callable[..., str]
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
-    """Environment, working directory, open descriptors and children are after a test what they were before it."""
+    """Environment, working directory, handling of signals, open descriptors and children are after a test what they
+    were before it."""
     environment, directory = dict(os.environ), os.getcwd()
-    descriptors, children = _descriptors(), _children()
+    descriptors, children, signals = _descriptors(), _children(), _signals()
     yield
     now = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     before = {name: value for name, value in environment.items() if name != "PYTEST_CURRENT_TEST"}
     assert now == before, "the test changed the environment"
     assert os.getcwd() == directory, "the test changed the working directory"
+    assert _signals() == signals, "the test changed what becomes of signals"
     opened = _descriptors().items() - descriptors.items()
     assert not opened, f"the test left descriptors open: {sorted(opened)}"
     left = _children() - children
@@ -47,6 +50,15 @@ def _descriptors() -> dict[int, str]:
         except FileNotFoundError:
             continue
     return found
+
+
+def _signals() -> dict[int, object]:
+    """What becomes of each signal, and under -1 which descriptor is written to: once that one is closed its number is
+    another file's."""
+    handled: dict[int, object] = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    handled[-1] = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(int(str(handled[-1])))
+    return handled
 
 
 def _children() -> set[tuple[int, str]]:

@@ -131,7 +131,10 @@ class Alarm:
             os.set_inheritable(self._guardian_fd, True)
 
     def close(self) -> None:
-        """Give the descriptors back; the alarm is of no use after it."""
+        """Give the descriptors back; the alarm is of no use after it, and no signal is written to it any more."""
+        other = signal.set_wakeup_fd(-1)
+        if other not in (-1, self._writer):
+            signal.set_wakeup_fd(other, warn_on_full_buffer=False)
         self._epoll.close()
         for descriptor in (self._reader, self._writer, self._latch):
             os.close(descriptor)

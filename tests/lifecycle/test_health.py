@@ -68,12 +68,16 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     alarm = Alarm.install(None, also=(signal.SIGCHLD,), sticky=False)
     made = Bench(tmp_path, alarm)
     yield made
     while made.loop._children:  # a task that still runs belongs to the test that started it
         made.loop.turn()
     alarm.close()
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 def test_the_configuration_names_the_same_attributes() -> None:
