@@ -21,7 +21,7 @@ from pilot_agent.lifecycle.disk_watch import FREE_ATTRIBUTE, DiskWatch, free_mib
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.periodic_tasks import FAILING_ATTRIBUTE, MOST_ATTRIBUTES, Periodics
 from pilot_agent.lifecycle.plan import CvmfsPlan, DiskPlan, PeriodicPlan
-from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.lifecycle.signals import REQUEST_SIGNALS, STOP_SIGNALS, Alarm
 from pilot_agent.lifecycle.task_tally import FAILED_LAST_END, LAST_END, TALLY_ATTRIBUTES
 from pilot_agent.light import signal
 from pilot_agent.startd import health_expressions
@@ -76,11 +76,15 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
+    before = {number: signal.getsignal(number) for number in {*STOP_SIGNALS, *REQUEST_SIGNALS, signal.SIGCHLD}}
     alarm = Alarm.install(None, also=(signal.SIGCHLD,), sticky=False)
     made = Bench(tmp_path, alarm)
     yield made
     while made.loop._children:  # a task that still runs belongs to the test that started it
         made.loop.turn()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)  # the tests after this one have children too
     alarm.close()
 
 
