@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.process import Result, run
 from server_stub.store import JobId, PilotState
@@ -16,6 +17,8 @@ from server_stub.store import JobId, PilotState
 DEADLINE_SECONDS = 60.0
 OUTPUT_LIMIT_BYTES = 64 << 20
 SUBMITTED = re.compile(r"^(\d+)\.(\d+) - (\d+)\.(\d+)$", re.MULTILINE)
+NAME = re.compile(r'^Name = "([A-Za-z0-9][A-Za-z0-9_.@-]*)"$', re.MULTILINE)
+AD_LIMIT_BYTES = 1 << 20
 
 # JobStatus of a job ad; 6 is the transfer of its output, 7 suspended.
 STATES = {
@@ -41,11 +44,15 @@ class BatchJob:
 
 
 class BatchSystem(Protocol):
-    """What the factory needs of a batch system. Everything raises ``PilotError`` (batch.failed) when it is not
-    answered; then nothing may be concluded about any job."""
+    """What the factory needs of a batch system. Everything but ``schedd`` raises ``PilotError`` (batch.failed) when it
+    is not answered; then nothing may be concluded about any job."""
 
     def submit(self, description: str) -> JobId:
         """Hand in the job that the submit description at this path describes."""
+        ...
+
+    def schedd(self) -> str:
+        """The name of the access point that takes the jobs; empty when it does not tell it."""
         ...
 
     def queue(self, factory: str) -> dict[JobId, BatchJob]:
@@ -67,6 +74,19 @@ class HTCondor:
         if found is None:
             raise _failed(f"condor_submit did not name the job that it made: {done.text[:200]!r}")
         return JobId(int(found[1]), int(found[2]))
+
+    def schedd(self) -> str:
+        """See ``BatchSystem``. The schedd writes its ad to a file, by which HTCondor's own programs find it too.
+
+        Nothing depends on the name: an access point that does not work is the submission's to tell.
+        """
+        try:
+            path = _call(["condor_config_val", "SCHEDD_DAEMON_AD_FILE"]).text.strip()
+            ad = read_bounded(path, limit_bytes=AD_LIMIT_BYTES).decode(errors="replace")
+        except (PilotError, OSError):
+            return ""
+        found = NAME.search(ad)
+        return found[1] if found else ""
 
     def queue(self, factory: str) -> dict[JobId, BatchJob]:
         """See ``BatchSystem``."""

@@ -38,7 +38,8 @@ def submit_pilots(factory: Factory, entry: Entry, count: int, store: Store, batc
         hint = "wait for pilots to end, or raise max_pilots; the factory's operator must act"
         raise PilotError(Failure(FailureKind.CONFIG, "entry.full", message, hint, retry=True))
     digest = payload_digest(factory, entry)
-    return [_submit_one(factory, entry, digest, store, batch) for _ in range(count)]
+    schedd = batch.schedd()
+    return [_submit_one(factory, entry, digest, schedd, store, batch) for _ in range(count)]
 
 
 def payload_digest(factory: Factory, entry: Entry) -> str:
@@ -53,13 +54,13 @@ def payload_digest(factory: Factory, entry: Entry) -> str:
         raise PilotError(Failure(FailureKind.CONFIG, "payload.missing", message, hint)) from error
 
 
-def _submit_one(factory: Factory, entry: Entry, digest: str, store: Store, batch: BatchSystem) -> Pilot:
+def _submit_one(factory: Factory, entry: Entry, digest: str, schedd: str, store: Store, batch: BatchSystem) -> Pilot:
     pilot_id = secrets.token_hex(6)
     directory = factory.pilot_directory(pilot_id)
     pilot = Pilot(
         pilot_id, entry.name, entry.site, entry.payload_file, digest, PilotState.PREPARED, time.time(), directory
     )
-    path = prepare(factory, entry, pilot)
+    path = prepare(factory, entry, pilot, schedd)
     store.save(pilot)
     try:
         pilot = replace(pilot, state=PilotState.QUEUED, job=batch.submit(path))
@@ -71,15 +72,16 @@ def _submit_one(factory: Factory, entry: Entry, digest: str, store: Store, batch
     return pilot
 
 
-def prepare(factory: Factory, entry: Entry, pilot: Pilot) -> str:
+def prepare(factory: Factory, entry: Entry, pilot: Pilot, schedd: str = "") -> str:
     """Make the pilot's private directory with all that its job takes along; the path of the submit description.
+    ``schedd`` is the name of the access point, empty while unknown.
 
     Raises ``PilotError`` (token.missing).
     """
     os.makedirs(pilot.directory, mode=0o700)
     if entry.tokens is not None:
         _take_token(entry, pilot.directory)
-    write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory))
+    write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory, schedd))
     write_json(os.path.join(pilot.directory, ENTRY_FILE), _with_address(factory, entry_layer(entry), pilot))
     # The batch system holds a job whose output is missing. Empty ones go along, so a pilot that ends before it writes
     # its own comes back all the same, with what it printed.
@@ -91,9 +93,12 @@ def prepare(factory: Factory, entry: Entry, pilot: Pilot) -> str:
     return path
 
 
-def factory_layer(factory: Factory) -> dict[str, Json]:
-    """The pilot's configuration, layer ``factory``."""
-    return _with(factory.pilot, "factory", name=factory.name)
+def factory_layer(factory: Factory, schedd: str = "") -> dict[str, Json]:
+    """The pilot's configuration, layer ``factory``. What the factory's file gives as the names of instance and schedd
+    goes before what is known here: an instance is this factory itself."""
+    known = {"glidein": factory.name, **({"schedd": schedd} if schedd else {})}
+    given: dict[str, Json] = factory.pilot.get("factory") or {}
+    return _with(factory.pilot, "factory", **{**known, **given, "name": factory.name})
 
 
 def entry_layer(entry: Entry) -> dict[str, Json]:
@@ -107,7 +112,7 @@ def _with_address(factory: Factory, layer: dict[str, Json], pilot: Pilot) -> dic
     return _with(layer, "upload", url=f"{factory.url}/pilots/{pilot.id}") if factory.uploads else layer
 
 
-def _with(document: Json, section: str, **values: str) -> dict[str, Json]:
+def _with(document: Json, section: str, **values: Json) -> dict[str, Json]:
     return {**document, section: {**(document.get(section) or {}), **values}}
 
 
@@ -115,7 +120,9 @@ def description(factory: Factory, entry: Entry, pilot: Pilot) -> str:
     """The submit description of a pilot's job. Every value in it was checked when the factory's file was read."""
     inputs = [FACTORY_FILE, ENTRY_FILE, *([TOKEN_FILE] if entry.tokens is not None else []), *OUTPUTS]
     inputs.append(f"{factory.url}/payload/{entry.payload_file}")
-    layers = f"--config factory={FACTORY_FILE} --config entry={ENTRY_FILE}"
+    # The job's number exists only once it is submitted: the batch system puts it in the place of its own macros.
+    numbers = "--set factory.cluster=$(Cluster) --set factory.process=$(Process)"
+    layers = f"--config factory={FACTORY_FILE} --config entry={ENTRY_FILE} {numbers}"
     lines = {
         "universe": "vanilla",
         "executable": factory.launcher,

@@ -85,9 +85,20 @@ class AdChannel:
         """True once a reader was there: the startd runs."""
         self.update({ACCEPTING_ATTRIBUTE: True, **attributes})
 
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        """Set attributes that are no reason to send anything: they go with the next message."""
+        self._set(attributes)
+
     def update(self, attributes: Mapping[str, Any], *, state: bool = True) -> None:
         """Set attributes; None makes one undefined. Sends soon if anything changed. A ``state`` decides about jobs and
         goes to the collector soon; a value can wait there."""
+        if self._set(attributes):
+            self._urgent = self._urgent or state
+            self._news = bool(self._news) or state
+            self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
+
+    def _set(self, attributes: Mapping[str, Any]) -> bool:
+        """Keep them for the next message; whether any is another than before."""
         changed = False
         for name, value in attributes.items():
             try:
@@ -97,10 +108,7 @@ class AdChannel:
                 continue
             changed = changed or self._attributes.get(key) != text
             self._attributes[key] = text
-        if changed:
-            self._urgent = self._urgent or state
-            self._news = bool(self._news) or state
-            self._send_by(max(time.monotonic(), self._sent + SHORTEST_SECONDS))
+        return changed
 
     def renew(self) -> None:
         """Send everything soon, although nothing changed: the ad may look old."""

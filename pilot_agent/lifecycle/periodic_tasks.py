@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 from pilot_agent.lifecycle.loop import OUTPUT_LIMIT_BYTES, Task
+from pilot_agent.lifecycle.task_tally import TALLY_ATTRIBUTES, TaskTally
 from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE
 from pilot_agent.light import loads
 from pilot_agent.startd.classad import LiteralError, attribute_name, literal
@@ -39,6 +40,7 @@ OWN_ATTRIBUTES = frozenset(
     )
 )
 """What HTCondor itself says of a slot."""
+COUNTED = frozenset(name.lower() for name in TALLY_ATTRIBUTES)
 
 
 class Periodics:
@@ -63,6 +65,7 @@ class Periodics:
         self._recovered = recovered
         self._told = told
         self._problems: dict[str, str] = {}
+        self._tally = TaskTally(channel)
         self._refused: set[tuple[str, str]] = set()
         for plan in plans:
             loop.call_later(0, lambda plan=plan: self._run(plan))  # type: ignore[misc]
@@ -85,8 +88,10 @@ class Periodics:
         problem = f"exited {code}" if code else f"did not end by itself within {plan.timeout_seconds:g} s"
         if code == 0:
             attributes, problem = _answer(output)
-        if problem:
-            self._fail(plan, f"the periodic task {plan.name} {problem}")
+        message = f"the periodic task {plan.name} {problem}" if problem else ""
+        self._tally.ended(plan.name, message)
+        if message:
+            self._fail(plan, message)
             return
         self._channel.update(self._allowed(plan, attributes), state=False)
         self._told(attributes)
@@ -138,7 +143,7 @@ def _answer(output: bytes) -> tuple[dict[str, Any], str]:
 def _refusal(name: str, value: Any) -> str:
     """Why a task may not set this attribute; empty when it may."""
     low = name.lower()
-    if (low.startswith(OWN_PREFIXES) and name != ANNOUNCED_ATTRIBUTE) or low in OWN_ATTRIBUTES:
+    if (low.startswith(OWN_PREFIXES) and name != ANNOUNCED_ATTRIBUTE) or low in OWN_ATTRIBUTES | COUNTED:
         return "the pilot or HTCondor itself gives it a value"
     if len(name) > LONGEST_NAME:
         return f"a name has {LONGEST_NAME} characters at most"

@@ -1,4 +1,4 @@
-"""Whether HTCondor can give each job a control group of its own, below the pilot's."""
+"""Why HTCondor does not give each job a control group of its own, below the pilot's (docs/reference/machine-ad.md)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from pilot_agent.model import Fact
 
 _VERSION = "HTCondor without root's rights makes groups of version 2 only, and this node has {}"
+_NO_MEMORY = "groups could be made, but without the controller of memory: {}"
 _OCCUPIED = (
-    "groups could be made, but controllers only where the pilot's own processes are not: whoever starts the pilot must "
-    "put it into a group below the one that is delegated"
+    "groups could be made, but controllers are only handed down by a group without processes, and the pilot leaves its "
+    "own and the batch system's where they are; startd.memory_policy: hold has HTCondor hold jobs that use too much"
 )
 
 
@@ -25,4 +26,7 @@ def why_no_cgroups(facts: Mapping[str, Fact]) -> str:
         return delegated.detail
     if version is not None and version.known and version.value != "v2":
         return _VERSION.format(version.value)
+    controllers = facts.get("cgroup.delegated_controllers")
+    if controllers is not None and controllers.known and "memory" not in controllers.value:
+        return _NO_MEMORY.format(controllers.detail or "it is not enabled for the pilot's group")
     return _OCCUPIED

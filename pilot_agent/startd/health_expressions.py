@@ -16,9 +16,16 @@ READY_SERVICES_ATTRIBUTE = "PilotReadyServices"
 CVMFS_DOWN_ATTRIBUTE = "PilotCvmfsDown"
 """Repositories that went away, separated by blanks; the keeper sends it."""
 
+TALLY_ATTRIBUTES = (
+    *("GLIDEIN_PS_OK", "GLIDEIN_PS_FAILING_LIST", "GLIDEIN_PS_FAILED_LIST"),
+    *("GLIDEIN_PS_FAILED_LAST", "GLIDEIN_PS_FAILED_LAST_REASON", "GLIDEIN_PS_FAILED_LAST_END"),
+    *("GLIDEIN_PS_LAST", "GLIDEIN_PS_LAST_END"),
+)
+"""How the periodic tests went, under the names of GlideinWMS's periodic scripts."""
+
 HEALTH_ATTRIBUTES = (
     *(READY_SERVICES_ATTRIBUTE, CVMFS_DOWN_ATTRIBUTE, "PilotNotAccepting", "PilotDraining", "PilotBlackHole"),
-    *("PilotDiskFreeMiB", "PilotFailingTests"),
+    *("PilotDiskFreeMiB", "PilotFailingTests", *TALLY_ATTRIBUTES),
 )
 """What the keeper alone sends: a constant of that name would hide it."""
 

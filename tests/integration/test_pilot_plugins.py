@@ -209,6 +209,7 @@ def pilot_services():
 @hookimpl
 def pilot_periodics():
     yield Periodic(name="good", run=f"{__name__}:load", period_seconds=5)
+    yield Periodic(name="bad", command=("/bin/false",), period_seconds=5)
 
 @hookimpl
 def pilot_startd():
@@ -224,7 +225,8 @@ def test_what_a_plugin_gives_reaches_the_ad_the_jobs_and_the_report(
     job = jobs.shell("echo $GOOD_SETUP", pilot=run).wait_done()
     assert job.output().split() == ["early"]
     wanted = {"GoodFact": 7, "GoodSetup": True, "HasGood": "yes", "Good_Ready": True, "GoodPeriodic": 1.5,
-              "GoodFragment": 5}  # fmt: skip
+              "GoodFragment": 5, "GLIDEIN_PS_OK": False, "GLIDEIN_PS_FAILING_LIST": "bad",
+              "GLIDEIN_PS_FAILED_LIST": "bad", "GLIDEIN_PS_FAILED_LAST": "bad"}  # fmt: skip
 
     def ad() -> dict[str, Any]:
         return {name: value for found in slot_ads(grid, run)[:1] for name, value in found.items() if name in wanted}

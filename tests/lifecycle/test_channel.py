@@ -79,6 +79,18 @@ def test_a_changed_attribute_is_reported_at_once(loop: Loop, channel: AdChannel,
     assert changed[-1] == NOW
 
 
+def test_what_is_only_noted_goes_with_the_next_message_and_asks_for_none(loop: Loop, fifo: Path, reader: int) -> None:
+    told: list[bool] = []
+    channel = AdChannel(loop, str(fifo), 1.0, {"HasBeat": True}, lambda text: None, told.append)
+    _messages(loop, reader, 2)
+    channel.note({"LastRun": 7})
+    (renewed,) = _messages(loop, reader, 1)
+    assert "LastRun = 7" in renewed
+    assert renewed[-1] == "-"
+    assert told == []
+    channel.close()
+
+
 def test_who_reports_to_the_collector_is_told_of_a_change_that_was_sent_and_whether_it_is_a_state(
     loop: Loop, fifo: Path, reader: int
 ) -> None:

@@ -22,6 +22,7 @@ from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.periodic_tasks import FAILING_ATTRIBUTE, MOST_ATTRIBUTES, Periodics
 from pilot_agent.lifecycle.plan import CvmfsPlan, DiskPlan, PeriodicPlan
 from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.lifecycle.task_tally import FAILED_LAST_END, LAST_END, TALLY_ATTRIBUTES
 from pilot_agent.light import signal
 from pilot_agent.startd import health_expressions
 
@@ -40,6 +41,13 @@ class Ad:
         self.now |= attributes
         if state:
             self.states |= set(attributes)
+
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        self.now |= attributes
+
+    def without_tally(self) -> dict[str, Any]:
+        """What the ad has beside how the tasks went."""
+        return {name: value for name, value in self.now.items() if name not in TALLY_ATTRIBUTES}
 
 
 class Bench:
@@ -83,6 +91,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_the_configuration_names_the_same_attributes() -> None:
     assert health_expressions.READY_SERVICES_ATTRIBUTE == sidecars.READY_SERVICES_ATTRIBUTE
     assert health_expressions.CVMFS_DOWN_ATTRIBUTE == cvmfs_watch.DOWN_ATTRIBUTE
+    assert set(health_expressions.TALLY_ATTRIBUTES) == set(TALLY_ATTRIBUTES)
 
 
 def test_jobs_are_taken_again_when_the_last_reason_is_gone(bench: Bench) -> None:
@@ -210,17 +219,24 @@ def test_without_repositories_nothing_is_looked_at(bench: Bench) -> None:
     assert not bench.loop._timers
 
 
-def periodic(bench: Bench, script: str, on_failure: str = "report", seconds: float = 30.0) -> None:
-    made = PeriodicPlan(
-        name="load",
+def task(script: str, on_failure: str = "report", seconds: float = 30.0, name: str = "load") -> PeriodicPlan:
+    return PeriodicPlan(
+        name=name,
         argv=["/bin/sh", "-c", script],
         environment=ENVIRONMENT,
         period_seconds=1,
         timeout_seconds=seconds,
         on_failure=on_failure,
     )
+
+
+def periodic(bench: Bench, script: str, on_failure: str = "report", seconds: float = 30.0) -> None:
+    run(bench, task(script, on_failure, seconds))
+
+
+def run(bench: Bench, *tasks: PeriodicPlan) -> None:
     Periodics(
-        [made],
+        tasks,
         bench.loop,
         bench.ad,  # type: ignore[arg-type]
         bench.events,
@@ -261,14 +277,18 @@ def test_whatever_a_task_does_it_only_fails(bench: Bench, script: str, reason: s
 
 
 @pytest.mark.parametrize(
-    "name", ["PilotAccepting", "pilotadtime", "GLIDEIN_ToDie", "SERVICE_X_READY", "START", "Cpus", "a b", "x" * 200]
+    "name",
+    [
+        *("PilotAccepting", "pilotadtime", "GLIDEIN_ToDie", "SERVICE_X_READY", "START", "Cpus", "a b", "x" * 200),
+        *("GLIDEIN_PS_OK", "glidein_ps_last"),
+    ],
 )
 def test_a_task_cannot_set_what_the_pilot_or_htcondor_says_itself(bench: Bench, name: str) -> None:
     answer = json.dumps({name: 1, "Fine": 2})
     periodic(bench, f"echo '{answer}'")
     bench.until("it answered twice", lambda: len(bench.calls) >= 2)
-    assert bench.ad.now == {"Fine": 2}
-    assert bench.ad.states == set()
+    assert bench.ad.without_tally() == {"Fine": 2}
+    assert bench.ad.states <= set(TALLY_ATTRIBUTES)
     assert bench.names() == ["periodic.refused"]
 
 
@@ -276,5 +296,36 @@ def test_what_a_task_may_say_is_bounded(bench: Bench) -> None:
     answer = json.dumps({"Long": "x" * 5000, "Huge": 2**70, **{f"A{n}": n for n in range(MOST_ATTRIBUTES + 5)}})
     periodic(bench, f"echo '{answer}'")
     bench.until("it answered", lambda: bench.calls)
-    assert set(bench.ad.now) == {f"A{n}" for n in range(MOST_ATTRIBUTES)}
+    assert set(bench.ad.without_tally()) == {f"A{n}" for n in range(MOST_ATTRIBUTES)}
     assert len(bench.names()) == 7
+
+
+def test_a_task_may_set_other_attributes_with_the_prefix_of_periodic_scripts(bench: Bench) -> None:
+    periodic(bench, """echo '{"GLIDEIN_PS_Load": 3}'""")
+    bench.until("it answered", lambda: bench.calls)
+    assert bench.ad.without_tally() == {"GLIDEIN_PS_Load": 3}
+
+
+def test_the_ad_says_how_the_tasks_went(bench: Bench, tmp_path: Path) -> None:
+    began = int(time.time())
+    run(bench)
+    assert bench.ad.now == {"GLIDEIN_PS_OK": True, "GLIDEIN_PS_FAILING_LIST": "", "GLIDEIN_PS_FAILED_LIST": ""}
+    run(bench, task(f"test -e {tmp_path}/well", name="load"), task("exit 4", name="disk"))
+    bench.until("both failed", lambda: bench.ad.now["GLIDEIN_PS_FAILED_LIST"] == "disk,load")
+    assert bench.ad.now["GLIDEIN_PS_OK"] is False
+    (tmp_path / "well").touch()
+    bench.until("one recovered", lambda: bench.ad.now["GLIDEIN_PS_FAILING_LIST"] == "disk")
+    assert (bench.ad.now["GLIDEIN_PS_OK"], bench.ad.now["GLIDEIN_PS_FAILED_LIST"]) == (False, "disk,load")
+    bench.until("the other ran again", lambda: bench.ad.now["GLIDEIN_PS_FAILED_LAST"] == "disk")
+    assert bench.ad.now["GLIDEIN_PS_FAILED_LAST_REASON"] == "the periodic task disk exited 4"
+    assert began <= bench.ad.now[FAILED_LAST_END] <= bench.ad.now[LAST_END] <= int(time.time())
+    assert bench.ad.now["GLIDEIN_PS_LAST"] in ("disk", "load")
+
+
+def test_all_is_well_again_when_every_task_passed(bench: Bench, tmp_path: Path) -> None:
+    periodic(bench, f"test -e {tmp_path}/well")
+    bench.until("it failed", lambda: bench.ad.now["GLIDEIN_PS_OK"] is False)
+    (tmp_path / "well").touch()
+    bench.until("it recovered", lambda: bench.ad.now["GLIDEIN_PS_OK"])
+    assert bench.ad.now["GLIDEIN_PS_FAILING_LIST"] == ""
+    assert bench.ad.now["GLIDEIN_PS_FAILED_LAST"] == "load"

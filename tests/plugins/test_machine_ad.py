@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pilot_agent.config import Layer, load_config
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE
-from pilot_agent.model import Fact, Json
+from pilot_agent.lifecycle.task_tally import TaskTally
+from pilot_agent.model import Fact, Json, PilotError
 from pilot_agent.plugins.attributes import FACTS as FROM_FACTS
 from pilot_agent.plugins.attributes import JOB_FEATURES, MACHINE_FEATURES, feature_attributes, pilot_attributes
 from pilot_agent.plugins.condor import build_plan
 from pilot_agent.plugins.machine_ad import BATCH_SYSTEMS, node_attributes
+from pilot_agent.startd.classad import literal
 from pilot_agent.startd.configuration import render
 from pilot_agent.startd.plan import SENT_ATTRIBUTES, NetworkPlan
 from tests.startd.plans import CONDOR, knobs
@@ -115,6 +118,18 @@ SENT = {
 }
 """Given by the keeper while the pilot runs, and never a constant beside that."""
 
+TALLIED = {
+    "GLIDEIN_PS_OK": "boolean",
+    "GLIDEIN_PS_FAILING_LIST": "string",
+    "GLIDEIN_PS_FAILED_LIST": "string",
+    "GLIDEIN_PS_FAILED_LAST": "string",
+    "GLIDEIN_PS_FAILED_LAST_REASON": "string",
+    "GLIDEIN_PS_FAILED_LAST_END": "integer",
+    "GLIDEIN_PS_LAST": "string",
+    "GLIDEIN_PS_LAST_END": "integer",
+}
+"""Given by the keeper as its periodic tasks end."""
+
 LEFT_OUT = {
     "GLIDEIN_Signature": "there are no lists of files with SHA1: the payload has one digest, and artifacts are signed",
     "GLIDEIN_Entry_Signature": "as GLIDEIN_Signature",
@@ -174,6 +189,21 @@ def test_what_changes_is_left_to_the_keeper(rendered: dict[str, str]) -> None:
     assert not {*SENT, ACCEPTING_ATTRIBUTE} & {*rendered["STARTD_ATTRS"].split(", ")}
 
 
+def test_how_periodic_tasks_went_has_its_names_and_types() -> None:
+    told: dict[str, Any] = {}
+    tally = TaskTally(SimpleNamespace(note=told.update, update=told.update))  # type: ignore[arg-type]
+    tally.ended("load", "exited 4")
+    assert {name: kind(literal(value)) for name, value in told.items()} == TALLIED
+
+
+@pytest.mark.parametrize("name", TALLIED)
+def test_no_constant_hides_how_periodic_tasks_went(name: str) -> None:
+    given = replace(inputs(), attributes={name.lower(): 1})
+    plan = build_plan(given, CONDOR, NetworkPlan(no_dns=True, domain="d", ccb=True), ("cm:9618",))
+    with pytest.raises(PilotError, match=name.lower()):
+        render(plan)
+
+
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_what_is_left_out_has_a_reason(rendered: dict[str, str], name: str) -> None:
     assert name not in rendered
@@ -188,7 +218,7 @@ def test_the_page_has_every_name(rendered: dict[str, str]) -> None:
     page = PAGE.read_text(encoding="utf-8")
     features = {f"MJF_MACHINE_{name.upper()}" for name in MACHINE_FEATURES}
     features |= {f"MJF_JOB_{name.upper()}" for name in JOB_FEATURES}
-    names = {*GIVEN, *SENT, *LEFT_OUT, *FROM_FACTS, *features}
+    names = {*GIVEN, *SENT, *TALLIED, *LEFT_OUT, *FROM_FACTS, *features}
     assert [name for name in sorted(names) if f"`{name}`" not in page and not name.startswith(CONTAINER_NAMES)] == []
 
 

@@ -25,6 +25,10 @@ class ScriptedBatch:
     gone: dict[JobId, BatchJob] = field(default_factory=dict)
     submitted: list[Path] = field(default_factory=list)
     broken: bool = False
+    name: str = "schedd@factory.example.org"
+
+    def schedd(self) -> str:
+        return self.name
 
     def submit(self, description: str) -> JobId:
         self._answer()

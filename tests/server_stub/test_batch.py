@@ -34,7 +34,7 @@ def test_an_ad_is_read_as_a_job(ad: dict[str, object], job: BatchJob) -> None:
 
 def programs(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let programs of HTCondor's names answer with ``script``."""
-    for name in ("condor_submit", "condor_q", "condor_history"):
+    for name in ("condor_submit", "condor_q", "condor_history", "condor_config_val"):
         path = directory / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
@@ -77,3 +77,27 @@ def test_a_job_that_leaves_but_is_still_in_the_queue_has_not_ended(
 ) -> None:
     programs(tmp_path, monkeypatch, 'echo \'[{"ClusterId": 1, "ProcId": 0, "JobStatus": 3}]\'')
     assert HTCondor().queue("example")[JobId(1, 0)].state is PilotState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("ad", "name"),
+    [
+        ('MyType = "Scheduler"\nName = "schedd@factory.test"\nMachine = "factory.test"\n', "schedd@factory.test"),
+        ('ScheddName = "other"\n', ""),
+        ('Name = "two words"\n', ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_the_schedd_is_named_by_the_ad_that_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ad: str | None, name: str
+) -> None:
+    if ad is not None:
+        (tmp_path / "ad").write_text(ad)
+    programs(tmp_path, monkeypatch, f"echo {tmp_path}/ad")
+    assert HTCondor().schedd() == name
+
+
+def test_an_access_point_that_does_not_work_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(tmp_path, monkeypatch, "echo 'Not defined: SCHEDD_DAEMON_AD_FILE' >&2; exit 1")
+    assert HTCondor().schedd() == ""

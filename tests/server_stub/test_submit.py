@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pilot_agent.config import load_config
-from pilot_agent.config_read import read_layer
+from pilot_agent.config import Layer, load_config
+from pilot_agent.config_read import command_line_layer, read_layer
 from pilot_agent.model import PilotError
-from server_stub.entries import Factory
+from server_stub.entries import Factory, parse_factory
 from server_stub.store import JobId, PilotState, Store
 from server_stub.submit import submit_pilots
 from tests.server_stub.conftest import PAYLOAD, ScriptedBatch
@@ -41,7 +43,8 @@ def test_the_description_names_launcher_payload_digest_layers_and_outputs(
     assert lines["executable"] == factory.launcher
     assert lines["arguments"] == (
         f'"--payload pilot.pyz --sha256 {pilot.sha256} -- '
-        'run --config factory=factory.json --config entry=entry.json --output ."'
+        "run --config factory=factory.json --config entry=entry.json "
+        '--set factory.cluster=$(Cluster) --set factory.process=$(Process) --output ."'
     )
     assert lines["requirements"] == '(TARGET.Machine == "wn1.example.org") && (MY.NumJobStarts ?: 0) == 0'
     assert "http://10.77.0.3:8080/payload/pilot.pyz" in lines["transfer_input_files"].split(", ")
@@ -70,6 +73,38 @@ def test_the_pilots_layers_are_valid_and_say_who_sent_it(factory: Factory, store
     assert config.get("vo.name") == "example"
     assert config.get("startd.idle_shutdown_seconds") == 20
     assert config.get("pool.token") == "pilot.token"
+
+
+def test_a_pilot_is_told_what_only_the_factory_knows_of_it(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    config = load_config([read_layer("factory", f"{pilot.directory}/factory.json"), numbers(batch.submitted[0])])
+    assert config.get("factory.glidein") == "example"
+    assert config.get("factory.schedd") == "schedd@factory.example.org"
+    assert (config.get("factory.cluster"), config.get("factory.process")) == (101, 0)
+
+
+def numbers(description: Path) -> Layer:
+    """What the arguments set once the batch system has put the job's number in."""
+    words = lines_of(description)["arguments"].replace("$(Cluster)", "101").replace("$(Process)", "0").split()
+    return command_line_layer(after for word, after in pairwise(words) if word == "--set")
+
+
+def test_the_names_that_the_factorys_file_gives_go_before_those_that_are_known(
+    document: dict[str, Any], store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    document["pilot"]["factory"] = {"glidein": "v3", "schedd": "other@factory", "credential": "id-1"}
+    factory = parse_factory(document, str(tmp_path))
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    written = json.loads(Path(pilot.directory, "factory.json").read_text())["factory"]
+    assert written == {"name": "example", "glidein": "v3", "schedd": "other@factory", "credential": "id-1"}
+
+
+def test_a_schedd_without_a_known_name_is_left_out(factory: Factory, store: Store, batch: ScriptedBatch) -> None:
+    batch.name = ""
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    assert "schedd" not in json.loads(Path(pilot.directory, "factory.json").read_text())["factory"]
 
 
 def test_each_pilot_gets_a_token_of_its_own_that_only_its_directory_holds(
