@@ -39,6 +39,28 @@ os.write(1, b"x")
 time.sleep(600)
 """
 
+LOOKER = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(fd, fcntl.LOCK_EX)
+os.write(1, b"x")
+os.read(0, 1)
+"""
+BEGINNER = """
+import os, sys
+from pilot_agent.lifecycle import lock
+from pilot_agent.workspace import Workspace
+lock.PATIENCE_SECONDS = 60.0
+pause = lock.time.sleep
+def told(seconds):
+    os.write(1, b"a")
+    pause(seconds)
+lock.time.sleep = told
+os.read(0, 1)
+lock.lock(Workspace(sys.argv[1]))
+os.write(1, b"b")
+"""
+
 
 @pytest.fixture(autouse=True)
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -144,9 +166,9 @@ def test_a_guardian_that_cleans_up_alone_is_a_live_pilot(pilot: Pilot) -> None:
     pilot.running()
     pilot.send(signal.SIGSTOP)
     os.kill(pilot.main_pid, signal.SIGKILL)
-    before = pilot.processes()
+    before = set(pilot.processes()) - {pilot.main_pid}  # which may not have died yet
     assert swept(pilot.directory)[str(pilot.workspace)].state == "live"
-    assert set(before) <= set(pilot.processes())
+    assert before <= set(pilot.processes())
     pilot.send(signal.SIGCONT)
     assert pilot.wait() == 70
     assert pilot.nothing_left()
@@ -352,10 +374,50 @@ def test_links_and_other_accounts_workspaces_are_left_alone(tmp_path: Path) -> N
     os.symlink(elsewhere / "private", inner.private)
     os.unlink(pipe.lock)
     os.mkfifo(pipe.lock)
+    node_list.enter(foreign.root, {**own_record(), "processes": []})
     found = swept(tmp_path)
     for workspace in (link, foreign, inner, pipe):
         assert found[workspace.root].state == "spared"
         assert untouched(workspace)
+
+
+def test_what_others_put_beside_it_is_not_even_looked_at(tmp_path: Path) -> None:
+    """Everybody may write to /tmp, and each look costs a process."""
+    foreign = dead(tmp_path)
+    os.chown(foreign.root, NOBODY, NOBODY)
+    assert foreign.root not in swept(tmp_path)
+    assert untouched(foreign)
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/node", "pilot-00000000000a", "/nonexistent/../pilot-00000000000a"])
+def test_an_entry_that_names_no_workspace_of_a_pilot_ends_nobody(
+    tmp_path: Path, node: Path, start: Start, path: str
+) -> None:
+    """The name of a workspace is what its processes are known by; that of any directory would make strangers of its."""
+    assert node.name == "node"
+    stranger = start("sleep", "600", cwd=node)
+    node_list.enter(path, {**own_record(), "processes": []})
+    assert node_list.entries()
+    assert swept(tmp_path) == {}
+    assert stranger.poll() is None
+
+
+def test_a_pilot_begins_although_another_looks_whose_its_workspace_is(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    words = [sys.executable, "-c", LOOKER, workspace.lock]
+    own = [sys.executable, "-c", BEGINNER, workspace.root]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as looks,
+        subprocess.Popen(own, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as begins,
+    ):
+        assert looks.stdout is not None
+        assert begins.stdin is not None
+        assert begins.stdout is not None
+        looks.stdout.read(1)
+        begins.stdin.close()
+        assert begins.stdout.read(1) == b"a"
+        looks.communicate(b"x")
+        assert begins.stdout.read()[-1:] == b"b"
 
 
 def test_one_that_another_sweep_holds_is_left_to_it(tmp_path: Path) -> None:
