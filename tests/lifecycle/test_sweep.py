@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 import pytest
 
 from pilot_agent.lifecycle import node_list
+from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import boot_id, identify
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.mounts import mounts_below
 from pilot_agent.lifecycle.owner import own_record
+from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.sweep import Swept, sweep
 from pilot_agent.lifecycle.traces import traced
 from pilot_agent.workspace import Workspace
@@ -166,9 +169,9 @@ def test_a_guardian_that_cleans_up_alone_is_a_live_pilot(pilot: Pilot) -> None:
     pilot.running()
     pilot.send(signal.SIGSTOP)
     os.kill(pilot.main_pid, signal.SIGKILL)
-    before = set(pilot.processes()) - {pilot.main_pid}  # which may not have died yet
+    before = pilot.processes()
     assert swept(pilot.directory)[str(pilot.workspace)].state == "live"
-    assert before <= set(pilot.processes())
+    assert set(before) <= set(pilot.processes())
     pilot.send(signal.SIGCONT)
     assert pilot.wait() == 70
     assert pilot.nothing_left()
@@ -215,6 +218,18 @@ def test_a_process_with_a_recycled_number_is_a_stranger(tmp_path: Path, start: S
     journal.started(journal.process("master", stop_signal=15, stop_seconds=1.0), identity)
     assert verdict(tmp_path, workspace)[0] == "swept"
     assert stranger.poll() is None
+
+
+def test_a_mount_that_all_of_the_node_see_makes_nobody_a_part_of_it(tmp_path: Path, start: Start) -> None:
+    workspace = dead(tmp_path)
+    place = tmp_path / "place"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", workspace.temporary, place], check=True)
+    try:
+        stranger = start("sleep", "600", cwd="/")
+        assert stranger.pid not in traced(workspace.root)
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def test_what_the_journal_names_is_undone(tmp_path: Path, start: Start) -> None:
@@ -285,6 +300,19 @@ def test_shared_memory_goes_with_those_that_used_it(tmp_path: Path, start: Start
     assert verdict(tmp_path, workspace)[0] == "swept"
     assert number not in segments()
     assert not os.path.exists(name)
+
+
+def test_a_segment_older_than_a_process_of_its_creators_number_stays() -> None:
+    library = ctypes.CDLL(None, use_errno=True)
+    number = library.shmget(0, 4096, 0o1600)  # IPC_PRIVATE, IPC_CREAT
+    assert number >= 0, os.strerror(ctypes.get_errno())
+    segments = Segments()
+    segments.creators = {os.getpid(): time.time() + 3600}
+    assert segments.remove(Budget(20)) == []
+    segments.look([os.getpid()])
+    segments.ids.clear()
+    segments.files.clear()
+    assert segments.remove(Budget(20)) == [f"System V {number}"]
 
 
 def test_shared_memory_that_another_uses_stays(tmp_path: Path, start: Start) -> None:
