@@ -312,7 +312,10 @@ class _Run:
 
     def _prepare_obituary(self, state: State, events: EventLog, *, started: bool) -> None:
         """What it takes to tell the pool of a failure. Where it cannot be told that is said, and nothing fails."""
-        pilot = obituary.Deceased(state.pilot_id, state.host, state.config, state.environment, state.attributes)
+        release = state.condor.release if state.condor is not None else ""
+        pilot = obituary.Deceased(
+            state.pilot_id, state.host, state.config, state.environment, state.attributes, release=release
+        )
         try:
             obituary.prepare(pilot, self.workspace, started=started, wake=self.alarm)
         except PilotError as error:

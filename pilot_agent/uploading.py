@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import signal
 import ssl
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pilot_agent.files import read_bounded, write_json
-from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE
+from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE, TASK_SECONDS
 from pilot_agent.light import loads
 from pilot_agent.workspace import Workspace
 
@@ -42,6 +43,8 @@ class Batch:
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the factory took everything that was there, else 1."""
+    # The pipeline becomes another program while this runs: then nobody is left who would end it.
+    signal.alarm(int(TASK_SECONDS) + 1)
     try:
         upload(Workspace(arguments[0]))
     except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
@@ -105,8 +108,7 @@ class _Factory:
         self._headers = {"X-Pilot-Id": plan["pilot_id"], "User-Agent": f"pilot-agent/{plan['version']}"}
         if plan.get("token"):
             # Read each time: it may have been replaced.
-            token = read_bounded(plan["token"], limit_bytes=TOKEN_LIMIT_BYTES).decode("ascii").strip()
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {_token(plan['token'])}"
         if parts.scheme == "https":
             trusted = ssl.create_default_context(cafile=plan.get("authorities"))
             self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -126,6 +128,15 @@ class _Factory:
             raise ValueError(f"the factory answered {answer.status} to {name}")
         if not answer.isclosed():
             self.connection.close()
+
+
+def _token(path: str) -> str:
+    """The one word in a file. Raises ``ValueError`` for anything else, in words of its own: what refuses a header says
+    what stands in it."""
+    token = read_bounded(path, limit_bytes=TOKEN_LIMIT_BYTES).strip()
+    if not token or not all(0x21 <= byte <= 0x7E for byte in token):
+        raise ValueError(f"{path} does not hold one token and nothing else")
+    return token.decode("ascii")
 
 
 def _progress(path: str) -> dict[str, int]:

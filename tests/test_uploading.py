@@ -147,6 +147,22 @@ def test_a_factory_that_is_not_there_is_said_in_one_line(workspace: Workspace, f
     assert "refused" in failed.stdout
 
 
+@pytest.mark.parametrize("content", ["secret-one\nsecret-two\n", "secret-\u00e9\n", "\n", "secret-one secret-two"])
+def test_what_is_no_token_is_not_repeated_to_anybody(
+    workspace: Workspace, factory: Factory, tmp_path: Path, content: str
+) -> None:
+    write(workspace, 1)
+    token = tmp_path / "upload.token"
+    token.write_text(content)
+    path = Path(workspace.upload, "plan.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "token": str(token)}))
+    failed = upload(workspace)
+    assert failed.returncode == 1
+    assert str(token) in failed.stdout
+    assert "secret" not in failed.stdout + failed.stderr
+    assert factory.posts == []
+
+
 def test_a_factory_that_stalls_does_not_hold_the_end_up(workspace: Workspace, factory: Factory) -> None:
     factory.stall = threading.Event()
     write(workspace, 1)

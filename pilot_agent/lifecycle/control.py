@@ -10,6 +10,7 @@ pilot up with half a line.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import select
 import sys
@@ -39,7 +40,8 @@ class ControlSocket:
     __slots__ = ("_answer", "_connections", "_directory", "_epoll", "_listener", "_name")
 
     def __init__(self, directory: str, name: str, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Raises ``OSError`` when the directory is not there, or no socket can be made in it."""
+        """Raises ``OSError`` when the directory is not there, or no socket can be made in it. The caller holds the
+        workspace: a socket of that name is that of a guardian that was killed."""
         # Kept open: through it the socket is bound, since a path may be longer than the 107 bytes of unix(7), and by it
         # `pilot-agent status` finds the pilots of an account.
         self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -49,7 +51,7 @@ class ControlSocket:
         self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_NONBLOCK)
         before = os.umask(0o177)
         try:
-            self._listener.bind(f"/proc/self/fd/{self._directory}/{name}")
+            self._bind()
             self._listener.listen(CONNECTIONS)
         except OSError:
             self._listener.close()
@@ -92,6 +94,16 @@ class ControlSocket:
         except OSError:  # the workspace is gone, and with it the socket
             self._name = ""
         os.close(self._directory)
+
+    def _bind(self) -> None:
+        path = f"/proc/self/fd/{self._directory}/{self._name}"
+        try:
+            self._listener.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            os.unlink(self._name, dir_fd=self._directory)
+            self._listener.bind(path)
 
     def _accept(self) -> None:
         try:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.signals import Alarm
     from pilot_agent.workspace import Workspace
 
-KEPT = ("private", "report.json", "events.jsonl")
-"""What stays until the guardian removes it, so that the outcome survives whoever wrote it."""
+KEPT = ("private", "artifacts", "report.json", "events.jsonl")
+"""What stays until the guardian removes it: the outcome survives whoever wrote it, and a pilot that brought its own
+HTCondor can tell the pool of its failure while it holds its slot."""
 FINAL_SECONDS = 3.0
 RUNTIME_PREFIX = "pilot-runtime"
 

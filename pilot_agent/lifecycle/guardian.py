@@ -73,6 +73,7 @@ class Guardian:
         self._ended: Outcome | None = None
         self._forwarded: int | None = None
         self._patience: Budget | None = None
+        self._killed = False
         self._adopted = Adopted()
         self._next_look = Budget(LOOK_SECONDS)
 
@@ -253,7 +254,12 @@ class Guardian:
 
     def _lose_patience(self) -> None:
         if self._status is None and self._patience is not None and self._patience.left() <= 0:
+            if self._killed:  # in uninterruptible sleep: nobody can end it, and the rest must be undone
+                self._status = signal.SIGKILL
+                return
             self._send(signal.SIGKILL)
+            self._killed = True
+            self._patience = Budget(FINAL_SECONDS)
 
     def _clean_up(self, status: int) -> int:
         code = os.waitstatus_to_exitcode(status)
@@ -288,10 +294,16 @@ class Guardian:
             output=self._output,
             report=report,
             exit_code=exit_code,
-            budget_seconds=self._budget_seconds,
+            budget_seconds=self._left(),
             started=self._started,
         )
         remove_the_rest(workspace, Outcome(exit_code, report["outcome"], leftovers), self._output)
+
+    def _left(self) -> float:
+        """Seconds for an end that the child did not come to: who told the pilot to stop does not wait twice for it."""
+        if self._patience is None:
+            return self._budget_seconds
+        return max(FINAL_SECONDS, min(self._budget_seconds, self._patience.left()))
 
     def _problem(self, code: int) -> dict[str, Any]:
         """What to make of a child that ended without saying how."""

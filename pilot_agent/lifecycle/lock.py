@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 LOCK_FD_VARIABLE = "PILOT_AGENT_LOCK_FD"
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 """What file systems answer that were mounted without locks (Lustre, some NFS)."""
+PATIENCE_SECONDS = 2.0
+PAUSE_SECONDS = 0.01
 
 
 def lock(workspace: Workspace) -> None:
@@ -35,17 +38,29 @@ def lock(workspace: Workspace) -> None:
         raise PilotError(Failure(FailureKind.USAGE, "state.unreadable", message, "name the workspace of a pilot"))
     try:
         descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        locked = take(descriptor, fcntl.LOCK_EX)
+        locked = _take_soon(descriptor, fcntl.LOCK_EX)
         content = dumps(own_record(locked=locked)).encode()
         os.pwrite(descriptor, content, 0)
         os.ftruncate(descriptor, len(content))
         os.fdatasync(descriptor)
-        take(descriptor, fcntl.LOCK_SH)
+        _take_soon(descriptor, fcntl.LOCK_SH)
     except OSError as error:
         message = f"the workspace {workspace.root} cannot be taken: {error.strerror}"
         hint = "its pilot is alive; wait for its end, or name the workspace of a pilot that was cut"
         raise PilotError(Failure(FailureKind.USAGE, "workspace.in_use", message, hint)) from error
     os.environ[LOCK_FD_VARIABLE] = str(descriptor)
+
+
+def _take_soon(descriptor: int, kind: int) -> bool:
+    """As ``take``, but with patience: another pilot's sweep holds it for the moment in which it looks whose it is."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return take(descriptor, kind)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def take(descriptor: int, kind: int) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 DEEPEST = 40
+TOO_DEEP = 200
+"""What could not be lifted for so many levels stays: each of them costs a descriptor and a piece of the stack."""
 LEFTOVERS_NAMED = 20
 
 
@@ -76,6 +78,9 @@ class _Removal:
     def _directory(self, parent: int, name: str, where: str, depth: int) -> None:
         if depth >= DEEPEST and self._lift(parent, name):
             return
+        if depth >= TOO_DEEP:
+            self.note(where, "it is too deep, and cannot be moved")
+            return
         try:
             child = _open(parent, name)
         except FileNotFoundError:
@@ -100,11 +105,16 @@ class _Removal:
 
     def _lift(self, parent: int, name: str) -> bool:
         """Move a very deep directory up to the root, so that depth costs neither descriptors nor stack."""
-        self.moved += 1
+        new = f".deep-{os.urandom(8).hex()}"
         try:
-            os.rename(name, f".deep-{self.moved}", src_dir_fd=parent, dst_dir_fd=self.root)
+            try:
+                os.rename(name, new, src_dir_fd=parent, dst_dir_fd=self.root)
+            except PermissionError:  # it gets another parent, for which it must be writable itself
+                _allow(parent, name)
+                os.rename(name, new, src_dir_fd=parent, dst_dir_fd=self.root)
         except OSError:
             return False
+        self.moved += 1
         return True
 
 
@@ -170,12 +180,17 @@ def _open(parent: int, name: str) -> int:
     try:
         return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
     except PermissionError:
-        handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            os.chmod(f"/proc/self/fd/{handle}", 0o700)
-        finally:
-            os.close(handle)
+        _allow(parent, name)
         return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+
+
+def _allow(parent: int, name: str) -> None:
+    """Give ourselves all permissions for a directory."""
+    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", 0o700)
+    finally:
+        os.close(handle)
 
 
 def _make_writable(directory: int) -> None:

@@ -4,8 +4,9 @@ files in /dev/shm. Whose they are can only be seen while a process has them mapp
 from __future__ import annotations
 
 import os
+import time
 
-from pilot_agent.lifecycle.identity import PROC
+from pilot_agent.lifecycle.identity import PROC, read_stat
 from pilot_agent.lifecycle.spawn import find_program, run_short
 
 TYPE_CHECKING = False
@@ -18,16 +19,19 @@ FILES = "/dev/shm/"  # noqa: S108 - nothing is made there
 SYSTEM_V = "/SYSV"
 LIMIT_BYTES = 8 << 20
 STEP_SECONDS = 2.0
+WHOLE_SECONDS = 2.0
+"""How exact times are: those of segments are whole seconds."""
 
 
 class Segments:
-    """Segments seen so far: System V ids, and files with their device and inode."""
+    """Segments seen so far: System V ids, who may have made more and since when it lived (seconds since the epoch), and
+    files with their device and inode."""
 
     __slots__ = ("creators", "files", "ids")
 
     def __init__(self) -> None:
         self.ids: set[int] = set()
-        self.creators: set[int] = set()
+        self.creators: dict[int, float] = {}
         self.files: dict[str, tuple[str, int]] = {}
 
     def look(self, pids: Iterable[int]) -> None:
@@ -35,7 +39,7 @@ class Segments:
         than this process (another IPC namespace) keep theirs, which goes with the namespace."""
         for pid in pids:
             if _namespace(pid) == _namespace("self"):
-                self.creators.add(pid)
+                self.creators[pid] = _born(pid)
                 for device, inode, path in _mapped(pid):
                     if path.startswith(SYSTEM_V):
                         self.ids.add(inode)
@@ -46,8 +50,10 @@ class Segments:
         """Remove those of this account that nobody uses any more; what was removed."""
         removed = []
         program = find_program("ipcrm")
-        for number, creator in _unused():
-            if program is not None and (number in self.ids or creator in self.creators):
+        for number, creator, changed in _unused():
+            # A segment that is older than its creator was made by another process of the same number.
+            made_here = creator in self.creators and changed >= self.creators[creator] - WHOLE_SECONDS
+            if program is not None and (number in self.ids or made_here):
                 environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
                 if run_short([program, "-m", str(number)], environment, budget.at_most(STEP_SECONDS)) == 0:
                     removed.append(f"System V {number}")
@@ -97,12 +103,24 @@ def _in_use() -> set[tuple[str, int]]:
     return {(device, inode) for pid in pids for device, inode, _ in _mapped(pid)}
 
 
-def _unused() -> list[tuple[int, int]]:
-    """Id and creator of this account's System V segments that no process is attached to."""
+def _born(pid: int) -> float:
+    """When a process began, seconds since the epoch; never, where it is gone."""
+    stat = read_stat(pid)
+    if stat is None:
+        return float("inf")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + stat.start_ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _unused() -> list[tuple[int, int, int]]:
+    """Id, creator and last change (seconds since the epoch) of this account's System V segments that no process is
+    attached to."""
     try:
         with open(f"{PROC}/sysvipc/shm", encoding="ascii") as file:
             names, *lines = [line.split() for line in file]
     except (OSError, ValueError):
         return []
     rows = [dict(zip(names, map(int, line), strict=False)) for line in lines]
-    return [(row["shmid"], row["cpid"]) for row in rows if row["uid"] == os.geteuid() and row["nattch"] == 0]
+    return [
+        (row["shmid"], row["cpid"], row["ctime"]) for row in rows if row["uid"] == os.geteuid() and row["nattch"] == 0
+    ]

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from dataclasses import dataclass
 
 from pilot_agent.lifecycle import node_list
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 NAME = re.compile(rf"{WORKSPACE_PREFIX}[0-9a-f]{{12}}({re.escape(BEING_MADE)})?")
 TOTAL_SECONDS = 60.0
 SECONDS_FOR_ONE = 20.0
+SETTLE_SECONDS = 0.2
+"""A pilot changes from one kind of lock to the other: between them it holds none."""
 PATIENCE_SECONDS = 2.0
 """What a child gets beyond the time that it is to keep by itself."""
 RECORD_BYTES = 65536
@@ -63,7 +66,8 @@ class Live(Exception):  # noqa: N818 - an answer
 def sweep(own: str | None, wake: WakeUp | None = None) -> list[Swept]:
     """Undo what dead pilots of this account left on this node: those of its list, and those beside ``own``, which is
     this pilot's workspace (None while there is none). Raises ``Interrupted``."""
-    listed = node_list.entries()
+    # By its name a dead pilot's processes are known: one of another form could be that of any directory.
+    listed = {root: owner for root, owner in node_list.entries().items() if _is_workspace(root)}
     roots = sorted({*listed, *(_beside(own) if own is not None else ())} - {own})
     if not roots:
         return []
@@ -82,13 +86,26 @@ def sweep(own: str | None, wake: WakeUp | None = None) -> list[Swept]:
     return results
 
 
+def _is_workspace(path: str) -> bool:
+    return os.path.isabs(path) and os.path.normpath(path) == path and bool(NAME.fullmatch(os.path.basename(path)))
+
+
 def _beside(own: str) -> list[str]:
-    """Workspaces in the directory that this pilot's own is in."""
+    """This account's workspaces in the directory that this pilot's own is in. Where everybody may write there may be
+    any number of others."""
     parent = os.path.dirname(own)
     try:
-        return [os.path.join(parent, name) for name in os.listdir(parent) if NAME.fullmatch(name)]
+        with os.scandir(parent) as entries:
+            return [entry.path for entry in entries if NAME.fullmatch(entry.name) and _is_ours(entry)]
     except OSError:
         return []
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _owner(data: Any) -> Owner | None:
@@ -175,12 +192,7 @@ def _open_lock(root: str) -> int | None:
 
 def _take_over(descriptor: int, workspace: Workspace) -> Owner:
     """Hold the workspace of a dead pilot, as nobody else does. Raises ``Live`` or ``Spared``."""
-    try:
-        locked = take(descriptor, fcntl.LOCK_EX)
-    except BlockingIOError:
-        raise Live from None
-    except OSError as error:
-        raise Spared(f"its lock cannot be taken ({(error.strerror or '').lower()})") from None
+    locked = _locked(descriptor)
     try:
         now = os.lstat(workspace.lock)
     except OSError:  # another sweep was faster
@@ -192,7 +204,21 @@ def _take_over(descriptor: int, workspace: Workspace) -> Owner:
     except (OSError, KeyError, TypeError, ValueError, RecursionError):
         raise Spared("it does not say whose it is") from None
     _require_dead(owner, locked=locked and owner.locked)
+    if not owner.judged_from_here():
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(SETTLE_SECONDS)
+        _locked(descriptor)
     return owner
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock; False where there are none. Raises ``Live`` or ``Spared``."""
+    try:
+        return take(descriptor, fcntl.LOCK_EX)
+    except BlockingIOError:
+        raise Live from None
+    except OSError as error:
+        raise Spared(f"its lock cannot be taken ({(error.strerror or '').lower()})") from None
 
 
 def _require_dead(owner: Owner, *, locked: bool) -> None:

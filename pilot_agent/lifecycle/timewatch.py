@@ -38,7 +38,7 @@ class TimeWatch:
     whether one does), and ``end`` once when the last are ended; ``note`` is told of clocks that jump and of a machine
     that slept, as an event's name and values."""
 
-    __slots__ = ("_busy", "_end", "_idle", "_last", "_loop", "_note", "_over", "_plan", "_read", "_retire",
+    __slots__ = ("_busy", "_end", "_idle", "_last", "_loop", "_next", "_note", "_over", "_plan", "_read", "_retire",
                  "_retirement", "_start", "_was_idle", "retired")  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class TimeWatch:
         self._read = read
         self.retired = self._was_idle = self._over = False
         self._start = self._last = read()
+        self._next = 0
         both = plan.deadline is not None and plan.retire is not None
         self._retirement = (plan.deadline or 0) - (plan.retire or 0) if both else RETIREMENT_SECONDS
         self.look()
@@ -77,7 +78,7 @@ class TimeWatch:
             return False
         retire = earlier - self._retirement
         self._set(earlier, retire if plan.retire is None else min(plan.retire, retire))
-        self._loop.call_later(0, self.look)
+        self._look_in(0)
         return True
 
     def renew(self, expires: float | None) -> bool:
@@ -125,7 +126,13 @@ class TimeWatch:
             return
         soonest = [left for left in (to_end, to_retire) if left is not None and left > 0]
         wait = min([RETIRED_PERIOD_SECONDS if self.retired else PERIOD_SECONDS, *soonest])
-        self._loop.call_later(wait, self.look)
+        self._look_in(wait)
+
+    def _look_in(self, seconds: float) -> None:
+        """Look next after so long, and not when it was planned before: each look plans one."""
+        self._next += 1
+        planned = self._next
+        self._loop.call_later(seconds, lambda: self.look() if planned == self._next else None)
 
     def _looked_for_jobs(self) -> bool:
         """True when the pilot takes no more jobs and has none left: twice in a row, as a job that was just taken is

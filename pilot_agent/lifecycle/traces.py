@@ -24,7 +24,9 @@ def traced(root: str) -> list[int]:
     A process at somebody's terminal only looks at it, and is no part of it.
     """
     needle = b"/" + os.fsencode(os.path.basename(root))
-    return [pid for pid in _own_processes() if _carries(pid, needle) and not _at_terminal(pid)]
+    # What this process sees mounted, all of the node see.
+    common = set(_mounted_roots("self"))
+    return [pid for pid in _own_processes() if _carries(pid, needle, common) and not _at_terminal(pid)]
 
 
 def below(roots: Iterable[int], spared: Collection[int] = ()) -> list[int]:
@@ -58,7 +60,7 @@ def _own_processes() -> list[int]:
     return found
 
 
-def _carries(pid: int, needle: bytes) -> bool:
+def _carries(pid: int, needle: bytes, common: Collection[bytes]) -> bool:
     """Arguments do not count: who goes on with a pilot that was cut is told its workspace there."""
     directory = os.fsencode(f"{PROC}/{pid}")
     links = [directory + b"/" + os.fsencode(name) for name in LINKS]
@@ -69,10 +71,11 @@ def _carries(pid: int, needle: bytes) -> bool:
     targets = [_target(link) for link in links]
     if any(needle in target and not target.endswith(LOCK) for target in targets):
         return True
-    return needle in _text(pid, "environ") or any(needle in root for root in _mounted_roots(pid))
+    roots = (root for root in _mounted_roots(pid) if root not in common)
+    return needle in _text(pid, "environ") or any(needle in root for root in roots)
 
 
-def _mounted_roots(pid: int) -> list[bytes]:
+def _mounted_roots(pid: int | str) -> list[bytes]:
     """What of its file system each mount shows, which for a job is a part of the workspace. Where things are mounted
     says nothing: all processes of the node see a mount that a dead pilot left."""
     lines = _text(pid, "mountinfo").splitlines()
@@ -86,7 +89,7 @@ def _target(link: bytes) -> bytes:
         return b""
 
 
-def _text(pid: int, name: str) -> bytes:
+def _text(pid: int | str, name: str) -> bytes:
     try:
         with open(f"{PROC}/{pid}/{name}", "rb") as file:
             return file.read(LIMIT_BYTES)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from pilot_agent.codec import from_json
 from pilot_agent.config import Config
+from pilot_agent.config_collectors import drawn
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
@@ -16,6 +18,8 @@ from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.obituary import PLAN_FILE, tool_configuration
 from pilot_agent.startd.plan import CondorPaths
+from pilot_agent.startd.sources import LOOK_SECONDS
+from pilot_agent.startd.stepping import step
 from pilot_agent.startd.token import TOKEN_FILE, install_token
 from pilot_agent.workspace import Workspace
 
@@ -25,13 +29,15 @@ OWN_PREFIXES = ("GLIDEIN_", "GLIDECLIENT_")
 
 @dataclass(frozen=True, slots=True)
 class Deceased:
-    """Whose obituary it is; ``environment`` is the one that the pilot was started with."""
+    """Whose obituary it is; ``environment`` is the one that the pilot was started with, ``release`` the directory of
+    the HTCondor that was taken for it, empty where that was not done."""
 
     pilot_id: str
     host: str
     config: Config
     environment: Mapping[str, str]
     attributes: Mapping[str, Json]
+    release: str = ""
 
 
 def prepare(pilot: Deceased, workspace: Workspace, *, started: bool, wake: WakeUp | None = None) -> None:
@@ -41,7 +47,7 @@ def prepare(pilot: Deceased, workspace: Workspace, *, started: bool, wake: WakeU
     ``PilotError`` that says what is missing (HTCondor, pool, token); ``Interrupted`` when ``wake`` becomes readable.
     """
     config, own = pilot.config, workspace.obituary
-    condor = find_condor(config.get("startd.condor_directory"), pilot.environment)
+    condor = _condor(pilot, wake)
     places = [os.path.join(directory, TOOL) for directory in (condor.sbin, condor.bin)]
     tool = next((path for path in places if os.access(path, os.X_OK)), None)
     if tool is None:
@@ -60,13 +66,36 @@ def prepare(pilot: Deceased, workspace: Workspace, *, started: bool, wake: WakeU
         raise _error("startd.value", str(error)) from error
 
 
+def _condor(pilot: Deceased, wake: WakeUp | None) -> CondorPaths:
+    """The HTCondor that was taken, or the first that may be and is there without being fetched: of any version, as only
+    a tool is needed. Raises ``PilotError``."""
+    startd = pilot.config.values["startd"]
+    directory = startd["condor_directory"]
+    places = {"directory": [directory] if directory else [], "path": [None], "cvmfs": startd["condor_cvmfs"]}
+    wanted = [place for source in startd["condor_source"] for place in places.get(source.lower(), [])]
+    problem = _error("condor.missing", "no HTCondor on this node: startd.condor_source names no place to look at")
+    for place in [pilot.release] if pilot.release else wanted:
+        try:
+            return _look(place, pilot.environment, wake)
+        except PilotError as error:
+            problem = error
+    raise problem
+
+
+def _look(place: str | None, environment: Mapping[str, str], wake: WakeUp | None) -> CondorPaths:
+    """One place, which may be a dead mount."""
+    what = f"the look for HTCondor in {place or 'the search path'}"
+    found = step(what, lambda: asdict(find_condor(place, environment)), seconds=LOOK_SECONDS, wake=wake)
+    return from_json(CondorPaths, found)
+
+
 def _configuration(pilot: Deceased, workspace: Workspace, condor: CondorPaths, wake: WakeUp | None) -> str:
     """The path of a configuration for the tool alone."""
     path, config = os.path.join(workspace.obituary, "condor_config"), pilot.config
     network, collectors = plan_network(
         config.get("startd.no_dns"),
         config.get("startd.domain"),
-        config.get("pool.collectors"),
+        drawn(config.get("pool.collectors"), pilot.pilot_id),
         ccb=config.get("pool.ccb"),
         wake=wake,
     )

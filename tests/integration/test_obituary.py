@@ -20,6 +20,7 @@ from tests.testbed.pilots import PilotRun
 SCHEMA = json.loads(Path(pilot_agent.__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
 HELD = {"on_failure": {"hold_seconds": 3600}, "site": {"containers": "never"}, "images": {}}
 TOO_MUCH = HELD | {"requirements": ["cpu.usable >= 1000"]}
+NO_HTCONDOR = {"startd": {"condor_directory": "/nowhere", "condor_source": ["directory"]}}
 NOWHERE = {"pool": {"collectors": ["10.77.0.99:9618"], "token": "{start}/pool.token", "join_seconds": 5}}
 
 
@@ -96,7 +97,7 @@ def test_a_pilot_that_fails_after_the_hand_off_says_so_too(grid: Grid, pilot: St
     [
         (TOO_MUCH, None, "no token for the pool"),
         (TOO_MUCH | NOWHERE, "good", "failed to send"),
-        (TOO_MUCH | {"startd": {"condor_directory": "/nowhere"}}, "good", "no HTCondor on this node"),
+        (TOO_MUCH | NO_HTCONDOR, "good", "no HTCondor on this node"),
     ],
     ids=["no token", "no collector", "no HTCondor"],
 )

@@ -240,3 +240,13 @@ def test_where_no_pilot_is_the_caller_is_told(tmp_path: Path) -> None:
         ask(str(tmp_path), NAME, {}, 1)
     with pytest.raises(FileNotFoundError):
         ask(str(tmp_path / "missing"), NAME, {}, 1)
+
+
+def test_a_pilot_that_is_resumed_answers_where_its_killed_guardian_did(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as killed:
+        killed.bind(str(tmp_path / "control.sock"))
+    listening = ControlSocket(str(tmp_path), "control.sock", lambda request: request)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+        asking.connect(str(tmp_path / "control.sock"))
+    listening.close()
+    assert not (tmp_path / "control.sock").exists()

@@ -145,6 +145,32 @@ def test_a_tree_deeper_than_any_descriptor_limit_goes(tree: Path) -> None:
     assert not tree.exists()
 
 
+def test_a_deep_tree_without_permissions_goes_too(tree: Path, open_path: Path) -> None:
+    """A directory that may not be written to cannot be moved either: a job that made a few hundred of them, one in the
+    other, must not end whoever removes them."""
+    tree = tree.rename(open_path / tree.name)
+    for path in (open_path, tree, tree / "a", tree / "a" / "b", tree / "keep"):
+        os.chown(path, NOBODY, NOBODY)
+    child = os.fork()
+    if child == 0:
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        os.chdir(tree)
+        for _ in range(700):
+            os.mkdir("d")
+            os.chdir("d")
+        for _ in range(700):
+            os.chmod(".", 0o500)
+            os.chdir("..")
+        try:
+            left = remove(tree)
+        except RecursionError:
+            left = [{}]
+        os._exit(1 if left else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not tree.exists()
+
+
 def test_an_exhausted_budget_is_told(tree: Path) -> None:
     leftovers = remove_tree(str(tree), Budget(0), prefix="pilot-")
     assert leftovers

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 import pytest
 
 from pilot_agent.lifecycle import node_list
+from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import boot_id, identify
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.mounts import mounts_below
 from pilot_agent.lifecycle.owner import own_record
+from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.sweep import Swept, sweep
 from pilot_agent.lifecycle.traces import traced
 from pilot_agent.workspace import Workspace
@@ -37,6 +40,28 @@ fd = os.open(sys.argv[1], os.O_RDWR)
 fcntl.flock(fd, fcntl.LOCK_SH)
 os.write(1, b"x")
 time.sleep(600)
+"""
+
+LOOKER = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(fd, fcntl.LOCK_EX)
+os.write(1, b"x")
+os.read(0, 1)
+"""
+BEGINNER = """
+import os, sys
+from pilot_agent.lifecycle import lock
+from pilot_agent.workspace import Workspace
+lock.PATIENCE_SECONDS = 60.0
+pause = lock.time.sleep
+def told(seconds):
+    os.write(1, b"a")
+    pause(seconds)
+lock.time.sleep = told
+os.read(0, 1)
+lock.lock(Workspace(sys.argv[1]))
+os.write(1, b"b")
 """
 
 
@@ -195,6 +220,18 @@ def test_a_process_with_a_recycled_number_is_a_stranger(tmp_path: Path, start: S
     assert stranger.poll() is None
 
 
+def test_a_mount_that_all_of_the_node_see_makes_nobody_a_part_of_it(tmp_path: Path, start: Start) -> None:
+    workspace = dead(tmp_path)
+    place = tmp_path / "place"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", workspace.temporary, place], check=True)
+    try:
+        stranger = start("sleep", "600", cwd="/")
+        assert stranger.pid not in traced(workspace.root)
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 def test_what_the_journal_names_is_undone(tmp_path: Path, start: Start) -> None:
     workspace = dead(tmp_path)
     journal, made = Journal(workspace.journal), tmp_path / "made by a setup"
@@ -263,6 +300,19 @@ def test_shared_memory_goes_with_those_that_used_it(tmp_path: Path, start: Start
     assert verdict(tmp_path, workspace)[0] == "swept"
     assert number not in segments()
     assert not os.path.exists(name)
+
+
+def test_a_segment_older_than_a_process_of_its_creators_number_stays() -> None:
+    library = ctypes.CDLL(None, use_errno=True)
+    number = library.shmget(0, 4096, 0o1600)  # IPC_PRIVATE, IPC_CREAT
+    assert number >= 0, os.strerror(ctypes.get_errno())
+    segments = Segments()
+    segments.creators = {os.getpid(): time.time() + 3600}
+    assert segments.remove(Budget(20)) == []
+    segments.look([os.getpid()])
+    segments.ids.clear()
+    segments.files.clear()
+    assert segments.remove(Budget(20)) == [f"System V {number}"]
 
 
 def test_shared_memory_that_another_uses_stays(tmp_path: Path, start: Start) -> None:
@@ -352,10 +402,50 @@ def test_links_and_other_accounts_workspaces_are_left_alone(tmp_path: Path) -> N
     os.symlink(elsewhere / "private", inner.private)
     os.unlink(pipe.lock)
     os.mkfifo(pipe.lock)
+    node_list.enter(foreign.root, {**own_record(), "processes": []})
     found = swept(tmp_path)
     for workspace in (link, foreign, inner, pipe):
         assert found[workspace.root].state == "spared"
         assert untouched(workspace)
+
+
+def test_what_others_put_beside_it_is_not_even_looked_at(tmp_path: Path) -> None:
+    """Everybody may write to /tmp, and each look costs a process."""
+    foreign = dead(tmp_path)
+    os.chown(foreign.root, NOBODY, NOBODY)
+    assert foreign.root not in swept(tmp_path)
+    assert untouched(foreign)
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/node", "pilot-00000000000a", "/nonexistent/../pilot-00000000000a"])
+def test_an_entry_that_names_no_workspace_of_a_pilot_ends_nobody(
+    tmp_path: Path, node: Path, start: Start, path: str
+) -> None:
+    """The name of a workspace is what its processes are known by; that of any directory would make strangers of its."""
+    assert node.name == "node"
+    stranger = start("sleep", "600", cwd=node)
+    node_list.enter(path, {**own_record(), "processes": []})
+    assert node_list.entries()
+    assert swept(tmp_path) == {}
+    assert stranger.poll() is None
+
+
+def test_a_pilot_begins_although_another_looks_whose_its_workspace_is(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    words = [sys.executable, "-c", LOOKER, workspace.lock]
+    own = [sys.executable, "-c", BEGINNER, workspace.root]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as looks,
+        subprocess.Popen(own, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as begins,
+    ):
+        assert looks.stdout is not None
+        assert begins.stdin is not None
+        assert begins.stdout is not None
+        looks.stdout.read(1)
+        begins.stdin.close()
+        assert begins.stdout.read(1) == b"a"
+        looks.communicate(b"x")
+        assert begins.stdout.read()[-1:] == b"b"
 
 
 def test_one_that_another_sweep_holds_is_left_to_it(tmp_path: Path) -> None:

@@ -85,6 +85,20 @@ def test_a_job_that_was_just_taken_is_not_overlooked() -> None:
     assert clocks.run(60) == ["retire"]
 
 
+def test_a_job_that_was_just_taken_is_not_overlooked_after_other_ends_were_announced() -> None:
+    clocks = Clocks(plan())
+    for seconds in range(199, 190, -1):
+        assert clocks.watch.announce(START + seconds + plan().margin_seconds + plan().budget_seconds)
+        clocks.run(1)
+    clocks.run(90 - clocks.wall + START)
+    assert "retire" not in clocks.said
+    while "retire" not in clocks.said:
+        clocks.run(0.5)
+    clocks.run(6)  # one look, and not nine of them
+    clocks.jobs = 1
+    assert clocks.run(60) == ["retire"]
+
+
 def test_a_pilot_without_a_limit_goes_on() -> None:
     assert Clocks(plan(None, None)).run(10**6) == []
 

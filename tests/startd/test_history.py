@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pilot_agent.report import report_schema
 from pilot_agent.startd.history import (
     LINE_LIMIT_BYTES,
     MOST_NAMES,
+    MOST_RECORDS,
     JobRecord,
     no_jobs,
     parse_history,
@@ -135,6 +137,23 @@ def test_rotated_files_come_first(tmp_path: Path) -> None:
     (tmp_path / "startd_history").write_bytes(ad(OWN, ExitCode=1, ProcId=1))
     (tmp_path / "startd_history.20260101T000000").write_bytes(ad(OWN, ExitCode=0))
     assert [record.identifier for record in read_history(str(tmp_path / "startd_history"))] == ["1.0", "1.1"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_what_is_no_file_of_the_startds_has_no_jobs(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "startd_history"
+    (tmp_path / "other").write_bytes(ad(OWN))
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "other")
+    assert read_history(str(path)) == []
+
+
+def test_of_endless_records_not_all_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "startd_history"
+    path.write_bytes(b"ClusterId=1\nProcId=1\n***\n" * (MOST_RECORDS + 10))
+    assert len(read_history(str(path))) == MOST_RECORDS
 
 
 def test_a_file_cut_off_in_an_ad_gives_the_ads_before(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""A guardian whose child cannot be ended goes on to the end without it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.finish import FINAL_SECONDS
+from pilot_agent.lifecycle.guardian import DEFAULT_BUDGET_SECONDS, Guardian
+
+
+def guardian(pid: int) -> Guardian:
+    """One that told its child to stop and has waited long enough."""
+    made = Guardian.__new__(Guardian)
+    made._pid, made._status, made._killed = pid, None, False
+    made._budget_seconds, made._patience = DEFAULT_BUDGET_SECONDS, Budget(0)
+    return made
+
+
+def test_a_child_that_does_not_die_of_being_killed_is_waited_for_no_longer() -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        waiting = guardian(child.pid)
+        waiting._lose_patience()
+        assert child.wait() == -signal.SIGKILL
+        assert waiting._status is None
+        assert waiting._patience is not None
+        assert waiting._patience.left() > 0, "it gets a moment to die"
+        waiting._patience = Budget(0)
+        waiting._lose_patience()
+        assert os.waitstatus_to_exitcode(waiting._status or 0) == -signal.SIGKILL
+
+
+def test_the_end_that_a_child_did_not_come_to_has_no_second_budget() -> None:
+    waiting = guardian(0)
+    assert waiting._left() == FINAL_SECONDS
+    waiting._patience = Budget(3600)
+    assert waiting._left() == DEFAULT_BUDGET_SECONDS
+    waiting._patience = None
+    assert waiting._left() == DEFAULT_BUDGET_SECONDS
