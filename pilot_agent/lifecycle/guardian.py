@@ -265,7 +265,7 @@ class Guardian:
         code = os.waitstatus_to_exitcode(status)
         if self._workspace is None:
             kill_descendants(Budget(FINAL_SECONDS))
-            if code >= 0:
+            if code in CHILD_ENDINGS:
                 return code
             leave_note(None, self._problem(code))
             return self._explain(self._problem(code))

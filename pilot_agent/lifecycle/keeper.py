@@ -260,6 +260,8 @@ class Keeper:
         self._over = True
         self._channel.close()
         report = final_report.read_report(self._workspace.report) or self._remembered()
+        if self._drain_problem is not None:  # stays in the report, whatever ended the pilot while it drained
+            final_report.set_outcome(report, self._drain_problem)
         final_report.set_outcome(report, self._problem)
         if self._pool is not None and self._pool.clock_offset is not None:
             add_to_report(report, self._pool.clock_offset)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
 
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.finish import FINAL_SECONDS
 from pilot_agent.lifecycle.guardian import DEFAULT_BUDGET_SECONDS, Guardian
+from pilot_agent.lifecycle.signals import Alarm
 
 
 def guardian(pid: int) -> Guardian:
@@ -39,3 +44,14 @@ def test_the_end_that_a_child_did_not_come_to_has_no_second_budget() -> None:
     assert waiting._left() == DEFAULT_BUDGET_SECONDS
     waiting._patience = None
     assert waiting._left() == DEFAULT_BUDGET_SECONDS
+
+
+@pytest.mark.parametrize(("code", "ends_with"), [(0, 0), (2, 2), (64, 64), (143, 143), (1, 70), (127, 70), (250, 70)])
+def test_a_child_that_could_not_begin_ends_the_pilot_with_a_code_that_says_who_acts(
+    code: int, ends_with: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An interpreter that does not start exits 1."""
+    ended = guardian(0)
+    ended._workspace, ended._role, ended._alarm = None, "pipeline", cast("Alarm", SimpleNamespace(signal=None))
+    assert ended._clean_up(code << 8) == ends_with
+    assert ("internal: pipeline.killed" in capfd.readouterr().err) == (ends_with == 70)

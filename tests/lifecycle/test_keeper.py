@@ -254,6 +254,20 @@ def test_a_startd_that_left_by_a_condition_of_its_own_is_a_planned_end_and_one_t
     assert pilot.nothing_left()
 
 
+def test_why_a_pilot_drained_stays_in_the_report_when_a_signal_ends_it_first(pilot: Pilot) -> None:
+    starter = pilot.directory / "condor_starter"
+    shutil.copy("/bin/sleep", starter)
+    pilot.plan(f"setsid {starter} 600 & {OBEDIENT_MASTER}", periodics=periodic(pilot, "exit 3", "drain"))
+    pilot.start()
+    wait_until(lambda: "periodic.failed" in pilot.event_names(), "the failure was recorded")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+    report = pilot.report()
+    assert [failure["code"] for failure in report["failures"]] == ["periodic.failed", "signal.15"]
+    assert report["outcome"]["status"] == "preempted"
+    assert pilot.nothing_left()
+
+
 def deadline(seconds: float) -> dict[str, float]:
     return {"deadline": time.time() + seconds, "budget_seconds": 12, "vacate_seconds": 0.5}
 
