@@ -178,7 +178,11 @@ def _command(
         help="a YAML or JSON file; LAYER is factory, entry, vo or site (default: site); repeatable",
     )
     command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one value, for example site.name=Example_T2"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value, such as site.name=Example_T2; lists as JSON: 'site.scratch=[\"/scratch\"]'; repeatable",
     )
     return command
 
