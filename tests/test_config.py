@@ -883,7 +883,16 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
 
 def test_a_path_in_seconds_or_mebibytes_says_so() -> None:
     numbers = [key for key in KEYS if key.kind in (Kind.INTEGER, Kind.NUMBER)]
-    units = ("seconds", "_mib", "cpus", "startd.gpus", "_slots", "cores_per_slot", "factory.cluster", "factory.process")
+    units: tuple[str, ...] = (
+        "seconds",
+        "_mib",
+        "cpus",
+        "startd.gpus",
+        "_slots",
+        "cores_per_slot",
+        "factory.cluster",
+        "factory.process",
+    )
     units += ("black_hole_jobs", "black_hole_clusters", "black_hole_share")
     assert [key.path for key in numbers if not key.path.endswith(units)] == []
 
