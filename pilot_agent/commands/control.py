@@ -271,4 +271,10 @@ def _span(seconds: Json) -> str:
 
 def _about(event: Json) -> str:
     words = {key: value for key, value in event.items() if key not in ("seconds", "event") and value not in (None, "")}
-    return " ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in words.items())
+    return " ".join(f"{key}={_text(value)}" for key, value in words.items())
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, dict) and {"code", "message"} <= set(value):  # a failure: the report has the rest of it
+        return f"{value['code']}: {value['message']}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -124,6 +124,14 @@ def test_the_page_says_whether_the_pilot_is_in_its_pool(
     assert said in text if said else "Pool" not in text
 
 
+def test_a_failure_among_the_events_is_told_by_code_and_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    failure = {"kind": "config", "code": "a.b", "message": "it is so", "hint": "change it", "signal": None}
+    text = page(STATUS | {"events": [{"seconds": 1.0, "event": "pilot.ending", "failure": failure}]})
+    assert "failure=a.b: it is so" in text
+    assert "hint" not in text
+
+
 def test_a_pilot_that_does_not_answer_is_listed_all_the_same() -> None:
     silent = {"id": "def", "workspace": "/scratch/pilot-def", "stage": "no answer", "problem": "it did not answer"}
     assert "no answer" in overview([STATUS, silent])
