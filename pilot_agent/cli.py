@@ -70,6 +70,7 @@ or --profile what check would do.
 
 examples:
   pilot-agent explain --config site=site.yaml --set site.containers=required
+  pilot-agent explain --set startd.slots=fixed --set 'startd.condor_source=["tarball"]'
   pilot-agent explain --check --vo example.yaml
 """,
     "plugins": """example:
