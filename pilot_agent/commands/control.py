@@ -20,8 +20,9 @@ PATIENCE_SECONDS = 5.0
 PROC = "/proc"
 PRIVATE = re.compile(rf"/{WORKSPACE_PREFIX}[0-9A-Za-z_-]+/private$")
 EPILOGS = {
-    "status": """Without DIR: every pilot of this account on this node (as root, of every account).
-DIR is a pilot's start directory, its output directory or its workspace.
+    "status": """Without DIR: every pilot of this account on this node (as root, of every
+account). DIR is a pilot's start directory, its output directory or its
+workspace.
 
 Exit code: 0, or 2 where no pilot of DIR runs.
 
