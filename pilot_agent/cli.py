@@ -28,18 +28,18 @@ from pilot_agent.usage import Parser, WrongUse, command_parser, unrecognised
 
 NAGIOS_UNKNOWN = 3
 
-TOP_EPILOG = """Exit code: 0 done or fit, 2 the command line, 64 the node, 65 the network, 66 the
-configuration, 67 a credential, 68 a damaged plugin, 69 a failing one, 70 a bug,
-128+N signal N.
+TOP_EPILOG = """Exit code: 0 done or fit, 2 the command line, 64 the node, 65 the network, 66
+the configuration, 67 a credential, 68 a damaged plugin, 69 a failing one, 70 a
+bug, 128+N signal N.
 
 examples:
-  pilot-agent check                  is this node fit, and if not, what must change
-  pilot-agent probe --json           what the node offers, for programs
-  pilot-agent explain                what a pilot would do here
+  pilot-agent check               is this node fit, and if not, what must change
+  pilot-agent probe --json        what the node offers, for programs
+  pilot-agent explain             what a pilot would do here
   pilot-agent run --config factory=factory.yaml --config vo=vo.yaml
 
-To read on: pilot-agent COMMAND --help, pilot-agent config reference, and docs/ in
-the source (docs/tutorial/first-pilot.md to begin with).
+To read on: pilot-agent COMMAND --help, pilot-agent config reference, and docs/
+in the source (docs/tutorial/first-pilot.md to begin with).
 """
 
 EPILOGS = {
@@ -54,7 +54,7 @@ credential, 68 a damaged plugin or artifact, 69 a failing plugin, 70 a bug.
 
 examples:
   pilot-agent check
-  pilot-agent check --user pilot                        as root, with that account's eyes
+  pilot-agent check --user pilot               as root, with that account's eyes
   pilot-agent check --vo example.yaml --vo other.yaml
   pilot-agent check --require 'memory.usable_mib >= 8000'
   pilot-agent check --html node.html --junit node.xml
@@ -70,6 +70,7 @@ or --profile what check would do.
 
 examples:
   pilot-agent explain --config site=site.yaml --set site.containers=required
+  pilot-agent explain --set startd.slots=fixed --set 'site.scratch=["/scratch"]'
   pilot-agent explain --check --vo example.yaml
 """,
     "plugins": """example:
@@ -178,7 +179,11 @@ def _command(
         help="a YAML or JSON file; LAYER is factory, entry, vo or site (default: site); repeatable",
     )
     command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one value, for example site.name=Example_T2"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value, such as site.name=Example_T2; lists as JSON: 'site.scratch=[\"/scratch\"]'; repeatable",
     )
     return command
 

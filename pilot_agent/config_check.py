@@ -46,6 +46,7 @@ from pilot_agent.config_keys import (
 from pilot_agent.config_programs import PROGRAM_FIELDS, PROGRAM_NEEDS, entry_problems
 from pilot_agent.config_slots import resource_slots_problem
 from pilot_agent.config_values import (
+    form_wanted,
     is_finite,
     mapping_problems,
     name_problems,
@@ -118,7 +119,8 @@ def _validate_section(section: str, values: Mapping[str, Json], layer: str) -> l
 def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     if value is None:
         return []
-    problems = [Problem(path, layer, message) for path, message in _type_problems(key.kind, value, key.path)]
+    found = _type_problems(key.kind, value, key.path)
+    problems = [Problem(path, layer, message + form_wanted(message, value, layer)) for path, message in found]
     if problems:
         return problems
     if isinstance(value, list | Mapping):
@@ -130,6 +132,8 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     if key.minimum is not None and not isinstance(value, str) and value < key.minimum:
         words = f"; give a number of cores, or one of {', '.join(key.choices)}" if key.choices else ""
         return [Problem(key.path, layer, f"{value} is less than {key.minimum:g}{words}")]
+    if key.maximum is not None and value > key.maximum:
+        return [Problem(key.path, layer, f"{value} is more than {key.maximum:g}")]
     return []
 
 

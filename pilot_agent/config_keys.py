@@ -50,7 +50,7 @@ class Key:
     """One key. ``combine`` says what happens when several layers give it: the strongest wins, the smallest or the
     strictest applies (a number before any word, and of words the first of ``choices``), lists and mappings are
     joined, or all of them apply, each on its own: then the value is a list of {layer, value}. ``choices`` are the words
-    allowed, in any case, and ``minimum`` is that of numbers."""
+    allowed, in any case, and ``minimum`` and ``maximum`` are those of numbers."""
 
     path: str
     kind: Kind
@@ -59,6 +59,7 @@ class Key:
     combine: Literal["override", "smallest", "strictest", "append", "join", "all"] = "override"
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    maximum: float | None = None
 
 
 IMAGE_SOURCES = ("cvmfs", "directory", "file", "docker", "oras", "https")
@@ -461,6 +462,7 @@ KEYS: tuple[Key, ...] = (
         0.9,
         "the share of the jobs ended within the window that must have failed at once",
         minimum=0,
+        maximum=1,
     ),
     Key("startd.black_hole_window_seconds", Kind.NUMBER, 900, "how long an end of a job counts, seconds", minimum=1),
     Key(

@@ -106,6 +106,8 @@ def _key_schema(key: Key) -> Json:
         schema |= words if inner is None else {inner: {**kind[inner], **words}}
     if key.minimum is not None:
         schema["minimum"] = key.minimum
+    if key.maximum is not None:
+        schema["maximum"] = key.maximum
     if key.default is not None:
         schema["default"] = key.default
     return schema

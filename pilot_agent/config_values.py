@@ -11,6 +11,12 @@ from pilot_agent.model import Json
 
 Problems = list[tuple[str, str]]
 
+ONE_LINE_LAYERS = ("environment", "command line")
+ONE_LINE_FORMS = {
+    "expected a list, found a string": '["one", "two"]',
+    "expected a mapping, found a string": '{"name": "value"}',
+}
+
 
 def is_finite(value: float) -> bool:
     """False for infinity and what is no number, which JSON has not."""
@@ -58,6 +64,16 @@ def mapping_problems(value: Json, path: str, check: Callable[[Json, str], Proble
         return [(path, f"expected a mapping, found {type_name(value)}")]
     problems = name_problems(value, path)
     return problems + [problem for name, item in value.items() for problem in check(item, f"{path}.{name}")]
+
+
+def form_wanted(problem: str, value: Json, layer: str) -> str:
+    """To be added to a problem with the type of a key's whole value: how the right one is written in this layer."""
+    one_line = layer in ONE_LINE_LAYERS
+    if one_line and problem in ONE_LINE_FORMS:
+        return f"; write it as JSON: {ONE_LINE_FORMS[problem]}"
+    if problem.startswith("expected a string, ") and isinstance(value, int | float) and not isinstance(value, bool):
+        return "; put it in quotes" + (", and these in single ones: '\"...\"'" if one_line else "")
+    return ""
 
 
 def type_name(value: Json) -> str:

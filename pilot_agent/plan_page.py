@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pilot_agent.collect import Declared
 from pilot_agent.config import Config
+from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.configure import explained
 from pilot_agent.host import Loaded, ordered
 from pilot_agent.model import Json
@@ -87,10 +88,10 @@ def _would_be_tried(config: Config) -> Iterator[tuple[str, str]]:
         yield f"  image {platform}", ", ".join(map(_path, candidates))
     repositories = ", ".join(config.get("cvmfs.repositories")) or "what the node has mounted"
     yield "  CVMFS", f"{config.get('cvmfs.use')}: {repositories}"
-    yield (
-        "  HTCondor",
-        f"version {config.get('startd.condor_version')}, of " + (", ".join(_condor_places(config)) or "no place"),
-    )
+    version = config.get("startd.condor_version")
+    wanted = f"{version} version" if version in ("any", "latest") else f"version {version}"
+    yield "  HTCondor", f"{wanted}, from " + (", then ".join(_condor_places(config)) or "no place")
+    yield "  slots", ", ".join(_slots(config))
     yield "  time", ", ".join(_ends(config))
     yield "  collectors", ", ".join(config.get("pool.collectors")) or "none: the pilot would join no pool"
 
@@ -105,8 +106,31 @@ def _condor_places(config: Config) -> Iterator[str]:
                 yield "the search path"
             case "cvmfs":
                 yield from config.get("startd.condor_cvmfs")
-            case "tarball" if config.get("startd.condor_tarballs"):
-                yield f"tarballs of {config.get('startd.condor_tarballs')}"
+            case "tarball" if place := config.get("startd.condor_tarballs"):
+                unpinned = "://" in place and not config.get("startd.condor_index_sha256")
+                yield f"tarballs of {place}" + " (refused without startd.condor_index_sha256)" * unpinned
+
+
+def _slots(config: Config) -> Iterator[str]:
+    """How the node would be divided, its size not being known yet, and which keys have no part in it."""
+    count, cores = config.get("startd.fixed_slots"), config.get("startd.cores_per_slot")
+    if config.get("startd.slots").lower() == "partitionable":
+        yield "one that is divided as jobs come"
+        for name in ("fixed_slots", "cores_per_slot"):
+            if config.get(f"startd.{name}") is not None:
+                yield f"startd.{name} does not count without startd.slots: fixed"
+    elif cores is not None:
+        yield f"fixed, {cores} core{'s' * (cores != 1)} each, as many as there are cores for"
+        if count is not None:
+            yield "startd.fixed_slots does not count beside startd.cores_per_slot"
+    else:
+        yield "one fixed for each core" if count is None else f"{count} fixed"
+    for slot in parse_resource_slots(config.get("startd.resource_slots") or ""):
+        number = "all" if slot.number is None else slot.number
+        kind = slot.kind or ("static" if slot.number == 1 else "partitionable")
+        yield f"{number} {slot.name} ({kind})"
+    if config.get("startd.gpus") is not None:
+        yield f"GPUs: at most {config.get('startd.gpus')}"
 
 
 def _ends(config: Config) -> Iterator[str]:

@@ -52,6 +52,16 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
     assert "example" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [[], ["status"], ["drain"], ["stop"], ["report"], ["check"], ["explain"], ["run"]])
+def test_the_help_fits_a_terminal_of_80_columns(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--help"])
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
 def test_an_unknown_key_exits_66_with_its_path_and_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "vo.yaml"
     path.write_text("vo: {nme: x}\n")

@@ -90,6 +90,8 @@ def value_of(key: Key) -> st.SearchStrategy[Any]:
         if key.kind is Kind.STRING_MAPPING:
             return st.dictionaries(words, word, max_size=3)
         return st.lists(word, max_size=3) if key.kind is Kind.STRINGS else word
+    if key.maximum is not None:
+        return st.floats(key.minimum, key.maximum).filter(lambda number: not number.is_integer())
     return of_kind(key.kind)
 
 
@@ -385,6 +387,7 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         ({"site": {"scratch": ["/tmp", 3]}}, "site.scratch[1] (vo): expected a string, found an integer"),
         ({"pool": {"ccb": "yes"}}, "pool.ccb (vo): expected a boolean, found a string"),
         ({"time": {"vacate_seconds": float("nan")}}, "time.vacate_seconds (vo): expected a number, found nan"),
+        ({"startd": {"black_hole_share": 90}}, "startd.black_hole_share (vo): 90 is more than 1"),
         ({"time": {"vacate_seconds": -1}}, "time.vacate_seconds (vo): -1 is less than 0"),
         (
             {"time": {"job_length": {"MaxWallTimeMins": "minute"}}},
@@ -801,6 +804,22 @@ def test_values_on_the_command_line_need_no_quotes() -> None:
         "pool": {"ccb": False},
         "vo": {"name": ""},
     }
+
+
+def test_a_list_that_is_no_json_on_the_command_line_is_answered_with_its_form() -> None:
+    message = refused(command_line_layer(["startd.condor_source=[tarball, path]", "startd.attributes=a"])).message
+    assert 'startd.condor_source (command line): expected a list, found a string; write it as JSON: ["' in message
+    assert 'startd.attributes (command line): expected a mapping, found a string; write it as JSON: {"' in message
+    inside_a_file = refused(Layer("site", {"startd": {"condor_source": "path"}}))
+    assert "JSON" not in inside_a_file.message
+
+
+def test_a_number_in_place_of_a_text_is_answered_with_the_quotes_that_it_needs() -> None:
+    in_a_file = refused(Layer("site", {"startd": {"condor_version": 23.9}, "site": {"name": False}})).message
+    assert "startd.condor_version (site): expected a string, found a number; put it in quotes" in in_a_file
+    assert in_a_file.endswith("site.name (site): expected a string, found a boolean")
+    on_the_command_line = refused(command_line_layer(["startd.condor_version=23.9"])).message
+    assert on_the_command_line.endswith("; put it in quotes, and these in single ones: '\"...\"'")
 
 
 def test_an_argument_without_a_value_is_a_mistake_of_the_caller() -> None:

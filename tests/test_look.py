@@ -11,8 +11,12 @@ import jsonschema
 import pytest
 
 from pilot_agent import cli, colour
+from pilot_agent.config import load_config
+from pilot_agent.config_read import command_line_layer
 from pilot_agent.environment import clean_environment
+from pilot_agent.host import Loaded
 from pilot_agent.interpreter import interpreter_command
+from pilot_agent.plan_page import plan_page
 from pilot_agent.plugins.profile import RULES
 from pilot_agent.process import Result, run
 from pilot_agent.report import report_schema
@@ -237,9 +241,31 @@ def test_explain_shows_what_would_be_required_and_tried(tmp_path: Path) -> None:
     page = pilot(tmp_path, "explain", "--config", f"vo={demanding}", *given).text
     for part in ("Plan of run", "Requirements", "cpu.usable >= 3", "Would be tried", "Configuration", "command line"):
         assert part in page
-    assert "version any, of the search path, tarballs of /srv/condor" in " ".join(page.split())
+    assert "any version, from the search path, then tarballs of /srv/condor" in " ".join(page.split())
     for part in ("container", "handoff", "path, system, condor, cvmfs, modules (containers.search)"):
         assert part in " ".join(page.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "slots one that is divided as jobs come"),
+        (["startd.fixed_slots=3"], "startd.fixed_slots does not count without startd.slots: fixed"),
+        (["startd.slots=Fixed"], "slots one fixed for each core"),
+        (["startd.slots=fixed", "startd.fixed_slots=3"], "slots 3 fixed"),
+        (["startd.slots=fixed", "startd.cores_per_slot=1"], "slots fixed, 1 core each"),
+        (
+            ["startd.slots=fixed", "startd.cores_per_slot=8", "startd.fixed_slots=3"],
+            "startd.fixed_slots does not count",
+        ),
+        (["startd.resource_slots=io,2;b;GPUs,type=main"], "2 io (partitionable), 1 b (static), all GPUs (main)"),
+        (["startd.gpus=0"], "GPUs: at most 0"),
+        (["startd.condor_tarballs=http://x/index.json"], "(refused without startd.condor_index_sha256)"),
+    ],
+)
+def test_explain_shows_how_the_node_would_be_divided_and_what_has_no_part_in_it(given: list[str], said: str) -> None:
+    pages = plan_page(load_config([command_line_layer(given)]), Loaded((), ()))
+    assert said in " ".join(pages.split())
 
 
 def test_explain_shows_the_plan_of_check_with_its_profile_and_for_each_vo(tmp_path: Path) -> None:

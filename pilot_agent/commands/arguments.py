@@ -57,9 +57,9 @@ examples:
   condor_q -l 1234.0 > job.ad
   pilot-agent exec --as-job job.ad --input run.sh -- ./run.sh
 """,
-    "report": """FILE is what a batch job wrote to standard output (- for standard input); show takes
-a report.json too. A pilot prints its report at the end, also when it fails early
-or is killed.
+    "report": """FILE is what a batch job wrote to standard output (- for standard input); show
+takes a report.json too. A pilot prints its report at the end, also when it
+fails early or is killed.
 
 Exit code: 0, 2 where there is no report, 68 where one was cut off or damaged.
 

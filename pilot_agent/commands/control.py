@@ -20,8 +20,9 @@ PATIENCE_SECONDS = 5.0
 PROC = "/proc"
 PRIVATE = re.compile(rf"/{WORKSPACE_PREFIX}[0-9A-Za-z_-]+/private$")
 EPILOGS = {
-    "status": """Without DIR: every pilot of this account on this node (as root, of every account).
-DIR is a pilot's start directory, its output directory or its workspace.
+    "status": """Without DIR: every pilot of this account on this node (as root, of every
+account). DIR is a pilot's start directory, its output directory or its
+workspace.
 
 Exit code: 0, or 2 where no pilot of DIR runs.
 
@@ -91,7 +92,7 @@ def run_status(parsed: argparse.Namespace) -> int:
     elif len(answers) == 1:
         print_page(page(answers[0]))
     else:
-        print_page(overview(answers) if answers else "No pilot of this account runs on this node.\n")
+        print_page(overview(answers) if answers else _none_here()[0].upper() + _none_here()[1:] + ".\n")
     return 0
 
 
@@ -127,7 +128,8 @@ def page(status: Json) -> str:
         ("Stage", _stage(status)),
         ("Up", _span(status.get("up_seconds"))),
         ("Time left", _left(status)),
-        ("Jobs", f"{status.get('jobs_running')} running"),
+        ("Pool", {True: "joined", False: "not joined yet"}.get(status.get("joined"), "")),
+        ("Jobs", _jobs(status)),
         ("Workspace", str(status.get("workspace"))),
         ("Output", str(status.get("output") or "nowhere")),
         ("Process", f"{status.get('pid')} on {status.get('host')}"),
@@ -136,6 +138,7 @@ def page(status: Json) -> str:
         rows.append(("Token", f"expires in {_span(status['token_expires'] - _now(status))}"))
     if status.get("suspended_seconds"):
         rows.append(("Suspended", f"{_span(status['suspended_seconds'])} in all"))
+    rows = [(name, text) for name, text in rows if text]
     rows += [("Service", f"{one['name']}: {one['status']}") for one in status.get("services", [])]
     events = [(_span(one.get("seconds")), one["event"], _about(one)) for one in status.get("events", [])]
     parts = [f"Pilot {status.get('id')}", table([(f"  {name}", text) for name, text in rows])]
@@ -228,14 +231,25 @@ def _asked(found: Found, request: dict[str, Json]) -> Json:
 
 
 def _nobody(directory: str | None) -> PilotError:
-    message = f"no pilot runs in {directory}" if directory is not None else "no pilot of this account runs on this node"
-    hint = "`pilot-agent status` lists the pilots of this account on this node"
+    message, hint = _none_here(), ""
+    if directory is not None:
+        message = f"no pilot runs in {directory}"
+        hint = "`pilot-agent status` lists the pilots of this account on this node"
     return PilotError(Failure(FailureKind.USAGE, "control.nobody", message, hint))
+
+
+def _none_here() -> str:
+    return "no pilot runs on this node" if os.geteuid() == 0 else "no pilot of this account runs on this node"
 
 
 def _stage(status: Json) -> str:
     stage = str(status.get("stage"))
     return f"{stage} (draining)" if status.get("draining") and stage != "drain" else stage
+
+
+def _jobs(status: Json) -> str:
+    reasons = ", ".join(map(str, status.get("not_accepting", [])))
+    return f"{status.get('jobs_running')} running" + (f"; no further one begins: {reasons}" if reasons else "")
 
 
 def _left(status: Json) -> str:
@@ -258,4 +272,10 @@ def _span(seconds: Json) -> str:
 
 def _about(event: Json) -> str:
     words = {key: value for key, value in event.items() if key not in ("seconds", "event") and value not in (None, "")}
-    return " ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in words.items())
+    return " ".join(f"{key}={_text(value)}" for key, value in words.items())
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, dict) and {"code", "message"} <= set(value):  # a failure: the report has the rest of it
+        return f"{value['code']}: {value['message']}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -13,7 +13,7 @@ from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.output.printed import Printed, find_printed
 from pilot_agent.output.read import read
 from pilot_agent.output.reading import Reading
-from pilot_agent.output.words import seconds_text
+from pilot_agent.output.words import moment_text, seconds_text
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import paragraph, table
 
@@ -64,7 +64,8 @@ def chosen(found: list[Printed], file: str, pilot: str | None) -> Json:
 
 def page(report: Reading) -> str:
     """What a report says in brief."""
-    paragraphs = [paragraph(f"Pilot {report.pilot_id} on {report.host}, {report.started} to {report.finished or '?'}")]
+    began, ended = moment_text(report.started), moment_text(report.finished or "?")
+    paragraphs = [paragraph(f"Pilot {report.pilot_id} on {report.host}, {began} to {ended}")]
     paragraphs.append(paragraph(f"Outcome: {report.status}"))
     if report.problem is not None:
         paragraphs += [paragraph(line) for line in _problem(report)]
@@ -89,7 +90,8 @@ def _problem(report: Reading) -> Iterator[str]:
 
 
 def _more(words: tuple[tuple[str, str], ...]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in words)
+    named = ((name.removesuffix("_seconds").replace("_", " "), text) for name, text in words)
+    return ", ".join(text if name == "meaning" else f"{name} {text}" for name, text in named)
 
 
 def _own(text: str) -> Json | None:

@@ -28,6 +28,7 @@ from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import FAST_SECONDS, NO_RESTART, Master
 from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
+from pilot_agent.lifecycle.publish import say_problem
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.startd_report import StartdReport
 from pilot_agent.lifecycle.token_watch import TokenWatch
@@ -145,7 +146,7 @@ class Keeper:
         self._events.write("condor.started", pid=self._master.pid)
         Uploader(self._workspace, self._loop, self._events)
         if self._plan.join is not None:
-            self._pool = KeeperPool(self._plan.join, self._loop, self._channel, self._events, self._end)
+            self._pool = KeeperPool(self._plan.join, self._loop, self._channel, self._events, self._tell, self._end)
         self._time = KeeperTime(
             self._plan.time,
             self._loop,
@@ -219,6 +220,7 @@ class Keeper:
             {
                 "told": {
                     "stage": "end" if self._budget is not None else "drain" if self._drain is not None else "run",
+                    "joined": None if self._pool is None else self._pool.joined,
                     "deadline": self._plan.time.deadline,
                     "not_accepting": sorted(self._acceptance.reasons),
                     "services": self._health.services,
@@ -280,6 +282,8 @@ class Keeper:
             alarm=self._alarm,
             started=self._plan.started,
         )
+        if self._problem is not None and self._problem["kind"] != "preempted":
+            say_problem(self._problem)
         leaves = self._plan.time.leaves
         hold = self._plan.time.hold_seconds - alive
         self._hold(hold if leaves is None else min(hold, leaves - time.time()))

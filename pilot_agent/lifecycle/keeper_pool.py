@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class KeeperPool:
-    """Asks from its making on; ``end(problem)`` when the pilot did not come into its pool."""
+    """Asks from its making on; ``tell()`` when the pilot joined, ``end(problem)`` when it did not."""
 
-    __slots__ = ("_channel", "_end", "_events", "_loop", "_plan", "clock_offset")
+    __slots__ = ("_channel", "_end", "_events", "_loop", "_plan", "_tell", "clock_offset", "joined")
 
     def __init__(
         self,
@@ -28,20 +28,25 @@ class KeeperPool:
         loop: Loop,
         channel: AdChannel,
         events: EventLog,
+        tell: Callable[[], None],
         end: Callable[[dict[str, Any]], None],
     ) -> None:
         self._plan = plan
         self._loop = loop
         self._channel = channel
         self._events = events
+        self._tell = tell
         self._end = end
+        self.joined = False
         self.clock_offset: int | None = None
         """Seconds by which the node is ahead of the collector; None while that is not known."""
         JoinCheck(plan, loop, self._joined, end)
         loop.call_later(plan.seconds, self._expect_startd)
 
     def _joined(self) -> None:
+        self.joined = True
         self._events.write("pool.joined")
+        self._tell()
         CollectorClock(self._plan, self._loop, self._compare_clocks)
 
     def _compare_clocks(self, offset: int) -> None:

@@ -37,6 +37,7 @@ def hold(alarm: Alarm, seconds: float, obituary: Obituary | None = None) -> None
     """Keep the slot for a while, so that a broken node does not eat a queue (design section 6). A signal, a drain or
     the guardian's death ends it at once; the ad is taken back."""
     until = time.monotonic() + seconds
+    alarm.tell({"told": {"deadline": round(time.time() + seconds)}})
     while (left := until - time.monotonic()) > 0 and alarm.reason() is None and signal.SIGUSR1 not in alarm.requests():
         watched: list[int] = [alarm.fileno()]
         if obituary is not None:

@@ -84,6 +84,12 @@ def save_report(report: dict[str, Any], output: str | None, *, also_print: bool 
     return written
 
 
+def say_problem(problem: dict[str, Any]) -> None:
+    """One line a person can act on, on standard error."""
+    hint = f" - {problem['hint']}" if problem.get("hint") else ""
+    _print(2, f"pilot-agent: {problem['kind']}: {problem['code']}: {problem['message']}{hint}\n")
+
+
 def _find_logs(workspace: Workspace) -> list[tuple[int, str, str]]:
     """Size, path and name-to-be of every log."""
     directories = [(workspace.condor_log, "")]

@@ -46,6 +46,7 @@ def standing(
         "started": round(started, 3),
         "up_seconds": round(now - started, 1),
         "stage": stage or _stage(events),
+        "joined": told.get("joined"),
         "draining": os.path.lexists(workspace.drain),
         "not_accepting": told.get("not_accepting", []),
         "jobs_running": len(named(os.getpid(), STARTER_NAME)),

@@ -11,7 +11,7 @@ from pilot_agent.output.markup import Markup, joined, tag
 from pilot_agent.output.read import read
 from pilot_agent.output.reading import Reading
 from pilot_agent.output.style import STYLE
-from pilot_agent.output.words import one_line, raw_json, seconds_text, shortened
+from pilot_agent.output.words import moment_text, one_line, raw_json, seconds_text, shortened
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """What a browser may load or run for this page (Content Security Policy Level 3): its own style, nothing else."""
@@ -55,7 +55,7 @@ def _in_a_word(found: Reading) -> str:
 
 
 def _header(found: Reading) -> Markup:
-    words = [f"checked {_moment(found.finished or found.started)}" if found.finished or found.started else ""]
+    words = [f"checked {moment_text(found.finished or found.started)}" if found.finished or found.started else ""]
     words.append(f"by user {one_line(found.user)}" if found.user else "")
     words.append(f"in {seconds_text(found.seconds)}" if found.spans else "")
     words.append(f"with pilot-agent {one_line(found.version)}" if found.version else "")
@@ -63,12 +63,6 @@ def _header(found: Reading) -> Markup:
     return tag(
         "header", tag("p", "Node check", class_="above"), tag("h1", _host(found)), tag("p", when, class_="quiet")
     )
-
-
-def _moment(text: str) -> str:
-    """``2026-09-21 05:49:13 UTC`` of the report's ISO 8601."""
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z", text)
-    return f"{found[1]} {found[2]} UTC" if found else one_line(text)
 
 
 def _content(found: Reading) -> list[Markup]:

@@ -29,8 +29,13 @@ def jobs_told(value: Json) -> tuple[Told, ...]:
         for name, account in list(accounts.items())[:MOST_NAMES] if isinstance(accounts, dict) else ():
             rows.append(_account(f"{kind} {name}", account))
     times = [(key, text, seconds) for key, text in TIMES if (seconds := finite(data.get(key))) is not None]
-    rows += [Told(key.replace("_", " "), seconds_text(seconds), (("meaning", text),)) for key, text, seconds in times]
+    rows += [Told(_name(key), seconds_text(seconds), (("meaning", text),)) for key, text, seconds in times]
     return tuple(rows)
+
+
+def _name(key: str) -> str:
+    """The value has its unit."""
+    return key.removesuffix("_seconds").replace("_", " ")
 
 
 def _account(name: str, value: Json) -> Told:

@@ -20,7 +20,7 @@ WHO_ACTS = {
     "corruption": "the factory",
     "plugin": "the author of the plugin",
     "internal": "the developers of pilot-agent",
-    "preempted": "nobody: the check was interrupted",
+    "preempted": "nobody: it was told to end",
 }
 """Design section 6: the kind of a failure says who must act."""
 NOT_THE_NODE = frozenset({"usage", "corruption", "plugin", "internal", "preempted"})

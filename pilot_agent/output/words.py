@@ -35,6 +35,12 @@ def one_line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
+def moment_text(text: str) -> str:
+    """``2026-09-21 05:49:13 UTC`` of the report's ISO 8601; another text on one line."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z", text)
+    return f"{found[1]} {found[2]} UTC" if found else one_line(text)
+
+
 def shortened(text: str, longest: int = LONGEST) -> str:
     """At most ``longest`` characters of the text, and how many were left out."""
     if len(text) <= longest:

@@ -105,7 +105,8 @@ def parse_index(content: bytes, place: str) -> tuple[Tarball, ...]:
             raise _IndexError(f"tarballs must be a list of {MOST_TARBALLS} at most")
         return tuple(_entry(entry, f"tarballs[{index}]") for index, entry in enumerate(entries))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        why = str(error) if isinstance(error, _IndexError) else f"it is no JSON of that form ({type(error).__name__})"
+        missing = f"{error} is missing" if isinstance(error, KeyError) else "it is no JSON of that form"
+        why = str(error) if isinstance(error, _IndexError) else missing
         hint = "whoever publishes the tarballs makes the index anew with packaging/build_condor.py"
         message = f"{place} is no index of HTCondor tarballs: {why}"
         raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.index", message, hint, stage="handoff")) from error

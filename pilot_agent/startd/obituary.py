@@ -5,6 +5,9 @@ Loaded by the resident keeper: standard library only, and nothing heavy at impor
 
 from __future__ import annotations
 
+import os
+import time
+
 from pilot_agent.startd.classad import LiteralError, attribute_name, config_text, literal, printable, string
 
 TYPE_CHECKING = False
@@ -36,6 +39,13 @@ def failure_ad(
         "Machine": host,
         "State": "Drained",
         "Activity": "Retiring",
+        # Without these condor_status takes the ad for a malformed one and leaves the pilot out of its sums.
+        "OpSys": os.uname().sysname.upper(),
+        "Arch": os.uname().machine.upper(),
+        "Cpus": 0,
+        "Memory": 0,
+        "LoadAvg": 0.0,
+        "EnteredCurrentActivity": int(time.time()),
         "START": False,
         "Requirements": False,
         "ClassAdLifetime": LIFETIME_SECONDS,

@@ -74,7 +74,7 @@ class LocalDirectory:
             content = read_bounded(path, limit_bytes=MOST_INDEX_BYTES + 1)
         except OSError as error:
             message = f"{path} cannot be read: {error.strerror}"
-            hint = "startd.condor_tarballs names a directory that packaging/build_condor.py wrote"
+            hint = "the factory makes startd.condor_tarballs a directory that packaging/build_condor.py wrote"
             raise PilotError(Failure(FailureKind.CONFIG, "artifact.missing", message, hint, stage="handoff")) from error
         if len(content) > MOST_INDEX_BYTES:
             raise _too_large(path)

@@ -109,6 +109,29 @@ def test_pages_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> 
         assert max(map(len, overview([STATUS, STATUS]).splitlines())) <= width
 
 
+def test_the_page_says_why_no_job_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert "no further one begins" not in page(STATUS)
+    assert "3 running; no further one begins: disk, draining" in page(STATUS | {"not_accepting": ["disk", "draining"]})
+
+
+@pytest.mark.parametrize(("joined", "said"), [(True, "Pool       joined"), (False, "not joined yet"), (None, None)])
+def test_the_page_says_whether_the_pilot_is_in_its_pool(
+    monkeypatch: pytest.MonkeyPatch, joined: bool | None, said: str | None
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = page(STATUS | {"joined": joined})
+    assert said in text if said else "Pool" not in text
+
+
+def test_a_failure_among_the_events_is_told_by_code_and_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    failure = {"kind": "config", "code": "a.b", "message": "it is so", "hint": "change it", "signal": None}
+    text = page(STATUS | {"events": [{"seconds": 1.0, "event": "pilot.ending", "failure": failure}]})
+    assert "failure=a.b: it is so" in text
+    assert "hint" not in text
+
+
 def test_a_pilot_that_does_not_answer_is_listed_all_the_same() -> None:
     silent = {"id": "def", "workspace": "/scratch/pilot-def", "stage": "no answer", "problem": "it did not answer"}
     assert "no answer" in overview([STATUS, silent])

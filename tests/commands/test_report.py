@@ -62,8 +62,12 @@ def test_it_is_shown_in_brief(tmp_path: Path, form: str) -> None:
         "Who acts: the site",
         "signal 9",
         "user a@pool",
+        "2023-11-14 22:13:20 UTC to",
+        "exit zero 1, busy 20 s, busy core 20 s",
+        "from the pilot's start to HTCondor's",
     ):
         assert words in done.stdout
+    assert "meaning" not in done.stdout
     assert "\x1b" not in done.stdout
 
 

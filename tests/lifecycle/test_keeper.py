@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pilot_agent.lifecycle.control import ask
 from tests.lifecycle.scenario import OBEDIENT_MASTER, Pilot, wait_until
 
 
@@ -195,10 +196,25 @@ def join(pilot: Pilot, *scripts: str) -> dict[str, object]:
     return {"commands": commands, "collectors": collectors, "environment": pilot.environment, **times}
 
 
+def status(pilot: Pilot) -> dict[str, Any]:
+    """What the guardian answers."""
+    return ask(str(pilot.workspace / "private"), "control.sock", {"command": "status"}, 20)
+
+
+def test_a_pilot_that_did_not_join_yet_says_so(pilot: Pilot) -> None:
+    pilot.plan(join=join(pilot, "exit 1") | {"seconds": 600})
+    pilot.start()
+    pilot.running()
+    wait_until(lambda: status(pilot)["joined"] is False, "the guardian says so")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+
+
 def test_joining_is_tried_until_one_collector_answers(pilot: Pilot) -> None:
     pilot.plan(join=join(pilot, "exit 1", f"test -e {pilot.directory}/up || {{ touch {pilot.directory}/up; exit 1; }}"))
     pilot.start()
     wait_until(lambda: "pool.joined" in pilot.event_names(), "the pilot joined")
+    wait_until(lambda: status(pilot)["joined"] is True, "the guardian says so")
     pilot.send(signal.SIGTERM)
     assert pilot.wait() == 143
 
@@ -224,7 +240,10 @@ def test_a_pilot_that_cannot_join_says_who_must_act(pilot: Pilot, script: str, c
     pilot.plan(join=join(pilot, script))
     pilot.start()
     assert pilot.wait() == code
-    assert pilot.report()["outcome"]["failure"]["kind"] == kind
+    failure = pilot.report()["outcome"]["failure"]
+    assert failure["kind"] == kind
+    [line] = (pilot.directory / "stderr").read_text().splitlines()
+    assert line == f"pilot-agent: {kind}: {failure['code']}: {failure['message']} - {failure['hint']}"
     assert pilot.nothing_left()
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ class OneShotAlarm:
         os.set_blocking(self.reader, False)
         self.drain = drain
         self.rung = False
+        self.told: list[dict[str, Any]] = []
 
     def fileno(self) -> int:
         return self.reader
@@ -44,6 +46,9 @@ class OneShotAlarm:
 
     def requests(self) -> set[int]:
         return {signal.SIGUSR1} if self._look() and self.drain else set()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        self.told.append(message)
 
     def close(self) -> None:
         os.close(self.reader)
@@ -145,6 +150,16 @@ def test_a_drain_of_a_pilot_without_a_keeper_ends_the_hold(workspace: Workspace)
     alarm = OneShotAlarm()
     hold(alarm, LONG_SECONDS, obituary(workspace))  # type: ignore[arg-type]
     assert not alarm.rung
+    alarm.close()
+
+
+def test_the_guardian_learns_when_the_hold_ends(workspace: Workspace) -> None:
+    Path(workspace.drain).touch()
+    alarm = OneShotAlarm()
+    began = time.time()
+    hold(alarm, LONG_SECONDS, obituary(workspace))  # type: ignore[arg-type]
+    [message] = alarm.told
+    assert began + LONG_SECONDS - 1 <= message["told"]["deadline"] <= time.time() + LONG_SECONDS + 1
     alarm.close()
 
 

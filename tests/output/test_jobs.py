@@ -36,7 +36,7 @@ def test_endings_users_projects_and_times_are_rows() -> None:
     assert (rows["exit 0"].status, rows["evicted"].status) == ("1 run", "1 run")
     assert rows["user a<b>@pool"].words == (("exit_zero", "1"), ("busy_seconds", "20 s"), ("busy_core_seconds", "40 s"))
     assert rows["project atlas"].status == "2 runs"
-    assert rows["idle core seconds"].status == "3 min 20 s"
+    assert rows["idle core"].status == "3 min 20 s"
 
 
 def test_a_pilot_without_jobs_has_no_rows() -> None:

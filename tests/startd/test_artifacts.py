@@ -129,6 +129,7 @@ def test_an_index_is_read_and_what_a_later_one_adds_is_left_out() -> None:
     [
         (b"", "no JSON"),
         (b"[]", "no JSON of that form"),
+        (b"{}", "'schema' is missing"),
         (b"\xff\xfe", "no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b'{"schema": "x/2", "tarballs": []}', "its schema is 'x/2'"),

@@ -35,6 +35,12 @@ def test_it_says_what_failed_and_takes_no_job() -> None:
     assert found["GLIDEIN_Site"] == '"Example"'
 
 
+def test_what_condor_status_shows_of_every_machine_is_in_it() -> None:
+    found = ad(Cpus=8, Memory=16000)
+    assert (found["Cpus"], found["Memory"]) == ("0", "0")
+    assert {"OpSys", "Arch", "LoadAvg", "EnteredCurrentActivity"} <= set(found)
+
+
 def test_the_pilots_own_attributes_hide_none_of_these() -> None:
     found = ad(start=True, GLIDEIN_failed=False, PilotId="4f3a")
     assert (found["START"], found["GLIDEIN_Failed"], found["PilotId"]) == ("false", "true", '"4f3a"')
