@@ -195,6 +195,7 @@ def _require_directories(config: Config) -> None:
 def _beside(path: str) -> list[str]:
     """The directories that lie where ``path`` would lie."""
     try:
-        return [entry.path for entry in os.scandir(os.path.dirname(path)) if entry.is_dir()]
+        with os.scandir(os.path.dirname(path)) as found:
+            return [entry.path for entry in found if entry.is_dir()]
     except OSError:
         return []

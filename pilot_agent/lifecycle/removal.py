@@ -52,7 +52,8 @@ class _Removal:
         """Remove everything in an open directory, except the names in ``keep``."""
         _make_writable(directory)
         try:
-            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in os.scandir(directory)]
+            with os.scandir(directory) as found:
+                entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
         except OSError as error:
             self.note(where, _cause(error))
             return
