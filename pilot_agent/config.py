@@ -9,7 +9,8 @@ from typing import Any
 
 from pilot_agent.config_check import invalid, validate
 from pilot_agent.config_images import flattened
-from pilot_agent.config_keys import KEYS, LAYERS, Key, Kind
+from pilot_agent.config_keys import KEYS, LAYERS
+from pilot_agent.config_kinds import Key, Kind
 from pilot_agent.config_values import type_name
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 

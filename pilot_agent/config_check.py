@@ -30,10 +30,10 @@ from pilot_agent.config_images import (
     need_problem,
     prefix_problem,
 )
-from pilot_agent.config_keys import (
+from pilot_agent.config_keys import KEYS
+from pilot_agent.config_kinds import (
     BIND_FIELDS,
     IMAGE_FIELDS,
-    KEYS,
     LARGEST_PORT,
     READY_WAYS,
     REQUIREMENT_FIELDS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pilot_agent.config_keys import SERVICE_NAME, WHERE, Kind
+from pilot_agent.config_kinds import SERVICE_NAME, WHERE, Kind
 from pilot_agent.model import FailureKind, Json
 from pilot_agent.spelling import nearest
 

@@ -20,7 +20,8 @@ from pilot_agent.codec import to_json
 from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_check import validate
 from pilot_agent.config_images import DEFAULT, LINE, flattened, line_problems, parse_line, weights
-from pilot_agent.config_keys import IMAGE_FIELDS, KEYS, LAYERS, SERVICE_FIELDS, Key, Kind
+from pilot_agent.config_keys import KEYS, LAYERS
+from pilot_agent.config_kinds import IMAGE_FIELDS, SERVICE_FIELDS, Key, Kind
 from pilot_agent.config_programs import CHECK_KINDS, PROGRAM_FIELDS, PROGRAM_NEEDS
 from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
 from pilot_agent.config_schema import json_schema

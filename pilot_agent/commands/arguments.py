@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from pilot_agent.config_keys import CONTAINER_WISHES
+from pilot_agent.config_kinds import CONTAINER_WISHES
 
 Add = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command by name and one-line help; the parser takes configuration."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pilot_agent.config_keys import SERVICE_NAME
+from pilot_agent.config_kinds import SERVICE_NAME
 from pilot_agent.hookspecs import Service
 from pilot_agent.model import ServiceState
 from pilot_agent.process import Interrupted, WakeUp, run, start_resident

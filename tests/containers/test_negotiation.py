@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pilot_agent.config_keys import CONTAINER_WISHES
+from pilot_agent.config_kinds import CONTAINER_WISHES
 from pilot_agent.containers.negotiation import SITE_WORDS, TABLE, WORDS, negotiate
 
 CELLS = [
