@@ -34,6 +34,7 @@ from pilot_agent.model import (
     TimelineEntry,
     Verdict,
 )
+from pilot_agent.startd.choice import CondorChoice, CondorVerdict
 from pilot_agent.state import State, load_state, save_state
 
 EMPTY = State("abc123", 1_700_000_000.25, "wn1.example.org", "pilot", load_config([]), {"PATH": "/usr/bin"})
@@ -62,6 +63,16 @@ def full() -> State:
         benchmarks=(BenchmarkScore("hash", 1.5, "MB/s", 0.1, True, {"HashRate": 1.5}),),
         attributes={"Nested": {"list": [1, None]}},
         declared=[{"plugin": "p"}],
+        startd={"slots": [{"cores": 4}]},
+        condor=CondorChoice(
+            source="path",
+            place="/usr",
+            version="23.9.6",
+            release="/usr",
+            sha256="0" * 64,
+            seconds=0.5,
+            why=(CondorVerdict("directory", "/opt/condor", "", False, "it is not there"),),
+        ),
         plugins=(PluginReport("p", "/x/p.py", ("pilot_probes",), 1, 0.02),),
         verdicts=(Verdict("example", False, Failure(FailureKind.NETWORK, "proxy.unreachable", "no proxy")),),
         leftovers=({"kind": "process", "pid": 7, "name": "cvmfs2", "cause": "in uninterruptible sleep"},),

@@ -237,14 +237,19 @@ def _cover_lines(confinement: Confinement) -> Iterable[str]:
 def runtime_text(runtime: str, version: str = "", *, gpu_libraries: bool = True, opencl: bool = True) -> str:
     """The program that HTCondor takes for the container runtime.
 
-    ``version`` is what the runtime itself says of its version, if the pilot knows: each job's starter asks.
+    ``version`` is what the runtime itself says of its version, if the pilot knows: each job's starter asks. A runtime
+    that is gone must answer nothing, or the starter would go on and the job would bear the node's failure.
     For jobs with GPUs HTCondor adds ``--nv`` and a bind of OpenCL's vendors: it leaves them out without
     ``gpu_libraries`` and without ``opencl``.
     """
     dropped = "" if gpu_libraries else '    [ "$pilot_word" != --nv ] || continue\n'
     # The pilot's own binds have a colon.
     dropped += "" if opencl else '    [ "$pilot_word $1" != "-B /etc/OpenCL/vendors" ] || { shift; continue; }\n'
-    asked = f'[ "$*" != --version ] || {{ echo {shlex.quote(version)}; exit 0; }}\n' if version else ""
+    asked = (
+        f'[ "$*" != --version ] || [ ! -x {shlex.quote(runtime)} ] || {{ echo {shlex.quote(version)}; exit 0; }}\n'
+        if version
+        else ""
+    )
     words = {"ASKED": asked, "DROPPED": dropped, "RUNTIME": shlex.quote(runtime)}
     return re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], _RUNTIME_TEXT)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pilot_agent.output.printed import find_printed
 from tests.integration.conftest import StartPilot
 from tests.testbed.grid import IMAGES_INSIDE, PILOT_IDENTITY, Grid
 from tests.testbed.hosts import Host
@@ -361,5 +362,7 @@ def pilot_setups():
 def test_an_output_directory_that_cannot_be_written_gets_the_report_to_standard_output(pilot: StartPilot) -> None:
     run = pilot(IDLE, arguments=["--output", "/proc/nowhere"])
     assert run.run() == 0, run.story()
-    assert '"schema": "pilot-agent/report/1"' in run.stdout or '"schema":"pilot-agent/report/1"' in run.stdout
+    (found,) = find_printed(run.stdout)
+    assert found.report is not None, found.problem
+    assert found.report["schema"] == "pilot-agent/report/1"
     run.nothing_left(allowed=())

@@ -25,7 +25,7 @@ CHANGING = (
     "uptime_seconds",
     "hugepages",
 )
-OWN = ("PilotId", "PilotTestRun")
+OWN = ("PilotId", "PilotTestRun", "GLIDEIN_PARENT_PID", "GLIDEIN_START_TIME")
 
 
 def _life(run: PilotRun, jobs: Jobs) -> dict[str, Any]:

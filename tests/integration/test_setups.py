@@ -171,12 +171,14 @@ def test_a_test_repeated_in_the_image_gives_attributes_and_keeps_jobs_away_while
     run = with_data(pilot(changes, plugins={"often": PREAMBLE + REPORTS_OFTEN})).start()
     run.joined()
 
-    def failures(message: str) -> int:
-        whole = f"the periodic task site.guard {message}"
-        return sum(event.get("message") == whole for event in run.events())
+    def failed(message: str) -> bool:
+        return any(event.get("message") == f"the periodic task site.guard {message}" for event in run.events())
 
-    def more_failures(message: str, number: int) -> bool:
-        return failures(message) >= number
+    def runs() -> int:
+        return len((run.outer / "data" / "runs").read_text().splitlines())
+
+    def more_runs(number: int) -> bool:
+        return runs() >= number
 
     def accepting(whether: bool) -> bool:
         return any(ad.get("PilotAccepting") is whether for ad in slot_ads(grid, run, "PartitionableSlot"))
@@ -188,7 +190,8 @@ def test_a_test_repeated_in_the_image_gives_attributes_and_keeps_jobs_away_while
         flag.touch()
         run.wait_until("no job is taken", lambda: accepting(False))
         job = jobs.shell(f"test ! -e /data/{fault} && grep Guard $_CONDOR_MACHINE_AD", pilot=run)
-        run.wait_until("the test fails on", partial(more_failures, message, failures(message) + 5))
+        run.wait_until("the test fails on", partial(more_runs, runs() + 5))
+        assert failed(message), run.story()
         assert job.events(1) == 0
         flag.unlink()
         job.wait_done()

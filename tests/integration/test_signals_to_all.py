@@ -55,7 +55,7 @@ def test_what_killed_daemons_of_condor_leave_goes_with_the_pilot(pilot: StartPil
     run.wait_until("its end", lambda: not run.process("condor_starter"))
     run.signal(signal.SIGKILL, "condor_startd")
     assert run.wait() == 70, run.story()
-    assert run.failure()["code"] == "condor.master_died"
+    assert run.failure()["code"] == "condor.startd_died"
     assert run.report()["leftovers"] == []
     run.nothing_left()
 

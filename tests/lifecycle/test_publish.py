@@ -94,7 +94,10 @@ def test_a_report_that_cannot_be_written_is_printed(tmp_path: Path, capfd: pytes
     (tmp_path / "out").write_text("a file")
     assert not save_report({"a": 1}, str(tmp_path / "out"))
     printed = capfd.readouterr()
-    assert printed.out.splitlines() == ["=== pilot-agent report ===", '{"a": 1}', "=== pilot-agent report ==="]
+    first, *content, last = printed.out.splitlines()
+    assert first.startswith("=== pilot-agent report ")
+    assert content == ['{"a": 1}']
+    assert last.startswith("=== end of pilot-agent report ")
     assert "cannot be written" in printed.err
 
 
@@ -109,7 +112,7 @@ def test_a_full_disk_prints_the_report(tmp_path: Path, capfd: pytest.CaptureFixt
         assert os.listdir(small) == []
     finally:
         subprocess.run(["umount", small], check=True)
-    assert "=== pilot-agent report ===" in capfd.readouterr().out
+    assert "=== end of pilot-agent report " in capfd.readouterr().out
 
 
 def test_the_outcome_is_written_into_the_report_once() -> None:

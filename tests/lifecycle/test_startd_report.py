@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,8 +85,13 @@ def test_values_that_change_all_the_time_are_reported_once_in_a_while(
 def test_the_one_that_is_found_gets_the_signal_and_one_that_is_gone_is_no_problem(tmp_path: Path) -> None:
     alarm = Alarm(None, sticky=False)
     loop = Loop(alarm)
-    script = f"trap 'touch {tmp_path}/told; exit' HUP; touch {tmp_path}/up; while :; do sleep 0.05; done"
-    startd = subprocess.Popen(["/bin/sh", "-c", script])
+    # A shell cannot catch a signal that whoever started the tests ignores.
+    script = (
+        "import pathlib, signal, sys, time\nhere = pathlib.Path(sys.argv[1])\n"
+        "signal.signal(signal.SIGHUP, lambda *_: ((here / 'told').touch(), sys.exit()))\n"
+        "(here / 'up').touch()\nwhile True: time.sleep(0.05)\n"
+    )
+    startd = subprocess.Popen([sys.executable, "-I", "-S", "-c", script, str(tmp_path)])
     gone = subprocess.Popen(["/bin/true"])
     gone.wait()
     try:

@@ -233,6 +233,12 @@ def test_htcondors_question_for_the_version_starts_no_runtime(tmp_path: Path) ->
     assert subprocess.run([*command, "exec", "--version"]).returncode == 1
 
 
+def test_a_runtime_that_is_gone_has_no_version(tmp_path: Path) -> None:
+    (tmp_path / "program").write_text(runtime_text("/nonexistent/apptainer", "apptainer version 1.4.5"))
+    asked = subprocess.run(["/bin/sh", str(tmp_path / "program"), "--version"], capture_output=True, text=True)
+    assert (asked.returncode, asked.stdout) == (127, "")
+
+
 def test_a_node_without_the_tools_cannot_confine(tmp_path: Path) -> None:
     assert establish(confinement(str(tmp_path / "private")), {"PATH": str(tmp_path)}) is None
 

@@ -263,12 +263,17 @@ class PilotRun:
     @property
     def stdout(self) -> str:
         """Standard output so far."""
-        return self._stream("stdout").read_text(encoding="utf-8", errors="replace")
+        return self._said("stdout")
 
     @property
     def stderr(self) -> str:
         """Standard error so far."""
-        return self._stream("stderr").read_text(encoding="utf-8", errors="replace")
+        return self._said("stderr")
+
+    def _said(self, kind: str) -> str:
+        """Nothing where another than this object started it, such as a batch system."""
+        path = self._stream(kind)
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def log(self, name: str) -> str:
         """A log that the pilot returned."""
