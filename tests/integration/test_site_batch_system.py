@@ -100,12 +100,13 @@ def short_vacate(grid: Grid) -> Iterator[None]:
         host.run(["condor_reconfig"])
 
 
+BRIEF = {"startd": {"idle_shutdown_seconds": 2}}
 STUBBORN_JOB = "trap '' TERM INT HUP QUIT; while :; do sleep 0.2; done"
 """It takes all the patience of the pilot."""
 
 
 @pytest.mark.parametrize("host", ["wn1", "wn2"])
-def test_a_removed_batch_job_leaves_nothing_on_the_node(
+def test_of_a_removed_batch_job_nothing_is_left_after_the_next_pilot(
     grid: Grid, pilot: StartPilot, jobs: Jobs, submitted: list[Batch], short_vacate: None, host: str
 ) -> None:
     run = pilot(host=host)
@@ -113,6 +114,8 @@ def test_a_removed_batch_job_leaves_nothing_on_the_node(
     jobs.shell(STUBBORN_JOB, pilot=run).wait_running()
     batch.tool("condor_rm")
     run.wait_until("end of everything", batch.left_node)
+    # The node kills what takes too long, the guardian too: then the list of the node still names its workspace.
+    pilot(BRIEF, host=host).run()
     run.nothing_left(allowed=())
 
 
@@ -128,7 +131,7 @@ def test_a_vacated_batch_job_gives_its_users_job_back(
     run.nothing_left(allowed=())
 
 
-def test_a_batch_job_that_is_vacated_at_once_leaves_nothing(
+def test_of_a_batch_job_that_is_vacated_at_once_nothing_is_left_after_the_next_pilot(
     grid: Grid, pilot: StartPilot, jobs: Jobs, submitted: list[Batch], short_vacate: None
 ) -> None:
     run = pilot()
@@ -138,6 +141,7 @@ def test_a_batch_job_that_is_vacated_at_once_leaves_nothing(
     grid.factory.run(["condor_qedit", batch.cluster, "Requirements", "false"], user="pilot")
     batch.tool("condor_vacate_job", "-fast")
     run.wait_until("end of everything", batch.left_node)
+    pilot(BRIEF).run()
     run.nothing_left(allowed=())
 
 
@@ -145,7 +149,7 @@ def test_a_batch_job_that_is_vacated_at_once_leaves_nothing(
 def test_an_idle_pilot_ends_its_batch_job_with_success(
     grid: Grid, pilot: StartPilot, submitted: list[Batch], host: str
 ) -> None:
-    run = pilot({"startd": {"idle_shutdown_seconds": 2}}, host=host)
+    run = pilot(BRIEF, host=host)
     submitted.append(batch := Batch(grid, run))
     words = ["condor_wait", "-wait", "60", f"{run.name}.log"]
     waited = grid.factory.run(words, user="pilot", cwd=HOME, timeout_seconds=90)
