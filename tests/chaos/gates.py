@@ -33,6 +33,15 @@ def stay():
 
 """
 
+_SETUP = """
+def work(context):
+    stay()
+    return SetupResult()
+
+@hookimpl
+def pilot_setups():
+    yield Setup(name="gate", run=f"{__name__}:work", stage="@STAGE@", timeout_seconds=400)
+"""
 _BODIES = {
     "configure": "stay()\n",
     "probe": """
@@ -53,15 +62,7 @@ def work(context):
 def pilot_mounts():
     yield Mount(name="gate", run=f"{__name__}:work", timeout_seconds=400)
 """,
-    "setup_early": """
-def work(context):
-    stay()
-    return SetupResult()
-
-@hookimpl
-def pilot_setups():
-    yield Setup(name="gate", run=f"{__name__}:work", stage="early", timeout_seconds=400)
-""",
+    "setup_early": _SETUP.replace("@STAGE@", "early"),
     "validate": """
 def work(context):
     stay()
@@ -71,15 +72,7 @@ def work(context):
 def pilot_checks():
     yield Check(name="gate", run=f"{__name__}:work", timeout_seconds=400)
 """,
-    "setup_late": """
-def work(context):
-    stay()
-    return SetupResult()
-
-@hookimpl
-def pilot_setups():
-    yield Setup(name="gate", run=f"{__name__}:work", stage="late", timeout_seconds=400)
-""",
+    "setup_late": _SETUP.replace("@STAGE@", "late"),
     "service": """
 SCRIPT = f"setsid sleep 900 & touch {AT}; exec sleep 900"
 

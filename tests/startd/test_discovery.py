@@ -8,23 +8,14 @@ import pytest
 
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.startd.discovery import find_condor
+from tests.startd.published import PROGRAMS
 
-PROGRAMS = (
-    "sbin/condor_master",
-    "sbin/condor_startd",
-    "sbin/condor_starter",
-    "sbin/condor_procd",
-    "bin/condor_config_val",
-    "bin/condor_ping",
-    "libexec/condor/condor_shared_port",
-    "libexec/condor/curl_plugin",
-    "lib64/condor/condor_ssh_to_job_sshd_config_template",
-)
+FILES = (*PROGRAMS, "lib64/condor/condor_ssh_to_job_sshd_config_template")
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    for name in PROGRAMS:
+    for name in FILES:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x $CondorVersion: 23.9.6 2026-07-12 $")
@@ -52,7 +43,7 @@ def test_no_htcondor_is_the_sites_matter(tmp_path: Path) -> None:
     assert caught.value.failure.code == "condor.missing"
 
 
-@pytest.mark.parametrize("name", PROGRAMS[1:8])
+@pytest.mark.parametrize("name", FILES[1:8])
 def test_half_an_installation_names_what_it_lacks(release: Path, name: str) -> None:
     (release / name).unlink()
     with pytest.raises(PilotError) as caught:
