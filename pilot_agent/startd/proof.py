@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.process import Result, Runner
+from pilot_agent.startd.asking import ask_all
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -27,19 +27,8 @@ def prove(paths: CondorPaths, environment: Mapping[str, str], *, wake: WakeUp | 
     """
     commands = [(os.path.join(paths.sbin, name), "-v") for name in DAEMONS]
     commands += [(plugin, "-classad") for plugin in paths.plugins]
-    results: dict[int, Result] = {}
-    with Runner(wake) as runner:
-        handles: list[int] = []
-        for command in commands:
-            started = runner.start(command, deadline_seconds=PROOF_SECONDS, environment=environment)
-            if isinstance(started, Result):
-                raise _unusable(paths, started.explain())
-            handles.append(started)
-        while len(results) < len(handles):
-            handle, result = runner.wait_any()
-            results[handle] = result
-    for handle, command in zip(handles, commands, strict=True):
-        result = results[handle]
+    results = ask_all(commands, environment, deadline_seconds=PROOF_SECONDS, wake=wake)
+    for command, result in zip(commands, results, strict=True):
         if not result.ok:
             raise _unusable(paths, result.explain())
         said = _VERSION.search(result.stdout)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.process import Result, Runner
+from pilot_agent.startd.asking import ask_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pilot_agent.process import WakeUp
+    from pilot_agent.process import Result, WakeUp
 
 DEADLINE_SECONDS = 10.0
 _METHODS = re.compile(r'(?mi)^\s*SupportedMethods\s*=\s*"([^"\n]*)"')
@@ -39,19 +39,9 @@ def ask_plugins(
     Raises ``PilotError`` (node, ``condor.transfer_plugins``) when none can be used: HTCondor 23.9's starter crashes
     when its list is empty. Raises ``Interrupted`` when ``wake`` becomes readable.
     """
-    results: dict[str, Result] = {}
-    with Runner(wake) as runner:
-        running: dict[int, str] = {}
-        for path in paths:
-            started = runner.start([path, "-classad"], deadline_seconds=DEADLINE_SECONDS, environment=environment)
-            if isinstance(started, Result):
-                results[path] = started
-            else:
-                running[started] = path
-        while running:
-            handle, result = runner.wait_any()
-            results[running.pop(handle)] = result
-    tested = tuple(_judge(path, results[path]) for path in paths)
+    commands = [(path, "-classad") for path in paths]
+    results = ask_all(commands, environment, deadline_seconds=DEADLINE_SECONDS, wake=wake)
+    tested = tuple(_judge(path, result) for path, result in zip(paths, results, strict=True))
     if not any(plugin.schemes for plugin in tested):
         told = "; ".join(f"{plugin.path}: {plugin.problem}" for plugin in tested) or "none was found"
         raise PilotError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.process import Result, Runner
+from pilot_agent.startd.asking import ask_all
 from pilot_agent.startd.guard import GUARD, HELD
 from pilot_agent.startd.links import LINKS
 from pilot_agent.startd.slots import slot_knobs
@@ -15,7 +15,7 @@ from pilot_agent.startd.slots import slot_knobs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pilot_agent.process import WakeUp
+    from pilot_agent.process import Result, WakeUp
     from pilot_agent.startd.plan import LayerExpression, StartdPlan
 
 DEADLINE_SECONDS = 20.0
@@ -56,25 +56,15 @@ def verify(questions: Sequence[Question], environment: Mapping[str, str], *, wak
     Raises what the first in order that is not content says (``PilotError``), and ``Interrupted`` when ``wake`` becomes
     readable.
     """
-    results: dict[int, Result] = {}
-    with Runner(wake) as runner:
-        running: dict[int, int] = {}
-        for number, question in enumerate(questions):
-            started = runner.start(
-                question.command,
-                deadline_seconds=DEADLINE_SECONDS,
-                environment=environment,
-                directory=question.directory,
-            )
-            if isinstance(started, Result):
-                results[number] = started
-            else:
-                running[started] = number
-        while running:
-            handle, result = runner.wait_any()
-            results[running.pop(handle)] = result
-    for number, question in enumerate(questions):
-        problem = question.problem(results[number])
+    results = ask_all(
+        [question.command for question in questions],
+        environment,
+        deadline_seconds=DEADLINE_SECONDS,
+        directories=[question.directory for question in questions],
+        wake=wake,
+    )
+    for question, result in zip(questions, results, strict=True):
+        problem = question.problem(result)
         if problem is not None:
             raise problem
 
