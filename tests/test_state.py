@@ -63,7 +63,15 @@ def full() -> State:
         benchmarks=(BenchmarkScore("hash", 1.5, "MB/s", 0.1, True, {"HashRate": 1.5}),),
         attributes={"Nested": {"list": [1, None]}},
         declared=[{"plugin": "p"}],
-        startd={"slots": [{"cores": 4}]},
+        startd={
+            "slots": [{"cores": 4}],
+            "policies": [{"key": "startd.start", "layer": "vo", "expression": "true"}],
+            "collectors": ["pool.example.org"],
+            "ccb_brokers": [],
+            "transfer_plugins": [{"path": "/libexec/curl_plugin", "schemes": ["https"], "problem": ""}],
+            "fragments": [{"plugin": "p", "name": "f", "lines": ["A = 1"]}],
+            "job_cgroups": {"used": False, "reason": "no controller is delegated"},
+        },
         condor=CondorChoice(
             source="path",
             place="/usr",
