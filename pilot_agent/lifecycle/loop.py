@@ -22,6 +22,8 @@ LONGEST_WAIT_SECONDS = 5.0
 """Also how short a suspension may be and still be seen."""
 LATE_SECONDS = 3.0
 """A wait that ends so much later than asked for was no busy node's: this process was suspended meanwhile."""
+LONGEST_WORK_SECONDS = 10.0
+"""What is done between two waits takes milliseconds; when it took so long, this process stood still at its work."""
 
 
 class Loop:
@@ -34,6 +36,7 @@ class Loop:
     __slots__ = (
         "_alarm",
         "_children",
+        "_heard",
         "_poll",
         "_readers",
         "_requests",
@@ -51,6 +54,7 @@ class Loop:
         self._children: dict[int, Callable[[int], None]] = {}
         self._requests: set[int] = set()
         self._told_of_suspension: Callable[[float], None] = lambda seconds: None
+        self._heard = _now()
         self.suspended_seconds = 0.0
         """How long this process was suspended in all: by SIGSTOP, by a freezer, or with the whole node."""
 
@@ -89,10 +93,12 @@ class Loop:
         wait = LONGEST_WAIT_SECONDS if due is None else min(LONGEST_WAIT_SECONDS, max(0.0, due - time.monotonic()))
         before = _now()
         ready_descriptors = self._poll.poll(wait * 1000 + 0.5)
-        late = _now() - before - wait
-        if late > LATE_SECONDS:
-            self.suspended_seconds += late
-            self._told_of_suspension(late)
+        worked, self._heard = before - self._heard, _now()
+        late = self._heard - before - wait
+        stood = (worked if worked > LONGEST_WORK_SECONDS else 0.0) + (late if late > LATE_SECONDS else 0.0)
+        if stood:
+            self.suspended_seconds += stood
+            self._told_of_suspension(stood)
         for descriptor, _ in ready_descriptors:
             action = self._readers.get(descriptor)
             if action is not None:

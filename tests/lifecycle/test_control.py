@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,6 +49,15 @@ def with_job(pilot: Pilot, seconds: float) -> str:
     return f"setsid {starter} {seconds} & {OBEDIENT_MASTER}"
 
 
+def end_the_job(pilot: Pilot) -> None:
+    """End the starter of ``with_job``."""
+    starter = str(pilot.directory / "condor_starter")
+    for pid in pilot.processes():
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/exe") == starter:
+                os.kill(pid, signal.SIGTERM)
+
+
 def test_the_status_says_how_the_pilot_stands(pilot: Pilot) -> None:
     deadline = time.time() + 500
     times = {"deadline": deadline, "budget_seconds": 12, "vacate_seconds": 0.5}
@@ -81,7 +91,7 @@ def test_a_fast_stop_gives_no_time(pilot: Pilot) -> None:
 
 @pytest.mark.parametrize("way", ["socket", "signal"])
 def test_draining_waits_for_the_running_job_and_ends_with_0(pilot: Pilot, way: str) -> None:
-    running(pilot, with_job(pilot, 8))
+    running(pilot, with_job(pilot, 600))
     if way == "socket":
         assert asked(pilot, command="drain")["draining"]
     else:
@@ -89,6 +99,7 @@ def test_draining_waits_for_the_running_job_and_ends_with_0(pilot: Pilot, way: s
     wait_until(lambda: standing(pilot)["stage"] == "drain", "the keeper drains")
     assert standing(pilot)["not_accepting"] == ["draining"]
     assert standing(pilot)["jobs_running"] == 1
+    end_the_job(pilot)
     assert pilot.wait() == 0
     names = pilot.event_names()
     assert names.index("pilot.draining") < names.index("pilot.drained") < names.index("pilot.ending")
