@@ -228,6 +228,9 @@ def dispatch(arguments):
         from pilot_agent import uploading
 
         return uploading.main(list(arguments[1:]))
+    from pilot_agent import dataclass_code
+
+    dataclass_code.use_carried()
     if command == "_child":
         from pilot_agent import child
 

@@ -12,11 +12,13 @@ import functools
 import math
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pilot_agent.model import Json
 
 T = TypeVar("T")
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 
 
 class CodecError(ValueError):
@@ -28,23 +30,31 @@ def to_json(value: Any) -> Json:
 
     Raises ``CodecError`` for a value JSON cannot carry.
     """
+    # The kinds that nearly all values have come first: the whole state goes through here after every stage.
+    kind: type = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is not dict and (names := _field_names(kind)) is not None:
+        return {name: to_json(getattr(value, name)) for name in names}
+    if kind is dict or isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise CodecError(f"the number {value} cannot become JSON")
-    if value is None or isinstance(value, bool | int | float):
-        return value
     if isinstance(value, enum.Enum):
         return value.value
-    if isinstance(value, str):
+    if isinstance(value, str | int | float):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, typing.Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted(to_json(item) for item in value)
     raise CodecError(f"a {type(value).__name__} cannot become JSON")
+
+
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """The fields of a record's class, None for any other."""
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def from_json(cls: type[T], data: Json, *, where: str = "") -> T:

@@ -6,8 +6,9 @@ that, so every implementation is called by itself and judged by itself.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -52,10 +53,8 @@ def new_manager() -> pluggy.PluginManager:
 def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, builtin: bool) -> list[Declared]:
     """Everything one plugin declares. Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an
     exception in a hook, a record of the wrong type or one that cannot be run, or a name that two of one hook share."""
-    manager = new_manager()
     try:
-        manager.register(plugin, name=name)
-        manager.check_pending()
+        implementations = _implementations(name, plugin)
     except (pluggy.PluginValidationError, ValueError) as error:
         raise _load_failure(name, str(error)) from error
     file = getattr(plugin, "__file__", None)
@@ -63,10 +62,11 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
     found: list[Declared] = []
     taken: set[tuple[str, str]] = set()
     for hook, record_type in hookspecs.DECLARATIONS.items():
-        for implementation in getattr(manager.hook, hook).get_hookimpls():
+        for implementation in implementations[hook]:
             arguments = dict.fromkeys(implementation.argnames, config)
             try:
-                records = list(implementation.function(**arguments) or ())
+                answer: Any = implementation.function(**arguments)
+                records = list(answer or ())
             except PilotError:
                 raise
             except Exception as error:  # the plugin boundary
@@ -89,10 +89,30 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
 
 def implemented_hooks(plugin: ModuleType) -> tuple[str, ...]:
     """The names of the hooks that a plugin implements, in the contract's order."""
-    manager = new_manager()
-    manager.register(plugin)
-    names = [*hookspecs.DECLARATIONS, "pilot_event"]
-    return tuple(name for name in names if getattr(manager.hook, name).get_hookimpls())
+    return tuple(hook for hook, found in _implementations(plugin.__name__, plugin).items() if found)
+
+
+def _implementations(name: str, plugin: ModuleType) -> Mapping[str, Sequence[pluggy.HookImpl]]:
+    """What one plugin has for each hook of the contract. Raises pluggy's errors for a hook or argument that is none."""
+    manager = _manager()
+    try:
+        manager.register(plugin, name=name)
+        manager.check_pending()
+        hooks = (*hookspecs.DECLARATIONS, "pilot_event")
+        found = {hook: getattr(manager.hook, hook).get_hookimpls() for hook in hooks}
+    except BaseException:
+        # What is left of a plugin that does not fit must not meet the next one.
+        _manager.cache_clear()
+        raise
+    manager.unregister(plugin)
+    return found
+
+
+@functools.cache
+def _manager() -> pluggy.PluginManager:
+    """One for all plugins of a process, each of which it knows only for a moment: it takes longer to make than a plugin
+    takes to read."""
+    return new_manager()
 
 
 def declared_to_json(found: list[Declared]) -> Json:

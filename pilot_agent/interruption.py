@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
-
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.model import Failure, FailureKind
 
@@ -21,6 +19,8 @@ def preempted(alarm: Alarm) -> Failure:
 
 def bug(error: BaseException) -> Failure:
     """The failure for an exception that nobody foresaw, with the place it came from."""
+    import traceback  # late: it loads the compiler's tables, and bugs are rare
+
     place = " ".join("".join(traceback.format_exception(error)[-2:]).split())[:600]
     message = f"a bug: {type(error).__name__}: {error} ({place})"
     return Failure(FailureKind.INTERNAL, "internal.bug", message, "report it with events.jsonl to the developers")

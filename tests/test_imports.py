@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config_collectors", "config_expressions", "config_schema", "config_slots", "config_values"),
         *("config_keys_containers", "config_keys_startd", "config_kinds"),
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
-        *("requirements", "requirement_text", "spelling", "foreground", "forked"),
+        *("requirements", "requirement_text", "spelling", "foreground", "forked", "dataclass_code"),
     ),
     ("model", ""),
 )
@@ -117,7 +117,18 @@ def test_a_module_has_its_place_and_imports_downwards_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in sources() if name.startswith("probes.")])
 def test_a_probe_knows_nothing_but_probes_and_the_ground(name: str) -> None:
-    allowed = {"probes", "model", "hookspecs", "files", "process", "environment", "codec", "trust", "config_collectors"}
+    allowed = {
+        "probes",
+        "model",
+        "hookspecs",
+        "files",
+        "process",
+        "environment",
+        "codec",
+        "trust",
+        "light",
+        "config_collectors",
+    }
     assert {target.partition(".")[0] for target, _ in imports_of(name)} <= allowed
 
 

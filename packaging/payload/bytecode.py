@@ -30,6 +30,22 @@ def compile_all(sources: Mapping[str, bytes], tree: Tree) -> dict[str, bytes]:
         return {name + "c": Path(directory, f"{number}.pyc").read_bytes() for number, name in enumerate(names)}
 
 
+def dataclass_code(sources: Mapping[str, bytes], package: str, tree: Tree) -> bytes:
+    """The file `dataclass_code.bin` of a package (see pilot_agent/dataclass_code.py) for the tree's Python.
+
+    BuildError with the traceback of a module that cannot be imported.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        for name, data in sources.items():
+            source = Path(directory, "sources", name)
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_bytes(data)
+        target = Path(directory, "code")
+        worker = [str(HERE / "dataclass_worker.py"), f"{directory}/sources", package, str(target)]
+        run([*tree.command(), *FLAGS, *worker], "Every module of the agent must be importable.", _environment(tree))
+        return target.read_bytes()
+
+
 def packed(kind: str, data: bytes, tree: Tree) -> bytes:
     """The data compressed by the tree's zlib; kind is `zip` (data is a zip not yet compressed) or `gzip`."""
     with tempfile.TemporaryDirectory() as directory:

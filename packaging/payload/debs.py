@@ -21,8 +21,11 @@ DEBIAN_13 = (
     "python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib", "libc6", "libexpat1", "zlib1g",
     "libssl3t64", "libffi8", "libbz2-1.0", "liblzma5", "libzstd1", "libgcc-s1", "libuuid1",
 )  # fmt: skip
-# Only compiles the byte code for 3.11.
-DEBIAN_12 = ("python3.11-minimal", "libpython3.11-minimal", "libc6", "libexpat1", "zlib1g")
+# Only compiles the byte code for 3.11, for which it also imports the agent.
+DEBIAN_12 = (
+    "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libc6", "libexpat1", "zlib1g", "libssl3",
+    "libffi8",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

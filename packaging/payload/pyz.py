@@ -9,11 +9,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from payload.bytecode import compile_all, packed
+from payload.bytecode import compile_all, dataclass_code, packed
 from payload.contents import Component, Contents
 from payload.debs import Tree
 
 SHEBANG = b"#!/usr/bin/env python3\n"
+AGENT = "pilot_agent"
 DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -30,13 +31,15 @@ def build_pyz(contents: Contents, version: str, tree313: Tree, tree311: Tree) ->
     del modules["__main__.py"]
     files.update({f"cp311/{name}": data for name, data in compile_all(modules, tree311).items()})
     files.update({f"cp311/{name}": data for name, data in contents.files.items() if _is_resource(name)})
+    for directory, tree in (("", tree313), ("cp311/", tree311)):
+        files[f"{directory}{AGENT}/dataclass_code.bin"] = dataclass_code(contents.files, AGENT, tree)
     files["MANIFEST.json"] = manifest(version, contents.components, (tree311, tree313), files)
     return packed("zip", write_zip(files), tree313)
 
 
 def _is_resource(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix != ".py" and path.parts[0] == "pilot_agent"
+    return path.suffix != ".py" and path.parts[0] == AGENT
 
 
 def manifest(version: str, components: Sequence[Component], trees: Sequence[Tree], files: Mapping[str, bytes]) -> bytes:

@@ -13,7 +13,6 @@ from pilot_agent.probes.recording import (
     load_recording,
     prepare_directory,
 )
-from pilot_agent.probes.redaction import redact_json
 
 
 def recorded_environment(root: str, environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -33,6 +32,8 @@ def recorded_environment(root: str, environment: Mapping[str, str]) -> Mapping[s
 
 def masked(document: Json) -> Json:
     """The document without the values of members whose names speak of a secret, as recordings keep it."""
+    from pilot_agent.probes.redaction import redact_json  # late: see probes.recording
+
     return redact_json(document)
 
 

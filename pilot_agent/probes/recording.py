@@ -14,7 +14,6 @@ What a composed one does not hold is not there; what a recorded one does not hol
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -24,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pilot_agent.files import read_bounded, write_atomically
+from pilot_agent.light import sha256_hex
 from pilot_agent.model import Json
-from pilot_agent.probes.redaction import kept_environment, redact_bytes, redact_json
 from pilot_agent.trust.local import writable_by_others
 
 SCHEMA = "pilot-agent/recording/1"
@@ -105,6 +104,10 @@ def prepare_directory(path: str) -> None:
 
 def key_text(key: Json) -> str:
     """How the answer to ``key`` is found: what a program was given may hold a secret, so it is kept without."""
+    # Here and below only where something is recorded or played back: it compiles forty patterns, and every pilot
+    # would wait for them.
+    from pilot_agent.probes.redaction import redact_json
+
     return json.dumps(redact_json(key))
 
 
@@ -194,6 +197,8 @@ class Recorder:
         if content is None:
             return
         target = os.path.join(self.directory, "root", os.path.normpath("/" + path).lstrip("/"))
+        from pilot_agent.probes.redaction import redact_bytes
+
         content = redact_bytes(content)
         # One probe may read more of a file than another, and a path may be both a file and, elsewhere, a directory.
         with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
@@ -208,13 +213,17 @@ class Recorder:
 
     def answer(self, key: Json, answer: Json) -> None:
         """The answer of a command or an active test."""
+        from pilot_agent.probes.redaction import redact_json
+
         text = key_text(key)
         words = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:60]
-        name = f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
+        name = f"{words}-{sha256_hex(text.encode())[:8]}.json"
         entry = {"key": json.loads(text), "answer": redact_json(answer)}
         write_atomically(self._under("answers", name), json.dumps(entry, indent=1).encode())
 
     def _reading(self, kind: Reading, path: str, found: Json) -> None:
+        from pilot_agent.probes.redaction import redact_json
+
         line = json.dumps({kind: path, "found": redact_json(found)}) + "\n"
         target = self._under("readings", f"{os.getpid()}.jsonl")
         descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -232,6 +241,8 @@ class Recorder:
 def finish_recording(directory: str, environment: Mapping[str, str], about: Mapping[str, Json]) -> None:
     """Make a directory that probes recorded into a recording: its variables and its manifest, written last."""
     os.makedirs(os.path.join(directory, "root"), mode=0o700, exist_ok=True)
+    from pilot_agent.probes.redaction import kept_environment
+
     variables = json.dumps(kept_environment(environment), indent=1).encode()
     write_atomically(os.path.join(directory, ENVIRONMENT), variables)
     manifest = {"schema": SCHEMA, "origin": "recorded", **about}

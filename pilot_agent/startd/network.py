@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 from typing import TYPE_CHECKING
@@ -75,6 +74,8 @@ def _look_up(name: str, hosts: Sequence[str]) -> dict[str, Json]:
 
     A loopback address of the host itself is of no use to anybody else.
     """
+    import ipaddress  # late: in the child that looks names up
+
     addresses = {host: found for host in hosts if (found := _address(host)) is not None}
     own = _address(name)
     usable = own is not None and not ipaddress.ip_address(own).is_loopback and len(addresses) == len(set(hosts))

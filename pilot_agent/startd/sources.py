@@ -22,10 +22,7 @@ from pilot_agent.startd.choice import CondorChoice, CondorVerdict, NoCondorError
 from pilot_agent.startd.discovery import MISSING_HINT, USUAL_SBIN, find_condor
 from pilot_agent.startd.plan import CondorPaths
 from pilot_agent.startd.proof import prove
-from pilot_agent.startd.published import published
 from pilot_agent.startd.stepping import step
-from pilot_agent.startd.tarball_cache import TarballCache
-from pilot_agent.startd.unpacking import unpack
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -126,6 +123,9 @@ class _Search:
         request = self._request
         if not request.tarballs:
             return
+        # Late, here and below: few pilots fetch an HTCondor, and this loads what reads archives and addresses.
+        from pilot_agent.startd.published import published
+
         try:
             source = published(request.tarballs, request.index_sha256, request.environment)
             content: str = step(
@@ -167,6 +167,10 @@ class _Search:
 
     def _unpack(self, tarball: Tarball, release: str) -> None:
         """In the step's child: fetch, verify, unpack; a cache of this pilot's own is not kept."""
+        from pilot_agent.startd.published import published
+        from pilot_agent.startd.tarball_cache import TarballCache
+        from pilot_agent.startd.unpacking import unpack
+
         request, end = self._request, self._end()
         cache = TarballCache(request.cache or os.path.join(request.artifacts, "tarballs"), request.cache_mib << 20)
         path = published(request.tarballs, request.index_sha256, request.environment).tarball(tarball, cache, end)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pilot_agent.model import Json
 from pilot_agent.probes.kernel.namespaces import errno_name
 from pilot_agent.probes.parsing import parse_integer
-from pilot_agent.probes.redaction import redact
 
 ATTRIBUTES = (
     *("version", "revision", "root_hash", "proxy", "host", "nioerr", "timestamp_last_ioerr", "expires"),
@@ -84,7 +83,7 @@ def client_state(attributes: Json) -> ClientState:
         return parse_integer(texts.get(name))
 
     def text(name: str) -> str | None:
-        return redact(texts.get(name, ""))[:_MOST_TEXT] or None
+        return _shown(texts.get(name, ""))
 
     expires = texts.get("expires", "")
     minutes = parse_integer(expires.removeprefix("-"))
@@ -102,8 +101,16 @@ def client_state(attributes: Json) -> ClientState:
         timeout_direct_seconds=number("timeout_direct"),
         uptime_minutes=number("uptime"),
         pid=number("pid"),
-        log=redact(log[-1])[:_MOST_TEXT] or None if log else None,
+        log=_shown(log[-1] if log else ""),
     )
+
+
+def _shown(text: str) -> str | None:
+    if not text:
+        return None
+    from pilot_agent.probes.redaction import redact  # late: see probes.recording
+
+    return redact(text)[:_MOST_TEXT] or None
 
 
 def parse_client_version(text: str) -> str | None:
