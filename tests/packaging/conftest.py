@@ -126,7 +126,7 @@ def looking_glass(output_dir: Path) -> Built:
     """A payload with the real start and a command line that prints what it was started with."""
     package = output_dir / "project/pilot_agent"
     package.mkdir(parents=True)
-    for name in ("__init__.py", "__main__.py"):
+    for name in ("__init__.py", "__main__.py", "dataclass_code.py", "light.py"):
         shutil.copy(PROJECT / "pilot_agent" / name, package / name)
     (package / "cli.py").write_text(LOOKING_GLASS_CLI)
     (package / "child.py").write_text(LOOKING_GLASS_CHILD)
