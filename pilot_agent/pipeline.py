@@ -25,6 +25,7 @@ from pilot_agent.interruption import bug, preempted
 from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
+from pilot_agent.lifecycle.master import start_master
 from pilot_agent.lifecycle.node_list import enter
 from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.owner import own_record
@@ -246,7 +247,7 @@ class _Run:
         self._become(arguments)
 
     def _hand_over(self, session: Session, state: State) -> State:
-        """The handoff stage: write the startd's configuration and the keeper's plan, then become the keeper.
+        """The handoff stage: write the startd's configuration, start HTCondor, then become its keeper.
 
         Comes back only when it failed, with the state that says why.
         """
@@ -256,6 +257,7 @@ class _Run:
         session.events.write("stage.started", stage="handoff")
         try:
             the_plan, state = keeper_plan(session, state)
+            _start_condor(the_plan, self.journal)
         except PilotError as error:
             condor = error.choice if isinstance(error, NoCondorError) else None
             state = replace(state, condor=condor, failures=(*state.failures, error.at(stage="handoff").failure))
@@ -263,8 +265,11 @@ class _Run:
         if _held(state) > 0:
             self._prepare_obituary(state, session.events, started=True)
         state = replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "ok")))
-        write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
         self._save(state, "handoff")
+        try:
+            write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
+        except OSError as error:
+            raise PilotError(_unwritten(error, "handoff")) from error
         self._become(["_keeper", self.workspace.root])
         return state
 
@@ -324,6 +329,17 @@ class _Run:
                 save_events(self.workspace, state.output)
         except Interrupted:
             return
+
+
+def _start_condor(the_plan: plan.KeeperPlan, journal: Journal) -> None:
+    """Raises ``PilotError`` (condor.start)."""
+    try:
+        start_master(the_plan.master, the_plan.time, journal)
+    except OSError as error:
+        message = f"{the_plan.master.argv[0]} could not be started: {error.strerror}"
+        hint = "the site looks at the limits of the account and at the node's memory"
+        failure = Failure(FailureKind.NODE_RESOURCE, "condor.start", message, hint, stage="handoff", retry=True)
+        raise PilotError(failure) from error
 
 
 def _with_time_left(state: State, *, beginning: bool) -> State:

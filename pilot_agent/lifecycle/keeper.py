@@ -25,7 +25,7 @@ from pilot_agent.lifecycle.keeper_pool import KeeperPool
 from pilot_agent.lifecycle.keeper_time import KeeperTime
 from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
-from pilot_agent.lifecycle.master import FAST_SECONDS, NO_RESTART, Master
+from pilot_agent.lifecycle.master import NO_RESTART, RESERVE_SECONDS, Master, graceful_seconds
 from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
 from pilot_agent.lifecycle.publish import say_problem
@@ -45,8 +45,6 @@ GUARDIAN_FD_VARIABLE = "PILOT_AGENT_GUARDIAN_FD"
 EXIT_CODES = {"node_resource": 64, "network": 65, "config": 66, "credential": 67, "corruption": 68, "plugin": 69,
               "internal": 70, "preempted": 143}  # fmt: skip
 """Design section 6."""
-RESERVE_SECONDS = 3.0
-"""What HTCondor leaves of the budget to everything after it."""
 DRAINING_ATTRIBUTE = "PilotDraining"
 SETTLE_SECONDS = 0.2
 """A master that ended by itself may have got the same signal as this process, a moment earlier."""
@@ -96,10 +94,9 @@ class Keeper:
             lambda text: self._events.write("channel.refused", message=text),
             lambda state: self._startd_report.ask(state=state),
         )
-        vacate_seconds = min(
-            plan.time.vacate_seconds, max(0.0, plan.time.budget_seconds - FAST_SECONDS - RESERVE_SECONDS)
+        self._master = Master(
+            plan.master, Journal(workspace.journal), self._loop, graceful_seconds(plan.time), self._master_ended
         )
-        self._master = Master(plan.master, Journal(workspace.journal), self._loop, vacate_seconds, self._master_ended)
         self._budget: Budget | None = None
         self._over = False
         self._began, self._ticks = time.time(), time.monotonic()
@@ -129,12 +126,7 @@ class Keeper:
     def run(self) -> int:
         """Supervise until the end has come, then bring it about; the exit code."""
         os.chdir("/")
-        try:
-            self._begin()
-        except OSError as error:
-            message = f"{self._plan.master.argv[0]} could not be started: {error.strerror}"
-            self._master.done = True
-            self._end(final_report.failure("node_resource", "condor.start", message, stage="handoff", retry=True))
+        self._begin()
         while not (self._budget is not None and self._master.done):
             self._loop.turn()
             self._look_at_alarm()
@@ -142,7 +134,7 @@ class Keeper:
         return self._conclude()
 
     def _begin(self) -> None:
-        self._master.start()
+        self._master.watch()
         self._events.write("condor.started", pid=self._master.pid)
         Uploader(self._workspace, self._loop, self._events)
         if self._plan.join is not None:

@@ -1,4 +1,4 @@
-"""``condor_master`` under the keeper: started, watched, and ended gracefully, then fast."""
+"""``condor_master``: started by the pipeline, watched by the keeper, and ended gracefully, then fast."""
 
 from __future__ import annotations
 
@@ -16,20 +16,39 @@ if TYPE_CHECKING:
 
     from pilot_agent.lifecycle.journal import Journal
     from pilot_agent.lifecycle.loop import Loop
-    from pilot_agent.lifecycle.plan import MasterPlan
+    from pilot_agent.lifecycle.plan import MasterPlan, TimePlan
 
 LABEL = "condor_master"
 STARTER_NAME = "condor_starter"
 STARTD_NAME = "condor_startd"
 FAST_SECONDS = 5.0
 """How long HTCondor gets after SIGQUIT, which kills jobs at once, before its processes are killed."""
-
+RESERVE_SECONDS = 3.0
+"""What HTCondor leaves of the budget to everything after it."""
 
 NO_RESTART = 99
 """The exit code of HTCondor's daemons for an end that a condition of their configuration brought about."""
 MASTER_LOG = "MasterLog"
 LOG_END_BYTES = 16384
 STARTD_LEFT = b"exited with status 99 (daemon will not restart automatically)"
+
+
+def start_master(plan: MasterPlan, times: TimePlan, journal: Journal) -> None:
+    """Journal ``condor_master``, start it in a session of its own, and note in ``plan`` which process it is. Raises
+    ``OSError``.
+
+    The last act of the pipeline, whose process becomes the keeper: HTCondor begins while the keeper is being loaded.
+    """
+    plan.entry = journal.process(LABEL, stop_signal=signal.SIGTERM, stop_seconds=graceful_seconds(times))
+    plan.pid = spawn(plan.argv, plan.environment, output=plan.log, directory=plan.directory)
+    identity = identify(plan.pid)
+    if identity is not None:
+        journal.started(plan.entry, identity)
+
+
+def graceful_seconds(times: TimePlan) -> float:
+    """How long jobs get to end themselves, so that what comes after fits into the budget too."""
+    return min(times.vacate_seconds, max(0.0, times.budget_seconds - FAST_SECONDS - RESERVE_SECONDS))
 
 
 class Master:
@@ -47,22 +66,18 @@ class Master:
         self._loop = loop
         self._vacate_seconds = vacate_seconds
         self._ended = ended
-        self._entry = 0
+        self._entry = plan.entry
         self._fast = False
-        self.pid = 0
+        self.pid = plan.pid
         self.started = time.time()
         self.asked = False
         """True once this side told it to end."""
         self.done = False
 
-    def start(self) -> None:
-        """Journal it, then start it in a session of its own. Raises ``OSError``."""
-        self._entry = self._journal.process(LABEL, stop_signal=signal.SIGTERM, stop_seconds=self._vacate_seconds)
-        self.pid = spawn(self._plan.argv, self._plan.environment, output=self._plan.log, directory=self._plan.directory)
+    def watch(self) -> None:
+        """Be told when it ends; it may have ended before this process became the keeper."""
         self._loop.expect(self.pid, self._exited)
-        identity = identify(self.pid)
-        if identity is not None:
-            self._journal.started(self._entry, identity)
+        self._loop.collect()
 
     def stop(self, *, fast: bool) -> None:
         """SIGTERM: jobs are vacated, with time to end themselves; after that, or when ``fast``, SIGQUIT. Idempotent; a

@@ -39,12 +39,24 @@ class _Record:
 
 
 class MasterPlan(_Record):
-    """``condor_master`` in the foreground: absolute ``argv[0]``, its whole environment, where both outputs go."""
+    """``condor_master`` in the foreground: absolute ``argv[0]``, its whole environment, where both outputs go; once it
+    runs, its pid and the number of its entry in the journal."""
 
-    __slots__ = ("argv", "directory", "environment", "log")
+    __slots__ = ("argv", "directory", "entry", "environment", "log", "pid")
 
-    def __init__(self, *, argv: Sequence[str], environment: Mapping[str, str], directory: str, log: str) -> None:
+    def __init__(
+        self,
+        *,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: str,
+        log: str,
+        pid: int = 0,
+        entry: int = 0,
+    ) -> None:
         self.argv = tuple(argv)
+        self.pid = pid
+        self.entry = entry
         self.environment = dict(environment)
         self.directory = directory
         self.log = log

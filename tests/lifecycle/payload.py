@@ -10,14 +10,16 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from pilot_agent.files import write_json
 from pilot_agent.interpreter import interpreter_command
-from pilot_agent.lifecycle import final_report, finish, guardian, keeper
+from pilot_agent.lifecycle import final_report, finish, guardian, keeper, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import keep_across_exec, lock
+from pilot_agent.lifecycle.master import start_master
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.subreaper import become_subreaper
@@ -61,11 +63,22 @@ def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
         )
         return code
     os.mkfifo(workspace.ad_channel, 0o600)
-    write_json(workspace.keeper_plan, {**scenario["plan"], "services": services, "workspace": workspace.root})
+    hand_over(workspace, journal, {**scenario["plan"], "services": services, "workspace": workspace.root})
     alarm.keep_across_exec()
     keep_across_exec()
     command = [*interpreter_command(), "_keeper", workspace.root]
     os.execv(command[0], command)
+
+
+def hand_over(workspace: Workspace, journal: Journal, made: dict[str, Any]) -> None:
+    """Start condor_master as the real pipeline does, and leave the plan for the keeper; a damaged one as it is."""
+    try:
+        the_plan = plan.KeeperPlan.from_json(made)
+    except plan.PlanError:
+        write_json(workspace.keeper_plan, made)
+        return
+    start_master(the_plan.master, the_plan.time, journal)
+    write_json(workspace.keeper_plan, plan.to_json(the_plan))
 
 
 def start_service(journal: Journal, service: dict[str, object]) -> dict[str, object]:

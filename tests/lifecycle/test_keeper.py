@@ -310,12 +310,11 @@ def test_a_deadline_that_cuts_jobs_is_a_preemption(pilot: Pilot) -> None:
     assert pilot.nothing_left()
 
 
-def test_a_master_that_cannot_be_started_is_told(pilot: Pilot) -> None:
-    pilot.plan()
-    pilot.scenario["plan"]["master"]["argv"] = ["/nonexistent/condor_master", "-f"]
+def test_a_master_that_ended_before_the_keeper_came_is_told(pilot: Pilot) -> None:
+    pilot.plan("exit 7")
     pilot.start()
-    assert pilot.wait() == 64
-    assert pilot.report()["outcome"]["failure"]["code"] == "condor.start"
+    assert pilot.wait() == 70
+    assert pilot.report()["outcome"]["failure"]["code"] == "condor.master_died"
     assert pilot.nothing_left()
 
 
