@@ -53,6 +53,7 @@ class Result:
     ``code`` is its exit code, or None when ``signal`` ended it or it never started (``error`` then says why, as
     an errno name such as ENOENT). ``answer`` is what it wrote to its result descriptor. ``abandoned`` is
     the pid of a child that even SIGKILL did not end (it sleeps in the kernel, for example on a dead mount).
+    ``allowed_seconds`` is its deadline, ``seconds`` how long it took.
     """
 
     argv: tuple[str, ...]
@@ -62,6 +63,7 @@ class Result:
     stderr: bytes = b""
     answer: bytes = b""
     seconds: float = 0.0
+    allowed_seconds: float = 0.0
     timed_out: bool = False
     truncated: bool = False
     error: str | None = None
@@ -86,7 +88,7 @@ class Result:
         if self.abandoned is not None:
             return f"{self.argv[0]} did not end by SIGKILL either (process {self.abandoned} sleeps in the kernel){tail}"
         if self.timed_out:
-            return f"{self.argv[0]} did not end within {self.seconds:.1f} s{tail}"
+            return f"{self.argv[0]} did not end within {self.allowed_seconds:.1f} s{tail}"
         if self.signal is not None:
             return f"{self.argv[0]} was ended by signal {self.signal}{tail}"
         return f"{self.argv[0]} exited {self.code}{tail}"
@@ -106,6 +108,7 @@ class _Child:
     streams: dict[int, str]
     started: float
     deadline: float
+    allowed: float
     limit: int
     data: dict[str, bytearray] = field(default_factory=dict)
     signals_sent: int = 0
@@ -233,6 +236,7 @@ class Runner:
             streams={pair[0]: name for name, pair in pipes.items()},
             started=now,
             deadline=now + seconds,
+            allowed=seconds,
             limit=limit,
             data={name: bytearray() for name in pipes},
         )
@@ -342,6 +346,7 @@ class Runner:
             stderr=bytes(child.data["stderr"]),
             answer=bytes(child.data["answer"]),
             seconds=time.monotonic() - child.started,
+            allowed_seconds=child.allowed,
             timed_out=child.timed_out,
             truncated=child.truncated,
             abandoned=abandoned,
