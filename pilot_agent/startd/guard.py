@@ -5,7 +5,9 @@ there, where the pool's token can be read. START cannot refuse them: it sees val
 each reader another one. HTCondor's hook before the transfer gets the job's ad as text, so it sees the expression itself
 and everything that is no plain literal is refused. A refused job is held, with a sentence for its owner.
 
-The program is one POSIX shell, which takes the starter's token away first (see ``confinement``), and one ``cat``.
+The program is one POSIX shell, which takes the starter's token away first (see ``confinement``) and starts nothing else
+for a job that it lets pass: every job pays for it. HTCondor cannot leave it out for some jobs. Its keyword for hooks is
+a word of the configuration or of the job, never an expression of the machine's (seen with HTCondor 23.9.6).
 A string of a job may hold line ends, so a line may be forged. Every rule therefore only forbids: a forged line can add
 a refusal and never take one away.
 """
@@ -131,9 +133,8 @@ contained=yes
 singularity_image=
 container_image=
 required_os=
-ad=$(cat)
 IFS=$newline
-for line in $ad; do
+while read -r line || [ "$line" ]; do
     name=${line%% = *}
     value=${line#* = }
     case $value in [Uu][Nn][Dd][Ee][Ff][Ii][Nn][Ee][Dd]) continue ;; esac

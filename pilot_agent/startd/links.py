@@ -13,9 +13,10 @@ LINKS = "pilot_links"
 PATIENCE_SECONDS = 3600
 """HTCondor goes on without the hook after this time: longer than any directory that fits a node takes."""
 
-# Most jobs leave files, and directories in which there is nothing: the shell sees that itself. It knows no name in a
-# directory that it may not list, so one of those is looked at like one that is full. Nobody reads the job's ad, which
-# HTCondor sends here: without a reader it goes on when this program has ended.
+# Most jobs leave files and few directories, and the container runtime leaves scratch/var/tmp: as deep as that the shell
+# sees itself that there is no link, and find looks for those in what is deeper. The shell knows no name in a directory
+# that it may not list, so one of those is left to find too. Nobody reads the job's ad, which HTCondor sends here:
+# without a reader it goes on when this program has ended.
 # An absolute link was meant for the container's directories, which the node has not. A relative one without `..`
 # stays inside, because the links it may pass through are looked at too.
 LINKS_TEXT = """\
@@ -36,17 +37,17 @@ usable() {
     [ -r "$1" ] && [ -w "$1" ] && [ -x "$1" ]
 }
 
-# Whether a directory holds no link, and no directory but a usable one that passes the check $2.
+# Whether there is no link in a directory, and no deeper or unusable directory than so many marks allow.
 plain() {
-    usable "$1" || return 1
+    usable "$1" && [ "$2" ] || return 1
     for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
         [ ! -L "$entry" ] || return 1
-        [ ! -d "$entry" ] || "$2" "$entry" false || return 1
+        [ ! -d "$entry" ] || plain "$entry" "${2#+}" || return 1
     done
 }
 
 cd -P . || close
-if plain . plain; then exit 0; fi
+if plain . ++++; then exit 0; fi
 here=$PWD
 export here
 # A directory that its owner cannot list would hide a link: it is opened before find looks into it.

@@ -91,9 +91,25 @@ def escaped(host: Host, starter: HostProcess, script: str) -> str:
     return done.stdout + done.stderr
 
 
+def number_inside(host: Host, process: HostProcess) -> int:
+    """The number that a process has in the starter's PID namespace."""
+    status = host.run(["cat", f"/proc/{process.pid}/status"]).stdout
+    (line,) = [line for line in status.splitlines() if line.startswith("NSpid:")]
+    return int(line.split()[2])
+
+
 @pytest.fixture(scope="module")
 def outside(victims: tuple[PilotRun, PilotRun], attacker: Job) -> HostProcess:
     return starter_of(victims[0], "attacks")
+
+
+def test_only_one_process_of_the_pilots_comes_between_a_starter_and_its_container(
+    victims: tuple[PilotRun, PilotRun], outside: HostProcess
+) -> None:
+    """The kernel gives out numbers in order: HTCondor's own are the procd, the one that transfers the files and the one
+    that asks the runtime for its version."""
+    (runtime,) = [one for one in victims[0].processes() if one.parent == outside.pid and "Apptainer" in one.argv[0]]
+    assert number_inside(victims[0].host, runtime) - number_inside(victims[0].host, outside) == 3 + 1 + 1
 
 
 def test_what_escapes_sees_the_files_of_its_own_job_only(

@@ -14,6 +14,7 @@ from pilot_agent.containers.job_ad import parse_job_ad
 from pilot_agent.model import PilotError
 from pilot_agent.startd.confinement import COPY
 from pilot_agent.startd.guard import FORBIDDEN, HELD, guard_text
+from tests.startd.counting import started_by
 from tests.startd.plans import CONTAINER
 
 # As the hook got it from HTCondor 23.9.6, without the lines that are numbers and times.
@@ -89,6 +90,15 @@ def asked(shell: str, program: Path, ad: str) -> tuple[int, str]:
 def test_an_honest_job_passes(shell: str, program: Path, line: str) -> None:
     ad = AD if "TransferIn = true" not in line else AD.replace("TransferIn = false\n", "")
     assert asked(shell, program, ad + line + "\n") == (0, "")
+
+
+def test_an_honest_job_costs_no_process_but_the_guard_itself(shell: str, program: Path) -> None:
+    lines = 'REQUIRED_OS = "el9"\nEnvironment = "A=1"\nTransferOutput = "a, b/c"\nPadding = "' + "x" * 100_000
+    assert started_by([shell, program], cwd=program.parent, text=f'{AD}{lines}"\n') == 0
+
+
+def test_a_last_line_without_an_end_is_read_too(shell: str, program: Path) -> None:
+    assert asked(shell, program, AD + 'PreCmd = "/bin/sh"')[0] == HELD
 
 
 @pytest.mark.parametrize(

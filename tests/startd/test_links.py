@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pilot_agent.startd.links import LINKS_TEXT
+from tests.startd.counting import started_by
 
 NOBODY = 65534
 
@@ -101,6 +102,27 @@ def test_a_scratch_directory_that_hides_its_names_hides_no_link(scratch: Path, m
     left = scratch.stat().st_mode
     scratch.chmod(0o700)
     assert not (left & 0o100 and os.path.lexists(scratch / "stolen"))
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_what_a_container_of_a_plain_job_leaves_takes_no_process_but_the_program_itself(
+    scratch: Path, shell: str
+) -> None:
+    """The directories that HTCondor 23.9.6 and Apptainer 1.4.5 leave, and one of the job's own."""
+    for place in ("tmp", "var_tmp", "scratch/tmp", "scratch/var/tmp", "out/run1"):
+        (scratch / place).mkdir(parents=True)
+    (scratch / "out" / "run1" / "result").write_text("")
+    program = scratch.parent / "program"
+    assert started_by([f"/bin/{shell}", program], cwd=scratch) == 0
+
+
+@pytest.mark.parametrize("depth", range(1, 8))
+def test_a_link_is_found_however_deep_it_lies(scratch: Path, depth: int) -> None:
+    below = scratch.joinpath(*["d"] * depth)
+    below.mkdir(parents=True)
+    (below / "stolen").symlink_to("/etc/passwd")
+    assert looked_through(scratch) == 0
+    assert not os.path.lexists(below / "stolen")
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
