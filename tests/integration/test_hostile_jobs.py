@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import StartPilot
 from tests.testbed.grid import Grid
 from tests.testbed.pilots import PilotRun
 from tests.testbed.trees import PILOT, USER
-from tests.testbed.user_jobs import Job, Jobs
+from tests.testbed.user_jobs import Job, Jobs, slot_ads
 
 HELD, DONE, EVICTED = 12, 5, 4
 PATIENCE_SECONDS = 60.0
@@ -70,6 +71,68 @@ def nothing_was_taken(grid: Grid, run: PilotRun) -> None:
 
 def token_path(run: PilotRun) -> str:
     return f"{run.start_directory}/pool.token"
+
+
+# Tries numbers of processes and paths of the node, in one process so that none of its own has such a number.
+REACH = r"""use Socket;
+for my $pid (split ' ', $ARGV[0]) {
+    print "signals\n" if kill 0, $pid;
+    print "traces\n" if syscall(101, 0x4206, $pid, 0, 0) == 0;
+    for my $file ("environ", "mem", "root/etc/passwd") { print "looks into\n" if open(my $f, "<", "/proc/$pid/$file"); }
+}
+for my $path (split ' ', $ARGV[1]) {
+    print "reads $path\n" if open(my $f, "<", $path);
+    print "writes $path\n" if open(my $f, ">>", $path);
+    socket(my $s, PF_UNIX, SOCK_STREAM, 0);
+    print "asks $path\n" if connect($s, pack_sockaddr_un($path));
+}
+print "tried\n";
+"""
+
+
+def own_processes(run: PilotRun) -> list[str]:
+    """The numbers of the keeper, condor_master and condor_startd, once all of them are there."""
+    daemons = ("condor_master", "condor_startd")
+    found = [one for one in run.processes() if os.path.basename(one.argv[0]) in daemons or "_keeper" in one.argv]
+    return [str(one.pid) for one in found] if len(found) >= 3 else []
+
+
+def reached(grid: Grid, run: PilotRun, jobs: Jobs) -> set[str]:
+    """What a job can do to the pilot's own processes and files."""
+    assert run.workspace is not None
+    write(grid, "reach.pl", REACH)
+    workspace = f"{run.start_directory}/{run.workspace.name}"
+    own = run.wait_until("its daemons", lambda: own_processes(run))
+    names = ("private/control.sock", "private/journal.jsonl", "private/ads.fifo", "private/tokens/pool", "report.json")
+    hooks = ("condor_config", "libexec/pilot_guard", "libexec/pilot_links", "libexec/pilot_runtime")
+    paths = [f"{workspace}/{name}" for name in names] + [f"{workspace}/private/condor/{name}" for name in hooks]
+    job = jobs.submit(
+        f"executable = /usr/bin/perl\ntransfer_input_files = reach.pl\n"
+        f"arguments = \"reach.pl '{' '.join(own)}' '{' '.join([token_path(run), *paths])}'\"\n",
+        pilot=run,
+    )
+    lines = job.wait_done().output().splitlines()
+    assert lines.pop() == "tried", job.error()
+    return set(lines)
+
+
+def test_a_job_reaches_no_process_no_file_and_no_socket_of_the_pilot(grid: Grid, victim: PilotRun, jobs: Jobs) -> None:
+    assert reached(grid, victim, jobs) == set()
+
+
+def test_without_pid_namespaces_a_job_can_signal_the_pilot_and_the_ad_calls_that_weak(
+    grid: Grid, pilot: StartPilot, jobs: Jobs
+) -> None:
+    settings = grid.hosts["wn2"].path("/etc/apptainer/apptainer.conf")
+    before = settings.read_text()
+    assert "allow pid ns = yes" in before
+    settings.write_text(before.replace("allow pid ns = yes", "allow pid ns = no"))
+    try:
+        run = pilot({"site": {"containers": "required"}}, host="wn2").start().joined()
+        assert reached(grid, run, jobs) == {"signals"}
+        assert {ad["PilotJobIsolation"] for ad in slot_ads(grid, run)} == {"weak"}
+    finally:
+        settings.write_text(before)
 
 
 HELD_AT_ONCE = {

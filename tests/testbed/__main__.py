@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.testbed import cache, images, prerequisites, tarballs, trees, unit_tests
+from tests.testbed import cache, images, modules, prerequisites, tarballs, trees, unit_tests
 from tests.testbed.command import CommandError
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import SEARCH_PATH
@@ -50,6 +50,7 @@ def _build() -> int:
     print(trees.ensure(trees.SLURM))
     print(images.ensure())
     print(tarballs.ensure())
+    print(modules.ensure())
     return 0
 
 
