@@ -1,10 +1,13 @@
-"""What the guard becomes for a job whose image is not on the node: fetch it, prove it once, and tell HTCondor where it
-is.
+"""What the guard becomes for a job whose image is not on the node, or not of the dictionary: fetch it, prove it once,
+and tell HTCondor where it is.
 
 Called with ``SETTINGS STARTER ATTRIBUTE REFERENCE [PLATFORM]`` by HTCondor's hook before a job's files come. It
 prints ClassAd lines for the job's ad and ``HookStatusCode``: nothing for an image that is there, ``HELD`` for what the
 job's owner must change, ``GIVEN_BACK`` for everything else, so that the job goes elsewhere. HTCondor gives such hooks
 no deadline; the store's own ends it.
+
+An image of the node that a job names by its path stays where it is; that a program ran in it is remembered for a while.
+HTCondor itself would start such a job in an image that is not there, and the job would end with 255.
 
 A job that was given back would come to the same slot with the next negotiation. So the keeper is told for how long no
 job that wants this image shall be taken, and the store remembers it for other pilots of this node.
@@ -17,6 +20,7 @@ import sys
 
 from pilot_agent.containers.store.errors import NO_HOLDER, NODE, RecentFailureError, StoreError
 from pilot_agent.containers.store.failures import FIRST_SECONDS
+from pilot_agent.containers.store.named import NAMED
 from pilot_agent.containers.store.store import Store
 from pilot_agent.environment import clean_environment
 from pilot_agent.light import dumps, loads
@@ -35,6 +39,11 @@ MESSAGE_LIMIT = 600
 GRACE_SECONDS = 30
 """After its deadline a fetch still ends its children, and the proof has its own; then the kernel ends this process."""
 
+# What is wrong with such an image of the node is the same on every other: its owner must act.
+WRONG_EVERYWHERE = ("image.format", "image.incomplete")
+# A job may do without these.
+NOT_NEEDED = ("image.no_shell", "image.no_program", "image.tmp_not_writable", "image.unpacked_for_each_job")
+
 
 def main(arguments: list[str]) -> int:
     """0 with the job's new line printed, or with the reason why it has none. ``--verify SETTINGS``: whether this hook
@@ -49,8 +58,12 @@ def main(arguments: list[str]) -> int:
     _end_at(settings["deadline_seconds"] + GRACE_SECONDS)
     _, starter, attribute, reference, *platform = arguments
     digest = _pin(settings["dictionary"].get(reference) or {}, *platform)
+    place = ""
     try:
-        image = _fetched(settings, reference, digest, int(starter))
+        if reference.startswith("/"):
+            _try_there(settings, reference)
+        else:
+            place = f"{attribute} = {string(_fetched(settings, reference, digest, int(starter)).path)}\n"
     except StoreError as error:
         # What the pilot's own dictionary names is no fault of the job.
         if not error.temporary and reference not in settings["dictionary"]:
@@ -59,7 +72,7 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - a job must not be held for a defect of the pilot
         defect = StoreError("image_hook.defect", NODE, f"{type(error).__name__}: {error}", "", temporary=True)
         return _given_back(settings, reference, digest, defect)
-    sys.stdout.write(f"{attribute} = {string(image.path)}\nHookStatusCode = 0\n")
+    sys.stdout.write(f"{place}HookStatusCode = 0\n")
     return 0
 
 
@@ -88,6 +101,22 @@ def _fetched(settings: dict[str, Any], reference: str, digest: str, starter: int
     return image
 
 
+def _try_there(settings: dict[str, Any], path: str) -> None:
+    """Run a program in an image of the node that the job named, unless that went well a while ago. Raises
+    ``StoreError``."""
+    store = _store(settings)
+    if store.ran_lately(path, settings["runtime_name"]):
+        return
+    from pilot_agent.containers.first_use import prove_image
+
+    diagnosis = prove_image(settings, path)
+    if diagnosis is None:
+        store.note_ran(path, settings["runtime_name"])
+    elif diagnosis.code not in NOT_NEEDED:
+        temporary = diagnosis.code not in WRONG_EVERYWHERE
+        raise StoreError(diagnosis.code, diagnosis.kind.value, diagnosis.message, diagnosis.hint, temporary=temporary)
+
+
 def _lock(settings: dict[str, Any]) -> str:
     """The lock that this job's starter holds as long as it lives; empty where its process can be seen by all."""
     try:
@@ -108,13 +137,13 @@ def _prove(settings: dict[str, Any], image: StoredImage) -> None:
         raise StoreError(diagnosis.code, diagnosis.kind.value, diagnosis.message, diagnosis.hint, temporary=temporary)
 
 
-def _store(settings: dict[str, Any]) -> Store:
+def _store(settings: dict[str, Any], form: str = "") -> Store:
     directory = settings["store"]
     return Store(
         directory,
         runtime=settings["runtime"],
         environment=clean_environment(os.environ, home=directory, temporary=directory) | settings["environment"],
-        form=settings["form"],
+        form=form or settings["form"],
         limit_mib=settings["limit_mib"],
     )
 
@@ -133,7 +162,8 @@ def _pause(settings: dict[str, Any], reference: str, digest: str, error: StoreEr
     if isinstance(error, RecentFailureError):
         return error.seconds_left
     try:
-        return _store(settings).note_failure(reference, digest, error)
+        store = _store(settings, NAMED if reference.startswith("/") else "")
+        return store.note_failure(reference, digest, error)
     except StoreError:  # a store that cannot be used remembers nothing
         return FIRST_SECONDS
 

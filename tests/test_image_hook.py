@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pilot_agent import image_hook
-from pilot_agent.model import ContainerDecision, ImageVerdict
+from pilot_agent.containers.messages import Diagnosis
+from pilot_agent.model import ContainerDecision, FailureKind, ImageVerdict
 from pilot_agent.plugins.job_containers import install_image_hook
 from pilot_agent.startd.plan import ContainerPlan
 from pilot_agent.workspace import Workspace
@@ -96,6 +97,52 @@ def test_two_platforms_may_pin_one_reference_to_two_contents(
     assert (code, "image.digest" in said) == (400, True), said
     assert bench.ask(capfd, url, "new")[0] == 0
     assert bench.ask(capfd, url)[0] == 400, "a job that names the reference itself gets what the first entry pins"
+
+
+@pytest.fixture
+def tried(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that a program was run in; what each says is by its name."""
+    asked: list[str] = []
+    node = FailureKind.NODE_RESOURCE
+
+    def prove(settings: Any, image: str) -> Diagnosis | None:
+        asked.append(image)
+        code = f"image.{os.path.basename(image)}"
+        return None if code == "image.good" else Diagnosis(code, node, "image", "what was found", "what to change")
+
+    bench.install()
+    monkeypatch.setattr("pilot_agent.containers.first_use.prove_image", prove)
+    return asked
+
+
+def test_an_image_of_the_node_stays_where_it_is_and_is_tried_once(
+    bench: Bench, tried: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        assert bench.ask(capfd, "/cvmfs/x/good") == (0, "HookStatusCode = 0\n")
+    assert bench.ask(capfd, "/cvmfs/y/good")[0] == 0
+    assert tried == ["/cvmfs/x/good", "/cvmfs/y/good"]
+    assert bench.announced() == []
+
+
+def test_an_image_that_is_not_on_this_node_sends_the_job_elsewhere_and_the_next_without_trying(
+    bench: Bench, tried: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        code, said = bench.ask(capfd, "/cvmfs/x/missing")
+        assert code == 400
+        assert "image.missing: /cvmfs/x/missing: what was found" in said
+    assert tried == ["/cvmfs/x/missing"]
+    assert bench.announced()[0] == ["/cvmfs/x/missing", 60]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("damaged", 400), ("format", 1), ("incomplete", 1), ("no_shell", 0), ("tmp_not_writable", 0)]
+)
+def test_only_what_is_wrong_on_every_node_holds_the_job(
+    bench: Bench, tried: list[str], capfd: pytest.CaptureFixture[str], name: str, code: int
+) -> None:
+    assert bench.ask(capfd, f"/images/{name}")[0] == code
 
 
 def test_the_second_job_is_answered_from_memory_and_the_keeper_told_each_time(

@@ -1,4 +1,4 @@
-"""The proof of a remote image at its first use on the node, with the options that jobs get."""
+"""The proof of an image that no dictionary proved, at its first use on the node, with the options that jobs get."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def plan_containers(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan
         opencl=bool(inputs.config["containers"]["bind_opencl"]),
         allowed_paths=tuple(inputs.config["containers"]["allowed_paths"]),
         forbidden_fifo=_forbidden_fifo(inputs),
-        fetcher=_fetcher(inputs),
+        fetcher=(*module_command("pilot_agent.image_hook"), _settings_path(inputs)),
         fetched=_allowed_schemes(inputs),
     )
 
@@ -78,14 +78,6 @@ def _forbidden_fifo(inputs: HandoffInputs) -> str:
     if inputs.config["containers"]["forbidden_image"] != "elsewhere":
         return ""
     return Workspace(inputs.workspace).image_failures
-
-
-def _fetcher(inputs: HandoffInputs) -> tuple[str, ...]:
-    """The command that brings remote images, where any job can have one."""
-    of_the_dictionary = any(one.taken and is_remote(one.path) for one in inputs.decision.verdicts)
-    if not of_the_dictionary and not _allowed_schemes(inputs):
-        return ()
-    return (*module_command("pilot_agent.image_hook"), _settings_path(inputs))
 
 
 def _refuse_private_binds(inputs: HandoffInputs) -> None:

@@ -1,8 +1,8 @@
-"""The part of the guard that looks at which image a job gets, and has a remote one brought to the node.
+"""The part of the guard that looks at which image a job gets, and has one brought to the node or tried there.
 
-Only an image that must be fetched costs a program: every other job goes on after the guard's own shell. The choice is
-that of ``containers.selection``. What a job may name was judged before; a forged line can at most make the pilot fetch
-another image that the job may name.
+Only an image that must be fetched, or that the job names by its path and the pilot has not proven, costs a program:
+every other job goes on after the guard's own shell. The choice is that of ``containers.selection``. What a job may name
+was judged before; a forged line can at most make the pilot fetch or try another image that the job may name.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ FETCHED = ("docker", "oras", "https")
 
 _CHOICE = """\
 # Becomes the program that fetches an image (ATTRIBUTE REFERENCE [PLATFORM]) and prints the line that puts its place
-# into the job's ad.
+# into the job's ad, or tries an image of the node that is not of the dictionary.
 fetch() {
     case $2 in
+        @PROVEN@) ;;
         @REMOTE@) exec @FETCHER@ "$PPID" "$@" ;;
     esac
     exit 0
@@ -56,15 +57,16 @@ def choice_text(container: ContainerPlan, any_case: Callable[[str], str]) -> str
     """The shell lines at the guard's end, empty when this plan fetches nothing."""
     if not container.fetcher:
         return ""
-    patterns = [f"{scheme}://*" for scheme in container.fetched]
+    patterns = ["/*", *(f"{scheme}://*" for scheme in container.fetched)]
     patterns += [shlex.quote(image) for image in container.images.values() if is_remote(image)]
-    if not patterns:
-        return ""
     platforms = [
         f"            {any_case(platform)}) fetch SingularityImage {shlex.quote(image)} {shlex.quote(platform)} ;;"
         for platform, image in container.images.items()
     ]
     replacements = {
+        "PROVEN": " | ".join(
+            ["''", *(shlex.quote(image) for image in container.images.values() if not is_remote(image))]
+        ),
         "REMOTE": " | ".join(patterns),
         "FETCHER": shlex.join(container.fetcher),
         "PLATFORMS": "\n".join(platforms),

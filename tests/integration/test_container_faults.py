@@ -201,6 +201,23 @@ def test_a_forbidden_image_is_held_or_goes_elsewhere_as_configured(pilot: StartP
     ended(run)
 
 
+def test_an_image_that_a_job_names_is_tried_on_the_node_before_its_files_come(
+    pilot: StartPilot, jobs: Jobs, node: Host
+) -> None:
+    images = {name: small_image(node, f"named/{name}") for name in ("good", "wrong")}
+    shutil.rmtree(node.path(f"{PLACE}/named/wrong/etc"))
+    shutil.rmtree(node.path(f"{PLACE}/named/wrong/dev"))
+    run = pilot({"containers": {"allowed_paths": [f"{PLACE}/named"]}}).start()
+    good = jobs.shell(CODENAME, pilot=run, extra=f'+SingularityImage = "{images["good"]}"', count=2).wait_done()
+    assert [good.output(number).strip() for number in range(2)] == ["small"] * 2
+    wrong = jobs.shell("true", pilot=run, extra=f'+SingularityImage = "{images["wrong"]}"').wait_held()
+    assert f"image.incomplete: {images['wrong']}" in wrong.log
+    gone = jobs.shell("true", pilot=run, extra='+SingularityImage = "/cvmfs/gone.example.org/image"').wait_evicted()
+    assert "image.missing: /cvmfs/gone.example.org/image" in gone.log
+    assert (gone.events(5), gone.events(12)) == (0, 0)
+    ended(run)
+
+
 def stays_away(job: Any, seconds: float = 15) -> None:
     """No further start of the job in the time of several negotiations."""
     time.sleep(3)  # the ad has to reach the pool

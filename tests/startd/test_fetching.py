@@ -1,4 +1,4 @@
-"""The guard has only those images fetched that are not on the node, and picks them as everybody else does."""
+"""The guard has only those images fetched or tried that the pilot has not proven, and picks as everybody else does."""
 
 from __future__ import annotations
 
@@ -56,12 +56,15 @@ def fetched(shell: str, program: Path, ad: str) -> list[str] | None:
         ('SingularityImage = "oras://example.org/own"', ["SingularityImage", "oras://example.org/own"]),
         ('ContainerImage = "oras://example.org/own"', ["ContainerImage", "oras://example.org/own"]),
         ('SingularityImage = "library://example.org/own"', None),
-        ('SingularityImage = "/cvmfs/images.example.org/el9"', None),
+        ('SingularityImage = "/images/el9"', None),
+        ('ContainerImage = "/images/el9"', None),
+        ('SingularityImage = "/cvmfs/images.example.org/el9"', ["SingularityImage", "/cvmfs/images.example.org/el9"]),
+        ('ContainerImage = "/cvmfs/own.sif"', ["ContainerImage", "/cvmfs/own.sif"]),
         ('ContainerImage = "my.sif"', None),
         ("WantContainer = false", ["SingularityImage", IMAGES["far-away"], "far-away"]),
     ],
 )
-def test_only_an_image_from_elsewhere_is_fetched(
+def test_only_an_image_from_elsewhere_or_not_of_the_dictionary_takes_another_program(
     shell: str, program: Path, line: str, expected: list[str] | None
 ) -> None:
     assert fetched(shell, program, f"{PLAIN}{line}\n") == expected
@@ -83,8 +86,11 @@ def test_a_refused_job_fetches_nothing(shell: str, program: Path) -> None:
     assert "PreCmd" in output
 
 
-def test_without_remote_images_the_guard_is_as_it_was() -> None:
-    assert "fetch" not in guard_text(replace(CONTAINER, fetcher=("/bin/echo",), fetched=()))
+def test_without_remote_images_only_a_path_that_the_job_names_takes_another_program(shell: str, program: Path) -> None:
+    program.write_text(guard_text(replace(CONTAINER, fetcher=("/bin/echo", "an argument"), fetched=())))
+    assert fetched(shell, program, PLAIN) is None
+    assert fetched(shell, program, f'{PLAIN}REQUIRED_OS = "el8"\n') is None
+    assert fetched(shell, program, f'{PLAIN}SingularityImage = "/cvmfs/own"\n') == ["SingularityImage", "/cvmfs/own"]
     assert "fetch" not in guard_text(replace(REMOTE, fetcher=()))
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from pilot_agent.containers.store import entries, failures, leases
+from pilot_agent.containers.store import entries, failures, leases, named
 from pilot_agent.containers.store.directory import Directory
 from pilot_agent.containers.store.entries import DIRECTORY, FILE, Entry
 from pilot_agent.containers.store.errors import CONFIG, NETWORK, NODE, RecentFailureError, StoreError, of_the_system
+from pilot_agent.containers.store.named import NAMED
 from pilot_agent.light import sha256_hex
 
 TYPE_CHECKING = False
@@ -204,6 +205,23 @@ class Store:
             except OSError as error:
                 raise of_the_system(error, "a proof cannot be noted in the store") from error
 
+    def ran_lately(self, path: str, runtime: str) -> bool:
+        """Whether ``note_ran`` was told of this path a while ago. Raises ``RecentFailureError`` while the pause after a
+        failure lasts, which ``note_failure`` was told of by a store of this form."""
+        with Directory.open(self.directory) as directory:
+            key = key_of(path, "", NAMED)
+            failed = failures.recent(directory, key)
+            if failed is not None:
+                raise failed
+            return named.ran_lately(directory, key, runtime)
+
+    def note_ran(self, path: str, runtime: str) -> None:
+        """Note for all who share the store that a program ran in an image of the node with this runtime."""
+        with Directory.open(self.directory) as directory:
+            key = key_of(path, "", NAMED)
+            failures.forget(directory, key)
+            named.note(directory, key, runtime)
+
     def list(self) -> list[Listed]:
         """The images that are there, the longest unused first."""
         with Directory.open(self.directory) as directory:
@@ -239,6 +257,8 @@ def key_of(reference: str, digest: str, form: str) -> str:
     if digest and not (digest.startswith("sha256:") and len(digest) == _DIGEST_LENGTH and set(digest[7:]) <= _HEX):
         raise _wrong("image.digest_form", f"{digest[:100]!r} is no digest", "sha256: and 64 hexadecimal digits")
     parts = [reference, digest, form]
+    if form == NAMED:
+        return sha256_hex("\0".join(parts).encode("utf-8", "surrogateescape"))
     if reference.startswith("/"):
         parts.append(_identity_of_file(reference, form))
     elif not reference.startswith(SOURCES):
