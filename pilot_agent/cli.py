@@ -1,5 +1,5 @@
 """The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | negotiate |
-images | exec | report | config``."""
+images | cvmfs plan | exec | report | config``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pilot_agent import __version__, configure, host
 from pilot_agent.account import become, refuse_root
 from pilot_agent.codec import to_json
 from pilot_agent.commands.arguments import EPILOGS as CONTAINER_EPILOGS
-from pilot_agent.commands.arguments import add_exec, add_images, add_negotiate, add_report, split_command
+from pilot_agent.commands.arguments import add_cvmfs, add_exec, add_images, add_negotiate, add_report, split_command
 from pilot_agent.commands.control import add_control
 from pilot_agent.config import Config
 from pilot_agent.config_keys import KEYS
@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
     add_negotiate(commands)
     add_images(lambda name, text: _command(commands, name, text))
+    add_cvmfs(lambda name, text: _command(commands, name, text))
     add_exec(lambda name, text: _command(commands, name, text))
     add_report(commands)
     config = _command(commands, "config", "the keys of the configuration, their schema, or the effective values")
@@ -355,6 +356,13 @@ def _build(parsed: argparse.Namespace) -> int:
     return run_build_command(parsed, _given(parsed), os.environ)
 
 
+def _cvmfs_plan(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.cvmfs import run_plan
+
+    _leave_root(parsed)
+    return run_plan(parsed, _given(parsed), os.environ)
+
+
 def _exec(parsed: argparse.Namespace) -> int:
     from pilot_agent.commands.execute import run_exec
 
@@ -421,6 +429,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "images": _images,
     "images inspect": _inspect,
     "images build": _build,
+    "cvmfs plan": _cvmfs_plan,
     "exec": _exec,
     "report": _report,
     "config": _config,

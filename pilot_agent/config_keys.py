@@ -6,8 +6,9 @@ The reference page, the JSON Schema and the validation all come from this table.
 from __future__ import annotations
 
 from pilot_agent.config_keys_containers import CONTAINER_KEYS
+from pilot_agent.config_keys_cvmfs import CVMFS_KEYS
 from pilot_agent.config_keys_startd import STARTD_KEYS
-from pilot_agent.config_kinds import CONTAINER_WISHES, Key, Kind
+from pilot_agent.config_kinds import CONTAINER_WISHES, CVMFS_WISHES, Key, Kind
 
 KEYS: tuple[Key, ...] = (
     Key(
@@ -26,6 +27,7 @@ KEYS: tuple[Key, ...] = (
     Key("site.name", Kind.STRING, "unknown", "name of the site, advertised as GLIDEIN_Site"),
     Key("site.resource", Kind.STRING, None, "name of the site's resource, advertised as GLIDEIN_ResourceName"),
     Key("site.containers", Kind.STRING, "optional", "what the site demands of containers", choices=CONTAINER_WISHES),
+    Key("site.cvmfs", Kind.STRING, "optional", "what the site demands of CVMFS", choices=CVMFS_WISHES),
     Key("site.scratch", Kind.STRINGS, [], "directories to try for the workspace before the batch system's own"),
     Key(
         "site.cpus",
@@ -115,22 +117,7 @@ KEYS: tuple[Key, ...] = (
         "join",
     ),
     Key("prove.budget_seconds", Kind.NUMBER, 20, "time for proving images at the start, seconds", minimum=0),
-    Key("cvmfs.use", Kind.STRING, "preferred", "how much CVMFS is needed", choices=("never", "preferred", "required")),
-    Key("cvmfs.repositories", Kind.STRINGS, [], "repositories that must answer", "append"),
-    Key(
-        "cvmfs.look_period_seconds",
-        Kind.NUMBER,
-        60,
-        "how often to look whether the repositories that answered still do, seconds",
-        minimum=1,
-    ),
-    Key(
-        "cvmfs.look_timeout_seconds",
-        Kind.NUMBER,
-        20,
-        "a repository that does not answer for so long has gone away, seconds",
-        minimum=1,
-    ),
+    *CVMFS_KEYS,
     Key("services", Kind.SERVICES, {}, "programs that run beside the jobs", "join"),
     Key("benchmarks.enabled", Kind.BOOLEAN, True, "run the benchmarks"),
     Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the built-in benchmark, seconds", "smallest", minimum=0.01),

@@ -65,6 +65,11 @@ IMAGE_SOURCES = ("cvmfs", "directory", "file", "docker", "oras", "https")
 
 CONTAINER_WISHES = ("disable_gwms", "never", "optional", "preferred", "required", "required_gwms")
 
+CVMFS_WISHES = ("never", "optional", "preferred", "required")
+
+CVMFS_RUNGS = ("native", "namespace", "fusermount", "container")
+"""The ways in which CVMFS comes to jobs, the best first (design section 9)."""
+
 WHERE = ("host", "image")
 """Where a requirement is judged, and where a service runs: on the node, or inside an image that jobs get."""
 

@@ -361,6 +361,7 @@ class Verdict:
     fit: bool
     failure: Failure | None = None
     container: ContainerDecision | None = None
+    cvmfs: Json = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ def _would_be_tried(config: Config) -> Iterator[tuple[str, str]]:
     for platform, candidates in config.get("images").items():
         yield f"  image {platform}", ", ".join(map(_path, candidates))
     repositories = ", ".join(config.get("cvmfs.repositories")) or "what the node has mounted"
-    yield "  CVMFS", f"{config.get('cvmfs.use')}: {repositories}"
+    wishes = f"VO {config.get('cvmfs.use')}, site {config.get('site.cvmfs')}"
+    yield "  CVMFS", f"{wishes}; {repositories}"
     version = config.get("startd.condor_version")
     wanted = f"{version} version" if version in ("any", "latest") else f"version {version}"
     yield "  HTCondor", f"{wanted}, from " + (", then ".join(_condor_places(config)) or "no place")

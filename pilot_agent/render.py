@@ -16,6 +16,7 @@ from pilot_agent.model import (
     FactStatus,
     Failure,
     JobSurroundings,
+    Json,
     worst_failure,
 )
 from pilot_agent.output.words import clean, finite, number_text
@@ -199,11 +200,11 @@ def check_report(state: State, *, recorded: bool = False) -> str:
     shared = _shared_checks(state)
     parts.append(_checks("Checks" if len(state.verdicts) < 2 else "Checks, the same for every VO", shared))
     if len(state.verdicts) < 2:
-        parts.append(_container(state.container))
+        parts += [cvmfs(state.cvmfs), _container(state.container)]
     for one in state.verdicts if len(state.verdicts) > 1 else ():
         own = [check for check in state.checks if check.vo == one.vo and replace(check, vo="") not in shared]
         title = clean(f"For the VO {one.vo}")
-        parts += [_checks(title, own) or title, _container(one.container)]
+        parts += [_checks(title, own) or title, cvmfs(one.cvmfs), _container(one.container)]
     parts += [_services(state), _benchmarks(state), _leftovers(state), _count(state)]
     parts.append(verdict(state, recorded=recorded))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -282,6 +283,17 @@ def _checks(title: str, checks: Iterable[CheckResult]) -> str:
 def _only_told(check: CheckResult) -> bool:
     """Whether it is a requirement of level ``reported`` that is not met; what could not be judged has no code."""
     return check.status is CheckStatus.SKIP and check.code.startswith("requirement.")
+
+
+def cvmfs(ladder: Json) -> str:
+    """The ways to CVMFS as the report has them, the best first; in brackets cvmfsexec's mode. Empty for None."""
+    if ladder is None:
+        return ""
+    names = {
+        rung["name"]: f"{rung['name']} ({rung['mode']})" if rung["mode"] else rung["name"] for rung in ladder["rungs"]
+    }
+    rows = [(f"  {rung['state']}", names[rung["name"]], rung["reason"]) for rung in ladder["rungs"]]
+    return paragraph(f"CVMFS: {ladder['decision']} ({ladder['cell']}) - {ladder['reason']}") + "\n" + table(rows)
 
 
 def _container(decision: ContainerDecision | None) -> str:

@@ -35,6 +35,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "failures": to_json(state.failures),
         "timeline": to_json(state.timeline),
         "node": nest_facts(state.facts),
+        "cvmfs": state.cvmfs,
         "container": _container(state.container),
         "checks": to_json(state.checks),
         "verdicts": [
@@ -42,6 +43,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
                 "vo": verdict.vo,
                 "fit": verdict.fit,
                 "failure": to_json(verdict.failure) if verdict.failure else None,
+                "cvmfs": verdict.cvmfs,
                 "container": _container(verdict.container),
             }
             for verdict in state.verdicts

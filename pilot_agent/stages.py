@@ -34,7 +34,7 @@ from pilot_agent.model import (
     ServiceState,
     TimelineEntry,
 )
-from pilot_agent.plugins import containers, services
+from pilot_agent.plugins import containers, cvmfs, services
 from pilot_agent.plugins.attributes import feature_attributes
 from pilot_agent.requirement_text import REQUIRED, parse
 from pilot_agent.requirements import evaluate, unanswerable
@@ -84,8 +84,11 @@ def probe(session: Session, state: State) -> State:
 
 
 def mount(session: Session, state: State) -> State:
-    """Find or mount file systems."""
-    return _gather(session, state, "mount", session.loaded.of("pilot_mounts"))
+    """Find or mount file systems, and tell by which way jobs get CVMFS."""
+    state = _gather(session, state, "mount", session.loaded.of("pilot_mounts"))
+    ladder, failure = cvmfs.decide(session.context(state))
+    failures = (replace(failure, stage="mount"),) if failure is not None else ()
+    return replace(state, cvmfs=ladder, failures=(*state.failures, *failures))
 
 
 def setup_early(session: Session, state: State) -> State:

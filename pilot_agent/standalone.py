@@ -107,14 +107,14 @@ def _judged(
 ) -> State:
     """The state with what one subject's stages added to it. They begin with what was ``probed``: what was found for
     another one is not theirs."""
-    fresh = replace(state, config=subject.config, checks=(), timeline=(), container=None, images=())
+    fresh = replace(state, config=subject.config, checks=(), timeline=(), cvmfs=None, container=None, images=())
     fresh = replace(fresh, contributed=(), failures=(), facts=probed.facts, limits=probed.limits)
     after = bench.run(subject.config, stages, fresh)
     timeline = tuple(
         replace(entry, what=f"{entry.what} for {subject.vo}") if several else entry for entry in after.timeline
     )
     failure = worst_failure([*probed.failures, *after.failures])
-    verdict = Verdict(subject.vo, failure is None, failure, after.container)
+    verdict = Verdict(subject.vo, failure is None, failure, after.container, after.cvmfs)
     return replace(
         after,
         config=state.config,
@@ -123,6 +123,7 @@ def _judged(
         checks=(*state.checks, *(replace(result, vo=subject.vo) for result in after.checks)),
         timeline=(*state.timeline, *timeline),
         failures=(*state.failures, *after.failures),
+        cvmfs=state.cvmfs or after.cvmfs,
         container=state.container or after.container,
         plugins=(*state.plugins, *(plugin for plugin in after.plugins if plugin not in state.plugins)),
         verdicts=(*state.verdicts, verdict),

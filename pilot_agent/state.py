@@ -56,6 +56,8 @@ class State:
     checks: tuple[CheckResult, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()
     failures: tuple[Failure, ...] = ()
+    cvmfs: Json = None
+    """What the report says of the ways to CVMFS, where anybody asks for it and once they were judged."""
     container: ContainerDecision | None = None
     contributed: tuple[ContainerRequest, ...] = ()
     """What setups gave for jobs' environment and containers, each under the name of who asked."""

@@ -27,6 +27,7 @@ from pilot_agent.model import (
     Finding,
     ImageCandidate,
     ImageVerdict,
+    Json,
     Limit,
     PilotError,
     Runtime,
@@ -38,6 +39,9 @@ from pilot_agent.startd.choice import CondorChoice, CondorVerdict
 from pilot_agent.state import State, load_state, save_state
 
 EMPTY = State("abc123", 1_700_000_000.25, "wn1.example.org", "pilot", load_config([]), {"PATH": "/usr/bin"})
+
+
+LADDER: Json = {"decision": "PREFERRED", "cell": "", "reason": "", "repositories": ["a.example.org"], "rungs": []}
 
 
 def full() -> State:
@@ -57,6 +61,7 @@ def full() -> State:
         failures=(Failure(FailureKind.NETWORK, "proxy.unreachable", "no proxy", retry=True, signal=15),),
         container=ContainerDecision("REQUIRED", "PREFERRED x REQUIRED", "the site", runtime, "el9", (verdict,)),
         contributed=(ContainerRequest(name="the setup x of y", binds=("/data:/data:ro",), environment={"A": "1"}),),
+        cvmfs=LADDER,
         images=(ImageCandidate("el9", "/images/el9", "x86_64", {"cpu_level": "x86_64-v2"}, "vo"),),
         setup_attributes={"HasX": True},
         services=(ServiceState("cache", "ready", 123, 0.5, "", {"HasCache": True}),),

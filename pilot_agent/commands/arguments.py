@@ -1,4 +1,4 @@
-"""The parsers of ``negotiate``, ``images``, ``exec`` and ``report``."""
+"""The parsers of ``negotiate``, ``images``, ``cvmfs plan``, ``exec`` and ``report``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 
 from pilot_agent.config_kinds import CONTAINER_WISHES
+
+_OF_TWO_WORDS = (("images", "inspect"), ("images", "build"), ("cvmfs", "plan"))
 
 Add = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command by name and one-line help; the parser takes configuration."""
@@ -42,6 +44,17 @@ allows user namespaces. Dockerfiles need the Python package spython.
 examples:
   pilot-agent images build image.def /images/el9.sif
   pilot-agent images build Dockerfile /images/el9 --name el9
+""",
+    "cvmfs plan": """It probes the node, mounts nothing, and shows every way to CVMFS, the best
+first: taken, possible, refused (with who must change what) or unknown.
+
+Exit code: 0, 64 where CVMFS is required and this node has no way to it, 66
+where VO and site contradict each other or the configuration is wrong.
+
+examples:
+  pilot-agent cvmfs plan --set 'cvmfs.repositories=["images.example.org"]'
+  pilot-agent cvmfs plan --config vo=vo.yaml --config site=site.yaml --json
+  pilot-agent cvmfs plan --config vo=vo.yaml --root node1       a recorded node
 """,
     "exec": """Image, binds, options, variables, home and scratch directory are those of a job
 on this node; terminal, standard streams and signals are yours. The scratch
@@ -104,6 +117,14 @@ def add_images(add: Add) -> None:
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
 
 
+def add_cvmfs(add: Add) -> None:
+    """``cvmfs plan``."""
+    plan = add("cvmfs plan", "show by which way jobs get CVMFS on this node, and why not by another")
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    plan.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
+    plan.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
+
+
 def add_exec(add: Add) -> None:
     """``exec``; the words after ``--`` are not among these arguments."""
     command = add("exec", "run a command on this node exactly as a job would be run")
@@ -143,6 +164,6 @@ def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
     if arguments[:1] == ["exec"] and "--" in arguments:
         place = arguments.index("--")
         return arguments[:place], arguments[place + 1 :]
-    if arguments[:1] == ["images"] and arguments[1:2] in (["inspect"], ["build"]):
+    if tuple(arguments[:2]) in _OF_TWO_WORDS:
         return [" ".join(arguments[:2]), *arguments[2:]], []
     return arguments, []

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from pilot_agent.hookspecs import Check, Context, hookimpl
 from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json, PilotError
+from pilot_agent.plugins.cvmfs import native_allowed
+from pilot_agent.plugins.cvmfs import wishes as cvmfs_wishes
 from pilot_agent.probes.network.targets import configured_targets
 from pilot_agent.startd.artifacts import version_refusal
 from pilot_agent.startd.discovery import find_condor
@@ -31,8 +33,8 @@ def pilot_checks(config: Mapping[str, Json]) -> Iterable[Check]:
     yield Check(name="gpu", run=f"{__name__}:check_gpu", required=bool(config["probes"]["gpu_test"]))
     yield Check(name="userns", run=f"{__name__}:check_userns", required=False)
     yield Check(name="fuse", run=f"{__name__}:check_fuse", required=False)
-    if config["cvmfs"]["use"].lower() != "never":
-        required = config["cvmfs"]["use"].lower() == "required"
+    if "never" not in cvmfs_wishes(config):
+        required = "required" in cvmfs_wishes(config)
         yield Check(name="cvmfs", run=f"{__name__}:check_cvmfs", required=required, kind=FailureKind.NODE_RESOURCE)
 
 
@@ -189,8 +191,7 @@ def check_cvmfs(context: Context) -> CheckResult:
         return CheckResult("cvmfs", CheckStatus.PASS, f"all of {', '.join(wanted)} answer")
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     listed = "; ".join(f"{repository}: {refused.get(repository, 'not tried')}" for repository in missing)
-    hint = "the site mounts them at /cvmfs"
-    hint += ", or the VO sets cvmfs.use to preferred" if context.config["cvmfs"]["use"].lower() == "required" else ""
+    hint = _cvmfs_change(context.config, "them")
     message = f"repositories that do not answer: {listed}"
     return CheckResult("cvmfs", CheckStatus.FAIL, message, hint, code="cvmfs.broken")
 
@@ -204,7 +205,25 @@ def _mounted_repositories(context: Context, answering: list[str]) -> CheckResult
         return CheckResult("cvmfs", CheckStatus.WARN, f"mounted and not answering: {listed}", hint, code="cvmfs.broken")
     if answering:
         return CheckResult("cvmfs", CheckStatus.PASS, f"all of {', '.join(answering)} answer")
+    if "required" in cvmfs_wishes(context.config):
+        hint = _cvmfs_change(context.config, "CVMFS")
+        return CheckResult(
+            "cvmfs", CheckStatus.FAIL, "CVMFS is required and no repository is mounted", hint, code="cvmfs.broken"
+        )
     return CheckResult("cvmfs", CheckStatus.SKIP, "no repository is asked for and none is mounted")
+
+
+def _cvmfs_change(config: Mapping[str, Json], what: str) -> str:
+    """Who must do what, and who can do without where CVMFS is required."""
+    change = f"the site mounts {what} at /cvmfs"
+    if not native_allowed(config):
+        change = "whoever set cvmfs.rungs adds native, the only way that this version takes"
+    keys = [
+        f"the {who} sets {section}.{name} to preferred"
+        for who, section, name in (("VO", "cvmfs", "use"), ("site", "site", "cvmfs"))
+        if config[section][name].lower() == "required"
+    ]
+    return f"{change}, or {' and '.join(keys)}" if keys else change
 
 
 def _fact_check(context: Context, name: str, fact_name: str, what: str) -> CheckResult:

@@ -1,4 +1,4 @@
-"""Command lines of `negotiate`, `images` and `exec`."""
+"""Command lines of `negotiate`, `images`, `cvmfs plan` and `exec`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pilot_agent.containers.negotiation import SITE_WORDS, TABLE
 
 
 @pytest.mark.parametrize(
-    "command", [["negotiate"], ["images"], ["images", "inspect"], ["images", "build"], ["exec"]], ids=" ".join
+    "command",
+    [["negotiate"], ["images"], ["images", "inspect"], ["images", "build"], ["cvmfs", "plan"], ["exec"]],
+    ids=" ".join,
 )
 def test_every_command_explains_itself_with_an_example_in_80_columns(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -35,6 +37,7 @@ def test_every_command_explains_itself_with_an_example_in_80_columns(
         (["exec", "ls"], ["exec", "ls"], []),
         (["images", "inspect", "x"], ["images inspect", "x"], []),
         (["images", "--json"], ["images", "--json"], []),
+        (["cvmfs", "plan", "--json"], ["cvmfs plan", "--json"], []),
         (["check", "--", "x"], ["check", "--", "x"], []),
     ],
 )

@@ -65,6 +65,34 @@ def test_the_page_of_a_good_node_ends_with_a_verdict(grid: Grid, payload: Path) 
     assert "\x1b" not in done.stdout
 
 
+def test_a_node_whose_jobs_would_get_cvmfs_by_every_way_but_the_sites_says_so(
+    grid: Grid, payload: Path, host: str
+) -> None:
+    before = snapshot(grid.hosts[host])
+    words = ["cvmfs", "plan", "--json", "--set", 'cvmfs.repositories=["images.example.org"]']
+    done = grid.hosts[host].run([f"{INSTALLED}/pilot.sh", *words], user=PILOT.name, cwd="/")
+    assert done.returncode == 0, done.stderr
+    found = {rung["name"]: (rung["state"], rung["reason"]) for rung in json.loads(done.stdout)["rungs"]}
+    assert found["native"][0] == "refused"
+    assert "this node has no /cvmfs" in found["native"][1]
+    assert found["namespace"][0] == "possible"
+    assert found["fusermount"][0] == "possible"
+    assert "fusermount3" in found["fusermount"][1]
+    assert found["container"][0] == "possible"
+    assert "apptainer" in found["container"][1]
+    assert found["none"][0] == "taken"
+    assert snapshot(grid.hosts[host]) == before
+
+
+def test_without_user_namespaces_fusermount_is_what_is_left(grid: Grid, payload: Path) -> None:
+    words = ["cvmfs", "plan", "--json", "--set", 'cvmfs.repositories=["images.example.org"]']
+    command = [*WITHOUT_USER_NAMESPACES, f"{INSTALLED}/pilot.sh", *words]
+    done = grid.wn1.run(command, user=PILOT.name, cwd="/")
+    found = {rung["name"]: (rung["state"], rung["reason"]) for rung in json.loads(done.stdout)["rungs"]}
+    assert found["namespace"][0] == "refused"
+    assert "max_user_namespaces" in found["namespace"][1]
+
+
 def test_a_python_that_was_found_without_a_search_path_is_found_again(grid: Grid, payload: Path) -> None:
     words = ["env", "-i", "python3", f"{INSTALLED}/pilot.pyz", "probe", "memory", "--json"]
     done = grid.wn1.run(words, user=PILOT.name, cwd="/")

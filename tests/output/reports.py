@@ -158,6 +158,22 @@ TIMELINE = [
     span("validate", "stage", 7.457, 0.34),
 ]
 
+CVMFS = {
+    "decision": "PREFERRED",
+    "cell": "PREFERRED x OPTIONAL",
+    "reason": "the VO says PREFERRED, the site OPTIONAL: jobs get CVMFS where the node can",
+    "repositories": ["atlas.cern.ch"],
+    "rungs": [
+        {
+            "name": "native",
+            "mode": None,
+            "state": "taken",
+            "tried": True,
+            "reason": "all of atlas.cern.ch answer at /cvmfs",
+        }
+    ],
+}
+
 CONTAINER = {
     "decision": "PREFERRED",
     "cell": "PREFERRED x OPTIONAL",
@@ -236,6 +252,7 @@ FULL: Report = {
     "failures": [UNFIT],
     "timeline": TIMELINE,
     "node": NODE,
+    "cvmfs": CVMFS,
     "container": CONTAINER,
     "checks": [
         check("resources", message="cores, memory and disk are known"),

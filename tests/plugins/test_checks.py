@@ -97,13 +97,36 @@ def test_gpus_that_work_pass_and_it_is_said_whether_they_computed() -> None:
 
 
 def test_mounts_that_do_not_answer_are_told_also_where_no_repository_is_asked_for() -> None:
-    config = {"cvmfs": {"repositories": [], "use": "preferred"}}
+    config = {"cvmfs": {"repositories": [], "use": "preferred", "rungs": None}, "site": {"cvmfs": "optional"}}
     refused = [{"repository": "dead.example.org", "reason": "Transport endpoint is not connected"}]
     broken = check_cvmfs(context(Fact("cvmfs.refused", refused), **config))
     assert (broken.status, broken.code) == (CheckStatus.WARN, "cvmfs.broken")
     assert "dead.example.org: Transport endpoint" in broken.message
     assert check_cvmfs(context(Fact("cvmfs.repositories", ["good.example.org"]), **config)).status is CheckStatus.PASS
     assert check_cvmfs(context(**config)).status is CheckStatus.SKIP
+
+
+@pytest.mark.parametrize(
+    ("use", "site", "rungs", "hint"),
+    [
+        ("REQUIRED", "optional", None, "the site mounts CVMFS at /cvmfs"),
+        ("optional", "required", None, "the site mounts CVMFS at /cvmfs"),
+        (
+            "required",
+            "preferred",
+            ["namespace"],
+            "whoever set cvmfs.rungs adds native, the only way that this version takes",
+        ),
+    ],
+)
+def test_where_cvmfs_is_required_a_node_without_any_does_not_pass(
+    use: str, site: str, rungs: list[str] | None, hint: str
+) -> None:
+    layers: Json = rungs and [{"layer": "site", "value": rungs}]
+    result = check_cvmfs(context(cvmfs={"repositories": [], "use": use, "rungs": layers}, site={"cvmfs": site}))
+    assert (result.status, result.code) == (CheckStatus.FAIL, "cvmfs.broken")
+    assert result.hint.startswith(f"{hint}, or the ")
+    assert result.hint.endswith(f"{'site sets site.cvmfs' if site == 'required' else 'VO sets cvmfs.use'} to preferred")
 
 
 def test_checks_are_declared_only_where_the_configuration_gives_them_something_to_judge() -> None:
@@ -132,7 +155,10 @@ def test_an_endpoint_is_found_again_however_it_was_written() -> None:
 
 
 def test_a_required_repository_that_does_not_answer_has_the_code_of_the_documentation() -> None:
-    wanted = {"cvmfs": {"repositories": ["images.example.org"], "use": "required"}}
+    wanted = {
+        "cvmfs": {"repositories": ["images.example.org"], "use": "required", "rungs": None},
+        "site": {"cvmfs": "optional"},
+    }
     refused = Fact("cvmfs.refused", [{"repository": "images.example.org", "reason": "this node has no /cvmfs"}])
     result = check_cvmfs(context(refused, **wanted))
     assert (result.status, result.code) == (CheckStatus.FAIL, "cvmfs.broken")

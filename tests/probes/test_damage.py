@@ -35,7 +35,7 @@ from pilot_agent.probes.disk import quota
 from pilot_agent.probes.disk.disk import probe_disk
 from pilot_agent.probes.gpu import amd, device, device_nodes, nvidia
 from pilot_agent.probes.gpu.gpu import probe_gpu
-from pilot_agent.probes.kernel import fuse, fuse_helpers, fuse_refusals, refusals, subids, userns
+from pilot_agent.probes.kernel import fuse, fuse_helpers, fuse_kernels, refusals, subids, userns
 from pilot_agent.probes.kernel.fuse import probe_fuse
 from pilot_agent.probes.kernel.userns import probe_userns
 from pilot_agent.probes.network import heads, interfaces, targets
@@ -105,7 +105,7 @@ PARSERS: tuple[Callable[[str], Any], ...] = (
     slurm_lists.expand_hosts,
     fuse.parse_filesystems,
     fuse_helpers.parse_version,
-    fuse_refusals.mounts_for_all,
+    fuse_kernels.mounts_for_all,
     mount_flags.parse_flags,
     refusals.parse_status,
     lambda text: subids.parse_subids(text, ("1", "")),

@@ -6,13 +6,13 @@ Pure judgements over what was read and tried. Sources: fuse(4), fusermount3(1), 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pilot_agent.probes.answers import FileStatus
 from pilot_agent.probes.kernel import fuse_trial
 from pilot_agent.probes.kernel.fuse_helpers import Helper
+from pilot_agent.probes.kernel.fuse_kernels import mounts_for_all
 from pilot_agent.probes.kernel.fuse_mount import DEVICE
 from pilot_agent.probes.kernel.fuse_trial import FuseTrial
 from pilot_agent.probes.kernel.namespace_trial import MAPS, MOUNT, USER
@@ -163,18 +163,6 @@ def helper_without_rights(helper: Helper | None, setting: Setting) -> Refusal | 
         )
         return Refusal("helper.no_new_privs", text)
     return None
-
-
-def mounts_for_all(kernel: str) -> bool | None:
-    """Whether FUSE may be mounted in user namespaces by the kernel's version: Linux 4.18 on, or EL7's 3.10.0-1127 on;
-    None for a version of another form."""
-    match = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.0-(\d{1,6})\.)?", kernel)
-    if match is None:
-        return None
-    major, minor = int(match[1]), int(match[2])
-    if ".el7" in kernel and (major, minor) == (3, 10) and match[3]:
-        return int(match[3]) >= 1127
-    return (major, minor) >= (4, 18)
 
 
 def _explain_message(helper: Helper, said: str, around: FuseSetting) -> Refusal:

@@ -10,7 +10,6 @@ from pilot_agent.probes.kernel.fuse_refusals import (
     explain_device,
     explain_helper,
     explain_inside,
-    mounts_for_all,
     open_to_all,
 )
 from pilot_agent.probes.kernel.fuse_trial import FUSE_MOUNT, HELPER, POINT, READ, FuseTrial
@@ -132,23 +131,6 @@ def test_a_user_namespace_without_fuse_says_why(trial: FuseTrial, around: FuseSe
 def test_what_works_is_not_explained() -> None:
     assert explain_inside(FuseTrial({READ: ""}), FuseSetting()) is None
     assert explain_helper(ABLE, FuseTrial({READ: ""}), FuseSetting()) is None
-
-
-@pytest.mark.parametrize(
-    ("kernel", "able"),
-    [
-        ("4.18.0-553.el8_10.x86_64", True),
-        ("6.8.0-60-generic", True),
-        ("4.17.19", False),
-        ("3.10.0-1127.el7.x86_64", True),
-        ("3.10.0-1160.119.1.el7.x86_64", True),
-        ("3.10.0-957.el7.x86_64", False),
-        ("", None),
-        ("none", None),
-    ],
-)
-def test_the_rule_of_kernel_versions(kernel: str, able: bool | None) -> None:
-    assert mounts_for_all(kernel) is able
 
 
 def test_a_device_is_open_to_all_by_its_mode() -> None:

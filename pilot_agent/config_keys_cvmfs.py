@@ -1,0 +1,40 @@
+"""The keys of ``cvmfs``, and what a site demands of it."""
+
+from __future__ import annotations
+
+from pilot_agent.config_kinds import CVMFS_RUNGS, CVMFS_WISHES, Key, Kind
+
+CVMFS_KEYS: tuple[Key, ...] = (
+    Key(
+        "cvmfs.use",
+        Kind.STRING,
+        "preferred",
+        "what the VO wants of CVMFS: none at all, only what the site has mounted already, as much as can be had, or "
+        "no pilot where it cannot be had",
+        choices=CVMFS_WISHES,
+    ),
+    Key("cvmfs.repositories", Kind.STRINGS, [], "repositories that must answer", "append"),
+    Key(
+        "cvmfs.rungs",
+        Kind.STRINGS,
+        None,
+        "ways in which CVMFS may come to the node: mounted by the site, by cvmfsexec in a user namespace, by mountrepo "
+        "with fusermount, inside each container; otherwise every way",
+        "all",
+        choices=CVMFS_RUNGS,
+    ),
+    Key(
+        "cvmfs.look_period_seconds",
+        Kind.NUMBER,
+        60,
+        "how often to look whether the repositories that answered still do, seconds",
+        minimum=1,
+    ),
+    Key(
+        "cvmfs.look_timeout_seconds",
+        Kind.NUMBER,
+        20,
+        "a repository that does not answer for so long has gone away, seconds",
+        minimum=1,
+    ),
+)

@@ -1,0 +1,155 @@
+"""The ladder (design section 9): in which way jobs get CVMFS on a node, and for every other way why not.
+
+From facts and configuration alone, so that a recorded node is decided as it would be on the day. The first rung that
+the node allows and that the pilot can take is taken; what gives some of the repositories only does where nothing
+gives all of them and nobody requires them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pilot_agent.config_kinds import CVMFS_RUNGS
+from pilot_agent.containers.restrictions import of_layers
+from pilot_agent.cvmfs.rungs import (
+    Grounds,
+    Judged,
+    judge_container,
+    judge_fusermount,
+    judge_namespace,
+    judge_native,
+)
+from pilot_agent.cvmfs.wishes import Decision, Outcome, wishes_of
+from pilot_agent.model import Fact, Failure, FailureKind, Json
+
+NONE = "none"
+ABLE = ("native",)
+"""The rungs that this version of the pilot takes. Of the others it says what the node allows."""
+REASON_LIMIT = 1500
+
+State = Literal["taken", "possible", "refused", "unknown"]
+
+_JUDGES: dict[str, Callable[[Grounds], Judged]] = {
+    "native": judge_native,
+    "namespace": judge_namespace,
+    "fusermount": judge_fusermount,
+    "container": judge_container,
+}
+_MODES = {"namespace": 3, "fusermount": 1, "container": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to CVMFS.
+
+    ``mode`` is cvmfsexec's number of it (None: it has no part). ``state``: ``taken``; ``possible``, the node allows it
+    and it is not taken; ``refused``; ``unknown``, the facts do not tell. ``tried``: the pilot tries it here, and does
+    not only judge it by facts. ``reason`` says what was found, and of a refusal who must change what.
+    """
+
+    name: str
+    mode: int | None
+    state: State
+    tried: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Every rung, the best first, the last of which is to go without; ``decision``, ``cell`` and ``reason`` are what
+    the wishes of VO and site mean together, ``repositories`` what is to be had."""
+
+    decision: Decision
+    cell: str
+    reason: str
+    repositories: tuple[str, ...]
+    rungs: tuple[Rung, ...]
+
+    @property
+    def taken(self) -> Rung | None:
+        """The rung that is taken; None where a pilot would end, or where it is not known."""
+        return next((rung for rung in self.rungs if rung.state == "taken"), None)
+
+
+def climb(
+    facts: Mapping[str, Fact],
+    config: Mapping[str, Json],
+    *,
+    workspace: str | None = None,
+    able: Collection[str] = ABLE,
+) -> Ladder:
+    """The ladder of a node. ``config`` is the whole configuration, ``able`` the rungs that may be taken."""
+    outcome, grounds = wishes_of(config), Grounds(facts, config, workspace)
+    if outcome.decision in ("NEVER", "FAIL"):
+        rungs = [Rung(name, _MODES.get(name), "refused", False, outcome.reason) for name in CVMFS_RUNGS]
+        rungs.append(Rung(NONE, None, "taken" if outcome.decision == "NEVER" else "refused", False, outcome.reason))
+    else:
+        excluded = {name: _excluded(name, outcome, config) for name in CVMFS_RUNGS}
+        judged = {name: _judged(name, excluded[name], grounds) for name in CVMFS_RUNGS}
+        taken = _first(judged, outcome, able)
+        rungs = [_rung(name, judged[name], taken, able, looked_at=not excluded[name]) for name in CVMFS_RUNGS]
+        rungs.append(_last(judged, taken, outcome, able))
+    return Ladder(outcome.decision, outcome.cell, outcome.reason, grounds.wanted, tuple(rungs))
+
+
+def failure_of(ladder: Ladder) -> Failure | None:
+    """Why a pilot with this ladder would end: contradicting wishes, or CVMFS that is required and cannot be had."""
+    if ladder.decision == "FAIL":
+        hint = "the VO changes cvmfs.use, or the site site.cvmfs"
+        return Failure(FailureKind.CONFIG, "cvmfs.conflict", ladder.reason, hint)
+    if ladder.rungs[-1].state != "refused" or ladder.taken is not None:
+        return None
+    message = f"CVMFS is required ({ladder.cell}), and this node has no way to it"
+    ways = "; ".join(f"{rung.name}: {rung.reason}" for rung in ladder.rungs if rung.name in ABLE)
+    hint = "the site makes one of the ways possible, or the VO sets cvmfs.use to preferred"
+    return Failure(FailureKind.NODE_RESOURCE, "cvmfs.broken", f"{message}: {ways}"[:REASON_LIMIT], hint, retry=True)
+
+
+def _excluded(name: str, outcome: Outcome, config: Mapping[str, Json]) -> str:
+    """Which part of the configuration leaves this rung out; empty when none does."""
+    for entry in of_layers(config["cvmfs"]["rungs"]):
+        if name not in (word.lower() for word in entry.allowed):
+            return f"cvmfs.rungs allows {entry}"
+    if outcome.decision == "OPTIONAL" and name != "native":
+        return f"{outcome.reason}; one of them says preferred where it shall mount"
+    return ""
+
+
+def _judged(name: str, excluded: str, grounds: Grounds) -> Judged:
+    return Judged(False, excluded) if excluded else _JUDGES[name](grounds)
+
+
+def _first(judged: Mapping[str, Judged], outcome: Outcome, able: Collection[str]) -> str | None:
+    whole = next((name for name, one in judged.items() if one.allowed and name in able), None)
+    if whole is not None or outcome.decision == "REQUIRED":
+        return whole
+    return next((name for name, one in judged.items() if one.partial and name in able), None)
+
+
+def _rung(name: str, judged: Judged, taken: str | None, able: Collection[str], *, looked_at: bool) -> Rung:
+    state: State = "unknown" if judged.allowed is None else "possible" if judged.allowed else "refused"
+    reason = judged.reason
+    if name == taken:
+        state = "taken"
+    elif judged.allowed:
+        not_so = f"not needed beside {taken}" if name in able else "this version of the pilot does not mount so itself"
+        reason = f"the node allows it: {reason}; {not_so}"
+    tried = name == taken or (name == "native" and looked_at)
+    return Rung(name, _MODES.get(name), state, tried, reason[:REASON_LIMIT])
+
+
+def _last(judged: Mapping[str, Judged], taken: str | None, outcome: Outcome, able: Collection[str]) -> Rung:
+    """To go without."""
+    required = outcome.decision == "REQUIRED"
+    if taken is not None:
+        some = "some of CVMFS" if judged[taken].partial else "CVMFS"
+        why = f"CVMFS is required ({outcome.cell})" if required else f"not needed: jobs get {some} by {taken}"
+        return Rung(NONE, None, "refused" if required else "possible", False, why)
+    unknown = [name for name in able if name in judged and judged[name].allowed is None]
+    if unknown:
+        return Rung(NONE, None, "unknown", False, f"it depends on {', '.join(unknown)}")
+    if required:
+        return Rung(NONE, None, "refused", False, f"CVMFS is required ({outcome.cell}): a pilot ends here")
+    return Rung(NONE, None, "taken", True, "jobs run without CVMFS")

@@ -1,0 +1,131 @@
+"""``cvmfs plan`` as people and programs use it, on this node and on recorded ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pilot_agent.environment import clean_environment
+from pilot_agent.interpreter import interpreter_command
+from pilot_agent.process import Result, run
+from pilot_agent.report import report_schema
+from tests.probes.trees import NODES
+
+GRID = 'cvmfs.repositories=["grid.example.org"]'
+
+
+def pilot(directory: Path, *arguments: str, node: str | None = None) -> Result:
+    """Run the real command in a process of its own, in this directory."""
+    recorded = ["--root", str(NODES / node)] if node else []
+    environment = clean_environment({}, home=str(directory), temporary=str(directory)) | {"COLUMNS": "80"}
+    command = [*interpreter_command(), *arguments, *recorded]
+    return run(command, deadline_seconds=120, environment=environment, directory=str(directory))
+
+
+def plan(directory: Path, *arguments: str, node: str | None = None) -> tuple[int | None, dict[str, Any]]:
+    """The exit code of ``cvmfs plan --json``, and what it prints."""
+    result = pilot(directory, "cvmfs", "plan", "--json", *arguments, node=node)
+    assert result.stdout, result.explain()
+    return result.code, json.loads(result.stdout)
+
+
+def states(answer: dict[str, Any]) -> dict[str, str]:
+    return {rung["name"]: rung["state"] for rung in answer["rungs"]}
+
+
+def test_a_recorded_node_is_decided_as_the_schema_of_the_report_says(tmp_path: Path) -> None:
+    code, answer = plan(tmp_path, "--set", GRID, node="cvmfs_worker")
+    assert code == 0
+    jsonschema.validate(answer, {"$ref": "#/$defs/cvmfs", "$defs": report_schema()["$defs"]})
+    assert states(answer)["native"] == "taken"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("node", "namespace", "fusermount", "said"),
+    [
+        ("ubuntu2404_apparmor", "refused", "possible", "kernel.apparmor_restrict_unprivileged_userns=0"),
+        ("el8_no_user_namespaces", "refused", "possible", "sysctl -w user.max_user_namespaces=15000"),
+        ("userns_limit_reached", "refused", "refused", "this account has used it up"),
+        ("el7_cgroup1", "refused", "refused", "user.max_user_namespaces is 0"),
+        ("recorded_virtual_machine", "unknown", "refused", "not recorded"),
+    ],
+)
+def test_what_a_recorded_node_refuses_is_told_with_the_change(
+    tmp_path: Path, node: str, namespace: str, fusermount: str, said: str
+) -> None:
+    _, answer = plan(tmp_path, "--set", GRID, node=node)
+    found = states(answer)
+    assert (found["namespace"], found["fusermount"]) == (namespace, fusermount)
+    assert said in next(rung["reason"] for rung in answer["rungs"] if rung["name"] == "namespace")
+
+
+def test_this_node_has_a_page_that_fits_a_terminal(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "cvmfs", "plan", "--set", 'cvmfs.repositories=["missing.example.org"]')
+    assert result.code == 0, result.explain()
+    lines = result.text.splitlines()
+    assert max(map(len, lines)) <= 80
+    for word in ("PREFERRED x OPTIONAL", "missing.example.org", "native", "namespace (3)", "fusermount (1)", "none"):
+        assert word in result.text
+
+
+def test_what_is_required_and_cannot_be_had_is_a_failure_after_the_page(tmp_path: Path) -> None:
+    wishes = ["--set", 'cvmfs.repositories=["missing.example.org"]', "--set", "site.cvmfs=required"]
+    result = pilot(tmp_path, "cvmfs", "plan", *wishes)
+    assert result.code == 64
+    assert "REQUIRED (PREFERRED x REQUIRED)" in result.text
+    assert "cvmfs.broken" in result.stderr.decode()
+    code, answer = plan(tmp_path, *wishes)
+    assert (code, answer["decision"], states(answer)["none"]) == (64, "REQUIRED", "refused")
+
+
+def test_contradicting_wishes_are_a_failure_of_the_configuration(tmp_path: Path) -> None:
+    code, answer = plan(tmp_path, "--set", "cvmfs.use=required", "--set", "site.cvmfs=never", node="cvmfs_worker")
+    assert (code, answer["decision"]) == (66, "FAIL")
+
+
+def test_a_rung_that_does_not_exist_is_refused_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "cvmfs", "plan", "--set", 'cvmfs.rungs=["fusermuont"]')
+    assert result.code == 66
+    assert "did you mean fusermount?" in result.stderr.decode()
+
+
+def test_check_puts_the_ladder_into_its_report_where_cvmfs_is_asked_for(tmp_path: Path) -> None:
+    asked = pilot(tmp_path, "check", "--json", "--set", GRID, node="cvmfs_worker")
+    report = json.loads(asked.stdout)
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert states(report["cvmfs"])["native"] == "taken"
+    plain = json.loads(pilot(tmp_path, "check", "--json", node="cvmfs_worker").stdout)
+    assert plain["cvmfs"] is None
+
+
+def test_each_vo_is_told_its_own_ways_and_the_page_shows_them(tmp_path: Path) -> None:
+    for name, use in (("needs", "required"), ("none", "never")):
+        document = {"vo": {"name": name}, "cvmfs": {"repositories": ["grid.example.org"], "use": use}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    vos = ["--vo", str(tmp_path / "needs.json"), "--vo", str(tmp_path / "none.json")]
+    report = json.loads(pilot(tmp_path, "check", "--json", *vos, node="cvmfs_worker").stdout)
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    taken = [[rung["name"] for rung in one["cvmfs"]["rungs"] if rung["state"] == "taken"] for one in report["verdicts"]]
+    assert taken == [["native"], ["none"]]
+    page = pilot(tmp_path, "check", *vos, node="cvmfs_worker").text
+    assert page.index("CVMFS: REQUIRED") < page.index("For the VO none") < page.index("CVMFS: NEVER")
+
+
+def test_check_ends_where_the_wishes_contradict_each_other(tmp_path: Path) -> None:
+    result = pilot(
+        tmp_path, "check", "--json", "--set", "cvmfs.use=never", "--set", "site.cvmfs=required", node="cvmfs_worker"
+    )
+    report = json.loads(result.stdout)
+    assert result.code == 66
+    assert (report["outcome"]["failure"]["code"], report["outcome"]["failure"]["stage"]) == ("cvmfs.conflict", "mount")
+
+
+def test_the_command_without_its_second_word_is_told_the_whole(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "cvmfs")
+    assert result.code == 2
+    assert "did you mean cvmfs plan?" in result.stderr.decode()
