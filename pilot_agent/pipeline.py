@@ -130,7 +130,7 @@ class _Run:
         """Run every stage that is left. Failures and interruptions end in teardown and an exit code."""
         events = EventLog(self.workspace.events, state.started)
         try:
-            state, session = self._configured(state, events)
+            state, session = self._prepare(state, events)
             for name, stage in STAGES.items():
                 if name in state.finished_stages:
                     continue
@@ -143,16 +143,11 @@ class _Run:
         except Interrupted:
             state = replace(state, failures=(*state.failures, preempted(self.alarm)))
         except PilotError as error:
-            state = replace(state, failures=(*state.failures, error.failure))
+            failure = error.at(stage="configure" if state.declared is None else "").failure
+            state = replace(state, failures=(*state.failures, failure))
         except Exception as error:  # noqa: BLE001 - a bug must still undo everything and say what it was
             state = replace(state, failures=(*state.failures, bug(error)))
         return self._end(state, events)
-
-    def _configured(self, state: State, events: EventLog) -> tuple[State, Session]:
-        try:
-            return self._prepare(state, events)
-        except PilotError as error:
-            raise error.at(stage="configure") from error
 
     def _prepare(self, state: State, events: EventLog) -> tuple[State, Session]:
         """What every stage needs; on a first run this is the rest of the configure stage."""
