@@ -251,6 +251,7 @@ def break_factory(mode: str) -> Strike:
 def upload_fails(arena: Arena) -> None:
     """The keeper met the broken factory and told of it, and a job had its chance to end meanwhile."""
     job_ends(arena)
+    arena.pilot.signal(signal.SIGUSR2)  # an event, for there may be nothing else to upload
     arena.need("a failed upload", lambda: arena.happened("upload.failed"))
     arena.notes["uploads"] = _uploads(arena)
     arena.notes["told"] = [one["message"] for one in arena.pilot.events() if one["event"] == "upload.failed"]
