@@ -143,7 +143,8 @@ class _Run:
         except Interrupted:
             state = replace(state, failures=(*state.failures, preempted(self.alarm)))
         except PilotError as error:
-            state = replace(state, failures=(*state.failures, error.failure))
+            failure = error.at(stage="configure" if state.declared is None else "").failure
+            state = replace(state, failures=(*state.failures, failure))
         except Exception as error:  # noqa: BLE001 - a bug must still undo everything and say what it was
             state = replace(state, failures=(*state.failures, bug(error)))
         return self._end(state, events)

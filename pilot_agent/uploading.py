@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from pilot_agent.containers.store.authorities import trusting, verifying_context
 from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE, TASK_SECONDS
 from pilot_agent.light import loads
@@ -110,9 +111,8 @@ class _Factory:
             # Read each time: it may have been replaced.
             self._headers["Authorization"] = f"Bearer {_token(plan['token'])}"
         if parts.scheme == "https":
-            trusted = ssl.create_default_context(cafile=plan.get("authorities"))
             self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, parts.port, timeout=ANSWER_SECONDS, context=trusted
+                host, parts.port, timeout=ANSWER_SECONDS, context=_trust(plan.get("authorities"))
             )
         else:
             self.connection = http.client.HTTPConnection(host, parts.port, timeout=ANSWER_SECONDS)
@@ -128,6 +128,14 @@ class _Factory:
             raise ValueError(f"the factory answered {answer.status} to {name}")
         if not answer.isclosed():
             self.connection.close()
+
+
+def _trust(authorities: str | None) -> ssl.SSLContext:
+    """Whom to believe that it is the factory. Raises ``OSError`` and ``ValueError``."""
+    context = trusting(authorities) if authorities else verifying_context(os.environ)
+    if context is None:
+        raise ValueError("this node has no certificate authorities: upload.authorities must name a file with them")
+    return context
 
 
 def _token(path: str) -> str:

@@ -53,8 +53,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """The whole file. ``url`` is how worker nodes reach the server that listens at ``address`` and ``port``;
-    ``pilot`` is the configuration of every pilot, layer ``factory``; paths are absolute."""
+    """The whole file. ``url`` is how worker nodes reach the server that listens at ``address`` and ``port``, with HTTPS
+    where it has a ``certificate`` (PEM, with those between it and its authority) and its ``key``; ``pilot`` is the
+    configuration of every pilot, layer ``factory``; paths are absolute."""
 
     name: str
     state: str
@@ -65,6 +66,8 @@ class Factory:
     port: int = 8080
     collect_seconds: int = 5
     uploads: bool = False
+    certificate: str | None = None
+    key: str | None = None
     pilot: Mapping[str, Json] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
@@ -115,16 +118,29 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         port=reader.integer("port", default=8080, minimum=1, maximum=65535),
         collect_seconds=reader.integer("collect_seconds", default=5, minimum=1),
         uploads=reader.boolean("uploads", default=False),
+        certificate=reader.path("certificate", default="") or None,
+        key=reader.path("key", default="") or None,
         pilot=reader.pilot("pilot", "factory"),
         entries=_entries(reader.items("entries"), directory, problems),
     )
     reader.refuse_others()
+    problems += _https_problems(factory)
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         message = f"the factory's file has {count}: " + "; ".join(f"{p.path}: {p.message}" for p in problems)
         hint = "correct the named keys; the factory's operator must act"
         raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
     return factory
+
+
+def _https_problems(factory: Factory) -> list[Problem]:
+    """What does not go together of certificate, key and the address that pilots are told."""
+    if (factory.certificate is None) != (factory.key is None):
+        missing = "key" if factory.key is None else "certificate"
+        return [Problem(missing, "factory", "missing; HTTPS needs both certificate and key")]
+    if factory.certificate is not None and factory.url.startswith("http://"):
+        return [Problem("url", "factory", "must begin with https://, as there is a certificate")]
+    return []
 
 
 def _entries(items: Iterable[Json], directory: str, problems: list[Problem]) -> tuple[Entry, ...]:

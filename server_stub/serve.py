@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import ssl
 import threading
 from collections.abc import Callable
 
 import structlog
 import uvicorn
 
-from pilot_agent.model import PilotError
+from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.collect import collect
 from server_stub.entries import Factory
@@ -19,7 +20,8 @@ from server_stub.web import application
 
 
 def serve(factory: Factory, store: Store, batch: BatchSystem) -> None:
-    """Publish and collect until SIGTERM or SIGINT."""
+    """Publish and collect until SIGTERM or SIGINT. Raises ``PilotError`` (certificate.unusable) before it begins."""
+    _try_certificate(factory)
     # uvicorn handles both while it runs and raises them again afterwards; the collector's last write comes first.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -36,11 +38,25 @@ def serve(factory: Factory, store: Store, batch: BatchSystem) -> None:
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=5,
+            ssl_certfile=factory.certificate,
+            ssl_keyfile=factory.key,
         )
     finally:
         stop.set()
         collector.join()
         log.info("stopped", factory=factory.name)
+
+
+def _try_certificate(factory: Factory) -> None:
+    """Load certificate and key, where there are any, as the server will. Raises ``PilotError``."""
+    if factory.certificate is None:
+        return
+    try:  # without a word for the key: otherwise the terminal would be asked for it
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(factory.certificate, factory.key, "")
+    except OSError as error:  # an ssl.SSLError is one
+        message = f"{factory.certificate} and {factory.key} cannot be used for HTTPS: {error.strerror or error}"
+        hint = "give a certificate and its key, PEM, that this account may read; the factory's operator must act"
+        raise PilotError(Failure(FailureKind.CONFIG, "certificate.unusable", message, hint)) from error
 
 
 def collect_until(stop: threading.Event, factory: Factory, store: Store, batch: BatchSystem) -> None:

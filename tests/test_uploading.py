@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from pilot_agent.lifecycle.uploads import upload_at_end
 from pilot_agent.uploading import BATCH_BYTES, BUFFER_BYTES, batches
 from pilot_agent.workspace import Workspace
+from tests.probes.servers import TLS
 
 ROOT = Path(__file__).parents[1]
 MAIN = str(ROOT / "pilot_agent" / "__main__.py")
@@ -123,6 +125,34 @@ def test_the_report_goes_at_the_end_with_the_last_events(workspace: Workspace, f
     upload_at_end(workspace, {"schema": "x"}, 60.0)
     assert [path for path, _, _ in factory.posts] == ["/p/events", "/p/report"]
     assert json.loads(factory.posts[1][2]) == {"schema": "x"}
+
+
+@pytest.mark.parametrize(
+    ("authorities", "certificate", "problem"),
+    [
+        ("ca.pem", "good.pem", ""),
+        ("other_ca.pem", "good.pem", "certificate verify failed"),
+        ("ca.pem", "other_host.pem", "mismatch"),
+        (None, "good.pem", "certificate verify failed"),
+    ],
+)
+def test_with_https_nothing_is_sent_to_whom_the_authorities_do_not_vouch_for(
+    workspace: Workspace, factory: Factory, authorities: str | None, certificate: str, problem: str
+) -> None:
+    behind_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    behind_tls.load_cert_chain(TLS / certificate, TLS / "server_key.pem")
+    factory.socket = behind_tls.wrap_socket(factory.socket, server_side=True)
+    plan = Path(workspace.upload, "plan.json")
+    changes = {
+        "url": f"https://127.0.0.1:{factory.server_port}/p",
+        "authorities": authorities and str(TLS / authorities),
+    }
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | changes))
+    write(workspace, 1)
+    done = upload(workspace)
+    assert done.returncode == (1 if problem else 0)
+    assert problem in done.stdout
+    assert len(factory.posts) == (0 if problem else 1)
 
 
 @pytest.mark.parametrize("status", [302, 403, 500])

@@ -27,6 +27,8 @@ KEPT = ("private", "artifacts", "report.json", "events.jsonl")
 """What stays until the guardian removes it: the outcome survives whoever wrote it, and a pilot that brought its own
 HTCondor can tell the pool of its failure while it holds its slot."""
 FINAL_SECONDS = 3.0
+RUNTIME_SECONDS = 20.0
+"""Hundreds of files, which a busy node takes longer for than for all that is left of a workspace by then."""
 RUNTIME_PREFIX = "pilot-runtime"
 
 
@@ -93,9 +95,7 @@ def remove_if_alone(
     Whoever goes on for a while after ``conclude`` calls it again at last."""
     if alarm is None or not alarm.alone:
         return known.leftovers
-    leftovers = remove_the_rest(workspace, known, output)
-    remove_runtime()
-    return leftovers
+    return remove_the_rest(workspace, known, output)
 
 
 def leave_outcome(workspace: Workspace, result: Outcome, alarm: Alarm | None) -> None:
@@ -118,10 +118,13 @@ def read_outcome(workspace: Workspace) -> Outcome | None:
 
 def remove_the_rest(workspace: Workspace, known: Outcome, output: str | None) -> list[dict[str, Any]]:
     """The last act upon a workspace: end whatever still runs, remove everything, and correct the published report if
-    more or less is left over than it says. What is left over."""
+    more or less is left over than it says. What is left over. Nothing can be imported after it."""
     budget = Budget(FINAL_SECONDS)
     leftovers = stop_everything(workspace, budget)
-    leftovers += remove_workspace(workspace, budget)
+    left_seconds = budget.left()
+    # Before the workspace: as long as that is there the next pilot knows of a runtime that was not all removed.
+    remove_runtime()
+    leftovers += remove_workspace(workspace, Budget(left_seconds))
     if leftovers != known.leftovers and output is not None:
         path = os.path.join(output, "report.json")
         report = final_report.read_report(path)
@@ -142,13 +145,13 @@ def leave_note(output: str | None, problem: dict[str, Any]) -> None:
 def remove_runtime() -> bool:
     """Remove the interpreter that the self-extracting payload unpacked for this pilot, if it did; True when it is gone.
 
-    The very last act: nothing can be imported after it. Only the directory that this process's own interpreter runs
+    Nothing can be imported after it. Only the directory that this process's own interpreter runs
     from is taken for one, named and owned as the payload makes it: the variable may come from anywhere.
     """
     directory = os.environ.get(RUNTIME_VARIABLE, "")
     if not directory or directory != sys.prefix or not os.path.exists(os.path.join(directory, "bin", "pilot-python")):
         return False
     try:
-        return not remove_tree(directory, Budget(FINAL_SECONDS), prefix=RUNTIME_PREFIX)
+        return not remove_tree(directory, Budget(RUNTIME_SECONDS), prefix=RUNTIME_PREFIX)
     except NotOurs:
         return False

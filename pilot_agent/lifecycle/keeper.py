@@ -291,7 +291,6 @@ class Keeper:
         hold(self._alarm, seconds, told)
         if self._alarm.alone:
             finish.remove_the_rest(self._workspace, finish.Outcome(0, {}, []), None)
-            finish.remove_runtime()
 
     def _exit_code(self) -> int:
         if self._problem is None:

@@ -44,13 +44,13 @@ def undo(
     run_commands(workspace, budget)
     leftovers += unmount_all(workspace.root, journal.mounts, budget)
     segments.remove(budget)
-    leftovers += _remove_runtime(runtime, budget)
+    leftovers += remove_unpacked(runtime, budget)
     # What is left over is tried again by the next one, for which the workspace must say whose it is.
     kept = (os.path.basename(workspace.private),) if leftovers else ()
     return ended, leftovers + remove_workspace(workspace, budget, keep=kept)
 
 
-def _remove_runtime(directory: str, budget: Budget) -> list[dict[str, Any]]:
+def remove_unpacked(directory: str, budget: Budget) -> list[dict[str, Any]]:
     """Remove the interpreter that was unpacked for the dead pilot alone, whatever is left of it."""
     if not directory or directory == sys.prefix:
         return []

@@ -18,7 +18,7 @@ from pilot_agent.lifecycle import node_list
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, take
 from pilot_agent.lifecycle.owner import Owner
-from pilot_agent.lifecycle.remains import end_processes, undo
+from pilot_agent.lifecycle.remains import end_processes, remove_unpacked, undo
 from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.traces import ancestors, below
 from pilot_agent.light import dumps, loads
@@ -231,10 +231,11 @@ def _require_dead(owner: Owner, *, locked: bool) -> None:
 
 
 def _without_workspace(workspace: Workspace, owner: Owner | None, spared: Collection[int], budget: Budget) -> list[str]:
-    """Somebody removed the workspace: the processes may be there still. Raises ``Live`` or ``Spared``."""
+    """Somebody removed the workspace: processes and interpreter may be there still. Raises ``Live`` or ``Spared``."""
     if owner is None:
         raise Spared("it is gone, and did not say whose it was")
     _require_dead(owner, locked=False)
     ended, _ = end_processes(workspace, [], {*spared, os.getpid()}, Segments(), budget)
-    node_list.strike(workspace.root)
+    if not remove_unpacked(owner.runtime, budget):
+        node_list.strike(workspace.root)
     return ended

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from pilot_agent.config import Config
-from pilot_agent.files import write_json
+from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle.uploads import PLAN_FILE
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.workspace import Workspace
 
 COMMAND = "_upload"
+AUTHORITIES_LIMIT_BYTES = 4 << 20
 
 
 def prepare(
@@ -26,16 +27,20 @@ def prepare(
 ) -> None:
     """Write the plan; nothing where ``upload.url`` is not set. ``environment`` is for the children that upload.
 
-    Raises ``PilotError`` (config: ``upload.insecure``, ``upload.url``; node: ``workspace.write``).
+    Raises ``PilotError`` (config: ``upload.insecure``, ``upload.url``, ``upload.authorities``; node:
+    ``workspace.write``).
     """
-    url, token = config.get("upload.url"), config.get("upload.token")
+    url, token, authorities = config.get("upload.url"), config.get("upload.token"), config.get("upload.authorities")
     if url is None:
         return
     _judge(url, token)
+    if authorities is not None:
+        authorities = os.path.abspath(authorities)
+        _require_authorities(authorities)
     plan = {
         "url": url.rstrip("/"),
         "token": token and os.path.abspath(token),
-        "authorities": config.get("upload.authorities"),
+        "authorities": authorities,
         "period_seconds": config.get("upload.period_seconds"),
         "pilot_id": pilot_id,
         "version": version,
@@ -64,3 +69,16 @@ def _judge(url: str, token: str | None) -> None:
         message = f"upload.token would go unprotected to {parts.scheme}://{parts.hostname}"
         hint = "set upload.url to https://, or upload without a token; the factory must act"
         raise PilotError(Failure(FailureKind.CONFIG, "upload.insecure", message, hint))
+
+
+def _require_authorities(path: str) -> None:
+    """Raises ``PilotError`` for a file that cannot hold certificates, by which every upload would fail."""
+    found = "it holds no certificate in PEM form"
+    try:
+        if b"-----BEGIN" in read_bounded(path, limit_bytes=AUTHORITIES_LIMIT_BYTES):
+            return
+    except OSError as error:
+        found = (error.strerror or "it cannot be read").lower()
+    message = f"upload.authorities is {path}: {found}"
+    hint = "name a file with authorities that is on the node, or leave upload.authorities out; the factory must act"
+    raise PilotError(Failure(FailureKind.CONFIG, "upload.authorities", message, hint))

@@ -17,10 +17,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.chaos import account, choice, point, strikes
+from tests.chaos import account, choice, ledger, point, strikes
 from tests.chaos.evidence import Evidence
 from tests.chaos.ground import Ground
-from tests.chaos.ledger import LAST_PATIENCE_SECONDS, PointJob
+from tests.chaos.ledger import PointJob
 from tests.chaos.programs import ProgramError
 from tests.testbed import images, prerequisites, trees
 from tests.testbed.command import CommandError
@@ -125,11 +125,11 @@ class Suite:
 
     def _wait_for_jobs(self) -> None:
         """A job of a pilot that vanished is run again only when its lease is over."""
-        until = time.monotonic() + LAST_PATIENCE_SECONDS
+        ledger.wait_for_all(self._jobs.values())
         for one in self._evidence:
             job = self._jobs.get(one.number)
             if job is not None:
-                one.jobs_lost = job.lost(until)
+                one.jobs_lost = job.left()
                 one.jobs = job.tell()
                 if one.jobs_lost:
                     one.notes["job_log"] = job.log()[-4000:]

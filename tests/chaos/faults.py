@@ -133,8 +133,9 @@ POOL = [
           what="no name server answers", after="endures"),
 ]  # fmt: skip
 FACTORY = [
-    Fault(name=f"factory-{mode}", stages=("probe", "validate", "benchmark"), strike=strikes.break_factory(mode),
-          arrange=strikes.factory_observer, what=f"the factory {word}", after="endures")
+    Fault(name=f"factory-{mode}", stages=("probe", "validate", "benchmark", "running"),
+          strike=strikes.break_factory(mode), arrange=strikes.uploads_to_factory, what=f"the factory {word}",
+          after="endures", until=strikes.upload_fails)
     for mode, word in (("down", "down"), ("slow", "slow"), ("silent", "stalling"))
 ]  # fmt: skip
 NODE_FAULTS = [

@@ -107,15 +107,6 @@ def pilot_periodics():
     yield Periodic(name="load", run=f"{__name__}:load", period_seconds=5)
 """
 
-# An observer that sends every event to the factory, as a VO would write it.
-OBSERVER = """
-import urllib.request
-
-@hookimpl
-def pilot_event(events):
-    urllib.request.urlopen("http://127.0.0.1:8077/events", data=str(len(events)).encode(), timeout=30).read()
-"""
-
 STUCK_SERVICE = """
 @hookimpl
 def pilot_services():

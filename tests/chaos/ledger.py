@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.chaos.ground import RESCUE
@@ -75,14 +76,9 @@ class PointJob:
             done = self._pool.run(["condor_qedit", str(self.cluster), "ChaosReleased", "True"], user="user")
             self._released = done.returncode == 0
 
-    def lost(self, until: float) -> int:
-        """Wait, at most until a moment of the monotonic clock, for the end of every job; how many did not end."""
-        while not self.over():
-            self.release()
-            if time.monotonic() > until:
-                return self.count - self.events(TERMINATED)
-            time.sleep(0.5)
-        return 0
+    def left(self) -> int:
+        """How many have not ended."""
+        return 0 if self.over() else self.count - self.events(TERMINATED)
 
     def tell(self) -> dict[str, int]:
         """What happened to the jobs, for the evidence."""
@@ -94,6 +90,21 @@ class PointJob:
         """Take what is left out of the queue."""
         for words in (["condor_rm", str(self.cluster)], ["condor_rm", "-forcex", str(self.cluster)]):
             self._pool.run(words, user="user")
+
+
+def wait_for_all(jobs: Collection[PointJob]) -> None:
+    """Wait until every job has ended, or none did for `LAST_PATIENCE_SECONDS`: there may be hundreds of them, and the
+    machine may be busy."""
+    left, until = -1, 0.0
+    while left != 0:
+        now_left = sum(job.left() for job in jobs)
+        if now_left != left:
+            left, until = now_left, time.monotonic() + LAST_PATIENCE_SECONDS
+        if time.monotonic() > until:
+            return
+        for job in jobs:
+            job.release()
+        time.sleep(0.5)
 
 
 def made_by_job(workspace: Path | None, name: str) -> Path | None:

@@ -21,6 +21,7 @@ Strike = Callable[[Arena], None]
 GRACE_SECONDS = 2.0
 """What a batch system that is in a hurry leaves between SIGTERM and SIGKILL."""
 FACTORY_PORT = 8077
+TAKEN = f"{CONTROL_DIRECTORY}/factory-taken"
 NOBODY = "10.77.0.250"
 """An address of the grid's network that no host has."""
 RAPID_JOBS = 300
@@ -210,13 +211,17 @@ def _write(arena: Arena, inside: str, text: str) -> None:
     arena.undo.callback(path.write_bytes, old)
 
 
-def factory_observer(arena: Arena) -> None:
-    """A plugin sends every event to the factory, which answers until it is broken."""
-    arena.plugins["observer"] = gates.plugin(gates.OBSERVER)
+def uploads_to_factory(arena: Arena) -> None:
+    """The pilot uploads its events and its report to a factory, which takes them until it is broken."""
+    arena.changes = merged(
+        arena.changes,
+        {"upload": {"url": f"http://127.0.0.1:{FACTORY_PORT}/pilots/{arena.node.plan.name}", "period_seconds": 1}},
+    )
     mode = arena.node.path(f"{CONTROL_DIRECTORY}/factory-mode")
     mode.write_text("well", encoding="ascii")
+    arena.node.path(TAKEN).write_bytes(b"")
     source = Path(programs.HERE / "factory.py").read_text(encoding="utf-8")
-    words = ["python3", "-c", source, str(FACTORY_PORT), f"{CONTROL_DIRECTORY}/factory-mode"]
+    words = ["python3", "-c", source, str(FACTORY_PORT), f"{CONTROL_DIRECTORY}/factory-mode", TAKEN]
     with (arena.node.directory / "factory.log").open("w") as log:
         door = arena.node.popen(words, stdout=log, stderr=log)
     arena.undo.callback(door.wait)
@@ -233,11 +238,28 @@ def break_factory(mode: str) -> Strike:
     """The factory refuses connections, answers a byte now and then, or takes a request and never answers."""
 
     def strike(arena: Arena) -> None:
+        if arena.stage != "probe":  # the first upload follows the first stage
+            arena.need("an upload", lambda: _uploads(arena) > 0)
         arena.node.path(f"{CONTROL_DIRECTORY}/factory-mode").write_text(mode, encoding="ascii")
+        arena.notes["uploads_before"] = _uploads(arena)
         if mode == "down":
             arena.wait("the factory's end", lambda: not _listens(arena))
 
     return strike
+
+
+def upload_fails(arena: Arena) -> None:
+    """The keeper met the broken factory and told of it, and a job had its chance to end meanwhile."""
+    job_ends(arena)
+    arena.pilot.signal(signal.SIGUSR2)  # an event, for there may be nothing else to upload
+    arena.need("a failed upload", lambda: arena.happened("upload.failed"))
+    arena.notes["uploads"] = _uploads(arena)
+    arena.notes["told"] = [one["message"] for one in arena.pilot.events() if one["event"] == "upload.failed"]
+
+
+def _uploads(arena: Arena) -> int:
+    """How many uploads the factory took."""
+    return len(arena.node.path(TAKEN).read_bytes().splitlines())
 
 
 def _listens(arena: Arena) -> bool:

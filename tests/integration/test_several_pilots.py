@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import BUILT, StartPilot
+from tests.testbed import mpi
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import Host
 from tests.testbed.pilots import PilotRun, install_payload
@@ -158,3 +159,33 @@ def test_pilots_side_by_side_do_not_disturb_each_other(grid: Grid, pilot: StartP
     assert second.wait() == 128 + signal.SIGTERM, second.story()
     assert second.report()["jobs"]["ended"] == {"exit 4": 1}
     second.nothing_left()
+
+
+@pytest.fixture
+def mpiexec(grid: Grid) -> Iterator[tuple[str, ...]]:
+    """The command that starts two ranks on this node; MPICH is there as long as the test lasts."""
+    host = grid.hosts["wn1"]
+    program = mpi.install(host)
+    yield ("env", *(f"{name}={value}" for name, value in mpi.environment().items()), program, "-n", "2")
+    mpi.remove(host)
+
+
+def test_every_rank_of_mpiexec_is_a_pilot_of_its_own(
+    grid: Grid, pilot: StartPilot, jobs: Jobs, mpiexec: tuple[str, ...]
+) -> None:
+    run = pilot(NO_CONTAINERS, wrapper=mpiexec).start()
+    run.wait_until("two slots in the pool", lambda: len(slot_ads(grid, run, PARTITIONABLE)) == 2, 120)
+    ads = slot_ads(grid, run, PARTITIONABLE)
+    assert len({ad["Name"] for ad in ads}) == len({ad["MyAddress"] for ad in ads}) == 2
+    jobs.shell(STAY, pilot=run, count=2).wait_running()
+    run.signal(signal.SIGTERM)  # mpiexec hands it on, waits, and ends with the exit code of its ranks
+    assert run.wait() == 128 + signal.SIGTERM, run.story()
+    outputs = [run.outer / f"rank-{number}" for number in range(2)]
+    reports = [json.loads(text(output / "report.json")) for output in outputs]
+    assert {report["pilot"]["id"] for report in reports} == {ad["PilotId"] for ad in ads}
+    for report, output in zip(reports, outputs, strict=True):
+        assert report["outcome"]["status"] == "preempted"
+        assert (report["jobs"]["ended"], report["leftovers"]) == ({"evicted": 1}, [])
+        assert report["pilot"]["id"] in text(output / "logs" / "StartLog")
+    returned = [path for output in outputs for path in (output, *output.rglob("*"))]
+    run.nothing_left(allowed=[str(path.relative_to(run.outer)) for path in returned])

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from pilot_agent.lifecycle import finish
 from pilot_agent.lifecycle.control import ask
+from pilot_agent.workspace import Workspace
 from tests.lifecycle.scenario import OBEDIENT_MASTER, Pilot, wait_until
 
 
@@ -360,6 +362,20 @@ def test_the_unpacked_interpreter_goes_with_the_keeper_when_the_guardian_is_gone
     pilot.send(signal.SIGKILL)
     assert pilot.nothing_left()
     wait_until(lambda: not runtime.exists(), "the interpreter is gone")
+
+
+def test_a_workspace_outlives_the_unpacked_interpreter_so_that_the_next_pilot_finds_what_is_left_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(str(tmp_path / "pilot-0123456789ab"))
+    os.mkdir(workspace.root)
+    workspace.create()
+    order: list[bool] = []
+    monkeypatch.setattr(finish, "stop_everything", lambda *_: [])  # it would end this process's other children
+    monkeypatch.setattr(finish, "remove_runtime", lambda: order.append(os.path.exists(workspace.private)))
+    assert finish.remove_the_rest(workspace, finish.Outcome(0, {}, []), None) == []
+    assert order == [True]
+    assert not os.path.exists(workspace.root)
 
 
 @pytest.mark.parametrize("name", ["precious", "pilot-runtime-of-another-pilot"])

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pilot_agent.lifecycle.identity import identify, still_same
@@ -49,6 +50,32 @@ def test_nothing_below_survives(script: str, at_least: int) -> None:
     before, rest = done.stdout.split(maxsplit=1)
     assert int(before) >= at_least
     assert rest.strip() == "[] []"
+
+
+ADOPTER = """
+import subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from pilot_agent.lifecycle.subreaper import become_subreaper
+assert become_subreaper()
+subprocess.run(["/bin/sh", "-c", "(setsid sh -c 'sleep 60 & exec sleep 60' &) ; exit"], check=True)
+print("escaped", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_left_by_setsid_and_double_fork_is_found_and_psutil_finds_no_other() -> None:
+    command = [sys.executable, "-c", ADOPTER, str(ROOT)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as adopter:
+        assert adopter.stdout is not None
+        assert adopter.stdout.readline() == "escaped\n"
+        while len(descendants(adopter.pid)) < 2:
+            time.sleep(0.005)
+        found = set(descendants(adopter.pid))
+        assert len(found) == 2
+        assert all(os.getsid(pid) != os.getsid(adopter.pid) for pid in found)
+        assert {child.pid for child in psutil.Process(adopter.pid).children(recursive=True)} == found
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_children_of_children_are_descendants() -> None:

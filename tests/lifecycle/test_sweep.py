@@ -502,6 +502,17 @@ def test_processes_of_a_removed_workspace_are_ended(tmp_path: Path, node: Path, 
     assert not list(node.iterdir())
 
 
+def test_the_interpreter_of_a_removed_workspace_goes_too(tmp_path: Path, node: Path) -> None:
+    runtime = tmp_path / "pilot-runtime.0123456789"
+    (runtime / "bin").mkdir(parents=True)
+    workspace = dead(tmp_path)
+    node_list.enter(workspace.root, {**own_record(), "processes": [], "runtime": str(runtime)})
+    subprocess.run(["rm", "-r", workspace.root], check=True)
+    swept(tmp_path)
+    assert not runtime.exists()
+    assert not list(node.iterdir())
+
+
 def test_a_list_that_others_may_write_is_not_read(tmp_path: Path, node: Path) -> None:
     workspace = dead(tmp_path)
     node_list.enter(workspace.root, own_record())

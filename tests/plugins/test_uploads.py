@@ -12,6 +12,7 @@ from pilot_agent.config_read import command_line_layer
 from pilot_agent.model import PilotError
 from pilot_agent.plugins.uploads import prepare
 from pilot_agent.workspace import Workspace
+from tests.probes.servers import TLS
 
 
 def plan_of(tmp_path: Path, **upload: str) -> Path:
@@ -55,3 +56,20 @@ def test_an_address_that_will_not_do_is_refused(tmp_path: Path, upload: dict[str
         plan_of(tmp_path, **upload)
     assert raised.value.failure.code == code
     assert "word" not in raised.value.failure.message
+
+
+def test_authorities_are_named_by_a_path_that_holds_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TLS)
+    plan = json.loads(plan_of(tmp_path, url="https://f.example.org/up", authorities="ca.pem").read_text())
+    assert plan["authorities"] == str(TLS / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("gone.pem", "no such file"), ("README.md", "no certificate"), ("", "is a")]
+)
+def test_authorities_by_which_every_upload_would_fail_are_refused(tmp_path: Path, name: str, found: str) -> None:
+    with pytest.raises(PilotError) as raised:
+        plan_of(tmp_path, url="https://f.example.org/up", authorities=str(TLS / name))
+    assert (raised.value.failure.code, raised.value.failure.exit_code) == ("upload.authorities", 66)
+    assert f"{TLS / name}: " in raised.value.failure.message
+    assert found in raised.value.failure.message

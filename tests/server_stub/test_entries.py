@@ -60,6 +60,18 @@ def test_a_mistake_in_a_pilots_configuration_is_found_before_any_pilot_is_sent(d
     assert "entries[0].pilot.startd.idle_shutdown_secs: unknown key" in message
 
 
+def test_https_needs_certificate_key_and_an_address_that_says_so(document: dict[str, Any]) -> None:
+    document["certificate"] = "tls/factory.pem"
+    assert "key: missing; HTTPS needs both" in message_of(document)
+    document["key"] = "tls/factory.key"
+    assert "url: must begin with https://" in message_of(document)
+    document["url"] = "https://factory.example.org:8443"
+    made = parse_factory(document, "/etc/factory")
+    assert (made.certificate, made.key) == ("/etc/factory/tls/factory.pem", "/etc/factory/tls/factory.key")
+    del document["certificate"]
+    assert "certificate: missing; HTTPS needs both" in message_of(document)
+
+
 @pytest.mark.parametrize("expression", ["True\nqueue 100", "$(HOME)", 'a == "$(b)"', "True\r"])
 def test_an_expression_cannot_smuggle_lines_or_macros_into_the_submit_description(
     document: dict[str, Any], expression: str

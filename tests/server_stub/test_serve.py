@@ -1,9 +1,10 @@
-"""The collector of a running server goes on, whatever one round ends in."""
+"""The collector of a running server goes on, whatever one round ends in; a server that cannot speak HTTPS is none."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import structlog
@@ -11,9 +12,10 @@ import structlog
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory
-from server_stub.serve import collect_until
+from server_stub.serve import collect_until, serve
 from server_stub.store import JobId, PilotState, Store
 from server_stub.submit import submit_pilots
+from tests.probes.servers import TLS
 from tests.server_stub.conftest import ScriptedBatch
 
 
@@ -54,3 +56,14 @@ def test_a_round_that_fails_is_followed_by_the_next(
     assert batch.rounds == 3
     assert found is not None
     assert found.state is PilotState.RUNNING
+
+
+def test_a_certificate_that_cannot_be_used_is_named_before_the_server_begins(
+    factory: Factory, store: Store, tmp_path: Path
+) -> None:
+    absent = replace(factory, certificate=str(tmp_path / "gone.pem"), key=str(TLS / "server_key.pem"))
+    no_key = replace(factory, certificate=str(TLS / "good.pem"), key=str(TLS / "ca.pem"))
+    for wrong in (absent, no_key):
+        with pytest.raises(PilotError, match="cannot be used for HTTPS") as caught:
+            serve(wrong, store, ScriptedBatch())
+        assert (caught.value.failure.code, caught.value.failure.exit_code) == ("certificate.unusable", 66)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,11 +36,12 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """How many nodes there are, and what each offers."""
+    """How many nodes there are, what each offers, and the time between SIGTERM and SIGKILL."""
 
     cores: int = 2
     memory_mib: int = 2000
     nodes: int = 1
+    kill_wait_seconds: int = 5
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -78,7 +79,7 @@ def configuration(plan: ClusterPlan) -> str:
         # Jobs are looked at as they come, and not every half minute.
         "SchedulerType": "sched/builtin",
         "SchedulerParameters": "sched_interval=1,batch_sched_delay=0",
-        "KillWait": "5",
+        "KillWait": str(plan.kill_wait_seconds),
         "ReturnToService": "2",
         "MailProg": "/bin/true",
         # A machine with another number of cores still has the node that the tests know.
@@ -160,22 +161,34 @@ class SlurmCluster:
         `options` are sbatch's; the submitter's environment goes with the job, as is Slurm's habit. Raises CommandError
         when the job is refused or has not ended after `seconds`.
         """
-        number, name = self._submit(script, options, environment)
+        number, name = self.submit(script, *options, environment=environment)
         # sbatch's own way to wait looks at ever longer intervals.
-        self._wait(f"end of job {number}", lambda: not self._squeue(number), seconds)
+        self._wait(f"end of job {number}", lambda: self.over(number), seconds)
         return SlurmJob(number, self._output(f"{name}.out"), self._output(f"{name}.err"))
 
-    def _submit(self, script: str, options: Sequence[str], environment: Mapping[str, str] | None) -> tuple[str, str]:
-        """The number of a new job, and where its script and output are, without their suffixes."""
+    def submit(
+        self, script: str, *options: str, environment: Mapping[str, str] | None = None, directory: str = HOME
+    ) -> tuple[str, str]:
+        """Submit as `run` does, and do not wait: the number of the job, and where its script and output are, without
+        their suffixes `.sh`, `.out` and `.err`; that is below `directory`, where the job begins too."""
         self._scripts += 1
-        name = f"{HOME}/job-{self._scripts}"
+        name = f"{directory}/job-{self._scripts}"
         self.host.path(f"{name}.sh").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         words = ["sbatch", "--parsable", f"--output={name}.out", f"--error={name}.err", *options, f"{name}.sh"]
-        done = self.host.run(words, user=USER, cwd=HOME, env=environment)
+        done = self.host.run(words, user=USER, cwd=directory, env=environment)
         number = done.stdout.split(";")[0].strip()
         if not re.fullmatch("[0-9]+", number):
             raise CommandError(f"{shlex.join(words)}: {done.stderr.strip()}\n{self._logs()}")
         return number, name
+
+    def over(self, number: str) -> bool:
+        """Whether the queue has done with a job."""
+        return not self._squeue(number)
+
+    def told(self, number: str) -> dict[str, str]:
+        """What the controller says of a job."""
+        done = self.host.run(["scontrol", "--oneliner", "show", "job", number])
+        return dict(re.findall(r"(\w+)=(\S*)", done.stdout))
 
     def set_node(self, state: str) -> None:
         """Change the node's state, as its administrator would: `drain` or `resume`."""

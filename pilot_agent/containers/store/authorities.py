@@ -1,4 +1,4 @@
-"""The certificate authorities of the node, which a payload's own Python does not know."""
+"""Certificate authorities: those of the node, which a payload's own Python does not know, or those of a file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,26 @@ def verifying_context(environment: Mapping[str, str]) -> ssl.SSLContext | None:
     present = [path for path in dict.fromkeys(directories) if path.startswith("/") and os.path.isdir(path)]
     if file is None and not present:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Some builds of OpenSSL leave it to the system's configuration.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = _verifying()
     if file is not None:
         context.load_verify_locations(cafile=file)
     for directory in present:
         context.load_verify_locations(capath=directory)
+    return context
+
+
+def trusting(file: str) -> ssl.SSLContext:
+    """A context that checks certificates and host names with the authorities in ``file`` (PEM) and no others. Raises
+    ``OSError``."""
+    context = _verifying()
+    context.load_verify_locations(cafile=file)
+    return context
+
+
+def _verifying() -> ssl.SSLContext:
+    """Without authorities yet, and the same under every Python: from 3.13 on ``ssl.create_default_context`` refuses
+    authorities without a key usage, which is what ``openssl req -x509`` makes."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Some builds of OpenSSL leave it to the system's configuration.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -1,6 +1,7 @@
-"""A factory that takes events, until the file named by the second argument says how it is to fail.
+"""A factory that takes what pilots upload, until the file named by the second argument says how it is to fail.
 
-Runs inside a node with that node's Python: standard library only.
+The file named by the third has a line for each that it took. Runs inside a node with that node's Python: standard
+library only.
 """
 
 import os
@@ -9,7 +10,8 @@ import sys
 import threading
 import time
 
-ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ANSWER = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+LOCK = threading.Lock()
 
 
 def mode() -> str:
@@ -18,10 +20,25 @@ def mode() -> str:
         return file.read()
 
 
+def receive(connection: socket.socket) -> bool:
+    """Whether a whole request came."""
+    with connection.makefile("rb") as stream:
+        size = -1
+        while (line := stream.readline(65536)) not in (b"\r\n", b""):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                size = int(value)
+        return size >= 0 and len(stream.read(size)) == size
+
+
 def serve(connection: socket.socket) -> None:
     """Answer one request, or fail at it."""
     with connection:
-        connection.recv(65536)
+        if not receive(connection):
+            return
+        if mode() == "well":
+            with LOCK, open(sys.argv[3], "a", encoding="ascii") as taken:
+                taken.write("1\n")
         while mode() == "silent":
             time.sleep(0.1)
         for byte in ANSWER:
@@ -39,6 +56,7 @@ def main() -> None:
                 connection, _ = server.accept()
             except TimeoutError:
                 continue
+            connection.settimeout(None)
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
     os._exit(0)
 

@@ -1,0 +1,169 @@
+"""Real pilots and the real factory: reports and events come over HTTPS, if the configured authority vouches for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import StartPilot
+from tests.testbed.grid import SITE_POOL, Grid
+from tests.testbed.hosts import Host
+from tests.testbed.trees import FACTORY
+
+PROJECT = Path(__file__).resolve().parents[2]
+PORT = 18443
+INSTALLED = "/opt/https-factory"
+URL = f"https://{SITE_POOL.head}:{PORT}"
+PLAIN = {"site": {"containers": "never"}, "images": {}}
+START_SECONDS = 60.0
+EC_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+CONFIGURATION = {
+    "name": "example",
+    "state": "state",
+    "payloads": ".",
+    "launcher": "launcher.sh",
+    "url": URL,
+    "address": "0.0.0.0",
+    "port": PORT,
+    "uploads": True,
+    "certificate": "server.pem",
+    "key": "server.key",
+    "entries": [{"name": "e", "site": "S", "payload": "pyz"}],
+}
+# As `submit` would have stored it, once its batch job runs.
+STORE_PILOT = f"""
+import sys, time
+from server_stub.store import Pilot, PilotState, Store
+with Store("sqlite:///{INSTALLED}/state/factory.sqlite") as store:
+    directory = "{INSTALLED}/state/pilots/" + sys.argv[1]
+    store.save(Pilot(sys.argv[1], "e", "S", "pyz", "0", PilotState.RUNNING, time.time(), directory))
+"""
+
+
+@dataclass(frozen=True)
+class Stub:
+    """The running factory: its host, and the certificate of the authority that vouches for it."""
+
+    host: Host
+    authority: str
+
+    def expect(self, name: str) -> str:
+        """A pilot of this name is on its way; the address for its uploads."""
+        (self.host.path(INSTALLED) / "state" / "pilots" / name).mkdir(parents=True)
+        self.host.run(["chown", "-R", f"{FACTORY.name}:", f"{INSTALLED}/state"])
+        done = self.host.run(["python3", "-c", STORE_PILOT, name], user=FACTORY.name, cwd=INSTALLED)
+        assert done.returncode == 0, done.stderr
+        return f"{URL}/pilots/{name}"
+
+    def get(self, path: str) -> Any:
+        """What the factory shows; None where it has nothing there."""
+        words = ["curl", "--silent", "--cacert", f"{INSTALLED}/authority.pem", "--max-time", "10", f"{URL}{path}"]
+        done = self.host.run(words)
+        answer = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr}
+        return None if "error" in answer else answer
+
+    def shown(self, name: str) -> dict[str, Any]:
+        """A pilot as the factory lists it."""
+        return next(row for row in self.get("/pilots?format=json") if row["id"] == name)
+
+    def events(self, name: str) -> list[str]:
+        """The names of the events that came."""
+        path = self.host.path(INSTALLED) / "state" / "pilots" / name / "uploaded-events.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line)["event"] for line in lines]
+
+
+def certificates(host: Host) -> None:
+    """An authority of the test's own, and the factory's certificate from it."""
+    # `-x509` with `-CA` signs with that authority (openssl-req(1)).
+    authority = ["-subj", "/CN=Testbed authority", "-keyout", "authority.key", "-out", "authority.pem"]
+    signed = ["-CA", "authority.pem", "-CAkey", "authority.key", "-keyout", "server.key", "-out", "server.pem"]
+    subject = ["-subj", "/CN=factory", "-addext", f"subjectAltName=IP:{SITE_POOL.head}"]
+    no_authority = ["-addext", "basicConstraints=critical,CA:FALSE"]
+    for words in (authority, [*subject, *no_authority, *signed]):
+        done = host.run(["openssl", "req", "-x509", *EC_KEY, *words], user=FACTORY.name, cwd=INSTALLED)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def stub(grid: Grid) -> Iterator[Stub]:
+    """The factory of this project on its host, with HTTPS."""
+    host = grid.factory
+    place = host.path(INSTALLED)
+    for package in ("pilot_agent", "server_stub"):
+        shutil.copytree(PROJECT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "factory.json").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
+    host.run(["chown", "-R", f"{FACTORY.name}:", INSTALLED])
+    certificates(host)
+    log = host.directory / "https-factory.log"
+    with log.open("w", encoding="utf-8") as said:
+        words = ["python3", "-m", "server_stub", "serve", "--config", "factory.json"]
+        door = host.popen(words, user=FACTORY.name, cwd=INSTALLED, stdout=said, stderr=said)
+    running = Stub(host, (place / "authority.pem").read_text(encoding="ascii"))
+    try:
+        until = time.monotonic() + START_SECONDS
+        while running.get("/pilots?format=json") is None:
+            assert door.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < until, log.read_text(encoding="utf-8")
+        yield running
+    finally:
+        host.signal(door, signal.SIGTERM)
+        door.wait()
+        shutil.rmtree(place)
+
+
+def trusting(url: str) -> dict[str, Any]:
+    """Uploads to a factory that an authority of the VO's own vouches for."""
+    return {"upload": {"url": url, "authorities": "{start}/authority.pem", "period_seconds": 1}}
+
+
+def test_a_failed_pilot_shows_at_its_factory_why_while_it_holds_its_slot(stub: Stub, pilot: StartPilot) -> None:
+    held = {"requirements": ["cpu.usable >= 1000"], "on_failure": {"hold_seconds": 3600}}
+    run = pilot(PLAIN | held | trusting(stub.expect("failed")))
+    run.write("authority.pem", stub.authority)
+    run.start()
+    report = run.wait_until("report at the factory", lambda: stub.get("/pilots/failed/report"))
+    assert run.running
+    assert report == run.report()
+    failure = report["outcome"]["failure"]
+    row = stub.shown("failed")
+    told = (row["state"], row["outcome"], row["failure_kind"], row["failure_code"], row["message"])
+    assert told == ("running", "failed", "node_resource", failure["code"], failure["message"])
+    assert stub.events("failed")[0] == "pilot.started"
+    assert stub.events("failed")[-1] == "pilot.ending"
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 64, run.story()
+    run.nothing_left(allowed=("report.json", "events.jsonl", "logs", "authority.pem"))
+
+
+def test_a_running_pilot_tells_its_whole_life(stub: Stub, pilot: StartPilot) -> None:
+    run = pilot(PLAIN | trusting(stub.expect("lively")))
+    run.write("authority.pem", stub.authority)
+    run.start().joined()
+    run.wait_until("event of the hand-off there", lambda: "condor.started" in stub.events("lively"))
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 128 + signal.SIGTERM, run.story()
+    assert stub.events("lively") == [event["event"] for event in run.events()]
+    assert stub.get("/pilots/lively/report") == run.report()
+    assert stub.shown("lively")["outcome"] == "preempted"
+
+
+def test_nothing_is_sent_to_a_factory_that_no_authority_vouches_for(stub: Stub, pilot: StartPilot) -> None:
+    url = stub.expect("doubting")
+    run = pilot(PLAIN | {"upload": {"url": url, "period_seconds": 1}}).start()
+    told = run.wait_for("upload.failed")
+    assert "certificate verify failed" in told["message"]
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 128 + signal.SIGTERM, run.story()
+    assert stub.events("doubting") == []
+    assert stub.get("/pilots/doubting/report") is None
+    assert os.path.exists(run.outer / "report.json")
