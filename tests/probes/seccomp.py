@@ -1,8 +1,8 @@
 """A seccomp filter as containers have it: ``python3 seccomp.py CALL[,CALL...] PROGRAM [ARGUMENT...]``.
 
 Calls are ``userns`` (unshare and clone with CLONE_NEWUSER) and ``mount``; both then fail with EPERM. ``newer`` are all
-calls that Linux 4.18, the kernel of Enterprise Linux 8, does not know; they fail with ENOSYS as there. Only the standard
-library is used, so that the file can be put on any node.
+calls that Linux 4.18, the kernel of Enterprise Linux 8, does not know; they fail with ENOSYS as there. Only the
+standard library is used, so that the file can be put on any node.
 """
 
 from __future__ import annotations
