@@ -267,7 +267,7 @@ def test_a_job_is_told_of_the_end_and_may_finish(pilot: StartPilot, jobs: Jobs) 
 def test_a_busy_pilot_with_deaf_jobs_keeps_its_budget(pilot: StartPilot, jobs: Jobs) -> None:
     budget = 15.0
     beside = {"files": plugins.PREAMBLE + plugins.FUSE, "bystanders": plugins.PREAMBLE + plugins.BYSTANDERS}
-    run = pilot({"time": {"vacate_seconds": 60, "teardown_seconds": budget}}, plugins=beside).start()
+    run = pilot({"time": {"vacate_seconds": budget, "teardown_seconds": budget}}, plugins=beside).start()
     jobs.shell(STUBBORN_JOB, pilot=run, count=2).wait_running()
     run.job_file("ready")
     assert [mount for mount in run.host.mounts() if run.start_directory in mount.target]
