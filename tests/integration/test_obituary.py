@@ -69,6 +69,9 @@ def test_a_pilot_that_refused_its_node_is_a_failed_one_in_its_pool_while_it_hold
     assert (ad["IS_GLIDEIN"], ad["GLIDEIN_Site"], ad["GLIDEIN_Entry_Name"]) == (True, "Testbed", "queue")
     assert ad["PilotId"] == run.report()["pilot"]["id"]
     assert ad["GLIDEIN_ToDie"] - ad["LastHeardFrom"] > 3000
+    shown = grid.pool.run(["condor_status", "-constraint", "GLIDEIN_Failed"]).stdout
+    assert ad["Name"] in shown
+    assert "[????]" not in shown
     run.wait_until("word of it in the events that came home", lambda: obituaries(run) == ["obituary.sent"])
     run.signal(signal.SIGTERM if how == "signal" else signal.SIGUSR1)
     assert run.wait() == 64, run.story()
