@@ -81,6 +81,19 @@ def test_a_pilot_that_refused_its_node_is_a_failed_one_in_its_pool_while_it_hold
     run.nothing_left()
 
 
+@pytest.mark.parametrize("to", ["the guardian", "all of its processes"])
+def test_a_drain_ends_the_hold_of_a_pilot_that_never_had_a_workspace(pilot: StartPilot, to: str) -> None:
+    """Its configuration cannot be read, so it holds the slot as long as any failed pilot of a batch job."""
+    run = held(pilot({"no_such_key": 1}, environment={"SLURM_JOB_ID": "4711"}).start())
+    if to == "the guardian":
+        run.signal(signal.SIGUSR1)
+    else:
+        run.signal_all(signal.SIGUSR1)
+    assert run.wait() == 66, run.story()
+    assert run.failure()["code"] == "config.invalid"
+    run.nothing_left()
+
+
 def test_a_pilot_that_fails_after_the_hand_off_says_so_too(grid: Grid, pilot: StartPilot) -> None:
     run = pilot(HELD, plugins={"bystanders": plugins.PREAMBLE + plugins.BYSTANDERS}).start()
     run.joined()
