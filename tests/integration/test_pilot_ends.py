@@ -224,6 +224,18 @@ def test_nothing_is_left_when_condor_master_is_killed(pilot: StartPilot, jobs: J
     run.nothing_left()
 
 
+def test_a_condor_master_that_somebody_else_told_to_end_is_no_planned_end(pilot: StartPilot, jobs: Jobs) -> None:
+    run = pilot().start()
+    job = jobs.shell(SLEEPING_JOB, pilot=run)
+    run.job_file("ready")
+    run.signal(signal.SIGTERM, "condor_master")
+    assert run.wait() == 143, run.story()
+    assert run.report()["outcome"]["status"] == "preempted"
+    assert run.failure()["code"] == "condor.told_to_end"
+    job.wait_evicted()
+    run.nothing_left()
+
+
 def test_a_pilot_whose_time_is_over_leaves_with_success(pilot: StartPilot, jobs: Jobs) -> None:
     # The last job is ended 15 s before the end, and for 10 s before that none begins.
     times = {"margin_seconds": 10, "teardown_seconds": 5, "spread_seconds": 0, "retirement_seconds": 10}

@@ -331,6 +331,28 @@ def test_a_deadline_that_cuts_jobs_is_a_preemption(pilot: Pilot) -> None:
     assert pilot.nothing_left()
 
 
+@pytest.mark.parametrize(
+    ("logged", "code", "failure"),
+    [
+        ("No resources have been claimed for 20 seconds\nShutting down Condor on this machine.", 0, None),
+        ("Got SIGTERM. Performing graceful shutdown.", 143, "condor.told_to_end"),
+        ("", 143, "condor.told_to_end"),
+        (None, 0, None),
+    ],
+)
+def test_a_master_that_ends_well_was_told_by_its_idle_startd_or_by_somebody_else(
+    pilot: Pilot, logged: str | None, code: int, failure: str | None
+) -> None:
+    log = pilot.workspace / "condor" / "log" / "StartLog"
+    pilot.plan("exit 0" if logged is None else f"echo '{logged}' > {log}; exit 0")
+    pilot.start()
+    assert pilot.wait() == code
+    outcome = pilot.report()["outcome"]
+    assert (outcome["failure"] or {"code": None})["code"] == failure
+    assert outcome["status"] == ("preempted" if failure else "ok")
+    assert pilot.nothing_left()
+
+
 def test_a_master_that_ended_before_the_keeper_came_is_told(pilot: Pilot) -> None:
     pilot.plan("exit 7")
     pilot.start()
