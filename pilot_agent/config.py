@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilot_agent.config_check import invalid, validate
+from pilot_agent.config_check import Problem, invalid, validate
 from pilot_agent.config_images import flattened
 from pilot_agent.config_keys import KEYS, LAYERS
 from pilot_agent.config_kinds import Key, Kind
@@ -54,8 +54,22 @@ def load_config(layers: Iterable[Layer]) -> Config:
         value, origin = _combine(key, given)
         put(values, key.path, value)
         origins[key.path] = origin
+    if problem := _vacate_problem(values["time"], origins):
+        raise invalid([problem])
     used = tuple(f"{layer.name}:{layer.source}" if layer.source else layer.name for layer in ordered)
     return Config(values, origins, used)
+
+
+def _vacate_problem(time: Mapping[str, Json], origins: Mapping[str, tuple[str, ...]]) -> Problem | None:
+    """Jobs cannot get more time to end than everything together has. What nobody asked for is cut without a word."""
+    given, budget = origins["time.vacate_seconds"], origins["time.teardown_seconds"]
+    if time["vacate_seconds"] <= time["teardown_seconds"] or given == ("defaults",):
+        return None
+    message = (
+        f"{time['vacate_seconds']:g} s for jobs to end is more than the {time['teardown_seconds']:g} s that "
+        f"time.teardown_seconds ({', '.join(budget)}) gives to everything; give less here, or more there"
+    )
+    return Problem("time.vacate_seconds", ", ".join(given), message)
 
 
 def _combine(key: Key, given: list[tuple[str, Json]]) -> tuple[Json, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pilot_agent.config_collectors import DOMAIN, LARGEST_PORT, collectors_problem
 from pilot_agent.config_expressions import expression_problem
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
@@ -34,7 +35,6 @@ from pilot_agent.config_keys import KEYS
 from pilot_agent.config_kinds import (
     BIND_FIELDS,
     IMAGE_FIELDS,
-    LARGEST_PORT,
     READY_WAYS,
     REQUIREMENT_FIELDS,
     SERVICE_FIELDS,
@@ -158,8 +158,8 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
             return _dictionary_problems(value, path)
         case Kind.PLATFORM:
             return _default_problems(value, path)
-        case Kind.PREFIXES:
-            return sequence_problems(value, path, _prefix_problems)
+        case Kind.PREFIXES | Kind.COLLECTORS:
+            return sequence_problems(value, path, lambda item, where: _address_problems(kind, item, where))
         case Kind.BINDS:
             return sequence_problems(value, path, _bind_problems)
         case _ if kind in _TEXTS or kind in _GRAMMARS:
@@ -251,9 +251,10 @@ def _candidate_problems(value: Json, path: str) -> list[tuple[str, str]]:
     return problems
 
 
-def _prefix_problems(value: Json, path: str) -> list[tuple[str, str]]:
+def _address_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
     problems = _type_problems(Kind.STRING, value, path)
-    if not problems and (problem := prefix_problem(value)):
+    judge = collectors_problem if kind is Kind.COLLECTORS else prefix_problem
+    if not problems and (problem := judge(value)):
         problems.append((path, problem))
     return problems
 
@@ -265,12 +266,13 @@ _TEXTS = {
     Kind.SHA256: (SHA256, "no SHA-256 digest: 64 hexadecimal digits in small letters are needed"),
     Kind.SCRATCH: (SCRATCH_INSIDE, "no place for it: a path such as /srv is needed, not in /etc, /usr, /tmp ..."),
     Kind.DIRECTORIES: (BIND_PATH, "no directory: an absolute path without space, comma, colon or quote is needed"),
+    Kind.DOMAIN: (DOMAIN, "no domain, such as example.org: letters, digits and - only, a dot between its parts"),
     Kind.OPTIONS: (RUNTIME_OPTION, "no option of one word in its long form: --name or --name=value is needed"),
     Kind.VARIABLES: (VARIABLE_PATTERN, "no name of a variable: letters, digits and _ only, and * for any characters"),
 }
 
 
-_SINGLE = (Kind.SCRATCH, Kind.CONDOR_VERSION, Kind.TARBALLS, Kind.SHA256)
+_SINGLE = (Kind.DOMAIN, Kind.SCRATCH, Kind.CONDOR_VERSION, Kind.TARBALLS, Kind.SHA256)
 """One text, and no list of them."""
 _GRAMMARS = {Kind.EXPRESSION: expression_problem, Kind.RESOURCE_SLOTS: resource_slots_problem}
 """What is wrong with a text, or None."""

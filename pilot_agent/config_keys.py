@@ -13,7 +13,7 @@ from pilot_agent.config_kinds import CONTAINER_WISHES, CVMFS_WISHES, Key, Kind
 KEYS: tuple[Key, ...] = (
     Key(
         "pool.collectors",
-        Kind.STRINGS,
+        Kind.COLLECTORS,
         [],
         "addresses of the user pool's collectors, host[:port]; of several in one text, separated by commas, each pilot "
         "draws one, and of host:9620-9660 or host?sock=name1-20 one number",
@@ -22,7 +22,12 @@ KEYS: tuple[Key, ...] = (
     Key("pool.token_check_seconds", Kind.INTEGER, 60, "how often to look whether pool.token was replaced", minimum=1),
     Key("pool.token_warning_seconds", Kind.INTEGER, 3600, "warn so long before the token expires", minimum=0),
     Key("pool.ccb", Kind.BOOLEAN, True, "let the pool reach the startd through a broker (CCB)"),
-    Key("pool.ccb_brokers", Kind.STRINGS, [], "addresses of the brokers, as pool.collectors; otherwise the collectors"),
+    Key(
+        "pool.ccb_brokers",
+        Kind.COLLECTORS,
+        [],
+        "addresses of the brokers, as pool.collectors; otherwise the collectors",
+    ),
     Key("pool.join_seconds", Kind.INTEGER, 300, "give up when the collector was not reached for so long", minimum=1),
     Key("site.name", Kind.STRING, "unknown", "name of the site, advertised as GLIDEIN_Site"),
     Key("site.resource", Kind.STRING, None, "name of the site's resource, advertised as GLIDEIN_ResourceName"),

@@ -112,7 +112,7 @@ STARTD_KEYS: tuple[Key, ...] = (
         "file transfer plugins beside HTCondor's compiled ones: names in its libexec directory, or paths",
         "append",
     ),
-    Key("startd.domain", Kind.STRING, "pilot.local", "domain used when there are no name look-ups"),
+    Key("startd.domain", Kind.DOMAIN, "pilot.local", "domain used when there are no name look-ups"),
     Key("startd.channel_period_seconds", Kind.INTEGER, 20, "period of the ad channel", minimum=1),
     Key("startd.ssh_to_job", Kind.BOOLEAN, True, "let users enter their running jobs with condor_ssh_to_job"),
     Key(

@@ -41,6 +41,8 @@ class Kind(enum.StrEnum):
     PERIODICS = "list of periodic tests"
     EXPRESSION = "ClassAd expression"
     RESOURCE_SLOTS = "resources with their slots"
+    COLLECTORS = "list of collectors"
+    DOMAIN = "domain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,6 @@ SERVICE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 READY_WAYS = ("port", "ready_file", "ready_command")
 """The fields of which a service has one at most: how it is known to be ready."""
-
-LARGEST_PORT = 65535
 
 BIND_FIELDS: dict[str, Kind] = {
     "source": Kind.STRING,

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping
 from itertools import combinations
 
+from pilot_agent.config_collectors import COLLECTORS, DOMAIN, LARGEST_PORT
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
     ARCHITECTURES,
@@ -30,7 +31,6 @@ from pilot_agent.config_keys import KEYS
 from pilot_agent.config_kinds import (
     BIND_FIELDS,
     IMAGE_FIELDS,
-    LARGEST_PORT,
     READY_WAYS,
     REQUIREMENT_FIELDS,
     SERVICE_FIELDS,
@@ -56,9 +56,11 @@ _TEXTS = {
     Kind.OPTIONS: RUNTIME_OPTION,
     Kind.VARIABLES: VARIABLE_PATTERN,
     Kind.CONDOR_PLACES: CONDOR_PLACE,
+    Kind.COLLECTORS: COLLECTORS,
 }
 """The patterns of what is in lists of texts."""
 _SINGLE = {
+    Kind.DOMAIN: DOMAIN,
     Kind.SCRATCH: SCRATCH_INSIDE,
     Kind.CONDOR_VERSION: CONDOR_VERSION,
     Kind.TARBALLS: TARBALLS,

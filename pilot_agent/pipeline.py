@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -382,7 +383,9 @@ def _refuse(error: PilotError, options: Options, environment: Mapping[str, str],
     say(failure)
     if failure.kind is not FailureKind.USAGE:
         finish.leave_note(own_output(options.given.output, environment), to_json(failure))
+        alarm.hear(signal.SIGUSR1)  # there is no workspace in which a drain could be left
         hold(alarm, hold_seconds(_configured_hold(options, environment), environment))
+        alarm.ignore(signal.SIGUSR1)
     return failure.exit_code
 
 

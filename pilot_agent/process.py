@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import selectors
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from typing import Protocol, Self
 
 from pilot_agent import forked
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.pidfd import Ending
 
 KILL_AFTER_SECONDS = 0.5
 GIVE_UP_AFTER_SECONDS = 2.0
@@ -104,7 +104,7 @@ def _no_process(name: str, error: OSError) -> PilotError:
 class _Child:
     argv: tuple[str, ...]
     pid: int
-    pidfd: int
+    end: Ending
     streams: dict[int, str]
     started: float
     deadline: float
@@ -140,7 +140,7 @@ class Runner:
             _signal_child(child, signal.SIGKILL)
         end = time.monotonic() + GIVE_UP_AFTER_SECONDS
         for child in children:
-            if _ends_until(child.pidfd, end):
+            if child.end.wait(end - time.monotonic()):
                 self._reap(child)
             else:
                 self._abandon(child)
@@ -192,7 +192,7 @@ class Runner:
                 os.close(end)
             if given is not None:
                 os.close(given)
-        # This class waits for the child through its pidfd; Popen must not try to reap it a second time.
+        # This class waits for the child itself; Popen must not try to reap it a second time.
         popen.returncode = 0
         return self._adopt(tuple(argv), popen.pid, pipes, deadline_seconds, output_limit_bytes)
 
@@ -232,7 +232,7 @@ class Runner:
         child = _Child(
             argv=argv,
             pid=pid,
-            pidfd=os.pidfd_open(pid),
+            end=Ending(pid),
             streams={pair[0]: name for name, pair in pipes.items()},
             started=now,
             deadline=now + seconds,
@@ -243,7 +243,8 @@ class Runner:
         for descriptor in child.streams:
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ, child)
-        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
+        for ending in child.end.descriptors:
+            self._selector.register(ending, selectors.EVENT_READ, child)
         self._children[pid] = child
         return pid
 
@@ -256,14 +257,16 @@ class Runner:
             for child in list(self._children.values()):
                 if self._past_help(child, now):
                     return child.pid, self._abandon(child)
-            horizon = min(child.deadline for child in self._children.values())
-            for key, _ in self._selector.select(max(0.0, horizon - now)):
+                if not child.end.descriptors and child.end.came():
+                    return child.pid, self._reap(child)
+            patience = min(child.end.limited(child.deadline - now) for child in self._children.values())
+            for key, _ in self._selector.select(max(0.0, patience)):
                 if key.data is None:
                     if self._wake is not None and self._wake.must_end():
                         raise Interrupted
                     continue
                 child = key.data
-                if key.fd == child.pidfd:
+                if key.fd in child.end.descriptors:
                     return child.pid, self._reap(child)
                 self._drain(child, key.fd)
 
@@ -279,7 +282,7 @@ class Runner:
         if now < child.deadline:
             return False
         if child.signals_sent == 2:
-            return not _ends_until(child.pidfd, now)
+            return not child.end.wait(0.0)
         child.timed_out = True
         number = signal.SIGKILL if child.signals_sent else signal.SIGTERM
         patience = GIVE_UP_AFTER_SECONDS if child.signals_sent else KILL_AFTER_SECONDS
@@ -326,8 +329,9 @@ class Runner:
             if descriptor in child.streams:
                 self._selector.unregister(descriptor)
                 os.close(descriptor)
-        self._selector.unregister(child.pidfd)
-        os.close(child.pidfd)
+        for ending in child.end.descriptors:
+            self._selector.unregister(ending)
+        child.end.close()
         del self._children[child.pid]
 
     def _result(
@@ -425,7 +429,7 @@ def _signal_child(child: _Child, number: int) -> None:
         os.killpg(child.pid, number)
     except ProcessLookupError:
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, number)
+            child.end.signal(number)
     except PermissionError:
         return
 
@@ -433,10 +437,3 @@ def _signal_child(child: _Child, number: int) -> None:
 def _signal_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-def _ends_until(pidfd: int, moment: float) -> bool:
-    """Whether the process ends before ``moment`` of the monotonic clock; one look when that is past."""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(max(0.0, moment - time.monotonic()) * 1000))

@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from pilot_agent.containers.store.authorities import trusting, verifying_context
 from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE, TASK_SECONDS
-from pilot_agent.light import loads
+from pilot_agent.light import dumps, loads
 from pilot_agent.workspace import Workspace
 
 PROGRESS_FILE = "progress.json"
@@ -29,6 +30,8 @@ REPORT_LIMIT_BYTES = 16 << 20
 BUFFER_BYTES = 1 << 20
 """Of events that could not be sent yet: the oldest beyond it are dropped."""
 BATCH_BYTES = 256 << 10
+_BEGINNING = re.compile(rb'\{"seconds": (-?[0-9]{1,12}(?:\.[0-9]{1,9})?), "event": "([!#-\[\]-~]{1,100})"')
+"""Of a line as ``EventLog`` writes it."""
 ANSWER_SECONDS = 10.0
 ANSWER_BYTES = 64 << 10
 
@@ -78,18 +81,20 @@ def upload(workspace: Workspace) -> None:
 
 
 def batches(path: str, offset: int) -> Iterator[Batch]:
-    """The lines of an event log from ``offset`` on, in pieces; of more than ``BUFFER_BYTES`` only the newest."""
+    """The lines of an event log from ``offset`` on, in pieces; of more than ``BUFFER_BYTES`` only the newest. Of a line
+    that fits into no piece there is only what event it was, when, and how long (``cut_bytes``)."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if not 0 <= offset <= size:
             offset = 0
         file.seek(offset)
-        dropped = 0
-        while size - file.tell() > BUFFER_BYTES and file.readline(BATCH_BYTES):
+        dropped, left = 0, _left(file) if size - offset > BUFFER_BYTES else 0
+        while left > BUFFER_BYTES:
+            left -= len(_whole_line(file))
             dropped += 1
         lines: list[bytes] = []
         end = file.tell()
-        while (line := file.readline(BATCH_BYTES)).endswith(b"\n"):
+        while line := _whole_line(file):
             if lines and sum(map(len, lines)) + len(line) > BATCH_BYTES:
                 yield Batch(b"".join(lines), end, dropped)
                 lines, dropped = [], 0
@@ -97,6 +102,29 @@ def batches(path: str, offset: int) -> Iterator[Batch]:
             end = file.tell()
         if lines:
             yield Batch(b"".join(lines), end, dropped)
+
+
+def _left(file: BinaryIO) -> int:
+    """How many bytes there are to send from here on."""
+    here, left = file.tell(), 0
+    while line := _whole_line(file):
+        left += len(line)
+    file.seek(here)
+    return left
+
+
+def _whole_line(file: BinaryIO) -> bytes:
+    """The next line as it is sent; empty where there is none, or none that is all written."""
+    line = piece = file.readline(BATCH_BYTES)
+    length = len(line)
+    while piece and not piece.endswith(b"\n"):
+        piece = file.readline(BATCH_BYTES)
+        length += len(piece)
+    if not piece or length <= BATCH_BYTES:
+        return line if piece else b""
+    found = _BEGINNING.match(line)
+    known = {"seconds": float(found[1]), "event": found[2].decode()} if found else {"event": "event.cut"}
+    return dumps(known | {"cut_bytes": length}).encode() + b"\n"
 
 
 class _Factory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import tempfile
@@ -39,6 +40,24 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert not opened, f"the test left descriptors open: {sorted(opened)}"
     left = _children() - children
     assert not left, f"the test left children: {sorted(left)}"
+
+
+@pytest.fixture
+def old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that knows no process descriptors, as Enterprise Linux 8 has it (4.18): pidfd_open(2) came with 5.3."""
+
+    def unknown(*_: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", unknown)
+    monkeypatch.setattr("pilot_agent.light.signal.pidfd_send_signal", unknown)
+
+
+@pytest.fixture(params=["5.3", "4.18"])
+def each_kernel(request: pytest.FixtureRequest) -> None:
+    """The test once on a kernel with process descriptors, and once without."""
+    if request.param == "4.18":
+        request.getfixturevalue("old_kernel")
 
 
 def _descriptors() -> dict[int, str]:

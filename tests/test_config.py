@@ -30,6 +30,17 @@ from pilot_agent.requirement_text import LEVELS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 PAGE_HEADER = "# Configuration keys"
+GOOD_COLLECTORS = (
+    "cm",
+    "cm.example.org:9618",
+    "192.0.2.7:9618",
+    "[2001:db8::1]:9618",
+    "[::1]",
+    "cm1.example.org:9620-9639,cm2.example.org:9620-9639",
+    "cm:9618?sock=collector1-20",
+    "a:1,b:1;c:65535 ; d ;",
+    "cm.example.org.:9618?alias=cm&noUDP&sock=collector",
+)
 
 
 def refused(*layers: Layer) -> Failure:
@@ -129,6 +140,8 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.PLATFORM: platforms | weighted,
         Kind.PREFIXES: st.lists(st.sampled_from(["/", "/images/a b", "docker://example.org/", "https://a:1/"])),
         Kind.SCRATCH: st.sampled_from(["/srv", "/pilot/job-1", "/tmpx"]),
+        Kind.COLLECTORS: st.lists(st.sampled_from(GOOD_COLLECTORS), max_size=3),
+        Kind.DOMAIN: st.sampled_from(["", "pilot.local", "a-b.example.org", "d"]),
         Kind.CONDOR_VERSION: st.sampled_from(["any", "latest", "23", "23.9.6"]),
         Kind.CONDOR_PLACES: st.lists(st.sampled_from(["/cvmfs/a.org/condor", "/cvmfs/b.org/el9/23.9.6"]), max_size=2),
         Kind.TARBALLS: st.sampled_from(["/srv/condor", "https://a:1/index.json", "http://a/b/index.json"]),
@@ -248,7 +261,10 @@ def as_kept(path: str, value: Json) -> Json:
     return [{"layer": "vo", "value": value}] if key.combine == "all" else value
 
 
-valid_documents = st.fixed_dictionaries({}, optional={key.path: value_of(key) for key in KEYS})
+# What two layers say of it may not fit together, though each is valid: it has tests of its own.
+valid_documents = st.fixed_dictionaries(
+    {}, optional={key.path: value_of(key) for key in KEYS if key.path != "time.vacate_seconds"}
+)
 
 
 @given(valid_documents)
@@ -518,6 +534,73 @@ def test_the_stronger_layer_wins_whatever_the_order_in_which_they_come() -> None
         config = load_config(layers[:end][::-1])
         assert config.get("site.name") == layers[end - 1].name
         assert config.origins["site.name"] == (layers[end - 1].name,)
+
+
+@pytest.mark.parametrize("key", ["collectors", "ccb_brokers"])
+@pytest.mark.parametrize("text", GOOD_COLLECTORS)
+def test_addresses_of_collectors_are_taken_as_they_are(key: str, text: str) -> None:
+    document = {"pool": {key: [text]}}
+    assert problems(document) == []
+    assert load_config([Layer("factory", document)]).get(f"pool.{key}") == [text]
+    jsonschema.Draft202012Validator(json_schema()).validate(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "names no collector"),
+        (" ; , ", "names no collector"),
+        ("cm.example.org 9618", "is no address of a collector"),
+        ("cm:9618 other", "is no address of a collector"),
+        ("cm:port", "is no address of a collector"),
+        ("cm:", "is no address of a collector"),
+        ("https://cm.example.org", "is no address of a collector"),
+        ("-cm:9618", "is no address of a collector"),
+        ("cm..example.org", "is no address of a collector"),
+        ("2001:db8::1", "is no address of a collector"),
+        ("$(CONDOR_HOST)", "is no address of a collector"),
+        ("cm\t:9618", "is no address of a collector"),
+        ("cm:0", "it is 1 to 65535"),
+        ("good:9618,cm:65536", "it is 1 to 65535"),
+        ("cm:9620-70000", "it is 1 to 65535"),
+        ("cm:9630-9620", "ends before it begins"),
+    ],
+)
+def test_an_address_that_no_collector_can_have_is_refused_with_its_place(text: str, found: str) -> None:
+    failure = refused(Layer("factory", {"pool": {"collectors": ["cm:9618", text]}}))
+    assert failure.message.startswith("the configuration has 1 problem: pool.collectors[1] (factory): ")
+    assert found in failure.message
+
+
+def test_collectors_are_a_list() -> None:
+    failure = refused(Layer("factory", {"pool": {"collectors": "cm:9618"}}))
+    assert "pool.collectors (factory): expected a list, found a string" in failure.message
+
+
+@pytest.mark.parametrize("text", ["a b", ".example.org", "example.org.", "a..b", "*.example.org", "é", "-a", "a" * 64])
+def test_a_domain_that_no_host_can_have_is_refused(text: str) -> None:
+    document = {"startd": {"domain": text}}
+    assert f"startd.domain (vo): {text!r} is no domain" in problems(document)[0]
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(document)
+
+
+def times(layer: str, **seconds: float) -> Layer:
+    """A layer that gives times of these names."""
+    return Layer(layer, {"time": {f"{name}_seconds": value for name, value in seconds.items()}})
+
+
+def test_jobs_cannot_get_more_time_to_end_than_everything_has() -> None:
+    failure = refused(times("factory", teardown=20), times("vo", vacate=40))
+    assert "time.vacate_seconds (vo): 40 s for jobs to end is more than the 20 s" in failure.message
+    assert "time.teardown_seconds (factory)" in failure.message
+    assert "(defaults) gives to everything" in refused(times("vo", vacate=26)).message
+
+
+def test_times_to_end_that_fit_or_that_nobody_asked_for_are_taken() -> None:
+    assert load_config([times("vo", vacate=25)]).get("time.vacate_seconds") == 25
+    assert load_config([times("site", teardown=5)]).get("time.vacate_seconds") == 10
+    fitting = load_config([times("vo", vacate=60), times("site", vacate=15)])
+    assert fitting.get("time.vacate_seconds") == 15
 
 
 def test_of_a_limit_the_smallest_counts_however_weak_its_layer() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import stat
 import sys
@@ -20,6 +19,7 @@ from pilot_agent.process import Interrupted, Result, Runner, run, start_resident
 from tests.wake_pipe import WakePipe
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+pytestmark = pytest.mark.usefixtures("each_kernel")
 LONG_SECONDS = 60.0
 """A deadline no test waits for."""
 
@@ -45,16 +45,10 @@ def is_running(pid: int) -> bool:
 
 def ends(pid: int) -> bool:
     """Whether a process ends; a signal that was sent takes a moment to do its work."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    try:
-        return bool(poller.poll(LONG_SECONDS * 1000))
-    finally:
-        os.close(descriptor)
+    until = time.monotonic() + LONG_SECONDS
+    while is_running(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    return not is_running(pid)
 
 
 # ---- how a child ends --------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.uploads import upload_at_end
 from pilot_agent.uploading import BATCH_BYTES, BUFFER_BYTES, batches
 from pilot_agent.workspace import Workspace
@@ -218,6 +219,41 @@ def test_of_too_many_events_the_oldest_are_dropped_and_counted(workspace: Worksp
     assert dropped > 0
     assert len(factory.events) + dropped == count
     assert all(len(body) <= BATCH_BYTES for _, _, body in factory.posts)
+
+
+def test_an_event_that_is_too_long_is_cut_and_later_ones_go(workspace: Workspace, factory: Factory) -> None:
+    """Also one that is longer than all that is kept for a factory that does not answer."""
+    log = EventLog(workspace.events, 0.0)
+    log.write("one")
+    log.write("large", text="x" * BATCH_BYTES)
+    log.write("two")
+    log.write("huge", text="x" * 2 * BUFFER_BYTES)
+    log.write("three")
+    assert upload(workspace).returncode == 0
+    assert [event["event"] for event in factory.events] == ["one", "large", "two", "huge", "three"]
+    large, huge = factory.events[1], factory.events[3]
+    assert large.keys() == huge.keys() == {"seconds", "event", "cut_bytes"}
+    assert BATCH_BYTES < large["cut_bytes"] < BATCH_BYTES + 100
+    assert {headers["X-Pilot-Dropped"] for _, headers, _ in factory.posts} == {"0"}
+    log.write("four")
+    assert upload(workspace).returncode == 0
+    assert factory.events[-1]["event"] == "four"
+
+
+def test_a_long_line_of_somebody_else_is_cut_too(workspace: Workspace, factory: Factory) -> None:
+    Path(workspace.events).write_text("x" * 2 * BATCH_BYTES + "\n")
+    write(workspace, 1)
+    assert upload(workspace).returncode == 0
+    assert factory.events[0] == {"event": "event.cut", "cut_bytes": 2 * BATCH_BYTES + 1}
+    assert factory.events[1]["event"] == 1
+
+
+def test_a_long_event_that_is_not_all_written_waits_for_the_next_time(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1)
+    written = Path(workspace.events).read_text()
+    Path(workspace.events).write_text(written + '{"event": "' + "x" * 3 * BATCH_BYTES)
+    assert upload(workspace).returncode == 0
+    assert [event["event"] for event in factory.events] == [1]
 
 
 @settings(max_examples=50)

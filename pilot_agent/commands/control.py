@@ -10,14 +10,19 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pilot_agent.files import read_bounded
 from pilot_agent.lifecycle.control import ask
+from pilot_agent.lifecycle.final_report import LIMIT_BYTES
+from pilot_agent.lifetime import utc
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.output.startd_rows import FIELDS, startd_rows
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import paragraph, table
 from pilot_agent.workspace import WORKSPACE_PREFIX, Workspace
 
 PATIENCE_SECONDS = 5.0
 PROC = "/proc"
+REPORT_NAME = os.path.basename(Workspace("").report)
 PRIVATE = re.compile(rf"/{WORKSPACE_PREFIX}[0-9A-Za-z_-]+/private$")
 EPILOGS = {
     "status": """Without DIR: every pilot of this account on this node (as root, of every
@@ -139,6 +144,7 @@ def page(status: Json) -> str:
     if status.get("suspended_seconds"):
         rows.append(("Suspended", f"{_span(status['suspended_seconds'])} in all"))
     rows = [(name, text) for name, text in rows if text]
+    rows += startd_rows(status | {"time": _end(status)})
     rows += [("Service", f"{one['name']}: {one['status']}") for one in status.get("services", [])]
     events = [(_span(one.get("seconds")), one["event"], _about(one)) for one in status.get("events", [])]
     parts = [f"Pilot {status.get('id')}", table([(f"  {name}", text) for name, text in rows])]
@@ -206,10 +212,20 @@ def _output(found: Found) -> str:
 def _looked_at(found: Found) -> Json:
     """The pilot's status; of one that does not answer as much as can be seen from outside. None when it ended."""
     try:
-        return _asked(found, {"command": "status"})
+        answer = _asked(found, {"command": "status"})
+        return answer and answer | _reported(found)
     except PilotError as error:
         name = os.path.basename(found.workspace).removeprefix(WORKSPACE_PREFIX)
         return {"id": name, "workspace": found.workspace, "stage": "no answer", "problem": error.failure.message}
+
+
+def _reported(found: Found) -> dict[str, Json]:
+    """What the pilot's report has of its HTCondor so far; null for what it does not say yet."""
+    try:
+        report = json.loads(read_bounded(os.path.join(found.private, "..", REPORT_NAME), limit_bytes=LIMIT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        report = {}
+    return {name: report.get(name) if isinstance(report, dict) else None for name in FIELDS}
 
 
 def _asked(found: Found, request: dict[str, Json]) -> Json:
@@ -254,6 +270,15 @@ def _jobs(status: Json) -> str:
 
 def _left(status: Json) -> str:
     return "no limit known" if status.get("left_seconds") is None else _span(status["left_seconds"])
+
+
+def _end(status: Json) -> Json:
+    """What the report says of the pilot's end, as long as that is the one that is meant: a fresh token may have moved
+    it, and the slot of a failed pilot is held for another time."""
+    told, deadline = status.get("time"), status.get("deadline")
+    if deadline is None or (isinstance(told, dict) and told.get("to_die") == deadline):
+        return told
+    return {"summary": utc(deadline)} if isinstance(deadline, int | float) else None
 
 
 def _now(status: Json) -> float:

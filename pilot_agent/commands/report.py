@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.output.printed import Printed, find_printed
 from pilot_agent.output.read import read
 from pilot_agent.output.reading import Reading
+from pilot_agent.output.startd_rows import Row, startd_rows
 from pilot_agent.output.words import moment_text, seconds_text
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import paragraph, table
@@ -28,7 +29,7 @@ def run_report(parsed: argparse.Namespace) -> int:
     if report is None:
         report = chosen(find_printed(text), parsed.file, parsed.pilot)
     if parsed.what == "show":
-        print_page(page(read(report)))
+        print_page(page(read(report), startd_rows(report)))
         return 0
     content = json.dumps(report, indent=1) + "\n"
     if parsed.output is None:
@@ -62,8 +63,8 @@ def chosen(found: list[Printed], file: str, pilot: str | None) -> Json:
     return next(iter(whole.values())).report
 
 
-def page(report: Reading) -> str:
-    """What a report says in brief."""
+def page(report: Reading, startd: Sequence[Row] = ()) -> str:
+    """What a report says in brief; ``startd`` is what it says of its HTCondor."""
     began, ended = moment_text(report.started), moment_text(report.finished or "?")
     paragraphs = [paragraph(f"Pilot {report.pilot_id} on {report.host}, {began} to {ended}")]
     paragraphs.append(paragraph(f"Outcome: {report.status}"))
@@ -71,6 +72,8 @@ def page(report: Reading) -> str:
         paragraphs += [paragraph(line) for line in _problem(report)]
     jobs = table([(job.name, job.status, _more(job.words)) for job in report.jobs])
     leftovers = table([(one.name, one.status) for one in report.leftovers])
+    if startd:
+        paragraphs.append(f"HTCondor\n{table(startd)}")
     paragraphs += [f"{title}\n{rows}" for title, rows in (("Jobs", jobs), ("Left on the node", leftovers)) if rows]
     stages = [(span.stage, seconds_text(span.seconds), span.status) for span in report.spans if span.is_stage]
     if stages:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pilot_agent.pidfd import Ending
 from pilot_agent.process import Interrupted, WakeUp, start_resident
 
 KEPT_BYTES = 64 << 10
@@ -48,20 +49,20 @@ def run_build(
         raise
     finally:
         os.close(writer)
-    ended = os.pidfd_open(pid)
+    ended = Ending(pid)
     try:
-        return _followed(pid, ended, reader, time.monotonic() + deadline_seconds, pass_on, wake)
+        return _followed(ended, reader, time.monotonic() + deadline_seconds, pass_on, wake)
     finally:
-        os.close(ended)
+        ended.close()
         os.close(reader)
 
 
-def _followed(pid: int, ended: int, reader: int, end: float, pass_on: Callable[[bytes], None], wake: WakeUp) -> Built:
+def _followed(ended: Ending, reader: int, end: float, pass_on: Callable[[bytes], None], wake: WakeUp) -> Built:
     said = b""
-    waiting = [ended, reader, wake.fileno()]
+    waiting = [*ended.descriptors, reader, wake.fileno()]
     try:
-        while True:
-            ready, _, _ = select.select(waiting, [], [], max(0.0, end - time.monotonic()))
+        while (left := end - time.monotonic()) > 0:
+            ready, _, _ = select.select(waiting, [], [], ended.limited(left))
             if wake.fileno() in ready and wake.must_end():
                 raise Interrupted
             if reader in ready:
@@ -71,25 +72,24 @@ def _followed(pid: int, ended: int, reader: int, end: float, pass_on: Callable[[
                     pass_on(chunk)
                     continue
                 waiting.remove(reader)
-            if ended in ready:
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if ended.came():
+                code = os.waitstatus_to_exitcode(os.waitpid(ended.pid, 0)[1])
                 return Built(code, said.decode("utf-8", "replace"))
-            if not ready:
-                _end(pid, ended)
-                return Built(None, said.decode("utf-8", "replace"))
     except BaseException:
-        _end(pid, ended)
+        _end(ended)
         raise
+    _end(ended)
+    return Built(None, said.decode("utf-8", "replace"))
 
 
-def _end(pid: int, ended: int) -> None:
+def _end(ended: Ending) -> None:
     """End the whole session of a build, gently at first."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, number)
-        if select.select([ended], [], [], KILL_AFTER_SECONDS)[0]:
+            os.killpg(ended.pid, number)
+        if ended.wait(KILL_AFTER_SECONDS):
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                os.waitpid(ended.pid, 0)
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+                os.killpg(ended.pid, signal.SIGKILL)
             return

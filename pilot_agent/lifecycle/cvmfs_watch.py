@@ -1,12 +1,9 @@
 """CVMFS going away and coming back: each repository that the pilot found is listed now and then by a short-lived child.
-
-A mount may hang: the child then waits in the kernel, where not even SIGKILL ends it. So the repository counts as down
-when the child's time is over, whether it ended or not, and no second one is sent after it.
-"""
+One that does not answer in time is down."""
 
 from __future__ import annotations
 
-from pilot_agent.lifecycle.loop import Task
+from pilot_agent.lifecycle.question import Question
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,56 +21,42 @@ REASON_LIMIT = 200
 class CvmfsWatch:
     """Looks at all repositories every period, from its making on."""
 
-    __slots__ = ("_busy", "_channel", "_down", "_events", "_loop", "_plan")
+    __slots__ = ("_channel", "_down", "_events", "_loop", "_plan", "_questions")
 
     def __init__(self, plan: CvmfsPlan, loop: Loop, channel: AdChannel, events: EventLog) -> None:
         self._plan = plan
         self._loop = loop
         self._channel = channel
         self._events = events
-        self._busy: set[str] = set()
-        """Repositories whose last child has not ended yet."""
         self._down: dict[str, str] = {}
         """Repository -> why."""
+        self._questions = [self._question(repository) for repository in plan.repositories]
         if plan.repositories:
             loop.call_later(plan.period_seconds, self._look)
 
     def _look(self) -> None:
         self._loop.call_later(self._plan.period_seconds, self._look)
-        for repository in self._plan.repositories:
-            if repository not in self._busy:
-                self._ask(repository)
+        for question in self._questions:
+            question.ask()
 
-    def _ask(self, repository: str) -> None:
-        self._busy.add(repository)
-        seconds = self._plan.timeout_seconds
-        task = Task(
+    def _question(self, repository: str) -> Question:
+        return Question(
             self._loop,
             [*self._plan.command, f"{self._plan.mount_point}/{repository}/"],
             self._plan.environment,
-            seconds,
-            lambda code, output: self._answered(repository, code, output),
+            self._plan.timeout_seconds,
+            answered=lambda code, output: self._answered(repository, code, output),
+            silent=lambda: self._set(repository, self._silence()),
         )
 
-        suspended = self._loop.suspended_seconds
-        self._loop.call_later(seconds, lambda: self._overdue(repository, task, suspended))
-
-    def _overdue(self, repository: str, task: Task, suspended_seconds: float) -> None:
-        lost = self._loop.suspended_seconds - suspended_seconds
-        if task.ended:
-            return
-        if lost > 0:  # the child stood still too
-            now = self._loop.suspended_seconds
-            self._loop.call_later(lost, lambda: self._overdue(repository, task, now))
-        else:
-            self._set(repository, f"does not answer within {self._plan.timeout_seconds:g} s")
+    def _silence(self) -> str:
+        return f"does not answer within {self._plan.timeout_seconds:g} s"
 
     def _answered(self, repository: str, code: int | None, output: bytes) -> None:
-        self._busy.discard(repository)
         if code == 0:
             self._set(repository, "")
         elif code is None:
-            self._set(repository, f"does not answer within {self._plan.timeout_seconds:g} s")
+            self._set(repository, self._silence())
         else:
             lines = output.decode("utf-8", "replace").splitlines()
             self._set(repository, lines[-1][:REASON_LIMIT] if lines else f"cannot be listed (exit code {code})")

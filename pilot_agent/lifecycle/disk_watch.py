@@ -1,9 +1,10 @@
 """The keeper's eye on the disk: below one floor no job is taken until there is space again, below another the pilot
-ends while it still can write what happened."""
+ends while it still can write what happened. A directory that does not answer, as that of a dead mount, takes no job."""
 
 from __future__ import annotations
 
-import os
+from pilot_agent.lifecycle.question import Question
+from pilot_agent.lifecycle.spawn import SEARCH_PATH, find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.plan import DiskPlan
 
 LOW = "disk"
+SILENT = "disk does not answer"
+"""Why no job is taken."""
 """Why no job is taken."""
 FREE_ATTRIBUTE = "PilotDiskFreeMiB"
 """Free space of the fullest of the directories, MiB, when it was last told."""
@@ -28,7 +31,8 @@ TOLD_SHARE = 0.1
 class DiskWatch:
     """Looks every period. ``full(message)`` once, when less than the hard floor is free."""
 
-    __slots__ = ("_acceptance", "_channel", "_ended", "_events", "_full", "_loop", "_low", "_plan", "_told")
+    __slots__ = ("_acceptance", "_channel", "_ended", "_events", "_free", "_full", "_loop", "_low", "_plan",
+                 "_questions", "_silent", "_told")  # fmt: skip
 
     def __init__(
         self,
@@ -48,14 +52,49 @@ class DiskWatch:
         self._low = False
         self._ended = False
         self._told = -1
+        self._free: dict[str, int] = {}
+        """Path -> what was free there when it last answered, MiB; none where nobody can say."""
+        self._silent: set[str] = set()
+        self._questions: list[Question] = []
         if plan.floor_mib > 0 or plan.hard_floor_mib > 0:
+            self._questions = [self._question(path) for path in plan.paths]
             self._look()
 
     def _look(self) -> None:
-        found = [(free, path) for path in self._plan.paths if (free := free_mib(path)) is not None]
-        if found:
-            self._judge(*min(found))
+        for question in self._questions:
+            question.ask()
         self._loop.call_later(self._plan.period_seconds, self._look)
+
+    def _question(self, path: str) -> Question:
+        return Question(
+            self._loop,
+            statfs_command(path),
+            {"PATH": SEARCH_PATH, "LC_ALL": "C"},
+            self._plan.answer_seconds,
+            answered=lambda code, output: self._answered(path, output if code == 0 else b""),
+            silent=lambda: self._is_silent(path),
+        )
+
+    def _is_silent(self, path: str) -> None:
+        if path not in self._silent:
+            self._silent.add(path)
+            self._free.pop(path, None)
+            self._events.write("disk.silent", path=path, seconds_waited=self._plan.answer_seconds)
+            self._acceptance.refuse(SILENT)
+
+    def _answered(self, path: str, output: bytes) -> None:
+        free = free_mib(output)
+        if free is None:
+            self._free.pop(path, None)
+        else:
+            self._free[path] = free
+        if free is not None and path in self._silent:
+            self._silent.discard(path)
+            self._events.write("disk.answers_again", path=path)
+            if not self._silent:
+                self._acceptance.accept(SILENT)
+        if self._free:
+            self._judge(*min((free, path) for path, free in self._free.items()))
 
     def _judge(self, free: int, path: str) -> None:
         if self._told < 0 or abs(free - self._told) > max(1.0, self._told * TOLD_SHARE):
@@ -77,12 +116,17 @@ class DiskWatch:
             )
 
 
-def free_mib(path: str) -> int | None:
-    """What an unprivileged user can still write there, MiB; None where nobody can say."""
-    try:
-        status = os.statvfs(path)
-    except OSError:
+def statfs_command(path: str) -> list[str]:
+    """Prints what ``free_mib`` reads about the file system of ``path`` (stat(1))."""
+    return [find_program("stat") or "/usr/bin/stat", "-f", "-c", "%a %S %c %d", path]
+
+
+def free_mib(output: bytes) -> int | None:
+    """What an unprivileged user can still write, MiB; None where the output does not say."""
+    words = output.split()
+    if len(words) != 4 or not all(word.isdigit() for word in words):
         return None
-    if status.f_files and not status.f_favail:
+    blocks, block_bytes, inodes, free_inodes = map(int, words)
+    if inodes and not free_inodes:
         return 0  # no inode is left: no file can be made
-    return status.f_bavail * status.f_frsize >> 20
+    return blocks * block_bytes >> 20

@@ -7,7 +7,7 @@ import time
 
 from pilot_agent import __version__
 from pilot_agent.files import read_bounded
-from pilot_agent.light import loads
+from pilot_agent.light import loads, signal
 from pilot_agent.startd.history import no_jobs, read_history, summarize
 
 TYPE_CHECKING = False
@@ -50,6 +50,18 @@ def master_died(code: int | None, *, of_startd: bool) -> dict[str, Any]:
     how = "could not be waited for" if code is None else f"exited {code}" if code > 0 else f"died of signal {-code}"
     message = f"condor_master {how}; its log is logs/MasterLog in the output directory"
     return failure("internal", "condor.master_died", message, stage="run", retry=True)
+
+
+def master_told() -> dict[str, Any]:
+    """The failure of a pilot whose ``condor_master`` somebody else told to end."""
+    message = (
+        "condor_master was told to end by somebody else than the pilot (SIGTERM, or condor_off); running jobs went "
+        "back to their queue"
+    )
+    hint = "to end a pilot, signal the process that the batch system started, or run pilot-agent drain or stop"
+    return failure(
+        "preempted", "condor.told_to_end", message, hint=hint, stage="run", retry=True, number=signal.SIGTERM
+    )
 
 
 def outcome(problem: dict[str, Any] | None) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Guardian:
         self._control: ControlSocket | None = None
         self._told: dict[str, Any] = {}
         self._draining = False
+        self._child_hears: tuple[int, ...] = ()
+        """Requests that the child watches although it is no keeper."""
         self._status: int | None = None
         self._heard = b""
         self._workspace: Workspace | None = None
@@ -155,13 +157,15 @@ class Guardian:
         self._draining = True
         if self._workspace is not None:
             EventLog(self._workspace.events, self._started).write("pilot.draining", by=by)
-            self._pass_drain_on(self._workspace)
+        self._pass_drain_on()
 
-    def _pass_drain_on(self, workspace: Workspace) -> None:
-        if self._role == "keeper":
+    def _pass_drain_on(self) -> None:
+        if self._role == "keeper" or signal.SIGUSR1 in self._child_hears:
             self._send(signal.SIGUSR1)
+        if self._workspace is None:
+            return
         try:
-            os.close(os.open(workspace.drain, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self._workspace.drain, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError:  # not made yet, gone, or the disk is full: whoever comes next is told when it says its role
             return
 
@@ -233,10 +237,10 @@ class Guardian:
             self._workspace = Workspace(message["workspace"])
         self._output = message.get("output", self._output)
         self._started = message.get("started", self._started)
-        if "role" in message:
-            self._role = message["role"]
-            if self._draining and self._workspace is not None:
-                self._pass_drain_on(self._workspace)
+        self._role = message.get("role", self._role)
+        self._child_hears = tuple(message.get("hears", self._child_hears))
+        if self._draining and ("role" in message or "hears" in message):
+            self._pass_drain_on()
         self._told.update(message.get("told", {}))
         self._budget_seconds = message.get("budget_seconds", self._budget_seconds)
         if "ended" in message:

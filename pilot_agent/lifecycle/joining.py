@@ -6,7 +6,7 @@ import time
 
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.loop import Task
-from pilot_agent.startd.join import classify
+from pilot_agent.startd.join import classify, denied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ LONGEST_TRY_SECONDS = 10.0
 
 
 class JoinCheck:
-    """Tries the plan's commands in turn until one succeeds (``joined()``) or the time is over (``failed(problem)``)."""
+    """Tries the plan's commands in turn until one succeeds (``joined()``), or until the time is over or every collector
+    has denied the token what it needs (``failed(problem)``)."""
 
     def __init__(
         self,
@@ -37,6 +38,8 @@ class JoinCheck:
         self._failed = failed
         self._end = time.monotonic() + plan.seconds
         self._turn = 0
+        self._denied = 0
+        """Tries in a row in which a collector refused the token's rights."""
         loop.call_later(min(FIRST_TRY_SECONDS, plan.seconds), self._try)
 
     def _try(self) -> None:
@@ -48,7 +51,9 @@ class JoinCheck:
         if code == 0:
             self._joined()
             return
-        if time.monotonic() + self._plan.period_seconds >= self._end:
+        self._denied = self._denied + 1 if code is not None and denied(output) else 0
+        everywhere = self._denied >= len(self._plan.commands)
+        if everywhere or time.monotonic() + self._plan.period_seconds >= self._end:
             self._failed(self._explain(code, output))
             return
         self._turn += 1

@@ -235,8 +235,11 @@ class Keeper:
         self._events.write("condor.ended", code=code)
         # STARTD_NOCLAIM_SHUTDOWN, no job for so long: the startd told the master to end. Or a condition of the startd's
         # own, no job after the last one, for which the master leaves too.
-        if code == 0 or (code == NO_RESTART and self._master.startd_left()):
+        if (code == 0 and self._master.startd_was_idle()) or (code == NO_RESTART and self._master.startd_left()):
             self._leave()
+            return
+        if code == 0:
+            self._end(final_report.master_told())
             return
         self._end(final_report.master_died(code, of_startd=code == NO_RESTART))
 

@@ -28,9 +28,11 @@ RESERVE_SECONDS = 3.0
 
 NO_RESTART = 99
 """The exit code of HTCondor's daemons for an end that a condition of their configuration brought about."""
-MASTER_LOG = "MasterLog"
-LOG_END_BYTES = 16384
+MASTER_LOG, STARTD_LOG = "MasterLog", "StartLog"
+LOG_END_BYTES = 65536
 STARTD_LEFT = b"exited with status 99 (daemon will not restart automatically)"
+STARTD_IDLE = b"Shutting down Condor on this machine."
+"""What the startd logs for STARTD_NOCLAIM_SHUTDOWN before it sends its master SIGTERM (HTCondor 23.9)."""
 
 
 def start_master(plan: MasterPlan, times: TimePlan, journal: Journal) -> None:
@@ -93,12 +95,21 @@ class Master:
 
     def startd_left(self) -> bool:
         """Whether the startd ended by a condition of its own, as its master noted: for good, and not by a fault."""
+        return STARTD_LEFT in (self._end_of(MASTER_LOG) or b"")
+
+    def startd_was_idle(self) -> bool:
+        """Whether the startd told its master to end because no job came for so long; also where its log is gone. A
+        master that somebody else told to end exits 0 as well."""
+        end = self._end_of(STARTD_LOG)
+        return end is None or STARTD_IDLE in end
+
+    def _end_of(self, log: str) -> bytes | None:
         try:
-            with open(os.path.join(os.path.dirname(self._plan.log), MASTER_LOG), "rb") as file:
+            with open(os.path.join(os.path.dirname(self._plan.log), log), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_END_BYTES))
-                return STARTD_LEFT in file.read(LOG_END_BYTES)
+                return file.read(LOG_END_BYTES)
         except OSError:
-            return False
+            return None
 
     def jobs_running(self) -> bool:
         """True while HTCondor's starters, one per job, are there."""

@@ -14,6 +14,7 @@ from pilot_agent.files import read_bounded, write_atomically
 from pilot_agent.lifecycle.publish import save_events
 from pilot_agent.lifecycle.spawn import run_short, spawn
 from pilot_agent.light import loads, signal
+from pilot_agent.pidfd import Ending
 from pilot_agent.startd.obituary import ADVERTISE, INVALIDATE, LIFETIME_SECONDS, PLAN_FILE, failure_ad, query_ad
 
 TYPE_CHECKING = False
@@ -69,8 +70,7 @@ class Obituary:
         self._workspace = workspace
         self._output = output
         self._events = events
-        self._child: tuple[int, int] | None = None
-        """pid and pidfd."""
+        self._child: Ending | None = None
         self._reader = -1
         self._due = self._overdue = time.monotonic()
         self._retry_seconds = FIRST_RETRY_SECONDS
@@ -90,8 +90,8 @@ class Obituary:
         return os.path.lexists(self._workspace.drain)
 
     def descriptors(self) -> list[int]:
-        """What becomes readable when the one who sends has ended."""
-        return [self._child[1]] if self._child is not None else []
+        """What becomes readable when the one who sends has ended, where the kernel tells."""
+        return [] if self._child is None else [*self._child.descriptors]
 
     def turn(self) -> float:
         """Do what is due; in how many seconds to come again at the latest."""
@@ -102,7 +102,9 @@ class Obituary:
             self._look(now)
         if self._child is None and now >= self._due:
             self._send(now)
-        return max(0.01, (self._overdue if self._child is not None else self._due) - time.monotonic())
+        if self._child is None:
+            return max(0.01, self._due - time.monotonic())
+        return self._child.limited(max(0.01, self._overdue - time.monotonic()))
 
     def end(self) -> None:
         """Take the ad back, if it was sent; at most ``WITHDRAW_SECONDS``."""
@@ -128,13 +130,13 @@ class Obituary:
         finally:
             os.close(writer)
         self._reader = reader
-        self._child = (pid, os.pidfd_open(pid))
+        self._child = Ending(pid)
 
     def _look(self, now: float) -> None:
         """Whether the one who sends has ended, or must."""
         if self._child is None:
             return
-        done, status = os.waitpid(self._child[0], os.WNOHANG)
+        done, status = os.waitpid(self._child.pid, os.WNOHANG)
         if not done and now < self._overdue:
             return
         said = self._said()
@@ -164,11 +166,10 @@ class Obituary:
     def _forget(self, *, kill: bool) -> None:
         """The one who sends has ended, or ends now; who does not, because the kernel holds it, is reaped by others."""
         if self._child is not None:
-            pid, descriptor = self._child
             if kill:
-                os.killpg(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
-            os.close(descriptor)
+                os.killpg(self._child.pid, signal.SIGKILL)
+                os.waitpid(self._child.pid, os.WNOHANG)
+            self._child.close()
             os.close(self._reader)
             self._child = None
 

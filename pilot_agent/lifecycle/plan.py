@@ -209,9 +209,10 @@ class TimePlan(_Record):
 
 class DiskPlan(_Record):
     """The directories whose free space is looked at every ``period_seconds``: with less than ``floor_mib`` no job is
-    taken, with less than ``hard_floor_mib`` the pilot drains; 0 for no floor."""
+    taken, with less than ``hard_floor_mib`` the pilot drains; 0 for no floor. None is taken either where one does not
+    answer within ``answer_seconds``."""
 
-    __slots__ = ("floor_mib", "hard_floor_mib", "paths", "period_seconds")
+    __slots__ = ("answer_seconds", "floor_mib", "hard_floor_mib", "paths", "period_seconds")
 
     def __init__(
         self,
@@ -220,11 +221,13 @@ class DiskPlan(_Record):
         floor_mib: int = 0,
         hard_floor_mib: int = 0,
         period_seconds: float = 30.0,
+        answer_seconds: float = 20.0,
     ) -> None:
         self.paths = tuple(paths)
         self.floor_mib = floor_mib
         self.hard_floor_mib = hard_floor_mib
         self.period_seconds = period_seconds
+        self.answer_seconds = answer_seconds
 
 
 class CvmfsPlan(_Record):

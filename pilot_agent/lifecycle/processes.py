@@ -12,6 +12,7 @@ import time
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import PROC, identify, read_stat, still_same
 from pilot_agent.light import signal
+from pilot_agent.pidfd import open_pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +122,10 @@ def stop_process(identity: Identity, number: int, seconds: float) -> bool:
 
     What it leaves in its process group is killed. A stopped process is continued, or it could not end.
     """
-    descriptor = _open_pidfd(identity.pid)
+    try:
+        descriptor = open_pidfd(identity.pid)
+    except ProcessLookupError:
+        return True
     try:
         if not still_same(identity):
             return True
@@ -150,13 +154,6 @@ def _wait_gone(identity: Identity, descriptor: int | None, seconds: float) -> bo
             return False
         time.sleep(POLL_SECONDS)
     return True
-
-
-def _open_pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:  # gone, or a kernel before 5.3
-        return None
 
 
 def _leads_group(pid: int) -> bool:

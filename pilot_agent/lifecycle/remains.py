@@ -18,6 +18,7 @@ from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.teardown import remove_workspace, run_commands
 from pilot_agent.lifecycle.traces import below, traced
+from pilot_agent.pidfd import open_pidfd, send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,16 +98,13 @@ def _found(workspace: Workspace, known: list[Identity], spared: Collection[int])
 def _send(pid: int, start_ticks: int, number: int) -> None:
     """A signal to exactly this process: looked at again once its number cannot be given to another."""
     try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:  # gone, or a kernel before 5.3
-        descriptor = None
+        descriptor = open_pidfd(pid)
+    except ProcessLookupError:
+        return
     try:
         stat = read_stat(pid)
         if stat is not None and stat.start_ticks == start_ticks:
-            if descriptor is not None:
-                signal.pidfd_send_signal(descriptor, number)
-            else:
-                os.kill(pid, number)
+            send_signal(descriptor, pid, number)
     except (ProcessLookupError, PermissionError):
         return
     finally:

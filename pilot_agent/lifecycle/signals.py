@@ -106,6 +106,15 @@ class Alarm:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, watched | set(requests))
         return alarm
 
+    def hear(self, request: int) -> None:
+        """Watch a request that was ignored so far, and tell the guardian that it can be passed on."""
+        signal.signal(request, _only_wake)
+        self.tell({"hears": [request]})
+
+    def ignore(self, request: int) -> None:
+        """Before the process ends: an interpreter that ends puts its handlers back, and the signal would kill it."""
+        signal.signal(request, signal.SIG_IGN)
+
     @property
     def alone(self) -> bool:
         """True when no guardian is left (or there never was one) to remove what this process leaves."""

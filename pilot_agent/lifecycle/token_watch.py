@@ -1,7 +1,7 @@
 """The pool's token while the pilot runs: replaced when a fresh one was delivered, and its end foretold.
 
-Looking is one ``stat`` now and then. Whether a new token is any good is found out by a short-lived child, as what it
-takes to read one would be a fifth of this process.
+Looking is a short-lived child now and then: the file may lie on a file system that does not answer. Whether a new token
+is any good is found out by another, as what it takes to read one would be a fifth of this process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import time
 
 from pilot_agent.lifecycle.loop import Task
+from pilot_agent.lifecycle.question import Question
+from pilot_agent.lifecycle.spawn import SEARCH_PATH, find_program
 from pilot_agent.light import loads
 
 TYPE_CHECKING = False
@@ -29,14 +31,15 @@ USUAL_ATTRIBUTE = "GLIDEIN_Expire"
 EXPIRING_ATTRIBUTE = "PilotTokenExpiring"
 """True when the token's end is near, or past."""
 TASK_SECONDS = 20.0
+ANSWER_SECONDS = 20.0
 MESSAGE_LIMIT = 500
 
 
 class TokenWatch:
     """Looks every period, and whenever ``check`` is called; ``changed()`` after a new token was installed."""
 
-    __slots__ = ("_again", "_changed", "_channel", "_events", "_loop", "_plan", "_running", "_seen", "_warned",
-                 "expires")  # fmt: skip
+    __slots__ = ("_again", "_changed", "_channel", "_events", "_loop", "_plan", "_question", "_running", "_seen",
+                 "_since", "_wanted", "_warned", "expires")  # fmt: skip
 
     def __init__(
         self, plan: TokenPlan, loop: Loop, channel: AdChannel, events: EventLog, changed: Callable[[], None]
@@ -50,29 +53,54 @@ class TokenWatch:
         self._again = False
         self._warned = ""
         self.expires = plan.expires
-        self._seen = _signature(plan.source)
-        if _newer(plan.source, plan.installed):
-            self._seen = None  # it was replaced between the hand-off and now
+        self._wanted = False
+        """Whether the file shall be read, changed or not."""
+        self._seen = b""
+        """What was last said about the file; nothing before the first answer."""
+        self._since = _moment(plan.installed)
+        self._question = Question(
+            loop,
+            # Inode, size, and when content and inode changed, seconds: stat(1).
+            [find_program("stat") or "/usr/bin/stat", "-L", "-c", "%i %s %.9Y %.9Z", plan.source],
+            {"PATH": SEARCH_PATH, "LC_ALL": "C"},
+            ANSWER_SECONDS,
+            answered=lambda code, output: self._answered(output if code == 0 else b""),
+            silent=self._is_silent,
+        )
         self._advertise()
         self._look()
 
     def check(self) -> None:
         """Read the token's file now, whether it changed or not."""
+        self._wanted = True
+        self._question.ask()
+
+    def _read(self) -> None:
         if self._running:
             self._again = True
             return
         self._running = True
-        self._again = False
-        self._seen = _signature(self._plan.source)
+        self._again = self._wanted = False
         Task(self._loop, self._plan.command, self._plan.environment, TASK_SECONDS, self._checked, both_outputs=False)
 
     def _look(self) -> None:
-        now = _signature(self._plan.source)
-        # A file that is gone was cleaned up by the batch system: what the pilot has is its own copy.
-        if now is not None and now != self._seen and not self._running:
-            self.check()
+        self._question.ask()
         self._warn()
         self._loop.call_later(self._plan.period_seconds, self._look)
+
+    def _answered(self, found: bytes) -> None:
+        """A file that is gone was cleaned up by the batch system: what the pilot has is its own copy."""
+        changed = found not in (b"", self._seen)
+        if not self._seen and _changed_at(found) <= self._since:
+            changed = False  # it is the one that was installed
+        if changed and self._running and not self._wanted:
+            return  # the next look sees it again
+        self._seen = found or self._seen
+        if changed or self._wanted:
+            self._read()
+
+    def _is_silent(self) -> None:
+        self._events.write("token.silent", path=self._plan.source, seconds_waited=ANSWER_SECONDS)
 
     def _checked(self, code: int | None, output: bytes) -> None:
         self._running = False
@@ -89,7 +117,7 @@ class TokenWatch:
             message = str(answer.get("message") or f"the new token could not be looked at (exit code {code})")
             self._events.write("token.refused", code=answer.get("code"), message=message[:MESSAGE_LIMIT])
         if self._again:
-            self.check()
+            self._read()
 
     def _warn(self) -> None:
         """Tell once that the end is near, and once that it has come; HTCondor's open sessions outlive it for a while,
@@ -111,19 +139,20 @@ class TokenWatch:
         )
 
 
-def _signature(path: str) -> tuple[int, int, int, int] | None:
+def _changed_at(found: bytes) -> float:
+    """When the file's inode was changed last; 0 where that was not said."""
     try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return float(found.split()[-1])
+    except (IndexError, ValueError):
+        return 0.0
 
 
-def _newer(source: str, installed: str) -> bool:
+def _moment(installed: str) -> float:
+    """When the pilot's own copy was made; now where there is none."""
     try:
-        return os.stat(source).st_ctime_ns > os.stat(installed).st_mtime_ns
+        return os.stat(installed).st_mtime
     except OSError:
-        return False
+        return time.time()
 
 
 def _mapping(output: bytes) -> dict[str, Any]:

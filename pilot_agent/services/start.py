@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pilot_agent.config_kinds import SERVICE_NAME
 from pilot_agent.hookspecs import Service
 from pilot_agent.model import ServiceState
+from pilot_agent.pidfd import Ending
 from pilot_agent.process import Interrupted, WakeUp, run, start_resident
 from pilot_agent.workspace import Workspace
 
@@ -36,8 +37,7 @@ class _Running:
     """A started service: its record with every place filled in, its process, and how to watch both."""
 
     service: Service
-    pid: int
-    pidfd: int
+    end: Ending
     directory: str
     environment: Mapping[str, str]
     started: float
@@ -74,12 +74,12 @@ def start_service(
         return _failed(service, f"{words[0]} could not be started: {error}")
     finally:
         os.close(log)
-    pidfd = os.pidfd_open(pid)
+    end = Ending(pid)
     try:
         on_started(pid)
-        return _until_ready(_Running(service, pid, pidfd, directory, everything, started), wake)
+        return _until_ready(_Running(service, end, directory, everything, started), wake)
     finally:
-        os.close(pidfd)
+        end.close()
 
 
 def _until_ready(running: _Running, wake: WakeUp | None) -> ServiceState:
@@ -88,20 +88,20 @@ def _until_ready(running: _Running, wake: WakeUp | None) -> ServiceState:
     end = running.started + (readiness.timeout_seconds if what != "alive" else ALIVE_SECONDS)
     pause = FIRST_PAUSE_SECONDS
     while True:
-        if _waited(running.pidfd, wake, 0.0):
+        if _waited(running.end, wake, 0.0):
             return _ended(running)
         if ready():
             seconds = round(time.monotonic() - running.started, 4)
             message = f"ready by {what}"
             return ServiceState(
-                running.service.name, "ready", running.pid, seconds, message, dict(running.service.attributes)
+                running.service.name, "ready", running.end.pid, seconds, message, dict(running.service.attributes)
             )
         left = end - time.monotonic()
         if left <= 0 and what != "alive":
             said = _last_line(running.directory)
-            stop(running.service, running.pid, running.pidfd)
+            stop(running.service, running.end)
             return _failed(running.service, f"not ready by {what} within {readiness.timeout_seconds:g} s{said}")
-        _waited(running.pidfd, wake, max(0.0, min(pause, left)))
+        _waited(running.end, wake, max(0.0, min(pause, left)))
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
 
@@ -137,35 +137,37 @@ def _exits_zero(words: list[str], running: _Running, wake: WakeUp | None) -> boo
     return result.ok
 
 
-def _waited(pidfd: int, wake: WakeUp | None, seconds: float) -> bool:
+def _waited(end: Ending, wake: WakeUp | None, seconds: float) -> bool:
     """True when the service ended within ``seconds``. Raises ``Interrupted``."""
+    until = time.monotonic() + seconds
     poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    if wake is not None:
-        poller.register(wake.fileno(), select.POLLIN)
-    # poll() counts whole milliseconds; less than one would turn waiting into spinning.
-    events = poller.poll(max(1.0, seconds * 1000) if seconds > 0 else 0)
-    descriptors = {descriptor for descriptor, _ in events}
-    if wake is not None and wake.fileno() in descriptors and wake.must_end():
-        raise Interrupted
-    return pidfd in descriptors
+    for descriptor in (*end.descriptors, *((wake.fileno(),) if wake is not None else ())):
+        poller.register(descriptor, select.POLLIN)
+    while True:
+        left = until - time.monotonic()
+        # poll() counts whole milliseconds; less than one would turn waiting into spinning.
+        events = poller.poll(max(1.0, end.limited(left) * 1000) if left > 0 else 0)
+        if wake is not None and any(fd == wake.fileno() for fd, _ in events) and wake.must_end():
+            raise Interrupted
+        if end.came():
+            return True
+        if left <= 0:
+            return False
 
 
-def stop(service: Service, pid: int, pidfd: int) -> None:
+def stop(service: Service, end: Ending) -> None:
     """End a service that is a child of this process: its own signal, then KILL for what is left of its group."""
-    _signal_group(pid, signal.Signals[service.stop_signal])
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    poller.poll(service.stop_seconds * 1000)
-    _signal_group(pid, signal.SIGKILL)
-    if poller.poll(KILL_SECONDS * 1000):
-        os.waitpid(pid, 0)
+    _signal_group(end.pid, signal.Signals[service.stop_signal])
+    end.wait(service.stop_seconds)
+    _signal_group(end.pid, signal.SIGKILL)
+    if end.wait(KILL_SECONDS):
+        os.waitpid(end.pid, 0)
 
 
 def _ended(running: _Running) -> ServiceState:
-    _, status = os.waitpid(running.pid, 0)
+    _, status = os.waitpid(running.end.pid, 0)
     # What it left in its process group would outlive it unseen.
-    _signal_group(running.pid, signal.SIGKILL)
+    _signal_group(running.end.pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(status)
     how = f"exited {code}" if code >= 0 else f"was ended by signal {-code}"
     return _failed(running.service, f"{how} before it was ready{_last_line(running.directory)}")

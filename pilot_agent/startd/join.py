@@ -35,6 +35,12 @@ def clock_commands(plan: StartdPlan, pilot_id: str) -> tuple[tuple[str, ...], ..
     return tuple((tool, "-pool", address, *wanted) for address in plan.collectors)
 
 
+def denied(output: bytes) -> bool:
+    """Whether the collector knew the token and refused what the pilot needs: no later try changes that."""
+    lower = output.decode("utf-8", "replace").lower()
+    return any(word in lower for word in _DENIED) and not any(word in lower for word in _UNREACHABLE)
+
+
 def classify(code: int | None, output: bytes, collector: str, *, timed_out: bool = False) -> Failure | None:
     """None when the handshake succeeded, else who must act.
 

@@ -45,6 +45,7 @@ def failure_ad(
         "Cpus": 0,
         "Memory": 0,
         "LoadAvg": 0.0,
+        "CondorLoadAvg": 0.0,
         "EnteredCurrentActivity": int(time.time()),
         "START": False,
         "Requirements": False,

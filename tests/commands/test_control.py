@@ -26,6 +26,25 @@ STATUS: dict[str, Any] = {
     "events": [{"seconds": 70.0, "event": "pool.joined"}, {"seconds": 71.0, "event": "x", "text": "a\x1b[31mb" * 40}],
 }  # fmt: skip
 
+REPORTED: dict[str, Any] = {
+    "condor": {"source": "tarball", "place": "/opt/condor/with/a/long/name/condor-23.9.6.tar.gz", "version": "23.9.6"},
+    "startd": {
+        "slots": [
+            {"count": 2, "cores": 4, "memory_mib": 8000, "disk": 50, "gpus": 1, "partitionable": True,
+             "resources": {"licences": 3}, "only_for": ""},
+            {"count": 1, "cores": 1, "memory_mib": 512, "disk": None, "gpus": 0, "partitionable": False,
+             "resources": {}, "only_for": "ioslot"},
+        ],
+        "policies": [{"key": "startd.start", "layer": "vo", "expression": "TARGET.Owner =!= \"x\\x1b[31m\""}],
+        "transfer_plugins": [
+            {"path": "/usr/libexec/condor/box_plugin.py", "schemes": ["box", "gdrive"], "problem": ""},
+            {"path": "/opt/broken", "schemes": [], "problem": "it exited 1"},
+        ],
+    },
+    "time": {"summary": "ends at 1970-01-01 02:20:00 UTC because the batch job ends", "to_die": 8000.0},
+}  # fmt: skip
+"""What a pilot's report says of its HTCondor."""
+
 # A pilot that answers every request with itself and the request.
 GUARDIAN = """
 import os, sys, time
@@ -107,6 +126,59 @@ def test_pages_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> 
     assert max(map(len, page(STATUS).splitlines())) <= width
     if width >= 80:
         assert max(map(len, overview([STATUS, STATUS]).splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_page_says_what_the_pilot_offers_and_when_it_ends(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = page(STATUS | REPORTED)
+    assert max(map(len, text.splitlines())) <= width
+    shown = " ".join(text.split())
+    for words in (
+        "HTCondor 23.9.6, tarball,",
+        "2 slots, each 4 cores, 7.8 GiB memory, 50 % of the disk, 1 GPU, 3 licences, partitionable",
+        "1 slot: 1 core, 512.0 MiB memory, only for ioslot",
+        "startd.start of vo:",
+        "box_plugin.py takes box, gdrive",
+        "broken is left out: it exited 1",
+        "because the batch job ends",
+    ):
+        assert words in shown
+    assert "\x1b" not in text
+
+
+def test_an_end_that_was_moved_is_told_without_the_old_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = page(STATUS | REPORTED | {"deadline": 90061.0})
+    assert "1970-01-02 01:01:01 UTC" in text
+    assert "because" not in text
+
+
+@pytest.mark.parametrize("damage", [[], 3, "x", {"slots": 3}, {"slots": [3, {"cores": "x"}], "policies": {}}, None])
+def test_a_damaged_report_does_no_harm_to_the_page(damage: Any) -> None:
+    assert "Pilot abc" in page(STATUS | {"startd": damage, "condor": damage, "time": damage})
+
+
+def test_the_status_has_what_the_report_says_so_far(guardian: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_status(arguments("status", guardian)) == 0
+    assert json.loads(capsys.readouterr().out)["startd"] is None
+    (guardian / "report.json").write_text(json.dumps(REPORTED | {"node": {}}))
+    assert run_status(arguments("status", guardian)) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {name: answer[name] for name in REPORTED} == REPORTED
+    assert "node" not in answer
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", None])
+def test_a_report_that_cannot_be_read_is_no_obstacle(
+    guardian: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    if content is None:
+        os.mkfifo(guardian / "report.json")
+    else:
+        (guardian / "report.json").write_text(content)
+    assert run_status(arguments("status", guardian)) == 0
+    assert json.loads(capsys.readouterr().out)["condor"] is None
 
 
 def test_the_page_says_why_no_job_begins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pilot_agent.lifecycle.final_report import empty_report, failure, set_outcome
 from pilot_agent.lifecycle.printed import printed
 from pilot_agent.startd.history import JobRecord, summarize
+from tests.commands.test_control import REPORTED
 
 ROOT = Path(__file__).parents[2]
 RECORDS = [
@@ -68,6 +69,15 @@ def test_it_is_shown_in_brief(tmp_path: Path, form: str) -> None:
     ):
         assert words in done.stdout
     assert "meaning" not in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_it_shows_what_the_pilot_offered(tmp_path: Path) -> None:
+    (tmp_path / "r").write_text(json.dumps(report() | REPORTED))
+    done = call(tmp_path, "show", "r")
+    assert done.returncode == 0, done.stderr
+    for words in ("23.9.6, tarball", "2 slots, each 4 cores", "box_plugin.py takes box", "the batch job ends"):
+        assert words in done.stdout
     assert "\x1b" not in done.stdout
 
 

@@ -14,6 +14,7 @@ from pilot_agent.process import Interrupted
 from tests.wake_pipe import WakePipe
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+pytestmark = pytest.mark.usefixtures("each_kernel")
 PATIENCE_SECONDS = 60
 
 
@@ -53,6 +54,12 @@ def test_at_the_deadline_the_whole_session_ends(wake: WakePipe, tmp_path: Path) 
     built, passed = build("echo $$; sleep 600 & echo $!; wait", wake, tmp_path, seconds=1)
     assert built.code is None
     assert all(_gone(int(word)) for word in passed.split())
+
+
+def test_a_build_that_never_stops_talking_still_meets_its_deadline(wake: WakePipe, tmp_path: Path) -> None:
+    built, _ = build("exec yes line", wake, tmp_path, seconds=1)
+    assert built.code is None
+    assert built.said.endswith("line\n")
 
 
 def test_a_build_that_ignores_the_signal_ends_as_well(

@@ -100,6 +100,11 @@ def test_the_page_and_the_list_are_for_people(pilot: StartPilot) -> None:
     page = first.call("status", first.start_directory).stdout
     assert "Stage" in page
     assert "condor.started" in page
+    for label, words in (("HTCondor", "23."), ("Slots", "1 slot: "), ("End", "no limit is known")):
+        assert any(line.split()[:1] == [label] and words in line for line in page.splitlines()), page
+    assert status(first)["startd"]["slots"][0]["count"] == 1
+    assert status(first)["condor"]["version"]
+    assert "summary" in status(first)["time"]
     overview = first.call("status").stdout
     assert {"PILOT", "STAGE", "DIRECTORY"} <= set(overview.split())
     assert {one["output"] for one in status(first, "--json")} == {first.start_directory, second.start_directory}

@@ -69,12 +69,28 @@ def test_a_pilot_that_refused_its_node_is_a_failed_one_in_its_pool_while_it_hold
     assert (ad["IS_GLIDEIN"], ad["GLIDEIN_Site"], ad["GLIDEIN_Entry_Name"]) == (True, "Testbed", "queue")
     assert ad["PilotId"] == run.report()["pilot"]["id"]
     assert ad["GLIDEIN_ToDie"] - ad["LastHeardFrom"] > 3000
+    shown = grid.pool.run(["condor_status", "-constraint", "GLIDEIN_Failed"]).stdout
+    assert ad["Name"] in shown
+    assert "[????]" not in shown
     run.wait_until("word of it in the events that came home", lambda: obituaries(run) == ["obituary.sent"])
     run.signal(signal.SIGTERM if how == "signal" else signal.SIGUSR1)
     assert run.wait() == 64, run.story()
     run.wait_until("end of the ad", lambda: not failed_ads(grid, run))
     assert obituaries(run) == ["obituary.sent", "obituary.withdrawn"]
     assert printed(run)["outcome"]["failure"] == failure
+    run.nothing_left()
+
+
+@pytest.mark.parametrize("to", ["the guardian", "all of its processes"])
+def test_a_drain_ends_the_hold_of_a_pilot_that_never_had_a_workspace(pilot: StartPilot, to: str) -> None:
+    """Its configuration cannot be read, so it holds the slot as long as any failed pilot of a batch job."""
+    run = held(pilot({"no_such_key": 1}, environment={"SLURM_JOB_ID": "4711"}).start())
+    if to == "the guardian":
+        run.signal(signal.SIGUSR1)
+    else:
+        run.signal_all(signal.SIGUSR1)
+    assert run.wait() == 66, run.story()
+    assert run.failure()["code"] == "config.invalid"
     run.nothing_left()
 
 

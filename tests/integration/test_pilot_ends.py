@@ -224,6 +224,18 @@ def test_nothing_is_left_when_condor_master_is_killed(pilot: StartPilot, jobs: J
     run.nothing_left()
 
 
+def test_a_condor_master_that_somebody_else_told_to_end_is_no_planned_end(pilot: StartPilot, jobs: Jobs) -> None:
+    run = pilot().start()
+    job = jobs.shell(SLEEPING_JOB, pilot=run)
+    run.job_file("ready")
+    run.signal(signal.SIGTERM, "condor_master")
+    assert run.wait() == 143, run.story()
+    assert run.report()["outcome"]["status"] == "preempted"
+    assert run.failure()["code"] == "condor.told_to_end"
+    job.wait_evicted()
+    run.nothing_left()
+
+
 def test_a_pilot_whose_time_is_over_leaves_with_success(pilot: StartPilot, jobs: Jobs) -> None:
     # The last job is ended 15 s before the end, and for 10 s before that none begins.
     times = {"margin_seconds": 10, "teardown_seconds": 5, "spread_seconds": 0, "retirement_seconds": 10}
@@ -267,7 +279,7 @@ def test_a_job_is_told_of_the_end_and_may_finish(pilot: StartPilot, jobs: Jobs) 
 def test_a_busy_pilot_with_deaf_jobs_keeps_its_budget(pilot: StartPilot, jobs: Jobs) -> None:
     budget = 15.0
     beside = {"files": plugins.PREAMBLE + plugins.FUSE, "bystanders": plugins.PREAMBLE + plugins.BYSTANDERS}
-    run = pilot({"time": {"vacate_seconds": 60, "teardown_seconds": budget}}, plugins=beside).start()
+    run = pilot({"time": {"vacate_seconds": budget, "teardown_seconds": budget}}, plugins=beside).start()
     jobs.shell(STUBBORN_JOB, pilot=run, count=2).wait_running()
     run.job_file("ready")
     assert [mount for mount in run.host.mounts() if run.start_directory in mount.target]

@@ -94,7 +94,7 @@ def test_a_token_that_somebody_else_signed_is_refused_by_the_pool(pilot: StartPi
 
 
 def test_a_token_without_the_right_to_advertise_is_refused_by_the_pool(pilot: StartPilot, grid: Grid) -> None:
-    run = pilot({"pool": {"join_seconds": 4}}, token=grid.token(authorizations=("READ",)))
+    run = pilot({"pool": {"join_seconds": 3600}}, token=grid.token(authorizations=("READ",)))
     refused(run, 67, "credential", "token.unauthorized")
 
 

@@ -55,3 +55,28 @@ def test_a_child_that_could_not_begin_ends_the_pilot_with_a_code_that_says_who_a
     ended._workspace, ended._role, ended._alarm = None, "pipeline", cast("Alarm", SimpleNamespace(signal=None))
     assert ended._clean_up(code << 8) == ends_with
     assert ("internal: pipeline.killed" in capfd.readouterr().err) == (ends_with == 70)
+
+
+def hearing(monkeypatch: pytest.MonkeyPatch) -> tuple[Guardian, list[int]]:
+    """A guardian without a workspace, and the signals that its child gets."""
+    made, sent = guardian(0), list[int]()
+    made._workspace, made._role, made._draining, made._child_hears = None, "pipeline", False, ()
+    made._output, made._started, made._told = None, 0.0, {}
+    monkeypatch.setattr(Guardian, "_send", lambda _, number: sent.append(number))
+    return made, sent
+
+
+def test_a_drain_waits_for_a_child_that_would_die_of_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, sent = hearing(monkeypatch)
+    made._drain("SIGUSR1")
+    assert sent == [], "one that just begins has no handler yet"
+    made._take({"hears": [signal.SIGUSR1]})
+    assert sent == [signal.SIGUSR1]
+
+
+def test_a_child_that_hears_drains_without_a_workspace_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, sent = hearing(monkeypatch)
+    made._take({"hears": [signal.SIGUSR1]})
+    assert sent == []
+    made._drain("SIGUSR1")
+    assert sent == [signal.SIGUSR1]

@@ -12,19 +12,24 @@ from typing import Any
 
 import pytest
 
+from pilot_agent import process
 from pilot_agent.events import EventLog
 from pilot_agent.lifecycle import cvmfs_watch, disk_watch, sidecars
 from pilot_agent.lifecycle.acceptance import REASONS_ATTRIBUTE, Acceptance
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE
 from pilot_agent.lifecycle.cvmfs_watch import DOWN_ATTRIBUTE, CvmfsWatch
-from pilot_agent.lifecycle.disk_watch import FREE_ATTRIBUTE, DiskWatch, free_mib
+from pilot_agent.lifecycle.disk_watch import FREE_ATTRIBUTE, LOW, SILENT, DiskWatch, free_mib, statfs_command
+from pilot_agent.lifecycle.identity import read_stat
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.periodic_tasks import FAILING_ATTRIBUTE, MOST_ATTRIBUTES, Periodics
 from pilot_agent.lifecycle.plan import CvmfsPlan, DiskPlan, PeriodicPlan
+from pilot_agent.lifecycle.processes import children
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.task_tally import FAILED_LAST_END, LAST_END, TALLY_ATTRIBUTES
 from pilot_agent.light import signal
 from pilot_agent.startd import health_expressions
+from tests.probes.hanging_fuse import STATFS, hanging_mount
+from tests.probes.namespaced import in_namespace
 
 PATIENCE_SECONDS = 60.0
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
@@ -114,27 +119,34 @@ def test_a_pilot_that_ends_takes_no_job_whatever_becomes_well(bench: Bench) -> N
 
 
 class Disk:
-    """Free space as the test says."""
+    """Free space as the test says: a number of MiB, or what else the program that is asked shall do."""
 
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, **plan: Any) -> None:
-        self.free: dict[str, int | None] = {"/a": 1000, "/b": 5000}
-        monkeypatch.setattr(disk_watch, "free_mib", lambda path: self.free[path])
-        made = DiskPlan(paths=list(self.free), period_seconds=0.01, **plan)
+        self.directory = bench.log.parent
+        self.set(a=1000, b=5000)
+        monkeypatch.setattr(disk_watch, "statfs_command", lambda path: ["/bin/sh", f"{self.directory}{path}"])
+        made = DiskPlan(paths=["/a", "/b"], period_seconds=0.01, **plan)
         DiskWatch(made, bench.loop, bench.ad, bench.events, bench.acceptance, bench.calls.append)  # type: ignore[arg-type]
+
+    def set(self, **free: int | str) -> None:
+        for name, value in free.items():
+            script = f"echo {value} 1048576 0 0" if isinstance(value, int) else value
+            (self.directory / "new").write_text(script + "\n")
+            (self.directory / "new").rename(self.directory / name)
 
 
 def test_a_disk_below_its_floor_keeps_jobs_out_until_there_is_more_than_the_floor(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(bench, monkeypatch, floor_mib=400)
-    assert bench.ad.now == {FREE_ATTRIBUTE: 1000}
+    bench.until("the disk was looked at", lambda: bench.ad.now == {FREE_ATTRIBUTE: 1000})
     assert FREE_ATTRIBUTE not in bench.ad.states
-    disk.free["/b"] = 399
+    disk.set(b=399)
     bench.until("jobs are kept out", lambda: bench.acceptance.reasons == {"disk"})
-    disk.free["/b"] = 450
+    disk.set(b=450)
     bench.until("the disk was looked at", lambda: bench.ad.now[FREE_ATTRIBUTE] == 450)
     assert bench.acceptance.reasons == {"disk"}, "a job's first files would close it again"
-    disk.free["/b"] = 500
+    disk.set(b=500)
     bench.until("jobs are taken", lambda: not bench.acceptance.reasons)
     assert bench.names() == ["disk.low", "disk.free_again"]
     assert bench.all_events()[0]["path"] == "/b"
@@ -142,32 +154,87 @@ def test_a_disk_below_its_floor_keeps_jobs_out_until_there_is_more_than_the_floo
 
 def test_a_disk_below_its_hard_floor_is_told_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(bench, monkeypatch, floor_mib=400, hard_floor_mib=50)
-    disk.free["/a"] = 49
+    disk.set(a=49)
     full = "49 MiB are free in /a, and below 50 MiB jobs lose what they write"
     bench.until("it was told", lambda: full in bench.calls)
-    disk.free["/a"] = 10
+    disk.set(a=10)
     bench.until("it was looked at again", lambda: bench.ad.now[FREE_ATTRIBUTE] == 10)
     assert [call for call in bench.calls if call != "changed"] == [full]
 
 
 def test_a_directory_that_nobody_can_ask_says_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(bench, monkeypatch, floor_mib=400)
-    disk.free |= {"/a": None, "/b": 450}
-    bench.until("the other was looked at", lambda: bench.ad.now[FREE_ATTRIBUTE] == 450)
+    disk.set(a="exit 1", b=450)
+    bench.until("the other was looked at", lambda: bench.ad.now.get(FREE_ATTRIBUTE) == 450)
     assert not bench.acceptance.reasons
 
 
 def test_without_floors_no_disk_is_looked_at(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     Disk(bench, monkeypatch)
-    assert bench.ad.now == {}
+    assert not bench.loop._timers
+
+
+def free_in(path: Path) -> int | None:
+    """What the program says of a directory."""
+    result = process.run(statfs_command(str(path)), deadline_seconds=PATIENCE_SECONDS, environment=ENVIRONMENT)
+    return free_mib(result.stdout)
 
 
 def test_free_space_is_what_statvfs_says(tmp_path: Path) -> None:
     status = os.statvfs(tmp_path)
-    found = free_mib(str(tmp_path))
+    found = free_in(tmp_path)
     assert found is not None
     assert abs(found - (status.f_bavail * status.f_frsize >> 20)) < 1 + status.f_bavail * status.f_frsize * 0.2 / 2**20
-    assert free_mib(f"{tmp_path}/none") is None
+    assert free_in(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("output", "free"),
+    [(b"256 4096 10 3\n", 1), (b"256 4096 10 0", 0), (b"256 4096 0 0", 1), (b"", None), (b"? 4096 0 0", None)],
+)
+def test_a_file_system_without_inodes_is_full_and_one_that_counts_none_is_not(output: bytes, free: int | None) -> None:
+    assert free_mib(output) == free
+
+
+def test_a_directory_that_does_not_answer_takes_no_job_until_it_does(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(bench, monkeypatch, floor_mib=400, answer_seconds=0.3)
+    bench.until("the disk was looked at", lambda: bench.ad.now == {FREE_ATTRIBUTE: 1000})
+    disk.set(a="sleep 600")
+    bench.until("jobs are kept out", lambda: bench.acceptance.reasons == {SILENT})
+    disk.set(b=300)
+    bench.until("the other is watched all the same", lambda: LOW in bench.acceptance.reasons)
+    disk.set(a=1000, b=5000)
+    bench.until("jobs are taken", lambda: not bench.acceptance.reasons)
+    assert sorted(bench.names()) == ["disk.answers_again", "disk.free_again", "disk.low", "disk.silent"]
+    assert bench.all_events()[0] | {"seconds": 0} == {
+        "seconds": 0, "event": "disk.silent", "path": "/a", "seconds_waited": 0.3,
+    }  # fmt: skip
+
+
+def test_a_mount_that_really_hangs_neither_keeps_the_keeper_nor_gets_a_second_child(tmp_path: Path) -> None:
+    """Nothing ends the child that asked for its free space, not even SIGKILL, until the mount is gone."""
+
+    def work() -> Any:
+        alarm = Alarm.install(None, also=(signal.SIGCHLD,), sticky=False)
+        bench = Bench(tmp_path, alarm)
+        hung = tmp_path / "hung"
+        with hanging_mount(hung, silent_about=(STATFS,)) as server:
+            plan = DiskPlan(paths=[str(hung), str(tmp_path)], floor_mib=1, period_seconds=0.1, answer_seconds=0.5)
+            DiskWatch(plan, bench.loop, bench.ad, bench.events, bench.acceptance, bench.calls.append)  # type: ignore[arg-type]
+            bench.until("it is silent", lambda: SILENT in bench.acceptance.reasons)
+            looked = time.monotonic()
+            bench.until("the loop goes on", lambda: time.monotonic() > looked + 1)
+            asking = [pid for pid in children(os.getpid()) if str(hung) in Path(f"/proc/{pid}/cmdline").read_text()]
+            states = [stat.state for pid in asking if (stat := read_stat(pid)) is not None]
+            server.die()
+            bench.until("the child is gone", lambda: not bench.loop._children)
+        alarm.close()
+        return [bench.names(), sorted(bench.acceptance.reasons), states, bench.ad.now.get(FREE_ATTRIBUTE, 0) > 0]
+
+    names, reasons, states, told = in_namespace(work)
+    assert (names, reasons, states, told) == (["disk.silent"], [SILENT], ["D"], True)
 
 
 def cvmfs(bench: Bench, place: Path, script: str = 'ls "$1"', timeout: float = 30.0) -> None:

@@ -249,6 +249,27 @@ def test_a_pilot_that_cannot_join_says_who_must_act(pilot: Pilot, script: str, c
     assert pilot.nothing_left()
 
 
+DENIED = 'SECMAN:2010:Received "DENIED" from server for user x@pool using method IDTOKENS.'
+
+
+def test_a_token_that_every_collector_denies_its_rights_ends_the_pilot_at_once(pilot: Pilot) -> None:
+    """Not in the 600 seconds that a collector has to be reached."""
+    deny = f"echo x >> {pilot.directory}/asked; echo '{DENIED}'; exit 1"
+    pilot.plan(join=join(pilot, deny, deny) | {"seconds": 600})
+    pilot.start()
+    assert pilot.wait() == 67
+    assert pilot.report()["outcome"]["failure"]["code"] == "token.unauthorized"
+    assert (pilot.directory / "asked").read_text() == "x\nx\n"
+
+
+def test_one_collector_that_denies_is_not_all_of_them(pilot: Pilot) -> None:
+    pilot.plan(join=join(pilot, f"echo '{DENIED}'; exit 1", "exit 0") | {"seconds": 600})
+    pilot.start()
+    wait_until(lambda: "pool.joined" in pilot.event_names(), "the pilot joined")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+
+
 def test_a_startd_that_never_comes_up_is_noticed(pilot: Pilot) -> None:
     pilot.plan(join=join(pilot, "exit 0"))
     pilot.start()
@@ -309,6 +330,28 @@ def test_a_deadline_that_cuts_jobs_is_a_preemption(pilot: Pilot) -> None:
     pilot.start()
     assert pilot.wait() == 143
     assert pilot.report()["outcome"]["failure"]["code"] == "deadline.reached"
+    assert pilot.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("logged", "code", "failure"),
+    [
+        ("No resources have been claimed for 20 seconds\nShutting down Condor on this machine.", 0, None),
+        ("Got SIGTERM. Performing graceful shutdown.", 143, "condor.told_to_end"),
+        ("", 143, "condor.told_to_end"),
+        (None, 0, None),
+    ],
+)
+def test_a_master_that_ends_well_was_told_by_its_idle_startd_or_by_somebody_else(
+    pilot: Pilot, logged: str | None, code: int, failure: str | None
+) -> None:
+    log = pilot.workspace / "condor" / "log" / "StartLog"
+    pilot.plan("exit 0" if logged is None else f"echo '{logged}' > {log}; exit 0")
+    pilot.start()
+    assert pilot.wait() == code
+    outcome = pilot.report()["outcome"]
+    assert (outcome["failure"] or {"code": None})["code"] == failure
+    assert outcome["status"] == ("preempted" if failure else "ok")
     assert pilot.nothing_left()
 
 

@@ -18,6 +18,7 @@ from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.workspace import Workspace
 
 PROBLEM = {"kind": "internal", "code": "x", "message": "y", "stage": "run", "hint": ""}
+pytestmark = pytest.mark.usefixtures("each_kernel")
 LONG_SECONDS = 3600.0
 
 

@@ -89,6 +89,7 @@ def test_children_of_children_are_descendants() -> None:
         child.kill()
 
 
+@pytest.mark.usefixtures("each_kernel")
 def test_a_process_is_stopped_by_its_signal() -> None:
     identity = identify(spawn(["/bin/sleep", "60"], {}))
     assert identity is not None
@@ -103,6 +104,7 @@ def test_a_suspended_process_is_woken_to_stop() -> None:
     assert stop_process(identity, signal.SIGTERM, 10)
 
 
+@pytest.mark.usefixtures("each_kernel")
 def test_one_that_does_not_obey_is_killed_with_its_group(tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 600 & echo $! > pid.new; mv pid.new pid; while :; do sleep 0.01; done"
     identity = identify(spawn(["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}, directory=str(tmp_path)))
@@ -117,6 +119,7 @@ def test_one_that_does_not_obey_is_killed_with_its_group(tmp_path: Path) -> None
         time.sleep(0.005)
 
 
+@pytest.mark.usefixtures("each_kernel")
 def test_a_stranger_with_the_same_number_is_left_alone() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         identity = identify(child.pid)

@@ -208,6 +208,7 @@ def test_processes_are_found_by_whatever_they_carry(tmp_path: Path, start: Start
     assert stranger.poll() is None
 
 
+@pytest.mark.usefixtures("each_kernel")
 def test_a_process_with_a_recycled_number_is_a_stranger(tmp_path: Path, start: Start) -> None:
     stranger = start("sleep", "600")
     identity = identify(stranger.pid)
@@ -232,6 +233,7 @@ def test_a_mount_that_all_of_the_node_see_makes_nobody_a_part_of_it(tmp_path: Pa
         subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.usefixtures("each_kernel")
 def test_what_the_journal_names_is_undone(tmp_path: Path, start: Start) -> None:
     workspace = dead(tmp_path)
     journal, made = Journal(workspace.journal), tmp_path / "made by a setup"

@@ -1,7 +1,8 @@
 """A seccomp filter as containers have it: ``python3 seccomp.py CALL[,CALL...] PROGRAM [ARGUMENT...]``.
 
-Calls are ``userns`` (unshare and clone with CLONE_NEWUSER) and ``mount``; both then fail with EPERM. Only the standard
-library is used, so that the file can be put on any node.
+Calls are ``userns`` (unshare and clone with CLONE_NEWUSER) and ``mount``; both then fail with EPERM. ``newer`` are all
+calls that Linux 4.18, the kernel of Enterprise Linux 8, does not know; they fail with ENOSYS as there. Only the
+standard library is used, so that the file can be put on any node.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import sys
 from collections.abc import Sequence
 
 _NEW_USER = 0x10000000
-_LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
-_ALLOW, _EPERM = 0x7FFF0000, 0x00050000 | 1
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38
 _NUMBER_AT, _FIRST_ARGUMENT_AT = 0, 16
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
-_CALLS = {"x86_64": {"unshare": 272, "clone": 56, "mount": 165}, "aarch64": {"unshare": 97, "clone": 220, "mount": 40}}
+_CALLS = {
+    # rseq is the last call of 4.18 on both.
+    "x86_64": {"unshare": 272, "clone": 56, "mount": 165, "rseq": 334},
+    "aarch64": {"unshare": 97, "clone": 220, "mount": 40, "rseq": 293},
+}
 
 
 def refuse(*calls: str, no_new_privileges: bool = True) -> None:
@@ -40,6 +45,8 @@ def _program(calls: Sequence[str]) -> list[tuple[int, int, int, int]]:
     """The filter in the classic form of BPF: operation, lines to skip when true and when false, operand."""
     numbers = _CALLS[os.uname().machine]
     lines = [(_LOAD, 0, 0, _NUMBER_AT)]
+    if "newer" in calls:
+        lines += [(_AT_LEAST, 0, 1, numbers["rseq"] + 1), (_RETURN, 0, 0, _ENOSYS)]
     if "mount" in calls:
         lines += [(_EQUAL, 0, 1, numbers["mount"]), (_RETURN, 0, 0, _EPERM)]
     if "userns" in calls:

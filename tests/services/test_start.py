@@ -23,6 +23,7 @@ from pilot_agent.workspace import Workspace
 from tests.wake_pipe import WakePipe
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+pytestmark = pytest.mark.usefixtures("each_kernel")
 PATIENCE = 30.0
 NEVER = 0.3
 

@@ -38,7 +38,7 @@ def test_it_says_what_failed_and_takes_no_job() -> None:
 def test_what_condor_status_shows_of_every_machine_is_in_it() -> None:
     found = ad(Cpus=8, Memory=16000)
     assert (found["Cpus"], found["Memory"]) == ("0", "0")
-    assert {"OpSys", "Arch", "LoadAvg", "EnteredCurrentActivity"} <= set(found)
+    assert {"OpSys", "Arch", "LoadAvg", "CondorLoadAvg", "EnteredCurrentActivity"} <= set(found)
 
 
 def test_the_pilots_own_attributes_hide_none_of_these() -> None:
