@@ -304,6 +304,14 @@ def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, 
     assert not gone.exists()
 
 
+def test_a_pipe_in_place_of_the_journal_holds_nobody_up(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    os.mkfifo(workspace.journal)
+    os.mkfifo(workspace.adopted)
+    assert verdict(tmp_path, workspace) == ("swept", "")
+    assert not os.path.exists(workspace.root)
+
+
 def test_a_teardown_is_begun_once_whatever_comes_of_it(tmp_path: Path) -> None:
     workspace = dead(tmp_path)
     for _ in range(3):
