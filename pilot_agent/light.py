@@ -51,6 +51,8 @@ def loads(text: str | bytes | bytearray) -> Any:
         value, end = _scan(text, 0)
     except StopIteration:
         raise ValueError("no JSON value where one must be") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
     except (ImportError, OSError) as error:  # it loads the public module to say what is wrong; that one may be gone
         raise ValueError("damaged JSON") from error
     if end != len(text):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from pilot_agent import configure, host
+from pilot_agent import configure, host, tasks
 from pilot_agent.codec import to_json
 from pilot_agent.collect import declared_from_json, declared_to_json
 from pilot_agent.configure import Given
@@ -24,6 +24,7 @@ from pilot_agent.hookspecs import Event
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import bug, preempted
 from pilot_agent.lifecycle import finish, plan
+from pilot_agent.lifecycle.inherited import Teardowns
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, keep_across_exec, lock
 from pilot_agent.lifecycle.master import start_master
@@ -103,7 +104,7 @@ def _choose_workspace(state: State, alarm: Alarm) -> Workspace:
     try:
         return configure.choose_workspace(state)
     except PilotError:
-        if not any(one.state == SWEPT for one in sweep(None, alarm)):
+        if not any(one.state == SWEPT for one in sweep(None, None, alarm)):
             raise
     return configure.choose_workspace(state)
 
@@ -171,9 +172,12 @@ class _Run:
                 environment=around.environment,
             )
             events.write("pilot.started", id=state.pilot_id, version=state.version, host=state.host, user=state.user)
-            state = self._sweep(state, events)
             began = time.time()
-            loaded, config = configure.load_plugins(state.config, around)
+            try:
+                loaded, config = configure.load_plugins(state.config, around)
+            except PilotError:
+                self._sweep(state, events, None)
+                raise
             seconds = round(time.monotonic() - ticks, 4)
             entry = TimelineEntry("configure", "agent", "plugins", _since(state, began), seconds, "ok")
             state = replace(
@@ -183,18 +187,26 @@ class _Run:
                 plugins=loaded.plugins,
                 timeline=(*state.timeline, entry),
             )
+            session = Session(around, loaded, events, self.workspace, journal=self.journal)
+            state = self._sweep(state, events, tasks.own_teardowns(session, state))
             self._save(state, "configure")
         else:
             loaded = host.Loaded(tuple(declared_from_json(state.declared)), state.plugins)
             events.write("pilot.resumed", finished=list(state.finished_stages))
         return state, Session(around, loaded, events, self.workspace, journal=self.journal)
 
-    def _sweep(self, state: State, events: EventLog) -> State:
+    def _sweep(self, state: State, events: EventLog, teardowns: Teardowns | None) -> State:
         """Undo what killed pilots of this account left on this node."""
         began = time.time()
-        results = [one for one in sweep(self.workspace.root, self.alarm) if one.state in (SWEPT, SPARED)]
+        found = sweep(self.workspace.root, teardowns, self.alarm)
+        results = [one for one in found if one.state in (SWEPT, SPARED)]
         for one in results:
-            told = {"workspace": one.workspace, "processes": one.processes, "leftovers": one.leftovers}
+            told = {
+                "workspace": one.workspace,
+                "processes": one.processes,
+                "teardowns": one.teardowns,
+                "leftovers": one.leftovers,
+            }
             if one.state == SWEPT:
                 events.write("pilot.swept", **told)
             else:

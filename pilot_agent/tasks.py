@@ -13,6 +13,7 @@ from pilot_agent import host
 from pilot_agent.codec import to_json
 from pilot_agent.collect import Declared
 from pilot_agent.hookspecs import ContainerRequest, Periodic, Service, Setup
+from pilot_agent.lifecycle.inherited import OwnTeardown, Prepared, Teardowns
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
 from pilot_agent.process import Result
@@ -130,6 +131,39 @@ def journal_teardown(session: Session, state: State, record: Setup) -> None:
         raise PilotError(_no_room(record.name, error)) from error
 
 
+def own_teardowns(session: Session, state: State) -> Teardowns:
+    """How this pilot undoes its setups when another pilot has begun them and died, by the label in the journal.
+
+    The program gets that pilot's identifier; its ``facts`` are empty, as nothing was probed yet.
+    """
+    found: dict[str, OwnTeardown] = {}
+    for record in (declared.record for declared in session.loaded.of("pilot_setups")):
+        label = _teardown_label(record)
+        if not record.teardown:
+            continue
+        refusal = ""
+        if record.where == "image":
+            refusal = "it is run inside an image, and this pilot has none before its first stage"
+        elif label in found:
+            refusal = "several setups of this pilot have this name"
+        found[label] = OwnTeardown(record.teardown_seconds, _prepared_for_another(session, state, record), refusal)
+    return found
+
+
+def _prepared_for_another(session: Session, state: State, record: Setup) -> Callable[[str], Prepared]:
+    def prepare(pilot_id: str) -> Prepared:
+        its_state = replace(state, pilot_id=pilot_id, facts={})
+        directory = _new_directory(session, f"teardown-{record.name}")
+        _write_context(session, its_state, directory)
+        return *_words(session, its_state, record, record.teardown, directory), directory
+
+    return prepare
+
+
+def _teardown_label(record: Setup) -> str:
+    return f"teardown of {record.name}"
+
+
 def _words(
     session: Session,
     state: State,
@@ -172,7 +206,7 @@ def _interior(session: Session, state: State, platform: str | None) -> Interior:
 def _write_teardown(journal: Journal, state: State, record: Setup, words: Words, directory: str) -> None:
     argv, environment = words
     journal.command(
-        f"teardown of {record.name}",
+        _teardown_label(record),
         argv,
         environment,
         directory=directory,

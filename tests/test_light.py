@@ -30,7 +30,7 @@ def test_what_was_written_is_read_back(value: object) -> None:
     assert light.loads(json.dumps(value, indent=2).encode()) == value
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1,]", '"a', "1 2", '{"a" 1}', "nothing", "[1}"])
+@pytest.mark.parametrize("text", ["", "{", "[1,]", '"a', "1 2", '{"a" 1}', "nothing", "[1}", "[" * 200_000])
 def test_damaged_text_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         light.loads(text)

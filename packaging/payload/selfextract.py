@@ -14,8 +14,8 @@ from payload.bytecode import packed
 from payload.debs import Tree
 
 HEADER = Path(__file__).with_name("pilot.sh.in")
-# What a kept runtime is checked by before it is used again: the files that a start needs first and most.
-HASHED = ("bin/pilot-python", "bin/python3.13-elf", "pilot.pyz", "SIZES")
+# What was just unpacked is checked by these: the files that a start needs first and most, and the lists of all files.
+HASHED = ("bin/pilot-python", "bin/python3.13-elf", "pilot.pyz", "SIZES", "ALL")
 DATE = 315532800  # 1980-01-01 UTC
 
 
@@ -31,7 +31,7 @@ class Base:
 def base_of(files: Mapping[str, bytes], tree: Tree) -> Base:
     """Compress the runtime's files without the payload."""
     sizes = {name: len(data) for name, data in files.items()}
-    sha256 = {name: hashlib.sha256(files[name]).hexdigest() for name in HASHED if name in files}
+    sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     return Base(packed("gzip", _tar(files, end=False), tree), sizes, sha256)
 
 
@@ -62,6 +62,9 @@ def build_selfextracting(base: Base, pyz: bytes, version: str, tree: Tree) -> by
     sizes = {**base.sizes, "pilot.pyz": len(pyz)}
     last = {"pilot.pyz": pyz, "SIZES": "".join(f"{size} {name}\n" for name, size in sorted(sizes.items())).encode()}
     sha256 = {**base.sha256, **{name: hashlib.sha256(data).hexdigest() for name, data in last.items()}}
+    # A kept runtime is checked by this one: a job of the same account may have changed it.
+    last["ALL"] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sha256.items())).encode()
+    sha256["ALL"] = hashlib.sha256(last["ALL"]).hexdigest()
     last["CHECK"] = "".join(f"{sha256[name]}  {name}\n" for name in HASHED).encode()
     archive = base.archive + packed("gzip", _tar(last, end=True), tree)
     return _header(version, archive, last["CHECK"], sum(sizes.values())) + archive

@@ -41,7 +41,16 @@ class Identity:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Identity:
         """The identity written by ``to_json``. Raises ``KeyError`` or ``ValueError`` for anything else."""
-        return cls(int(data["pid"]), int(data["start_ticks"]), str(data["boot_id"]), int(data["pid_namespace"]))
+        numbers = whole(data["pid"]), whole(data["start_ticks"])
+        return cls(*numbers, str(data["boot_id"]), whole(data["pid_namespace"]))
+
+
+def whole(value: Any) -> int:
+    """A number of a file that anybody may have written. Raises ``TypeError`` or ``ValueError`` for what is none."""
+    try:
+        return int(value)
+    except OverflowError:  # Infinity, and what is as large
+        raise ValueError("the number is infinite") from None
 
 
 def read_stat(pid: int) -> Stat | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pilot_agent.lifecycle.identity import Identity, identify
+from pilot_agent.lifecycle.identity import Identity, identify, whole
 from pilot_agent.light import dumps, loads, signal
 
 TYPE_CHECKING = False
@@ -169,7 +169,7 @@ def read_journal(path: str) -> OpenEntries:
 def _sort_in(found: OpenEntries, number: int, line: dict[str, Any]) -> None:
     try:
         if line["kind"] == "process":
-            process = ProcessEntry(number, str(line["label"]), int(line["stop_signal"]), float(line["stop_seconds"]))
+            process = ProcessEntry(number, str(line["label"]), whole(line["stop_signal"]), float(line["stop_seconds"]))
             if line.get("identity"):
                 process.identity = Identity.from_json(line["identity"])
             found.processes.append(process)
@@ -185,7 +185,7 @@ def _sort_in(found: OpenEntries, number: int, line: dict[str, Any]) -> None:
 
 def _lines(path: str) -> list[dict[str, Any]]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return []
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pilot_agent.lifecycle.identity import Identity, boot_id, identify, own_pid_namespace, still_same
+from pilot_agent.lifecycle.identity import Identity, boot_id, identify, own_pid_namespace, still_same, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Owner:
         """From what ``own_record`` gave. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
         self.host = str(data["host"])
         self.boot_id = str(data["boot_id"])
-        self.pid_namespace = int(data["pid_namespace"])
+        self.pid_namespace = whole(data["pid_namespace"])
         self.locked = data["locked"] is True
         self.runtime = str(data["runtime"])
         self.processes = [Identity.from_json(each) for each in data["processes"]]

@@ -11,12 +11,13 @@ from pilot_agent.lifecycle.adopted import read_adopted
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.finish import RUNTIME_PREFIX
 from pilot_agent.lifecycle.identity import read_stat, still_same
+from pilot_agent.lifecycle.inherited import keep_what_is_left_to_do, undo_setups, waiting
 from pilot_agent.lifecycle.journal import read_journal
 from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.processes import POLL_SECONDS, leftover, running
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.shared_memory import Segments
-from pilot_agent.lifecycle.teardown import remove_workspace, run_commands
+from pilot_agent.lifecycle.teardown import remove_workspace
 from pilot_agent.lifecycle.traces import below, traced
 from pilot_agent.pidfd import open_pidfd, send_signal
 
@@ -26,29 +27,53 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pilot_agent.lifecycle.identity import Identity
+    from pilot_agent.lifecycle.inherited import Teardowns
     from pilot_agent.workspace import Workspace
 
 ENDING_SHARE = 0.5
 """Of the time for one pilot: what ending its processes may take."""
 
 
-def undo(
-    workspace: Workspace, runtime: str, spared: Collection[int], budget: Budget
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """Undo everything that is left of a pilot of which nothing lives; the names of the processes that were ended, and
-    what is left over. ``spared`` are processes that no trace makes a part of it, nor what is below them."""
+class Undone:
+    """What became of a dead pilot's things: names of the processes that were ended, the teardowns that were run with
+    their ends, and what is left over."""
+
+    __slots__ = ("leftovers", "processes", "teardowns")
+
+    def __init__(self) -> None:
+        self.processes: list[str] = []
+        self.teardowns: list[str] = []
+        self.leftovers: list[dict[str, Any]] = []
+
+
+def undo(workspace: Workspace, runtime: str, spared: Collection[int], own: Teardowns | None, budget: Budget) -> Undone:
+    """Undo everything that is left of a pilot of which nothing lives. ``spared`` are processes that no trace makes a
+    part of it, nor what is below them; ``own`` are this pilot's teardowns, None while it does not know them.
+
+    No command of the dead pilot's journal is run, as it may be a job's.
+    """
+    undone = Undone()
     journal = read_journal(workspace.journal)
     known = [entry.identity for entry in journal.processes if entry.identity is not None]
     segments = Segments()
     time_for_them = Budget(budget.left() * ENDING_SHARE)
-    ended, leftovers = end_processes(workspace, [*known, *read_adopted(workspace)], spared, segments, time_for_them)
-    run_commands(workspace, budget)
-    leftovers += unmount_all(workspace.root, journal.mounts, budget)
+    known += read_adopted(workspace)
+    undone.processes, undone.leftovers = end_processes(workspace, known, spared, segments, time_for_them)
+    not_undone: list[dict[str, Any]] = []
+    if own is not None:
+        undone.teardowns, not_undone = undo_setups(workspace, own, budget)
+    undone.leftovers += unmount_all(workspace.root, [], budget)
     segments.remove(budget)
-    leftovers += remove_unpacked(runtime, budget)
+    undone.leftovers += remove_unpacked(runtime, budget)
     # What is left over is tried again by the next one, for which the workspace must say whose it is.
-    kept = (os.path.basename(workspace.private),) if leftovers else ()
-    return ended, leftovers + remove_workspace(workspace, budget, keep=kept)
+    kept = bool(undone.leftovers) or waiting(workspace)
+    undone.leftovers += not_undone
+    if kept:
+        undone.leftovers += remove_workspace(workspace, budget, keep=(os.path.basename(workspace.private),))
+        undone.leftovers += keep_what_is_left_to_do(workspace, budget)
+    else:
+        undone.leftovers += remove_workspace(workspace, budget)
+    return undone
 
 
 def remove_unpacked(directory: str, budget: Budget) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from pilot_agent.lifecycle import node_list
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, take
 from pilot_agent.lifecycle.owner import Owner
-from pilot_agent.lifecycle.remains import end_processes, remove_unpacked, undo
+from pilot_agent.lifecycle.remains import Undone, end_processes, remove_unpacked, undo
 from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.traces import ancestors, below
 from pilot_agent.light import dumps, loads
@@ -29,6 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from typing import Any
+
+    from pilot_agent.lifecycle.inherited import Teardowns
 
 NAME = re.compile(rf"{WORKSPACE_PREFIX}[0-9a-f]{{12}}({re.escape(BEING_MADE)})?")
 TOTAL_SECONDS = 60.0
@@ -45,13 +47,15 @@ LIVE, SPARED, SWEPT, GONE = "live", "spared", "swept", "gone"
 class Swept:
     """What became of one workspace: ``live``, ``spared`` for the ``reason``, ``swept``, or ``gone`` already.
 
-    ``processes`` are the names of those that were ended; ``leftovers`` what could not be undone.
+    ``processes`` are the names of those that were ended, ``teardowns`` what was run for its setups and how it ended,
+    ``leftovers`` what could not be undone.
     """
 
     workspace: str
     state: str
     reason: str = ""
     processes: tuple[str, ...] = ()
+    teardowns: tuple[str, ...] = ()
     leftovers: tuple[dict[str, Any], ...] = ()
 
 
@@ -63,9 +67,10 @@ class Live(Exception):  # noqa: N818 - an answer
     """Its pilot lives."""
 
 
-def sweep(own: str | None, wake: WakeUp | None = None) -> list[Swept]:
+def sweep(own: str | None, teardowns: Teardowns | None = None, wake: WakeUp | None = None) -> list[Swept]:
     """Undo what dead pilots of this account left on this node: those of its list, and those beside ``own``, which is
-    this pilot's workspace (None while there is none). Raises ``Interrupted``."""
+    this pilot's workspace (None while there is none). What their setups did is undone by this pilot's ``teardowns``,
+    and waits for a later sweep where those are None: not known yet. Raises ``Interrupted``."""
     # By its name a dead pilot's processes are known: one of another form could be that of any directory.
     listed = {root: owner for root, owner in node_list.entries().items() if _is_workspace(root)}
     roots = sorted({*listed, *(_beside(own) if own is not None else ())} - {own})
@@ -73,6 +78,8 @@ def sweep(own: str | None, wake: WakeUp | None = None) -> list[Swept]:
         return []
     owners = {root: _owner(listed.get(root)) for root in roots}
     spared = _spared(owners.values())
+    in_use = {owner.runtime for owner in owners.values() if owner is not None and owner.alive()}
+    names = [os.path.basename(root) for root in (*roots, *([own] if own else ()))]
     budget = Budget(TOTAL_SECONDS)
     results = []
     for root in roots:
@@ -81,8 +88,12 @@ def sweep(own: str | None, wake: WakeUp | None = None) -> list[Swept]:
             results.append(Swept(root, LIVE))
         elif any(other.startswith(f"{root}/") for other in (*roots, own or "")):
             results.append(Swept(root, SPARED, "another pilot lives in it"))
+        elif names.count(os.path.basename(root)) > 1:
+            # A pilot's processes are known by it. Names are random: somebody made a second one of that name.
+            results.append(Swept(root, SPARED, "another workspace has the same name"))
         elif budget.left() > 0:
-            results.append(_in_child(root, owner, spared, budget.at_most(SECONDS_FOR_ONE), wake))
+            undoing = _Undoing(spared, in_use, teardowns, budget.at_most(SECONDS_FOR_ONE))
+            results.append(_in_child(root, owner, undoing, wake))
     return results
 
 
@@ -121,42 +132,60 @@ def _spared(owners: Iterable[Owner | None]) -> frozenset[int]:
     return frozenset({*ancestors(os.getpid()), *below(alive)})
 
 
-def _in_child(root: str, owner: Owner | None, spared: Collection[int], seconds: float, wake: WakeUp | None) -> Swept:
+@dataclass(frozen=True, slots=True)
+class _Undoing:
+    """How a dead pilot is undone: which processes and interpreters are no part of it, this pilot's teardowns, how long
+    it may take."""
+
+    spared: Collection[int]
+    in_use: Collection[str]
+    teardowns: Teardowns | None
+    seconds: float
+
+
+def _in_child(root: str, owner: Owner | None, how: _Undoing, wake: WakeUp | None) -> Swept:
     with Runner(wake) as runner:
         handle = runner.start_call(
-            lambda: dumps(_swept(root, owner, spared, seconds)).encode(),
+            lambda: dumps(_swept(root, owner, how)).encode(),
             name="sweep",
-            deadline_seconds=seconds + PATIENCE_SECONDS,
+            deadline_seconds=how.seconds + PATIENCE_SECONDS,
         )
         result = runner.wait(handle)
     try:
         answer: Mapping[str, Any] = loads(result.answer)
-        return Swept(root, answer["state"], answer["reason"], tuple(answer["processes"]), tuple(answer["leftovers"]))
+        return Swept(
+            root,
+            answer["state"],
+            answer["reason"],
+            tuple(answer["processes"]),
+            tuple(answer["teardowns"]),
+            tuple(answer["leftovers"]),
+        )
     except (ValueError, KeyError, TypeError):
         return Swept(root, SPARED, result.explain())
 
 
-def _swept(root: str, owner: Owner | None, spared: Collection[int], seconds: float) -> dict[str, Any]:
+def _swept(root: str, owner: Owner | None, how: _Undoing) -> dict[str, Any]:
     """In the child: look at one workspace, and undo it if its pilot is dead."""
-    ended: list[str] = []
-    leftovers: list[dict[str, Any]] = []
+    undone = Undone()
     state, reason = SWEPT, ""
-    budget = Budget(seconds)
+    budget, spared = Budget(how.seconds), {*how.spared, os.getpid()}
     workspace = Workspace(root)
     try:
         descriptor = _open_lock(root)
         if descriptor is None:
-            ended = _without_workspace(workspace, owner, spared, budget)
-            state = SWEPT if ended else GONE
+            undone.processes = _without_workspace(workspace, owner, spared, how.in_use, budget)
+            state = SWEPT if undone.processes else GONE
         else:
             found = _take_over(descriptor, workspace)
             os.environ[LOCK_FD_VARIABLE] = str(descriptor)
-            ended, leftovers = undo(workspace, found.runtime, {*spared, os.getpid()}, budget)
+            undone = undo(workspace, _runtime_of(found, how.in_use), spared, how.teardowns, budget)
     except Live:
         state = LIVE
     except Spared as refusal:
         state, reason = SPARED, str(refusal)
-    return {"state": state, "reason": reason, "processes": ended, "leftovers": leftovers}
+    told = {name: getattr(undone, name) for name in undone.__slots__}
+    return {"state": state, "reason": reason, **told}
 
 
 def _open_lock(root: str) -> int | None:
@@ -230,12 +259,20 @@ def _require_dead(owner: Owner, *, locked: bool) -> None:
         raise Spared("its file system has no locks, and its processes cannot be seen from here")
 
 
-def _without_workspace(workspace: Workspace, owner: Owner | None, spared: Collection[int], budget: Budget) -> list[str]:
+def _runtime_of(owner: Owner, in_use: Collection[str]) -> str:
+    """The interpreter that was unpacked for a dead pilot; empty when a live one uses it, whatever was written."""
+    used = {os.path.realpath(path) for path in in_use if path}
+    return "" if os.path.realpath(owner.runtime) in used else owner.runtime
+
+
+def _without_workspace(
+    workspace: Workspace, owner: Owner | None, spared: Collection[int], in_use: Collection[str], budget: Budget
+) -> list[str]:
     """Somebody removed the workspace: processes and interpreter may be there still. Raises ``Live`` or ``Spared``."""
     if owner is None:
         raise Spared("it is gone, and did not say whose it was")
     _require_dead(owner, locked=False)
-    ended, _ = end_processes(workspace, [], {*spared, os.getpid()}, Segments(), budget)
-    if not remove_unpacked(owner.runtime, budget):
+    ended, _ = end_processes(workspace, [], spared, Segments(), budget)
+    if not remove_unpacked(_runtime_of(owner, in_use), budget):
         node_list.strike(workspace.root)
     return ended

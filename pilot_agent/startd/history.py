@@ -8,36 +8,34 @@ from __future__ import annotations
 
 import os
 
+from pilot_agent.startd.history_ads import OWN_ACCORD, read_ads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import IO, Any
 
+    from pilot_agent.startd.history_ads import Ad
+
 HISTORY = "startd_history"
 """The file's name in HTCondor's log directory."""
 READ_LIMIT_BYTES = 64 << 20
 """Of each file."""
-LINE_LIMIT_BYTES = 1 << 16
-"""A longer line is passed over: nothing that is read here comes near it."""
 MOST_RECORDS = 100_000
 """Runs that are read; those beyond are not counted. Each takes half a KiB while the account is made."""
 MOST_FILES = 16
 MOST_NAMES = 50
 """So many users, projects and endings are told apart; those beyond are ``OTHER``."""
-NAME_CHARACTERS = 100
 OTHER, UNKNOWN = "other", "unknown"
 EVICTED, WITHDRAWN, NOT_STARTED = "evicted", "removed or held", "not started"
 
 _WANTED = frozenset(
     (
-        *("clusterid", "procid", "user", "owner", "projectname", "acctgroup", "cpusprovisioned", "requestcpus"),
+        *("user", "owner", "projectname", "acctgroup", "cpusprovisioned", "requestcpus"),
         *("jobduration", "remotewallclocktime", "jobstartdate", "completiondate", "enteredcurrentstatus"),
         *("exitcode", "exitsignal", "exitbysignal", "toe", "badputcausedbypreemption", "badputcausedbydraining"),
     )
 )
-_OWN_ACCORD = "OF_ITS_OWN_ACCORD"
-_BEGAN_AGAIN_SECONDS = 1
-"""Times in an ad are whole seconds."""
 
 
 class JobRecord:
@@ -78,8 +76,8 @@ def read_history(path: str) -> list[JobRecord]:
     records: list[JobRecord] = []
     for name in _files(path):
         try:
-            with open(name, "rb", opener=_open) as file:
-                for record in _parsed(_lines(file)):
+            with open(name, "rb", opener=open_history) as file:
+                for record in read_records(file):
                     if len(records) >= MOST_RECORDS:
                         return records
                     records.append(record)
@@ -88,13 +86,16 @@ def read_history(path: str) -> list[JobRecord]:
     return records
 
 
-def _open(path: str, flags: int) -> int:
+def open_history(path: str, flags: int) -> int:
+    """The ``opener`` of a file that a job may have replaced."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def parse_history(content: bytes) -> Iterator[JobRecord]:
-    """The jobs in the content of a history file; an ad that names no job, or is cut off, is passed over."""
-    return _parsed(content.split(b"\n"))
+def read_records(file: IO[bytes]) -> Iterator[JobRecord]:
+    """The jobs in an open history file; an ad that names no job, or is cut off, is passed over. Raises ``OSError``."""
+    for ad in read_ads(file, _WANTED, 0, READ_LIMIT_BYTES):
+        if ad.banner.cluster >= 0 and ad.banner.process >= 0:
+            yield _record(ad)
 
 
 def no_jobs(validation_seconds: float) -> dict[str, Any]:
@@ -193,115 +194,31 @@ def _files(path: str) -> list[str]:
     return [os.path.join(directory, entry) for entry in found[1 - MOST_FILES :]] + [path]
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, never more than a piece of one in memory; a piece of a long line is no line."""
-    room, whole = READ_LIMIT_BYTES, True
-    while room > 0 and (raw := file.readline(min(room, LINE_LIMIT_BYTES))):
-        room -= len(raw)
-        ends = raw.endswith(b"\n")
-        if whole and ends:
-            yield raw[:-1]
-        whole = ends
-
-
-def _parsed(lines: Iterable[bytes]) -> Iterator[JobRecord]:
-    attributes: dict[str, str] = {}
-    for raw in lines:
-        if raw.startswith(b"***"):
-            record = _record(attributes)
-            if record is not None:
-                yield record
-            attributes = {}
-        elif len(raw) < LINE_LIMIT_BYTES:
-            name, equals, value = raw.partition(b"=")
-            key = name.strip().lower().decode("ascii", "replace")
-            if equals and key in _WANTED:
-                attributes[key] = value.strip().decode("utf-8", "replace")
-
-
-def _record(attributes: dict[str, str]) -> JobRecord | None:
-    cluster, process = _integer(attributes, "clusterid"), _integer(attributes, "procid")
-    if cluster is None or process is None:
-        return None
-    wall = _number(attributes, "jobduration")
+def _record(ad: Ad) -> JobRecord:
+    wall = ad.number("jobduration")
     if wall is None:
-        wall = _number(attributes, "remotewallclocktime") or 0.0
+        wall = ad.number("remotewallclocktime") or 0.0
     return JobRecord(
-        identifier=f"{cluster}.{process}",
-        user=_name(attributes, "user") or _name(attributes, "owner"),
-        project=_name(attributes, "projectname") or _name(attributes, "acctgroup"),
-        ending=_ending(attributes),
-        cores=_number(attributes, "cpusprovisioned") or _number(attributes, "requestcpus") or 1.0,
+        identifier=f"{ad.banner.cluster}.{ad.banner.process}",
+        user=ad.string("user") or ad.string("owner") or ad.banner.owner,
+        project=ad.string("projectname") or ad.string("acctgroup"),
+        ending=_ending(ad),
+        cores=ad.number("cpusprovisioned") or ad.number("requestcpus") or 1.0,
         wall_seconds=wall,
-        begun=_number(attributes, "jobstartdate") or 0.0,
-        finished=_number(attributes, "completiondate") or _number(attributes, "enteredcurrentstatus") or 0.0,
+        begun=ad.number("jobstartdate") or 0.0,
+        finished=ad.number("completiondate") or ad.number("enteredcurrentstatus") or 0.0,
     )
 
 
-def _ending(attributes: dict[str, str]) -> str:
-    """How the run ended (seen with HTCondor 23.9, for each way).
-
-    ``ToE`` is the ticket of execution that the starter writes when the job's process ended; one of an earlier run
-    comes along in the ad. Who has no ticket and no status was never started: its files or its image could not be had.
-    """
-    ticket = attributes.get("toe", "")
-    written = _member_number(ticket, "When")
-    begun = _number(attributes, "jobstartdate") or 0.0
-    how = _member(ticket, "How").strip('"') if written is not None and written >= begun - _BEGAN_AGAIN_SECONDS else ""
-    if how != _OWN_ACCORD:
-        if "true" in (attributes.get(f"badputcausedby{cause}", "").lower() for cause in ("preemption", "draining")):
+def _ending(ad: Ad) -> str:
+    """How the run ended (seen with HTCondor 23.9, for each way). Who has no ticket of execution and no status was never
+    started: its files or its image could not be had."""
+    how = ad.how()
+    if how != OWN_ACCORD:
+        if ad.true("badputcausedbypreemption") or ad.true("badputcausedbydraining"):
             return EVICTED
         if how:
             return WITHDRAWN
-    if attributes.get("exitbysignal", "").lower() == "true":
-        number = _integer(attributes, "exitsignal")
-        return NOT_STARTED if number is None else f"signal {number}"
-    number = _integer(attributes, "exitcode")
-    return NOT_STARTED if number is None else f"exit {number}"
-
-
-def _member(ad: str, name: str) -> str:
-    """The text of a member of a nested ad; empty where it has none. What stands in quotes is no member."""
-    start, quoted, position = 1, False, 1
-    while position < len(ad):
-        letter = ad[position]
-        if letter == "\\" and quoted:
-            position += 1
-        elif letter == '"':
-            quoted = not quoted
-        elif letter in ";]" and not quoted:
-            key, equals, value = ad[start:position].partition("=")
-            if equals and key.strip().lower() == name.lower():
-                return value.strip()
-            start = position + 1
-        position += 1
-    return ""
-
-
-def _member_number(ad: str, name: str) -> float | None:
-    return _number({name: _member(ad, name)}, name)
-
-
-def _name(attributes: dict[str, str], name: str) -> str:
-    """A user's or project's name as one short line; empty where it is missing or no text."""
-    text = attributes.get(name, "")
-    if len(text) < 2 or not (text.startswith('"') and text.endswith('"')):
-        return ""
-    return "".join(sign if sign.isprintable() else " " for sign in text[1:-1][:NAME_CHARACTERS]).strip()
-
-
-def _integer(attributes: dict[str, str], name: str) -> int | None:
-    text = attributes.get(name, "")
-    try:
-        number = int(text) if len(text) <= 20 else -1
-    except ValueError:
-        return None
-    return number if 0 <= number < 1 << 31 else None
-
-
-def _number(attributes: dict[str, str], name: str) -> float | None:
-    try:
-        number = float(attributes[name])
-    except (KeyError, ValueError):
-        return None
-    return number if 0 <= number < 1e11 else None
+    by_signal = ad.true("exitbysignal")
+    number = ad.integer("exitsignal" if by_signal else "exitcode")
+    return NOT_STARTED if number is None else f"{'signal' if by_signal else 'exit'} {number}"

@@ -2,7 +2,8 @@
 
 Only tarballs are kept, under their digests, and each pilot unpacks its own from one that it verified: nothing that a
 pilot runs can be changed by a job of another, and what is not used any more can be removed while pilots run. A file has
-its name only once all of it is there; who fetches one holds its lock, and sweeps what a killed one left.
+its name only once all of it is there; who fetches one holds its lock, and sweeps what a killed one left. A lock is
+removed while it is held, and who gets one looks whether it is still the one of that name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WAIT_SECONDS = 0.2
 RECENT_SECONDS = 600
 _PARTIAL = ".partial-"
 _LOCK = ".lock-"
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _END = ".tar"
 _DIGEST_LENGTH = 64
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -59,7 +60,7 @@ class TarballCache:
                     self._fetch(tarball, path, fetch)
                 os.utime(path)
             finally:
-                os.close(lock)
+                self._remove_lock(tarball.sha256, lock)
         except OSError as error:
             raise _of_the_system(error, self.directory) from error
         return path
@@ -90,40 +91,55 @@ class TarballCache:
             raise _error("condor.cache", f"{self.directory} is not safe as cache of HTCondor tarballs: {problem}", hint)
 
     def _lock(self, tarball: Tarball, end: float) -> int:
-        descriptor = os.open(os.path.join(self.directory, _LOCK + tarball.sha256), _LOCK_FLAGS, 0o600)
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    os.close(descriptor)
-                    message = f"another pilot was still fetching {tarball.file} when the time for it was used up"
-                    raise _error(
-                        "artifact.deadline", message, "the site looks at the node's way to the server"
-                    ) from None
-                time.sleep(WAIT_SECONDS)
-            except OSError:
+        while (descriptor := self._take(tarball.sha256, os.O_CREAT)) is None:
+            if time.monotonic() >= end:
+                message = f"another pilot was still fetching {tarball.file} when the time for it was used up"
+                raise _error("artifact.deadline", message, "the site looks at the node's way to the server")
+            time.sleep(WAIT_SECONDS)
+        return descriptor
+
+    def _take(self, digest: str, make: int = 0) -> int | None:
+        """Take a tarball's lock, which is made first with ``O_CREAT``; None where another has it, or just removed it.
+        Raises ``OSError``."""
+        path = os.path.join(self.directory, _LOCK + digest)
+        descriptor = os.open(path, _LOCK_FLAGS | make, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                taken, descriptor = descriptor, -1
+                return taken
+        except (BlockingIOError, FileNotFoundError):
+            return None
+        finally:
+            if descriptor >= 0:
                 os.close(descriptor)
-                raise
-            else:
-                return descriptor
+        return None
+
+    def _remove_lock(self, digest: str, descriptor: int) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.directory, _LOCK + digest))
+        os.close(descriptor)
 
     def _sweep(self, digest: str) -> None:
         """Remove what killed pilots left: who fetches has the lock, and that of ``digest`` is this process's."""
         for name in os.listdir(self.directory):
-            owner = name.removeprefix(_PARTIAL)[:_DIGEST_LENGTH]
-            if name.startswith(_PARTIAL) and (owner == digest or not self._is_locked(owner)):
+            kind = next((kind for kind in (_PARTIAL, _LOCK) if name.startswith(kind)), "")
+            owner = name.removeprefix(kind)[:_DIGEST_LENGTH]
+            if kind == _PARTIAL and (owner == digest or not self._is_locked(owner)):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.directory, name))
+            elif kind == _LOCK and owner != digest:
+                self._is_locked(owner)
 
     def _is_locked(self, digest: str) -> bool:
-        descriptor = os.open(os.path.join(self.directory, _LOCK + digest), _LOCK_FLAGS, 0o600)
+        """Whether a pilot fetches it; a lock that nobody holds is removed."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            descriptor = self._take(digest)
+        except FileNotFoundError:
+            return False
+        if descriptor is None:
             return True
-        finally:
-            os.close(descriptor)
+        self._remove_lock(digest, descriptor)
         return False
 
     def _make_room(self, tarball: Tarball) -> None:

@@ -20,6 +20,11 @@ from tests.testbed.user_jobs import Job, Jobs
 SCHEMA = Path(pilot_agent.__file__).with_name("report.schema.json")
 STUBBORN = "trap : TERM; while :; do sleep 0.2; done"
 NAMES = "{user}@pool.test"
+FORGED = r"""
++Aaa = "x\n*** Offset = 0 ClusterId = 9 ProcId = 0 Owner = \"v\" CompletionDate = 1\nUser = \"victim@pool.test\"\nb"
++Zzz = "ends with a backslash\"
+"""
+"""What a user may try to make of one entry of the history two."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,11 @@ def told(grid: Grid, payload: Path, good_token: str) -> Iterator[dict[str, Any]]
         return made[-1]
 
     try:
-        ended = [shell(ours, "exit 0", '+ProjectName = "atlas"'), shell(ours, "exit 3"), shell(ours, "kill -9 $$")]
+        ended = [
+            shell(ours, "exit 0", '+ProjectName = "atlas"'),
+            shell(ours, "exit 3", FORGED),
+            shell(ours, "kill -9 $$"),
+        ]
         ended += [shell(theirs, "sleep 1.5", '+ProjectName = "a\\nb"'), shell(theirs, "exit 0")]
         for job in ended:
             job.wait_done()

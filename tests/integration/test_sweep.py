@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 from typing import Any
 
 from tests.integration import plugins
 from tests.integration.conftest import StartPilot
 from tests.testbed.grid import Grid
+from tests.testbed.hosts import Host
 from tests.testbed.pilots import PilotRun
 from tests.testbed.trees import PILOT
 from tests.testbed.user_jobs import Jobs
@@ -21,6 +24,18 @@ ESCAPING_JOB = (
 )
 OWN_PROCESSES = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 """A container's PID namespace: the pilot's process numbers mean nothing to the others on the node."""
+MADE = f"{PILOT.home}/made-by-a-setup"
+UNDONE = {
+    "vo": {
+        "setups": [
+            {
+                "name": "data",
+                "script": f'#!/bin/sh\nif [ "$1" = undo ]; then rm {MADE}-$PILOT_ID; else touch {MADE}-$PILOT_ID; fi\n',
+                "teardown": ["{script}", "undo"],
+            }
+        ]
+    }
+}
 PLUGINS = {"files": plugins.PREAMBLE + plugins.FUSE, "bystanders": plugins.PREAMBLE + plugins.BYSTANDERS}
 
 
@@ -57,16 +72,42 @@ def processes_of(run: PilotRun, name: str) -> list[str]:
     return found
 
 
-def swept(by: PilotRun, name: str) -> dict[str, Any]:
-    """What a pilot told of having swept a workspace."""
+def swept(by: PilotRun, name: str, *, clean: bool = True) -> dict[str, Any]:
+    """What a pilot told of having swept a workspace, in which nothing is left unless ``clean`` is false."""
 
     def told() -> dict[str, Any] | None:
         events = [event for event in by.events() if event["event"] == "pilot.swept"]
         return next((event for event in events if event["workspace"].endswith(f"/{name}")), None)
 
     event: dict[str, Any] = by.wait_until(f"{by} swept {name}", told)
-    assert event["leftovers"] == []
+    assert not clean or event["leftovers"] == []
     return event
+
+
+def plant(host: Host) -> str:
+    """What a job without a container may leave: the workspace of a pilot that never was, with a journal; its name."""
+    root = host.path(PILOT.home) / "pilot-0123456789ab"
+    (root / "private").mkdir(parents=True)
+    owner = {
+        "host": host.run(["uname", "-n"]).stdout.strip(),
+        "boot_id": "",
+        "pid_namespace": 0,
+        "locked": True,
+        "runtime": "",
+        "processes": [],
+    }
+    (root / "private" / "lock").write_text(json.dumps(owner))
+    for number, label in enumerate(("teardown of vo.data", "teardown of vo.other"), 1):
+        command = {"argv": ["/bin/touch", f"{PILOT.home}/planted"], "environment": {}, "directory": "/"}
+        line = {"n": number, "kind": "command", "label": label, **command, "seconds": 5, "pilot_started": 0}
+        with open(root / "private" / "journal.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    entry = host.path(LIST) / root.name
+    entry.write_text(json.dumps({"workspace": f"{PILOT.home}/{root.name}", "owner": owner}))
+    for path in (root, root / "private", *(root / "private").iterdir(), entry):
+        os.chown(path, PILOT.uid, PILOT.uid)
+        path.chmod(0o700)
+    return root.name
 
 
 def nothing_is_left_of(run: PilotRun, name: str) -> None:
@@ -84,7 +125,7 @@ def test_pilots_of_which_everything_that_watches_was_killed_are_swept_and_live_o
     busy = pilot().start()
     other = pilot(wrapper=OWN_PROCESSES, plugins={"slow": plugins.slow("probe")}).start()
     probing = pilot(plugins={"stubborn": plugins.PREAMBLE + plugins.STUBBORN_PROBE}).start()
-    plain = pilot(plugins=PLUGINS).start()
+    plain = pilot(UNDONE, plugins=PLUGINS).start()
     isolated = pilot({"startd": {"starter_isolation": "job"}}).start()
     long = jobs.shell("touch ready; sleep 600", pilot=busy)
     for run in (plain, isolated):
@@ -94,12 +135,23 @@ def test_pilots_of_which_everything_that_watches_was_killed_are_swept_and_live_o
     for run in (probing, other):
         run.wait_for("stage.started", stage="probe")
     dead = {run: workspace_name(run) for run in (probing, plain, isolated)}
+    probing.wait_until("the probe's child", lambda: any("trap" in one for one in processes_of(probing, dead[probing])))
     live = {run: workspace_name(run) for run in (busy, other)}
     assert [mount for mount in plain.host.mounts() if dead[plain] in mount.target]
     for run, name in dead.items():
         kill_at_once(run)
         assert processes_of(run, name), "they do not see it"
-    following = pilot().start()
+    made = plain.host.path(f"{MADE}-{dead[plain].removeprefix('pilot-')}")
+    assert made.exists()
+    planted = plant(plain.host)
+    following = pilot(UNDONE).start()
+    (left,) = swept(following, planted, clean=False)["leftovers"]
+    assert (left["kind"], left["name"]) == ("teardown", "teardown of vo.other")
+    assert not plain.host.path(f"{PILOT.home}/planted").exists()
+    shutil.rmtree(plain.host.path(PILOT.home) / planted)
+    (plain.host.path(LIST) / planted).unlink()
+    assert swept(following, dead[plain])["teardowns"] == ["teardown of vo.data: ok"]
+    assert not made.exists()
     for run, name in dead.items():
         assert swept(following, name)["processes"]
         nothing_is_left_of(run, name)
@@ -112,7 +164,7 @@ def test_pilots_of_which_everything_that_watches_was_killed_are_swept_and_live_o
     for run in (busy, following):
         run.signal(signal.SIGTERM)
         assert run.wait() == 143
-    assert [line["status"] for line in following.report()["timeline"] if line["what"] == "sweep"] == ["ok"]
+    assert [line["status"] for line in following.report()["timeline"] if line["what"] == "sweep"] == ["warn"]
 
 
 def test_after_a_loss_of_power_the_next_pilot_removes_what_is_on_the_disk(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilot_agent.lifecycle.black_hole import Detector, Suspicion
@@ -19,9 +19,9 @@ from pilot_agent.lifecycle.job_ends import (
     SAYS_NOTHING,
     HistoryTail,
     JobEnd,
-    parse_ends,
 )
 from pilot_agent.lifecycle.plan import BlackHolePlan
+from tests.startd.histories import banner, history
 
 PLAN = BlackHolePlan(jobs=10, clusters=3, seconds=30.0, share=0.9, window_seconds=900.0)
 
@@ -159,7 +159,12 @@ BEGUN = JOB + "JobStartDate = 1795273819\nExitBySignal = false\nScratchDirFileCo
 RAN = BEGUN + 'JobState = "Exited"\nJobDuration = 0.191509\n'
 TICKET = 'ToE = [ How = "OF_ITS_OWN_ACCORD"; Who = "itself"; When = 1795273820; HowCode = 0; ExitCode = 127 ]\n'
 STALE = TICKET.replace("820", "120")
-STARS = '*** Offset = 0 ClusterId = 7 ProcId = 3 Owner = "user" CompletionDate = 1795273819\n'
+
+
+def ends_of(path: Path, content: bytes) -> list[JobEnd]:
+    """What a tail makes of a file with this content."""
+    path.write_bytes(content)
+    return HistoryTail(str(path)).read()
 
 
 @pytest.mark.parametrize(
@@ -178,24 +183,21 @@ STARS = '*** Offset = 0 ClusterId = 7 ProcId = 3 Owner = "user" CompletionDate =
         (RAN + "ExitCode = 1\nToE = [[[\n", SAYS_NOTHING, ""),
     ],
 )
-def test_how_a_job_ended_is_read_from_its_ad(ad: str, ending: str, how: str) -> None:
-    [found] = parse_ends((ad + STARS).encode())
+def test_how_a_job_ended_is_read_from_its_ad(tmp_path: Path, ad: str, ending: str, how: str) -> None:
+    [found] = ends_of(tmp_path / "startd_history", history((ad, "7.3")))
     assert (found.ending, found.how) == (ending, how)
-    assert (found.job, found.cluster, found.user) == ("ap.example.org#7.3", "ap.example.org#7", '"user@pool.test"')
+    assert (found.job, found.cluster, found.user) == ("ap.example.org#7.3", "ap.example.org#7", "user@pool.test")
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=400), st.binary(max_size=400))
-def test_no_content_of_a_history_raises(first: bytes, second: bytes) -> None:
-    list(parse_ends(first + STARS.encode() + JOB.encode() + second))
+def test_no_content_of_a_history_raises(tmp_path: Path, first: bytes, second: bytes) -> None:
+    content = first + b"\n" + history((JOB, "7.3"), begin=len(first) + 1) + second
+    assert len(ends_of(tmp_path / "startd_history", content)) <= 2
 
 
 def test_the_tail_gives_each_end_once_whatever_the_pieces_in_which_it_is_written(tmp_path: Path) -> None:
-    content = "".join(
-        BEGUN.replace("ProcId = 3", f"ProcId = {n}") + STARS
-        if n % 2
-        else RAN.replace("ProcId = 3", f"ProcId = {n}") + STARS
-        for n in range(40)
-    ).encode()
+    content = history(*((BEGUN if number % 2 else RAN, f"7.{number}") for number in range(40)))
     path = tmp_path / "startd_history"
     tail, draw = HistoryTail(str(path)), random.Random(3)
     assert tail.read() == []
@@ -212,20 +214,20 @@ def test_the_tail_gives_each_end_once_whatever_the_pieces_in_which_it_is_written
 
 def test_the_tail_follows_a_rotated_file(tmp_path: Path) -> None:
     path = tmp_path / "startd_history"
-    path.write_text(BEGUN + STARS)
+    path.write_bytes(history((BEGUN, "7.3")))
     tail = HistoryTail(str(path))
     assert len(tail.read()) == 1
     path.rename(tmp_path / "startd_history.20261121T151018")
     assert tail.read() == []
-    path.write_text((BEGUN + STARS) * 3)
+    path.write_bytes(history(*[(BEGUN, "7.3")] * 3))
     assert len(tail.read()) == 3
 
 
 def test_far_behind_the_tail_reads_the_newest_only(tmp_path: Path) -> None:
     path = tmp_path / "startd_history"
-    one = BEGUN + STARS
-    path.write_text(one * (3 * MOST_BYTES // len(one)))
-    found = HistoryTail(str(path)).read()
+    one = BEGUN + banner(10**6)
+    content = history(*[(BEGUN, "7.3")] * (3 * MOST_BYTES // len(one)))
+    found = ends_of(path, content)
     assert 0 < len(found) <= MOST_BYTES // len(one) + 1
 
 
@@ -235,6 +237,6 @@ def test_what_is_no_history_has_no_ends(tmp_path: Path, make: str) -> None:
     if make == "directory":
         path.mkdir()
     elif make == "link":
-        (tmp_path / "other").write_text(BEGUN + STARS)
+        (tmp_path / "other").write_bytes(history((BEGUN, "7.3")))
         path.symlink_to(tmp_path / "other")
     assert HistoryTail(str(path)).read() == []

@@ -21,6 +21,7 @@ import pytest
 from pilot_agent.lifecycle import node_list
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import boot_id, identify
+from pilot_agent.lifecycle.inherited import KEEP_SECONDS, OwnTeardown, Teardowns
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.mounts import mounts_below
 from pilot_agent.lifecycle.owner import own_record
@@ -105,9 +106,24 @@ def dead(tmp_path: Path, **changes: object) -> Workspace:
     return workspace
 
 
-def swept(tmp_path: Path) -> dict[str, Swept]:
+LABEL = "teardown of vo.data"
+
+
+def journalled(workspace: Workspace, *argv: str) -> None:
+    """A setup's teardown in the journal of a dead pilot."""
+    Journal(workspace.journal).command(LABEL, argv, {}, directory="/", seconds=5.0, pilot_started=0.0)
+
+
+def own_directory(tmp_path: Path) -> str:
+    """A new directory of the pilot that sweeps."""
+    directory = tmp_path / f"own-{uuid.uuid4().hex}"
+    directory.mkdir()
+    return str(directory)
+
+
+def swept(tmp_path: Path, teardowns: Teardowns | None = None) -> dict[str, Swept]:
     """What a pilot whose workspace is in this directory makes of its neighbours."""
-    return {one.workspace: one for one in sweep(str(tmp_path / OWN))}
+    return {one.workspace: one for one in sweep(str(tmp_path / OWN), teardowns)}
 
 
 def verdict(tmp_path: Path, workspace: Workspace) -> tuple[str, str]:
@@ -235,16 +251,114 @@ def test_a_mount_that_all_of_the_node_see_makes_nobody_a_part_of_it(tmp_path: Pa
 
 @pytest.mark.usefixtures("each_kernel")
 def test_what_the_journal_names_is_undone(tmp_path: Path, start: Start) -> None:
-    workspace = dead(tmp_path)
-    journal, made = Journal(workspace.journal), tmp_path / "made by a setup"
+    workspace, made = dead(tmp_path), tmp_path / "made by a setup"
     made.touch()
     service = start("sleep", "600")
-    journal.process_started("service", service.pid, "SIGTERM", 1.0)
-    environment, argv = {"PATH": os.environ["PATH"]}, ["/bin/rm", str(made)]
-    journal.command("setup", argv, environment, directory="/", seconds=5.0, pilot_started=0.0)
-    assert verdict(tmp_path, workspace)[0] == "swept"
+    Journal(workspace.journal).process_started("service", service.pid, "SIGTERM", 1.0)
+    journalled(workspace, "/bin/false")
+    own = OwnTeardown(60.0, lambda pilot_id: (["/bin/rm", str(made)], {"ID": pilot_id}, own_directory(tmp_path)))
+    one = swept(tmp_path, {LABEL: own})[workspace.root]
+    assert (one.state, one.teardowns, one.leftovers) == ("swept", (f"{LABEL}: ok",), ())
     assert service.wait() == -signal.SIGKILL
     assert not made.exists()
+    assert sorted(os.listdir(tmp_path)) == ["node"]
+
+
+def test_no_command_of_a_journal_is_run_as_a_job_may_have_written_it(tmp_path: Path) -> None:
+    workspace, planted = dead(tmp_path), tmp_path / "planted"
+    target = tmp_path / "of the account"
+    target.touch()
+    journalled(workspace, "/bin/touch", str(planted))
+    Journal(workspace.journal).mount("/proc", ["/bin/touch", str(planted)])
+    os.symlink(target, workspace.events)
+    Path(workspace.tokens, "secret").touch()
+    for known in (True, True, False):
+        one = swept(tmp_path, {} if known else None)[workspace.root]
+        assert one.state == "swept"
+        assert [(left["kind"], left["name"]) for left in one.leftovers] == [("teardown", LABEL)] * known
+        assert sorted(os.listdir(workspace.root)) == ["private"]
+        assert sorted(os.listdir(workspace.private)) == ["journal.jsonl", "lock"]
+    assert not planted.exists()
+    assert target.read_bytes() == b""
+    week_ago = time.time() - KEEP_SECONDS
+    os.utime(workspace.lock, (week_ago, week_ago))
+    assert swept(tmp_path, {})[workspace.root].leftovers
+    assert not os.path.exists(workspace.root)
+
+
+@pytest.mark.parametrize("by", ["its name", "a link"])
+def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, start: Start, by: str) -> None:
+    runtime = tmp_path / "pilot-runtime.live"
+    runtime.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    live = identify(start("sleep", "600").pid)
+    assert live is not None
+    record = {**own_record(), "runtime": str(runtime), "processes": [live.to_json()]}
+    node_list.enter(dead(tmp_path, **record).root, record)
+    name = str(runtime) if by == "its name" else f"{tmp_path}//link/pilot-runtime.live"
+    fake = dead(tmp_path, runtime=name)
+    gone = tmp_path / "pilot-runtime.dead"
+    gone.mkdir()
+    honest = dead(tmp_path, runtime=str(gone))
+    found = swept(tmp_path)
+    assert (found[fake.root].state, found[honest.root].state) == ("swept", "swept")
+    assert runtime.exists()
+    assert not gone.exists()
+
+
+def test_a_pipe_in_place_of_the_journal_holds_nobody_up(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    os.mkfifo(workspace.journal)
+    os.mkfifo(workspace.adopted)
+    assert verdict(tmp_path, workspace) == ("swept", "")
+    assert not os.path.exists(workspace.root)
+
+
+def test_a_teardown_is_begun_once_whatever_comes_of_it(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    for _ in range(3):
+        journalled(workspace, "/bin/true")
+    own = OwnTeardown(60.0, lambda _: (["/bin/false"], {}, own_directory(tmp_path)))
+    assert swept(tmp_path, {LABEL: own})[workspace.root].teardowns == (f"{LABEL}: exited 1",)
+    assert not os.path.exists(workspace.root)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_second_workspace_of_a_live_ones_name_ends_nobody(tmp_path: Path, start: Start, beside: bool) -> None:
+    """A pilot's processes are known by the name of its workspace."""
+    live = dead(tmp_path if beside else tmp_path / "node")
+    holder = start(sys.executable, "-c", HOLDER, live.lock, cwd=live.temporary, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.read(1) == b"x"
+    node_list.enter(live.root, {**own_record(), "processes": []})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    fake = Workspace(str(elsewhere / os.path.basename(live.root)))
+    os.rename(dead(elsewhere).root, fake.root)
+    one = {one.workspace: one for one in sweep(str(elsewhere / OWN))}[fake.root]
+    assert (one.state, one.reason) == ("spared", "another workspace has the same name")
+    assert holder.poll() is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"pid_namespace": float("inf")},
+        {"processes": [{"pid": float("inf"), "start_ticks": 1, "boot_id": "", "pid_namespace": 1}]},
+        {"processes": "[" * 100_000},
+        {"processes": 7},
+        {"host": {}, "processes": [[]]},
+    ],
+)
+def test_what_a_job_wrote_into_the_nodes_list_breaks_no_pilot(tmp_path: Path, damage: dict[str, Any]) -> None:
+    workspace = dead(tmp_path, **damage)
+    record = {**own_record(), "processes": [], **damage}
+    node_list.enter(workspace.root, record)
+    (listed,) = (tmp_path / "node").rglob(os.path.basename(workspace.root))
+    listed.write_text(listed.read_text().replace('"' + "[" * 100_000 + '"', "[" * 20_000))
+    Path(workspace.journal).write_text('{"n": 1, "kind": "process", "label": "x", "stop_signal": Infinity, '
+        '"stop_seconds": NaN}\n' + "[" * 100_000 + "\n")  # fmt: skip
+    assert verdict(tmp_path, workspace)[0] in ("spared", "swept")
 
 
 def test_mounts_sockets_and_fifos_go(tmp_path: Path) -> None:

@@ -54,8 +54,9 @@ def test_a_kept_runtime_is_used_again(built: Built, shared: Path) -> None:
     assert kept.stat().st_ino == before
 
 
-@pytest.mark.parametrize("damage", ["truncated", "removed", "altered"])
+@pytest.mark.parametrize("damage", ["truncated", "removed", "altered", "module", "added", "linked", "hidden"])
 def test_a_damaged_kept_runtime_is_made_again(built: Built, shared: Path, damage: str) -> None:
+    """Also where it was a job of the same account, that kept the size of each file."""
     version_with(built, shared)
     (kept,) = shared.iterdir()
     before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
@@ -63,6 +64,17 @@ def test_a_damaged_kept_runtime_is_made_again(built: Built, shared: Path, damage
         os.truncate(kept / "lib/python3.13/argparse.pyc", 10)
     elif damage == "removed":
         (kept / "so/libcrypto.so.3").unlink()
+    elif damage == "module":
+        module = kept / "lib/python3.13/os.pyc"
+        module.write_bytes(module.read_bytes()[::-1])
+    elif damage in ("added", "hidden"):
+        package = kept / "lib/python3.13/argparse"
+        package.mkdir()
+        (package / "__init__.py").write_text("raise SystemExit(9)")
+        package.chmod(0o755 if damage == "added" else 0o111)
+        os.chown(package, STRANGER, STRANGER)
+    elif damage == "linked":
+        (kept / "lib/python3.13/argparse.py").symlink_to("/dev/null")
     else:
         payload = kept / "pilot.pyz"
         data = payload.read_bytes()

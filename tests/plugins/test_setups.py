@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pilot_agent import host, stages
+from pilot_agent import host, stages, tasks
 from pilot_agent.collect import Declared
 from pilot_agent.config import Layer, load_config
 from pilot_agent.configure import new_state
@@ -19,6 +20,7 @@ from pilot_agent.events import EventLog
 from pilot_agent.hookspecs import Check, Periodic, Setup
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.inherited import undo_setups, waiting
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.teardown import run_commands
 from pilot_agent.model import CheckStatus, FailureKind, Json, PilotError
@@ -194,6 +196,38 @@ def test_a_script_given_as_text_runs_and_is_undone_with_the_pilots_id(at_work: t
     assert left.startswith("teardown-vo.a-")
     assert run_commands(session.workspace, Budget(60))
     assert (Path(session.workspace.temporary) / "undone").read_text() == f"{state.pilot_id}\n"
+
+
+def test_what_a_killed_pilots_setup_made_is_undone_by_the_teardown_that_the_next_one_declares(
+    at_work: tuple[Session, State], tmp_path: Path
+) -> None:
+    session, state = at_work
+    dead = Workspace(str(tmp_path / "pilot-00000000000d"))
+    os.mkdir(dead.root)
+    dead.create()
+    Path(dead.lock).touch()
+    script = TELLS.replace("../undone", str(tmp_path / "undone"))
+    entry = {"name": "a", "script": script, "teardown": ["{script}", "undo"]}
+    inside = {"name": "b", "script": script, "teardown": ["{script}", "undo"], "where": "image"}
+    plain = {"name": "c", "script": script}
+    records = declared("pilot_setups", *pilot_setups(configured(of("vo", "setups", entry, inside, plain))))
+    killed = replace(state, pilot_id="00000000000d")
+    tasks.journal_teardown(_session(dead, records), killed, records[0].record)
+    planted = ["/bin/touch", str(tmp_path / "planted")]
+    for label in ("teardown of vo.a", "teardown of vo.b", "teardown of vo.c"):
+        Journal(dead.journal).command(label, planted, {}, directory="/", seconds=5, pilot_started=0)
+    own = tasks.own_teardowns(_session(session.workspace, records), replace(state, pilot_id="000000000002"))
+    ran, leftovers = undo_setups(dead, own, Budget(60))
+    assert ran == ["teardown of vo.a: ok"]
+    assert (tmp_path / "undone").read_text() == "00000000000d\n"
+    assert not (tmp_path / "planted").exists()
+    causes = {one["name"]: one["cause"] for one in leftovers}
+    assert list(causes) == ["teardown of vo.c", "teardown of vo.b"]
+    assert "inside an image" in causes["teardown of vo.b"]
+    assert causes["teardown of vo.c"] == "this pilot has no such setup"
+    assert os.listdir(session.workspace.temporary) == []
+    assert waiting(dead), "another pilot may know the third"
+    assert undo_setups(dead, own, Budget(60)) == ([], [leftovers[0]])
 
 
 def test_a_required_setup_that_fails_ends_the_stage_and_says_who_must_act(at_work: tuple[Session, State]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from hypothesis import strategies as st
 
 from pilot_agent.report import report_schema
 from pilot_agent.startd.history import (
-    LINE_LIMIT_BYTES,
     MOST_NAMES,
     MOST_RECORDS,
     JobRecord,
     no_jobs,
-    parse_history,
     read_history,
+    read_records,
     summarize,
 )
+from pilot_agent.startd.history_ads import LINE_LIMIT_BYTES
+from tests.startd.histories import banner
 
 OWN = 'ToE = [ How = "OF_ITS_OWN_ACCORD"; Who = "itself"; When = 1001; HowCode = 0 ]'
 TAKEN = 'ToE = [ How = "DEACTIVATE_CLAIM"; Who = "SHADOW <10.0.0.2:9618?sock=a> on x"; When = 1001; HowCode = 1 ]'
@@ -34,16 +36,18 @@ def ad(*lines: str, **attributes: object) -> bytes:
     values = {"ClusterId": 1, "ProcId": 0, "Owner": '"user"', "User": '"user@pool"', "JobStatus": 4}
     values |= {"JobStartDate": 1000, "CompletionDate": 1010, "CpusProvisioned": 1} | attributes
     text = "\n".join([f"{name} = {value}" for name, value in values.items()] + list(lines))
-    return (text + '\n*** Offset = 0 ClusterId = 1 ProcId = 0 Owner = "user"\n').encode("utf-8", "replace")
+    return (text + "\n" + banner(0, f"1.{values['ProcId']}", str(values["Owner"]).strip('"'))).encode(
+        "utf-8", "replace"
+    )
 
 
 def endings(content: bytes) -> list[str]:
-    return [record.ending for record in parse_history(content)]
+    return [record.ending for record in read_records(io.BytesIO(content))]
 
 
 def account(*ads: bytes, began: float = 990, ended: float = 1030, cores: int = 2) -> dict[str, Any]:
     """The account of a pilot that could run jobs for 40 s on two cores, after 12.3 s of validation."""
-    records = [record for content in ads for record in parse_history(content)]
+    records = [record for content in ads for record in read_records(io.BytesIO(content))]
     found = summarize(records, began=began, ended=ended, cores=cores, validation_seconds=12.34)
     schema = report_schema()
     jsonschema.validate(found, {**schema["properties"]["jobs"], "$defs": schema["$defs"]})
@@ -121,7 +125,7 @@ def test_a_users_name_is_one_short_line(given: str, shown: str) -> None:
 
 
 def test_a_job_of_nobody_is_an_unknown_users() -> None:
-    assert list(account(ad(OWN, User="error", Owner="7"))["users"]) == ["unknown"]
+    assert list(account(ad(OWN, User="error", Owner="?"))["users"]) == ["unknown"]
 
 
 def test_a_pilot_without_jobs_has_an_account_too() -> None:
@@ -151,9 +155,14 @@ def test_what_is_no_file_of_the_startds_has_no_jobs(tmp_path: Path, kind: str) -
 
 
 def test_of_endless_records_not_all_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "startd_history"
-    path.write_bytes(b"ClusterId=1\nProcId=1\n***\n" * (MOST_RECORDS + 10))
-    assert len(read_history(str(path))) == MOST_RECORDS
+    for number in range(3):
+        content, last = bytearray(), 0
+        for _ in range(MOST_RECORDS // 2 - 1):
+            now = len(content)
+            content += banner(last).encode()
+            last = now
+        (tmp_path / f"startd_history.2026010{number}T000000").write_bytes(content)
+    assert len(read_history(str(tmp_path / "startd_history"))) == MOST_RECORDS
 
 
 def test_a_file_cut_off_in_an_ad_gives_the_ads_before(tmp_path: Path) -> None:
@@ -172,7 +181,7 @@ def test_a_huge_line_is_passed_over_and_is_no_end_of_an_ad(tmp_path: Path) -> No
 
 @given(st.binary(max_size=400))
 def test_no_content_breaks_the_reader(content: bytes) -> None:
-    account(ad(OWN) + content + b"\n***\n")
+    account(ad(OWN) + content + b"\n" + banner(0).encode())
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES), max_size=5), st.text(max_size=60))

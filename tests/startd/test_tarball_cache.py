@@ -114,7 +114,46 @@ def test_a_fetch_that_fails_leaves_nothing(cache: TarballCache, entry: Tarball) 
     with pytest.raises(PilotError) as caught:
         cache.get(entry, breaks, soon())
     assert caught.value.failure.code == "disk.full"
-    assert [name for name in os.listdir(cache.directory) if not name.startswith(".lock-")] == []
+    assert os.listdir(cache.directory) == []
+
+
+def test_locks_go_and_still_one_pilot_fetches_at_a_time(tmp_path: Path, entry: Tarball) -> None:
+    """Every fetch fails, so that each of them wants the lock that another one just removed."""
+    at_once, most, calls = 0, 0, 0
+    guard = threading.Lock()
+
+    def fails(_: str) -> None:
+        nonlocal at_once, most, calls
+        with guard:
+            at_once, calls = at_once + 1, calls + 1
+            most = max(most, at_once)
+        time.sleep(0.001)
+        with guard:
+            at_once -= 1
+        raise OSError(5, "Input/output error")
+
+    def pilot() -> None:
+        cache = TarballCache(str(tmp_path / "cache"), 1 << 20)
+        for _ in range(10):
+            with pytest.raises(PilotError, match="Input/output"):
+                cache.get(entry, fails, soon())
+
+    pilots = [threading.Thread(target=pilot) for _ in range(4)]
+    for thread in pilots:
+        thread.start()
+    for thread in pilots:
+        thread.join(60)
+    assert (most, calls) == (1, 40)
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_locks_of_killed_pilots_are_swept_by_the_next(tmp_path: Path, cache: TarballCache, entry: Tarball) -> None:
+    directory = Path(cache.directory)
+    directory.mkdir(mode=0o700)
+    for digest in ("d" * 64, entry.sha256):
+        (directory / f".lock-{digest}").touch()
+    cache.get(entry, fetching(tmp_path, entry, []), soon())
+    assert os.listdir(directory) == [f"{entry.sha256}.tar"]
 
 
 def test_the_tarball_that_was_used_least_recently_makes_room(

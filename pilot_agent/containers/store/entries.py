@@ -9,6 +9,7 @@ import time
 from pilot_agent.containers.store import failures, leases
 from pilot_agent.containers.store.directory import KEY_LENGTH, STORE_LOCK
 from pilot_agent.containers.store.errors import NODE, StoreError, of_the_system
+from pilot_agent.lifecycle.identity import whole
 from pilot_agent.light import dumps, loads
 
 TYPE_CHECKING = False
@@ -69,7 +70,7 @@ def read(directory: Directory, key: str) -> Entry | None:
             str(data["reference"]),
             str(data["form"]),
             str(data["digest"]),
-            int(data["size"]),
+            whole(data["size"]),
             tuple(data["proven"]),
         )
         entry.fetched, entry.used = float(data["fetched"]), used
@@ -77,10 +78,10 @@ def read(directory: Directory, key: str) -> Entry | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if entry.form == FILE:
-        whole = stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+        complete = stat.S_ISREG(status.st_mode) and status.st_size == entry.size
     else:
-        whole = stat.S_ISDIR(status.st_mode)
-    return entry if whole else None
+        complete = stat.S_ISDIR(status.st_mode)
+    return entry if complete else None
 
 
 def everything(directory: Directory) -> list[Entry]:

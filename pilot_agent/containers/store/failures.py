@@ -10,6 +10,7 @@ import os
 import time
 
 from pilot_agent.containers.store.errors import RecentFailureError, StoreError
+from pilot_agent.lifecycle.identity import whole
 from pilot_agent.light import dumps, loads
 
 TYPE_CHECKING = False
@@ -84,7 +85,7 @@ def _read(directory: Directory, key: str) -> tuple[float, int, int, StoreError] 
             data = loads(os.read(descriptor, _LIMIT_BYTES))
         finally:
             os.close(descriptor)
-        written, times, pause = float(data["time"]), int(data["times"]), int(data["pause"])
+        written, times, pause = float(data["time"]), whole(data["times"]), whole(data["pause"])
         found = written, times, min(pause, LONGEST_SECONDS), StoreError.from_json(data["error"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

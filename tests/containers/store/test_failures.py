@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.containers.store import failures
+from pilot_agent.containers.store import entries, failures
 from pilot_agent.containers.store.directory import Directory
 from pilot_agent.containers.store.errors import NETWORK, StoreError
 from tests.containers.store.setting import SIF, Server, make_store
@@ -69,6 +69,15 @@ def test_a_link_in_place_of_a_note_leads_nowhere(directory: Directory, tmp_path:
     assert failures.recent(directory, KEY) is None
     failures.note(directory, KEY, ERROR)
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ['{"time": 1, "times": Infinity, "pause": 1e999, "error": {}}', "[" * 10_000])
+def test_a_note_that_nobody_here_wrote_is_none(directory: Directory, text: str) -> None:
+    Path(directory.path, "failures", KEY).write_text(text)
+    assert failures.recent(directory, KEY) is None
+    Path(directory.path, "images", KEY).mkdir()
+    Path(directory.path, "images", KEY, "about.json").write_text(text.replace("times", "size"))
+    assert entries.read(directory, KEY) is None
 
 
 def test_old_notes_are_swept_and_new_ones_stay(directory: Directory) -> None:
