@@ -16,7 +16,7 @@ from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.processes import POLL_SECONDS, leftover, running
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.shared_memory import Segments
-from pilot_agent.lifecycle.teardown import remove_workspace, run_commands
+from pilot_agent.lifecycle.teardown import remove_workspace, run_commands, undo_groups
 from pilot_agent.lifecycle.traces import below, traced
 
 TYPE_CHECKING = False
@@ -42,6 +42,7 @@ def undo(
     time_for_them = Budget(budget.left() * ENDING_SHARE)
     ended, leftovers = end_processes(workspace, [*known, *read_adopted(workspace)], spared, segments, time_for_them)
     run_commands(workspace, budget)
+    leftovers += undo_groups(workspace, budget, spared)
     leftovers += unmount_all(workspace.root, journal.mounts, budget)
     segments.remove(budget)
     leftovers += _remove_runtime(runtime, budget)
