@@ -1,0 +1,108 @@
+"""Each job in a control group of its own: a kernel with version 2 alone, a batch system that gave its group away."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import StartPilot
+from tests.testbed.grid import Grid
+from tests.testbed.pilots import PilotRun
+from tests.testbed.trees import PILOT
+from tests.testbed.user_jobs import Jobs, slot_ads
+
+MOUNT = Path("/sys/fs/cgroup")
+CONTROLLERS = "+cpu +io +memory +pids"
+# The batch system's script: it waits until it is in the group that is its job's, and stays above the pilot.
+SCRIPT = ["sh", "-c", 'until [ -e go ]; do sleep 0.1; done; "$@"; code=$?; sleep 1; exit $code', "script"]
+EAT = "tail /dev/zero"
+LIMITED = {"startd": {"memory_policy": "hold", "job_cgroups": "required"}, "site": {"cpus": 2, "memory_mib": 1024}}
+
+
+@pytest.fixture
+def batch_group(grid: Grid) -> Iterator[Path]:
+    """A group as a batch system makes it for a job whose account may divide it."""
+    grid.wn1.run(["mount", "-o", "remount,bind,rw", "/sys/fs/cgroup"])
+    site = MOUNT / "site"
+    for group in (site, site / "job"):
+        group.mkdir()
+        (group.parent / "cgroup.subtree_control").write_text(CONTROLLERS)
+    for path in (site / "job", site / "job/cgroup.procs", site / "job/cgroup.subtree_control"):
+        os.chown(path, PILOT.uid, PILOT.uid)
+    yield site / "job"
+    for group in (site / "job", site):
+        group.rmdir()
+
+
+def begin(run: PilotRun, group: Path) -> PilotRun:
+    """Start the pilot below a batch script, both in the group."""
+    run.start()
+    script = run.wait_until("the batch script", lambda: run.process("sh"))
+    listed = int(next(p.name for p in Path("/proc").iterdir() if p.name.isdigit() and _inside(p) == script.pid))
+    (group / "cgroup.procs").write_text(str(listed))
+    run.write("go", "")
+    return run
+
+
+def _inside(process: Path) -> int:
+    """The number of a process of the pilots' account in its own PID namespace."""
+    try:
+        lines = (process / "status").read_text().splitlines()
+        if process.stat().st_uid != PILOT.uid:
+            return 0
+    except OSError:
+        return 0
+    return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
+
+
+def divided(group: Path) -> list[Path]:
+    return list(group.glob("pilot-agent-*"))
+
+
+@contextmanager
+def shown(group: Path) -> Iterator[None]:
+    """What is in the groups when a test fails."""
+    try:
+        yield
+    except BaseException:
+        for path in [group, *group.rglob("*")]:
+            if path.is_dir():
+                files = [path / "cgroup.procs", path / "cgroup.subtree_control", path / "memory.max"]
+                print(path, [file.read_text().split() for file in files if file.exists()])
+        raise
+
+
+def test_a_job_over_its_memory_is_killed_in_its_own_group_and_held(
+    grid: Grid, pilot: StartPilot, jobs: Jobs, batch_group: Path
+) -> None:
+    run = begin(pilot(LIMITED, wrapper=SCRIPT), batch_group)
+    with shown(batch_group):
+        run.wait_for("pool.joined")
+        neighbour = jobs.shell("sleep 20; echo fine", pilot=run)
+        neighbour.wait_running()
+        (made,) = divided(batch_group)
+        groups = run.wait_until("a job's group", lambda: [p for p in (made / "jobs").iterdir() if p.is_dir()])
+        print("GROUPS", groups, (groups[0] / "memory.max").read_text(), (groups[0] / "cgroup.procs").read_text())
+        assert (groups[0] / "memory.max").read_text().strip() == str(64 << 20)
+        assert (batch_group / "cgroup.procs").read_text() == ""
+        eater = jobs.shell(EAT, pilot=run).wait_held(120)
+        print(eater.log)
+        assert eater.attribute("HoldReasonCode") == ["34"]
+        neighbour.wait_done(120)
+        assert neighbour.output() == "fine\n"
+        assert [ad["PilotJobCgroups"] for ad in slot_ads(grid, run)] == [True]
+        run.signal(signal.SIGTERM, "_keeper")
+        assert run.wait() == 143, run.story()
+        told = run.report()["startd"]["job_cgroups"]
+        print("REPORT", told)
+        assert told["used"]
+        assert told["memory_limit"] == "hard"
+        assert run.report()["leftovers"] == []
+        assert divided(batch_group) == []
+        assert (batch_group / "cgroup.subtree_control").read_text().split() == []
+    run.nothing_left(allowed=("report.json", "events.jsonl", "logs", "go"))
