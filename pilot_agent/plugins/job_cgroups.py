@@ -55,11 +55,10 @@ def plan_job_cgroups(inputs: HandoffInputs, condor_version: str, wake: WakeUp | 
 
 
 def why_no_cgroups(facts: Mapping[str, Fact]) -> str:
-    """What the probes found that keeps jobs from having control groups of their own; empty for nothing."""
+    """What the probes found that keeps jobs from having control groups of their own; empty where they found nothing, or
+    did not end: then trying tells."""
     delegated, version = facts.get("cgroup.delegated"), facts.get("cgroup.version")
-    if delegated is None or not delegated.known:
-        return f"it is not known whether groups can be made: {delegated.detail if delegated else 'no probe looked'}"
-    if not delegated.value:
+    if delegated is not None and delegated.known and not delegated.value:
         return delegated.detail
     if version is not None and version.known and version.value != "v2":
         return _VERSION.format(version.value)

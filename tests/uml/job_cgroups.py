@@ -21,7 +21,24 @@ CONTROLLERS = "+cpu +io +memory +pids"
 # The batch system's script: it waits until it is in the group that is its job's, and stays above the pilot.
 SCRIPT = ["sh", "-c", 'until [ -e go ]; do sleep 0.1; done; "$@"; code=$?; sleep 1; exit $code', "script"]
 EAT = "tail /dev/zero"
-LIMITED = {"startd": {"memory_policy": "hold", "job_cgroups": "required"}, "site": {"cpus": 2, "memory_mib": 1024}}
+# Such a kernel is slow: the probe of the disk may not end in its time.
+DISK = """
+from pilot_agent.hookspecs import Probe, hookimpl
+from pilot_agent.model import Limit
+
+def look(context):
+    yield Limit("disk.workspace_free_mib", 500, "MiB", "the test")
+
+@hookimpl
+def pilot_probes():
+    yield Probe(name="size", run=f"{__name__}:look", timeout_seconds=120)
+"""
+PATIENCE_SECONDS = 400.0
+LIMITED = {
+    "startd": {"memory_policy": "hold", "job_cgroups": "required"},
+    "pool": {"join_seconds": 300},
+    "site": {"cpus": 2, "memory_mib": 1024},
+}
 
 
 @pytest.fixture
@@ -60,6 +77,11 @@ def _inside(process: Path) -> int:
     return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
 
 
+def joined(run: PilotRun) -> bool:
+    assert run.running, run.story()
+    return any(event["event"] == "pool.joined" for event in run.events())
+
+
 def divided(group: Path) -> list[Path]:
     return list(group.glob("pilot-agent-*"))
 
@@ -80,24 +102,26 @@ def shown(group: Path) -> Iterator[None]:
 def test_a_job_over_its_memory_is_killed_in_its_own_group_and_held(
     grid: Grid, pilot: StartPilot, jobs: Jobs, batch_group: Path
 ) -> None:
-    run = begin(pilot(LIMITED, wrapper=SCRIPT), batch_group)
+    run = begin(pilot(LIMITED, wrapper=SCRIPT, plugins={"disk": DISK}), batch_group)
     with shown(batch_group):
-        run.wait_for("pool.joined")
+        run.wait_until("pool.joined", lambda: joined(run), PATIENCE_SECONDS)
         neighbour = jobs.shell("sleep 20; echo fine", pilot=run)
-        neighbour.wait_running()
+        neighbour._wait("execute", lambda: neighbour.events(1) > 0, PATIENCE_SECONDS)
         (made,) = divided(batch_group)
-        groups = run.wait_until("a job's group", lambda: [p for p in (made / "jobs").iterdir() if p.is_dir()])
+        groups = run.wait_until(
+            "a job's group", lambda: [p for p in (made / "jobs").iterdir() if p.is_dir()], PATIENCE_SECONDS
+        )
         print("GROUPS", groups, (groups[0] / "memory.max").read_text(), (groups[0] / "cgroup.procs").read_text())
         assert (groups[0] / "memory.max").read_text().strip() == str(64 << 20)
         assert (batch_group / "cgroup.procs").read_text() == ""
-        eater = jobs.shell(EAT, pilot=run).wait_held(120)
+        eater = jobs.shell(EAT, pilot=run).wait_held(PATIENCE_SECONDS)
         print(eater.log)
         assert eater.attribute("HoldReasonCode") == ["34"]
-        neighbour.wait_done(120)
+        neighbour.wait_done(PATIENCE_SECONDS)
         assert neighbour.output() == "fine\n"
         assert [ad["PilotJobCgroups"] for ad in slot_ads(grid, run)] == [True]
         run.signal(signal.SIGTERM, "_keeper")
-        assert run.wait() == 143, run.story()
+        assert run.wait(PATIENCE_SECONDS) == 143, run.story()
         told = run.report()["startd"]["job_cgroups"]
         print("REPORT", told)
         assert told["used"]
