@@ -172,7 +172,7 @@ def _undo(path: str, before: Sequence[str], left: Callable[[], float], spared: C
 def _end_jobs(group: str, left: Callable[[], float], spared: Collection[int]) -> None:
     """Kill what is in the jobs' groups, and remove these. Raises ``OSError``."""
     while True:
-        groups = _tree(group)
+        groups = tree(group)
         for each in groups:
             for pid in _members_of(each):
                 if pid in spared:
@@ -189,7 +189,7 @@ def _end_jobs(group: str, left: Callable[[], float], spared: Collection[int]) ->
 def _empty(path: str, above: str, left: Callable[[], float]) -> None:
     """Move what is in the pilot's groups up, and remove them. Raises ``OSError``."""
     while True:
-        groups = _tree(path)
+        groups = tree(path)
         refused = [error for each in groups for error in move(_members_of(each), above).values()]
         if _removed(groups):
             return
@@ -198,7 +198,7 @@ def _empty(path: str, above: str, left: Callable[[], float]) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def _tree(group: str, depth: int = 0) -> list[str]:
+def tree(group: str, depth: int = 0) -> list[str]:
     """A group and those below it, the deepest first; empty when there is none."""
     try:
         with os.scandir(group) as entries:
@@ -207,7 +207,7 @@ def _tree(group: str, depth: int = 0) -> list[str]:
         return []
     if depth >= DEEPEST:
         return [group]
-    return [each for path in inner for each in _tree(path, depth + 1)] + [group]
+    return [each for path in inner for each in tree(path, depth + 1)] + [group]
 
 
 def _members_of(group: str) -> list[int]:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilot_agent.lifecycle.budget import Budget
-from pilot_agent.lifecycle.control_groups import AGENT, JOBS, MOUNT, give_back, group_of, members, move, switch
+from pilot_agent.lifecycle.control_groups import AGENT, JOBS, MOUNT, give_back, group_of, members, move, switch, tree
 from pilot_agent.lifecycle.control_groups import read_words as words_of
 from pilot_agent.lifecycle.control_groups import write_word as write
 from pilot_agent.lifecycle.identity import read_stat
 from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.traces import ancestors, below
+from pilot_agent.probes.resources.delegation_trial import NAME as TRIALS
 from pilot_agent.process import Runner
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ def divide(
         raise Undivided(_NO_CONTROLLER.format(group=group, needed=wanted.needed))
     if strangers and wanted.needed not in before:
         raise Undivided(_STRANGERS.format(group=group, names=_names(strangers)))
+    _remove_trials(group)
     handed = [name for name in (wanted.needed, *wanted.others) if name in offered]
     path = f"{group}/{group_of(workspace)}"
     Journal(workspace.journal).group(path, before)
@@ -106,6 +109,15 @@ def divide(
     except Undivided as refusal:
         reason = str(refusal)
     raise Undivided("; ".join([reason, *_undo(workspace)]))
+
+
+def _remove_trials(group: str) -> None:
+    """Remove what a probe left that was killed when it took too long. Where a trial is under way its process is there,
+    and the kernel refuses."""
+    with suppress(OSError):
+        for path in (entry.path for entry in os.scandir(group) if entry.name.startswith(TRIALS)):
+            for each in tree(path):
+                os.rmdir(each)
 
 
 def _make(group: str, path: str, root: int, handed: list[str]) -> None:

@@ -228,6 +228,14 @@ def test_a_directory_of_the_right_name_that_is_no_group_is_not_touched(tmp_path:
     assert (victim / "jobs").is_dir()
 
 
+def test_what_a_probe_left_that_was_killed_is_removed(group: Path, workspace: Workspace) -> None:
+    (group / "pilot-agent-trial-17-00c0ffee" / "leaf").mkdir(parents=True)
+    with batch_job(group) as (_, pilot):
+        divide(str(group), workspace, pilot, wanted=STAND_IN)
+        assert not (group / "pilot-agent-trial-17-00c0ffee").exists()
+        assert teardown.undo_groups(workspace, Budget(PATIENCE_SECONDS)) == []
+
+
 def test_a_group_that_the_batch_system_removed_needs_nothing(group: Path, workspace: Workspace) -> None:
     Journal(workspace.journal).group(str(group / "pilot-agent-0123456789ab"), [])
     assert teardown.undo_groups(workspace, Budget(1)) == []

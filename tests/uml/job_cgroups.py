@@ -21,6 +21,11 @@ CONTROLLERS = "+cpu +io +memory +pids"
 # The batch system's script: it waits until it is in the group that is its job's, and stays above the pilot.
 SCRIPT = ["sh", "-c", 'until [ -e go ]; do sleep 0.1; done; "$@"; code=$?; sleep 1; exit $code', "script"]
 EAT = "tail /dev/zero"
+# It also tries to leave its group, and says what came of that.
+NEIGHBOUR = (
+    "for g in /sys/fs/cgroup/site/job/pilot-agent-*/agent; do echo $$ > $g/cgroup.procs; done; "
+    "cat /proc/self/cgroup; sleep 60; echo fine"
+)
 # Such a kernel is slow: the probe of the disk may not end in its time.
 DISK = """
 from pilot_agent.hookspecs import Probe, hookimpl
@@ -86,6 +91,12 @@ def divided(group: Path) -> list[Path]:
     return list(group.glob("pilot-agent-*"))
 
 
+def job_group(made: Path) -> Path | None:
+    """The first group of a job in which there is a process."""
+    groups = [path for path in (made / "jobs").iterdir() if path.is_dir()]
+    return next((path for path in groups if (path / "cgroup.procs").read_text()), None)
+
+
 @contextmanager
 def shown(group: Path) -> Iterator[None]:
     """What is in the groups when a test fails."""
@@ -105,28 +116,40 @@ def test_a_job_over_its_memory_is_killed_in_its_own_group_and_held(
     run = begin(pilot(LIMITED, wrapper=SCRIPT, plugins={"disk": DISK}), batch_group)
     with shown(batch_group):
         run.wait_until("pool.joined", lambda: joined(run), PATIENCE_SECONDS)
-        neighbour = jobs.shell("sleep 20; echo fine", pilot=run)
-        neighbour._wait("execute", lambda: neighbour.events(1) > 0, PATIENCE_SECONDS)
+        neighbour = jobs.shell(NEIGHBOUR, pilot=run)
+        run.wait_until("the neighbour", lambda: neighbour.events(1), PATIENCE_SECONDS)
         (made,) = divided(batch_group)
-        groups = run.wait_until(
-            "a job's group", lambda: [p for p in (made / "jobs").iterdir() if p.is_dir()], PATIENCE_SECONDS
-        )
-        print("GROUPS", groups, (groups[0] / "memory.max").read_text(), (groups[0] / "cgroup.procs").read_text())
-        assert (groups[0] / "memory.max").read_text().strip() == str(64 << 20)
         assert (batch_group / "cgroup.procs").read_text() == ""
+        group = run.wait_until("a job's group", lambda: job_group(made), PATIENCE_SECONDS)
+        assert (group / "memory.max").read_text().strip() == str(64 << 20)
         eater = jobs.shell(EAT, pilot=run).wait_held(PATIENCE_SECONDS)
-        print(eater.log)
         assert eater.attribute("HoldReasonCode") == ["34"]
+        assert "Job has gone over cgroup memory limit" in eater.log
         neighbour.wait_done(PATIENCE_SECONDS)
-        assert neighbour.output() == "fine\n"
-        assert [ad["PilotJobCgroups"] for ad in slot_ads(grid, run)] == [True]
+        assert neighbour.output().splitlines()[-1] == "fine"
+        assert {ad["PilotJobCgroups"] for ad in slot_ads(grid, run)} == {True}
         run.signal(signal.SIGTERM, "_keeper")
         assert run.wait(PATIENCE_SECONDS) == 143, run.story()
         told = run.report()["startd"]["job_cgroups"]
-        print("REPORT", told)
-        assert told["used"]
-        assert told["memory_limit"] == "hard"
+        assert (told["used"], told["memory_limit"]) == (True, "hard")
+        assert sorted(told["controllers"]) == ["cpu", "io", "memory", "pids"]
         assert run.report()["leftovers"] == []
         assert divided(batch_group) == []
         assert (batch_group / "cgroup.subtree_control").read_text().split() == []
+    print(eater.log, neighbour.output(), told, sep="\n")
     run.nothing_left(allowed=("report.json", "events.jsonl", "logs", "go"))
+
+
+def test_the_next_pilot_gives_the_group_back_that_a_killed_one_divided(pilot: StartPilot, batch_group: Path) -> None:
+    run = begin(pilot(LIMITED, wrapper=SCRIPT, plugins={"disk": DISK}), batch_group)
+    with shown(batch_group):
+        run.wait_until("pool.joined", lambda: joined(run), PATIENCE_SECONDS)
+        assert divided(batch_group)
+        run.signal_all(signal.SIGKILL)
+        run.wait(PATIENCE_SECONDS)
+        assert divided(batch_group)
+        following = pilot({"startd": {"job_cgroups": "required"}}).start()
+        following.wait_until("its end", lambda: not following.running, PATIENCE_SECONDS)
+        assert following.failure()["code"] == "cgroups.unusable"
+        assert divided(batch_group) == []
+        assert (batch_group / "cgroup.subtree_control").read_text().split() == []
