@@ -12,16 +12,19 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from tests.testbed import cache
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 3000
+PERIOD_SECONDS = 0.5
 ENDED = re.compile(r"^uml: exit (\d+)\s*$", re.MULTILINE)
 
 
-def command(kernel: Path, payloads: Path, memory_mib: int, tests: str) -> list[str]:
+def command(kernel: Path, payloads: Path, memory_mib: int, tests: str, output: Path) -> list[str]:
     """How the kernel is started; what it does not know itself it gives to its first process as variables."""
     given = {
         "PYTHON": Path(sys.executable),
@@ -30,10 +33,25 @@ def command(kernel: Path, payloads: Path, memory_mib: int, tests: str) -> list[s
         "CACHE": cache.directory(),
         "PAYLOADS": payloads.resolve(),
         "TESTS": tests,
+        "OUTPUT": output,
     }
     disk = ["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", f"init={REPOSITORY / 'tests/uml/init.sh'}"]
-    console = ["con=null", "con0=null,fd:1", "quiet"]
-    return [str(kernel), f"mem={memory_mib}M", *disk, *console, *(f"{name}={value}" for name, value in given.items())]
+    words = ["timeout", "--kill-after=5", str(DEADLINE_SECONDS), str(kernel), f"mem={memory_mib}M", *disk]
+    return [*words, "con=null", "con0=null", *(f"{name}={value}" for name, value in given.items())]
+
+
+def follow(kernel: subprocess.Popen[bytes], output: Path) -> str:
+    """Show what comes into the file as it comes, until the kernel has ended; all of it."""
+    said = ""
+    with output.open(encoding="utf-8", errors="replace") as file:
+        ended = False
+        while not ended:
+            ended = kernel.poll() is not None
+            text = file.read()
+            said += text
+            print(text, end="", flush=True)
+            time.sleep(PERIOD_SECONDS)
+    return said
 
 
 def main() -> int:
@@ -46,20 +64,12 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.kernel is None:
         parser.error("there is no linux.uml in PATH: run apt-get install user-mode-linux, or name one with --kernel")
-    words = command(Path(asked.kernel), asked.payloads, asked.memory_mib, asked.tests)
-    said = []
-    with subprocess.Popen(
-        ["timeout", "--kill-after=5", str(DEADLINE_SECONDS), *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as kernel:
-        for line in kernel.stdout or ():
-            said.append(line)
-            print(line, end="", flush=True)
-    ended = ENDED.findall("".join(said).replace("\r", ""))
+    with tempfile.TemporaryDirectory() as directory:
+        output = Path(directory) / "output"
+        output.touch()
+        words = command(Path(asked.kernel), asked.payloads, asked.memory_mib, asked.tests, output)
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as kernel:
+            ended = ENDED.findall(follow(kernel, output))
     return int(ended[-1]) if ended else 70
 
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # First process of the User-Mode Linux that `python -m tests.uml` starts, on the machine's own files: mounts what a
 # machine has, runs the tests, says their exit code and switches the kernel off.
-# From the kernel's command line: PYTHON, REPOSITORY, MODULES, CACHE, PAYLOADS, TESTS.
+# From the kernel's command line: PYTHON, REPOSITORY, MODULES, CACHE, PAYLOADS, TESTS, OUTPUT (a file: what is written to
+# the console may wait without end).
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 
 end() {
@@ -11,6 +12,7 @@ end() {
     sleep 60
 }
 
+exec >> "$OUTPUT" 2>&1
 set -e
 trap 'end 70' EXIT
 mount -t proc proc /proc
@@ -36,5 +38,5 @@ cd "$REPOSITORY"
 export TMPDIR=/mnt/tmp PYTHONDONTWRITEBYTECODE=1 PILOT_TESTBED_CACHE=/mnt/cache PILOT_TEST_PAYLOADS="$PAYLOADS"
 trap - EXIT
 set +e
-"$PYTHON" -m pytest -p no:cacheprovider -v -rA -x $TESTS < /dev/null
+"$PYTHON" -m pytest -p no:cacheprovider -v -s -x $TESTS < /dev/null
 end $?
