@@ -38,6 +38,17 @@ SCRIPT = """import subprocess, sys, time
 print(subprocess.Popen(sys.argv[1:]).pid, flush=True)
 time.sleep(600)"""
 
+ROOT = Path(__file__).parents[2]
+# A process of the pilot in the leaf, on a machine where version 2 is mounted at another place.
+ENDING = """import sys
+sys.path.insert(0, sys.argv[1])
+from pilot_agent.lifecycle import control_groups
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.workspace import Workspace
+control_groups.MOUNT = sys.argv[3]
+control_groups.move([0], sys.argv[4] + "/agent")
+print(control_groups.give_back(Workspace(sys.argv[2]), [], Budget(60)))"""
+
 
 @pytest.fixture
 def group() -> Iterator[Path]:
@@ -226,6 +237,29 @@ def test_a_directory_of_the_right_name_that_is_no_group_is_not_touched(tmp_path:
     _, (leftover,) = give_back(workspace, read_journal(workspace.journal).groups, Budget(1))
     assert "no control group of this account" in leftover["cause"]
     assert (victim / "jobs").is_dir()
+
+
+def test_a_pilot_whose_journal_was_deleted_finds_what_it_divided_from_its_own_place(
+    group: Path, workspace: Workspace
+) -> None:
+    with batch_job(group) as (script, pilot):
+        divide(str(group), workspace, pilot, wanted=STAND_IN)
+        os.unlink(workspace.journal)
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            ENDING,
+            str(ROOT),
+            workspace.root,
+            str(group.parent),
+            str(made(group)),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        assert (done.stdout, done.stderr) == ("([], [])\n", "")
+        assert processes(group) == {script, pilot}
+        assert list(group.glob("pilot-agent-*")) == []
 
 
 def test_what_a_probe_left_that_was_killed_is_removed(group: Path, workspace: Workspace) -> None:
