@@ -146,7 +146,7 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         transfers = ask_plugins(paths, environment, wake=wake)
         condor = replace(condor, plugins=tuple(plugin.path for plugin in transfers if plugin.schemes))
         plan = replace(build_plan(inputs, condor, network, collectors), ccb_brokers=brokers)
-        plan = _with_cgroups(plan, plan_job_cgroups(inputs, condor.version, wake))
+        plan = _with_cgroups(plan, plan_job_cgroups(inputs, plan, wake))
         plan = _confined(plan, inputs, environment, wake)
         if plan.container is not None and (plan.container.fetcher or plan.container.forbidden_fifo):
             install_image_hook(inputs, plan.container)

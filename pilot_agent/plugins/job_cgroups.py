@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pilot_agent.model import Fact
     from pilot_agent.plugins.condor import HandoffInputs
     from pilot_agent.process import WakeUp
+    from pilot_agent.startd.plan import StartdPlan
 
 FIRST_VERSION = (23, 9, 6)
 """The first HTCondor that makes groups without root's rights (CREATE_CGROUP_WITHOUT_ROOT in its version history)."""
@@ -25,19 +26,26 @@ _NO_MEMORY = "groups could be made, but without the controller of memory: {}"
 _CONDOR = (
     "HTCondor makes groups without root's rights from 23.9.6 on, and this one is {}; startd.condor_version chooses"
 )
+_HOOK = (
+    "HTCondor (seen with 23.9.6) gives no group to a job for which it has run a hook before, and where jobs have "
+    "containers the pilot has one run for each; the site cannot change that, and only pilots without containers can "
+    "have such groups"
+)
 _NEVER = "startd.job_cgroups is never; the layer that says so must change it"
 
 
-def plan_job_cgroups(inputs: HandoffInputs, condor_version: str, wake: WakeUp | None = None) -> JobCgroups:
+def plan_job_cgroups(inputs: HandoffInputs, plan: StartdPlan, wake: WakeUp | None = None) -> JobCgroups:
     """Divide the pilot's control group where the configuration wants that and everything allows it; what became of it.
 
-    Raises ``PilotError`` (node, ``cgroups.unusable``) where it is required and cannot be had; ``OSError`` when the
-    journal cannot be written, ``Interrupted`` when ``wake`` becomes readable.
+    Raises ``PilotError`` (``cgroups.unusable``, node; ``cgroups.contained``, config) where it is required and cannot be
+    had; ``OSError`` when the journal cannot be written, ``Interrupted`` when ``wake`` becomes readable.
     """
     wish = inputs.config["startd"]["job_cgroups"].lower()
     if wish == "never":
         return JobCgroups(reason=_NEVER)
-    reason = why_no_cgroups(inputs.facts) or _too_old(condor_version)
+    reason = why_no_cgroups(inputs.facts) or _too_old(plan.condor.version)
+    if not reason and plan.container is not None:
+        reason = _HOOK
     if not reason:
         try:
             group = own_group()
@@ -47,11 +55,17 @@ def plan_job_cgroups(inputs: HandoffInputs, condor_version: str, wake: WakeUp | 
         else:
             return JobCgroups(used=True, group=group, controllers=controllers)
     if wish == "required":
-        message = f"startd.job_cgroups is required, and jobs cannot have control groups of their own: {reason}"
-        hint = "the site changes what the message names, or the layer that requires it sets startd.job_cgroups: auto"
-        failure = Failure(FailureKind.NODE_RESOURCE, "cgroups.unusable", message, hint=hint, stage="handoff")
-        raise PilotError(failure)
+        raise _required(reason)
     return JobCgroups(reason=reason)
+
+
+def _required(reason: str) -> PilotError:
+    message = f"startd.job_cgroups is required, and jobs cannot have control groups of their own: {reason}"
+    other = "the layer that requires it sets startd.job_cgroups: auto"
+    if reason == _HOOK:
+        return PilotError(Failure(FailureKind.CONFIG, "cgroups.contained", message, hint=other, stage="handoff"))
+    hint = f"the site changes what the message names, or {other}"
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, "cgroups.unusable", message, hint=hint, stage="handoff"))
 
 
 def why_no_cgroups(facts: Mapping[str, Fact]) -> str:

@@ -38,5 +38,5 @@ cd "$REPOSITORY"
 export TMPDIR=/mnt/tmp PYTHONDONTWRITEBYTECODE=1 PILOT_TESTBED_CACHE=/mnt/cache PILOT_TEST_PAYLOADS="$PAYLOADS"
 trap - EXIT
 set +e
-"$PYTHON" -m pytest -p no:cacheprovider -v -s -x $TESTS < /dev/null
+"$PYTHON" -m pytest -p no:cacheprovider -v -s $TESTS < /dev/null
 end $?

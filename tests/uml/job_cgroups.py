@@ -44,7 +44,8 @@ PATIENCE_SECONDS = 400.0
 LIMITED = {
     "startd": {"memory_policy": "hold", "job_cgroups": "required"},
     "pool": {"join_seconds": 300},
-    "site": {"cpus": 2},
+    "site": {"cpus": 2, "containers": "never"},
+    "images": {},
 }
 
 
@@ -106,7 +107,7 @@ def job_group(made: Path) -> Path | None:
 
 
 @contextmanager
-def shown(group: Path) -> Iterator[None]:
+def shown(run: PilotRun, group: Path) -> Iterator[None]:
     """What is in the groups when a test fails."""
     try:
         yield
@@ -115,6 +116,12 @@ def shown(group: Path) -> Iterator[None]:
             if path.is_dir():
                 files = [path / "cgroup.procs", path / "cgroup.subtree_control", path / "memory.max"]
                 print(path, [file.read_text().split() for file in files if file.exists()])
+        for log in run.outer.glob("pilot-*/condor/log/StarterLog*"):
+            print(
+                log.name,
+                *(line for line in log.read_text().splitlines() if "group" in line or "amily" in line),
+                sep="\n",
+            )
         raise
 
 
@@ -122,14 +129,14 @@ def test_a_job_over_its_memory_is_killed_in_its_own_group_and_held(
     grid: Grid, batch_group: Path, pilot: StartPilot, jobs: Jobs
 ) -> None:
     run = begin(pilot(LIMITED, wrapper=SCRIPT, plugins={"sizes": SIZES}), batch_group)
-    with shown(batch_group):
+    with shown(run, batch_group):
         run.wait_until("pool.joined", lambda: joined(run), PATIENCE_SECONDS)
         neighbour = jobs.shell(NEIGHBOUR, pilot=run)
         run.wait_until("the neighbour", lambda: neighbour.events(1), PATIENCE_SECONDS)
         (made,) = divided(batch_group)
         assert (batch_group / "cgroup.procs").read_text() == ""
-        group = run.wait_until("a job's group", lambda: job_group(made), PATIENCE_SECONDS)
-        assert (group / "memory.max").read_text().strip() == str(64 << 20)
+        group = run.wait_until("a job's group", lambda: job_group(made), 60)
+        assert (group / "memory.max").read_text().strip() == str(128 << 20)
         eater = jobs.shell(EAT, pilot=run).wait_held(PATIENCE_SECONDS)
         assert eater.attribute("HoldReasonCode") == ["34"]
         assert "Job has gone over cgroup memory limit" in eater.log
@@ -150,7 +157,7 @@ def test_a_job_over_its_memory_is_killed_in_its_own_group_and_held(
 
 def test_the_next_pilot_gives_the_group_back_that_a_killed_one_divided(batch_group: Path, pilot: StartPilot) -> None:
     run = begin(pilot(LIMITED, wrapper=SCRIPT, plugins={"sizes": SIZES}), batch_group)
-    with shown(batch_group):
+    with shown(run, batch_group):
         run.wait_until("pool.joined", lambda: joined(run), PATIENCE_SECONDS)
         assert divided(batch_group)
         run.signal_all(signal.SIGKILL)
@@ -161,3 +168,12 @@ def test_the_next_pilot_gives_the_group_back_that_a_killed_one_divided(batch_gro
         assert following.failure()["code"] == "cgroups.unusable"
         assert divided(batch_group) == []
         assert (batch_group / "cgroup.subtree_control").read_text().split() == []
+
+
+def test_with_containers_nothing_is_divided_and_the_reason_is_told(batch_group: Path, pilot: StartPilot) -> None:
+    contained = {"site": {"cpus": 2}, "startd": {"job_cgroups": "required"}}
+    run = begin(pilot(contained, wrapper=SCRIPT, plugins={"sizes": SIZES}), batch_group)
+    assert run.wait(PATIENCE_SECONDS) == 66, run.story()
+    failure = run.failure()
+    assert failure["code"] == "cgroups.contained"
+    assert "for which it has run a hook before" in failure["message"]
