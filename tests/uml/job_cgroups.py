@@ -163,7 +163,7 @@ def test_the_next_pilot_gives_the_group_back_that_a_killed_one_divided(batch_gro
         run.signal_all(signal.SIGKILL)
         run.wait(PATIENCE_SECONDS)
         assert divided(batch_group)
-        following = pilot({"startd": {"job_cgroups": "required"}}).start()
+        following = pilot(LIMITED, plugins={"sizes": SIZES}).start()
         following.wait_until("its end", lambda: not following.running, PATIENCE_SECONDS)
         assert following.failure()["code"] == "cgroups.unusable"
         assert divided(batch_group) == []
