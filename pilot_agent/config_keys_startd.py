@@ -60,6 +60,13 @@ STARTD_KEYS: tuple[Key, ...] = (
         choices=("hold", "off"),
     ),
     Key(
+        "startd.job_cgroups",
+        Kind.STRING,
+        "auto",
+        "a control group for each job: auto where the node allows it, never, or required, or the pilot fails",
+        choices=("auto", "never", "required"),
+    ),
+    Key(
         "startd.condor_source",
         Kind.STRINGS,
         ["directory", "path", "cvmfs", "tarball"],

@@ -61,14 +61,27 @@ class CommandEntry:
         self.started = float(line["pilot_started"])
 
 
+class GroupEntry:
+    """A control group that was made at ``path``. ``before`` are the controllers that the group above handed down
+    without it."""
+
+    __slots__ = ("before", "number", "path")
+
+    def __init__(self, number: int, path: str, before: tuple[str, ...]) -> None:
+        self.number = number
+        self.path = path
+        self.before = before
+
+
 class OpenEntries:
     """What is still to be undone, in the order in which it was made."""
 
-    __slots__ = ("commands", "directories", "mounts", "processes")
+    __slots__ = ("commands", "directories", "groups", "mounts", "processes")
 
     def __init__(self) -> None:
         self.commands: list[CommandEntry] = []
         self.directories: list[str] = []
+        self.groups: list[GroupEntry] = []
         self.processes: list[ProcessEntry] = []
         self.mounts: list[MountEntry] = []
 
@@ -112,6 +125,11 @@ class Journal:
     def mount(self, path: str, undo: Sequence[str]) -> int:
         """A mount about to be made at ``path``, and the command that undoes it; the entry's number."""
         return self._entry({"kind": "mount", "path": path, "undo": list(undo)})
+
+    def group(self, path: str, before: Sequence[str]) -> int:
+        """A control group about to be made at ``path``, and the controllers that the group above hands down now; the
+        entry's number."""
+        return self._entry({"kind": "group", "path": path, "before": list(before)})
 
     def command(
         self,
@@ -177,6 +195,8 @@ def _sort_in(found: OpenEntries, number: int, line: dict[str, Any]) -> None:
             found.mounts.append(MountEntry(number, str(line["path"]), tuple(map(str, line["undo"]))))
         elif line["kind"] == "command":
             found.commands.append(CommandEntry(number, line))
+        elif line["kind"] == "group":
+            found.groups.append(GroupEntry(number, str(line["path"]), tuple(map(str, line["before"]))))
         elif line["kind"] == "directory":
             found.directories.append(str(line["path"]))
     except (KeyError, TypeError, ValueError):  # a damaged line; the search of descendants and mounts still runs

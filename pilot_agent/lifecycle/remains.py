@@ -17,7 +17,7 @@ from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.processes import POLL_SECONDS, leftover, running
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.shared_memory import Segments
-from pilot_agent.lifecycle.teardown import remove_workspace
+from pilot_agent.lifecycle.teardown import remove_workspace, undo_groups
 from pilot_agent.lifecycle.traces import below, traced
 from pilot_agent.pidfd import open_pidfd, send_signal
 
@@ -62,6 +62,7 @@ def undo(workspace: Workspace, runtime: str, spared: Collection[int], own: Teard
     not_undone: list[dict[str, Any]] = []
     if own is not None:
         undone.teardowns, not_undone = undo_setups(workspace, own, budget)
+    undone.leftovers += undo_groups(workspace, budget, spared)
     undone.leftovers += unmount_all(workspace.root, [], budget)
     segments.remove(budget)
     undone.leftovers += remove_unpacked(runtime, budget)

@@ -11,6 +11,7 @@ import os
 
 from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.control_groups import give_back
 from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.lock import release
 from pilot_agent.lifecycle.mounts import unmount_all
@@ -44,11 +45,12 @@ def finish(workspace: Workspace, budget_seconds: float, *, keep: Collection[str]
 
 def stop_everything(workspace: Workspace, budget: Budget) -> list[dict[str, Any]]:
     """Stop the journalled processes, newest first, kill every other descendant, run the setups' own teardown, the last
-    setup's first, and unmount; what is left over."""
+    setup's first, give the control group back, and unmount; what is left over."""
     _stop_journalled(workspace, budget)
     leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))
     if run_commands(workspace, budget):
         leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))
+    leftovers += undo_groups(workspace, budget)
     recorded = read_journal(workspace.journal).mounts
     return leftovers + unmount_all(workspace.root, recorded, budget)
 
@@ -103,6 +105,14 @@ def run_commands(workspace: Workspace, budget: Budget) -> bool:
             status = "not run: the time for the end was used up"
         EventLog(workspace.events, entry.started).write("teardown.ended", name=entry.label, status=status)
     return bool(commands)
+
+
+def undo_groups(workspace: Workspace, budget: Budget, spared: Collection[int] = ()) -> list[dict[str, Any]]:
+    """Give the batch system's control group back as it was; what is left over."""
+    closed, leftovers = give_back(workspace, read_journal(workspace.journal).groups, budget, spared)
+    for number in closed:
+        _close(workspace, number)
+    return leftovers
 
 
 def _close(workspace: Workspace, number: int) -> None:

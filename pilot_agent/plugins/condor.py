@@ -15,7 +15,7 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import machine_ad
 from pilot_agent.plugins.condor_source import condor_request
 from pilot_agent.plugins.confining import plan_confinement
-from pilot_agent.plugins.job_cgroups import why_no_cgroups
+from pilot_agent.plugins.job_cgroups import plan_job_cgroups
 from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
 from pilot_agent.startd.configuration import (
     GPU_INVENTORY,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
     from pilot_agent.startd.choice import CondorChoice
     from pilot_agent.startd.confinement import Confinement
-    from pilot_agent.startd.plan import CondorPaths, NetworkPlan, PluginFragment
+    from pilot_agent.startd.plan import CondorPaths, JobCgroups, NetworkPlan, PluginFragment
 
 # Copies its standard input to the startd and holds nothing back.
 CHANNEL_PROGRAMS = ("/usr/bin/cat", "/bin/cat")
@@ -118,8 +118,8 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
 
     Raises ``NoCondorError`` (``condor.*``, ``artifact.*``, ``disk.full``); ``PilotError``: ``condor.transfer_plugins``
     (node), ``token.*`` (credential), ``pool.missing``, ``slots.*``, ``startd.value``, ``startd.expression``,
-    ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``, ``startd.hook`` (node); ``Interrupted`` when
-    ``wake`` becomes readable.
+    ``fragment.*``, ``startd.configuration`` (config), ``workspace.write``, ``startd.hook``,
+    ``cgroups.unusable`` (node); ``Interrupted`` when ``wake`` becomes readable.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
     if not config["pool"]["collectors"] or not config["pool"]["token"]:
@@ -146,6 +146,7 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         transfers = ask_plugins(paths, environment, wake=wake)
         condor = replace(condor, plugins=tuple(plugin.path for plugin in transfers if plugin.schemes))
         plan = replace(build_plan(inputs, condor, network, collectors), ccb_brokers=brokers)
+        plan = _with_cgroups(plan, plan_job_cgroups(inputs, plan, wake))
         plan = _confined(plan, inputs, environment, wake)
         if plan.container is not None and (plan.container.fetcher or plan.container.forbidden_fifo):
             install_image_hook(inputs, plan.container)
@@ -226,7 +227,6 @@ def build_plan(
         job_environment=dict(inputs.job_environment),
         attributes=_attributes(inputs, container, (cores, memory_mib), collectors),
         ad_expressions=machine_ad.EXPRESSIONS,
-        no_cgroups=why_no_cgroups(inputs.facts),
         fragments=inputs.fragments,
         job_length=dict(config["time"]["job_length"]),
         services_attribute=config["startd"]["services_attribute"],
@@ -238,6 +238,11 @@ def master_environment(site_environment: Mapping[str, str], workspace: Workspace
     """The whole environment of HTCondor's daemons and tools: nothing that the site set for its own HTCondor."""
     environment = clean_environment(site_environment, home=workspace.root, temporary=workspace.temporary)
     return environment | {"CONDOR_CONFIG": workspace.condor_config}
+
+
+def _with_cgroups(plan: StartdPlan, cgroups: JobCgroups) -> StartdPlan:
+    attributes = {**plan.attributes, "PilotJobCgroups": cgroups.used}
+    return replace(plan, job_cgroups=cgroups, attributes=attributes)
 
 
 def _confined(
@@ -342,7 +347,6 @@ def _attributes(
         **machine_ad.pool_attributes(collectors),
         **machine_ad.provided_attributes(container),
         "PilotContainerDecision": inputs.decision.decision,
-        "PilotJobCgroups": False,
     }
     for score in inputs.benchmarks:
         attributes |= score.attributes

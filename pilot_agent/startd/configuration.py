@@ -26,7 +26,7 @@ from pilot_agent.startd.history import HISTORY
 from pilot_agent.startd.life import life_knobs
 from pilot_agent.startd.logins import SSHD
 from pilot_agent.startd.network import split_address
-from pilot_agent.startd.policy import final_lines, policy_knobs
+from pilot_agent.startd.policy import cgroup_knobs, final_lines, policy_knobs
 from pilot_agent.startd.slots import slot_knobs
 
 if TYPE_CHECKING:
@@ -242,8 +242,7 @@ def _features(plan: StartdPlan) -> dict[str, str]:
             {**plan.job_environment, **runtime_environment(plan.container, plan.workspace)}
         ),
         "USE_PROCD": "True",
-        # The pilot's own group is not HTCondor's to divide (see the report's startd.job_cgroups).
-        "BASE_CGROUP": "",
+        **cgroup_knobs(plan),
         "ENABLE_SSH_TO_JOB": str(plan.ssh_to_job),
         **(_logins(plan) if plan.container is not None else {}),
     }

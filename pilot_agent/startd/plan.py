@@ -146,6 +146,17 @@ class HoldPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class JobCgroups:
+    """Whether each job has a control group of its own, or the ``reason`` why not. ``group`` is the directory of the
+    group that was divided for them, ``controllers`` what the jobs' groups have."""
+
+    used: bool = False
+    reason: str = ""
+    group: str = ""
+    controllers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PluginFragment:
     """A plugin's raw configuration lines, with the plugin that is to blame for them."""
 
@@ -164,7 +175,6 @@ class StartdPlan:
     ``execute_directory`` is where jobs' scratch directories are made. ``wish`` is how the node is to be divided into
     ``slot_groups``. ``expressions`` are those of the layers, ``ad_expressions`` attributes that are no constants.
     ``tail_shutdown_seconds`` None: as ``idle_shutdown_seconds``. ``ccb_brokers`` empty: the collectors.
-    ``no_cgroups`` is why jobs have no control groups of their own.
     """
 
     name: str
@@ -187,7 +197,7 @@ class StartdPlan:
     idle_shutdown_seconds: int = 1200
     tail_shutdown_seconds: int | None = None
     ccb_brokers: tuple[str, ...] = ()
-    no_cgroups: str = ""
+    job_cgroups: JobCgroups = JobCgroups()
     ad_expressions: Mapping[str, str] = field(default_factory=dict)
     vacate_seconds: int = 10
     channel_period_seconds: int = 20

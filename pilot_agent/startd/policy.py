@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilot_agent.config_expressions import expression_problem
+from pilot_agent.lifecycle.control_groups import JOBS
 from pilot_agent.startd import plan as words
 from pilot_agent.startd.classad import LiteralError, attribute_name, config_text
 from pilot_agent.startd.containers import HOOK_KEYWORD
@@ -66,6 +67,25 @@ def policy_knobs(plan: StartdPlan) -> dict[str, str]:
 def final_lines() -> list[str]:
     """What comes after every fragment, and so cannot be taken away by one."""
     return ["START = ($(START)) && ($(PILOT_START))"]
+
+
+def memory_limit_policy(plan: StartdPlan) -> str:
+    """What a job's control group does at its slot's memory: ``hard`` kills the job, which is then held, ``none`` only
+    counts."""
+    return "hard" if plan.hold.memory else "none"
+
+
+def cgroup_knobs(plan: StartdPlan) -> dict[str, str]:
+    """Where HTCondor makes the jobs' control groups: below a name in the group above its own, or nowhere."""
+    if not plan.job_cgroups.used:
+        return {"BASE_CGROUP": "", "CREATE_CGROUP_WITHOUT_ROOT": "False"}
+    return {
+        "BASE_CGROUP": JOBS,
+        "CREATE_CGROUP_WITHOUT_ROOT": "True",
+        "CGROUP_MEMORY_LIMIT_POLICY": memory_limit_policy(plan),
+        # Else a job over its limit goes on in the node's swap, slowly and for all.
+        "DISABLE_SWAP_FOR_JOB": str(plan.hold.memory),
+    }
 
 
 def _named(expressions: Sequence[LayerExpression]) -> list[tuple[str, LayerExpression]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilot_agent.startd.policy import memory_limit_policy
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,5 +46,18 @@ def told(plan: StartdPlan, transfers: Sequence[TransferPlugin] = ()) -> dict[str
             {"plugin": item.plugin, "name": item.fragment.name, "lines": item.fragment.text.splitlines()}
             for item in plan.fragments
         ],
-        "job_cgroups": {"used": False, "reason": plan.no_cgroups},
+        "job_cgroups": _job_cgroups(plan),
+    }
+
+
+def _job_cgroups(plan: StartdPlan) -> dict[str, Json]:
+    cgroups = plan.job_cgroups
+    if not cgroups.used:
+        return {"used": False, "reason": cgroups.reason}
+    return {
+        "used": True,
+        "reason": "",
+        "group": cgroups.group,
+        "controllers": list(cgroups.controllers),
+        "memory_limit": memory_limit_policy(plan),
     }

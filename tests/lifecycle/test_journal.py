@@ -28,6 +28,19 @@ def test_open_entries_are_read_back_in_order(tmp_path: Path) -> None:
     assert process.identity.pid == os.getpid()
 
 
+def test_a_control_group_is_journalled_with_what_was_handed_down_before(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"))
+    number = journal.group("/sys/fs/cgroup/job/pilot-agent-0123456789ab", ["pids"])
+    (entry,) = read_journal(journal.path).groups
+    assert (entry.number, entry.path, entry.before) == (
+        number,
+        "/sys/fs/cgroup/job/pilot-agent-0123456789ab",
+        ("pids",),
+    )
+    journal.close(number)
+    assert read_journal(journal.path).groups == []
+
+
 def test_a_process_is_journalled_with_its_signal_by_name(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "journal"))
     journal.process_started("cache", os.getpid(), "SIGINT", 1.0)

@@ -85,6 +85,7 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "preempt": None,
             "memory_policy": "hold",
             "disk_policy": "hold",
+            "job_cgroups": "auto",
             "transfer_plugins": [],
             "channel_period_seconds": 20,
         },

@@ -7,8 +7,9 @@ import pytest
 from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.startd.configuration import gpu_inventory, render
-from pilot_agent.startd.plan import GpuDevice, NetworkPlan
+from pilot_agent.startd.plan import GpuDevice, HoldPolicy, JobCgroups, NetworkPlan
 from pilot_agent.startd.slots import SlotWish
+from pilot_agent.startd.telling import told
 from pilot_agent.startd.verify import expected
 from tests.startd.plans import CONTAINER, fragment, knobs, plan
 
@@ -46,6 +47,30 @@ def test_the_pilots_own_start_condition_comes_after_every_fragment() -> None:
     lines = render(plan(fragments=(fragment("START = True"),))).splitlines()
     assert lines[-1] == "START = ($(START)) && ($(PILOT_START))"
     assert lines[-2] == "START = True"
+
+
+CGROUPS = JobCgroups(used=True, group="/sys/fs/cgroup/site/job", controllers=("cpu", "memory"))
+
+
+def test_htcondor_makes_no_control_group_that_was_not_tried() -> None:
+    found = knobs(render(plan(job_cgroups=JobCgroups(reason="not delegated"))))
+    assert (found["BASE_CGROUP"], found["CREATE_CGROUP_WITHOUT_ROOT"]) == ("", "False")
+    assert told(plan(job_cgroups=JobCgroups(reason="no"))).get("job_cgroups") == {"used": False, "reason": "no"}
+
+
+@pytest.mark.parametrize(("hold", "limit", "no_swap"), [(True, "hard", "True"), (False, "none", "False")])
+def test_a_jobs_group_limits_its_memory_where_jobs_are_held_for_it(hold: bool, limit: str, no_swap: str) -> None:
+    divided = plan(job_cgroups=CGROUPS, hold=HoldPolicy(memory=hold))
+    found = knobs(render(divided))
+    assert (found["BASE_CGROUP"], found["CREATE_CGROUP_WITHOUT_ROOT"]) == ("jobs", "True")
+    assert (found["CGROUP_MEMORY_LIMIT_POLICY"], found["DISABLE_SWAP_FOR_JOB"]) == (limit, no_swap)
+    assert told(divided)["job_cgroups"] == {
+        "used": True,
+        "reason": "",
+        "group": "/sys/fs/cgroup/site/job",
+        "controllers": ["cpu", "memory"],
+        "memory_limit": limit,
+    }
 
 
 def test_gpus_are_told_and_not_looked_for() -> None:

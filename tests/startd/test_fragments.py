@@ -52,6 +52,8 @@ def test_plain_lines_pass_under_their_plugins_name() -> None:
         "STARTD_CRON_X_EXECUTABLE = /tmp/x",
         "FILETRANSFER_PLUGINS = /tmp/x",
         "MAIL = /tmp/x",
+        "CREATE_CGROUP_WITHOUT_ROOT = True",
+        "CGROUP_MEMORY_LIMIT_POLICY = none",
         "STARTER_JOB_ENVIRONMENT = X=1",
         "STARTD_ENVIRONMENT = LD_PRELOAD=/tmp/x",
         "DOLLAR = $",

@@ -78,12 +78,12 @@ def _controllers(node: Node, groups: Sequence[OwnGroup]) -> Fact:
 
 def _delegation(node: Node, groups: Sequence[OwnGroup]) -> Iterator[Fact]:
     from pilot_agent.probes.resources.delegation import judge
-    from pilot_agent.probes.resources.delegation_trial import MAKE, TEST, read_trials, try_delegation
+    from pilot_agent.probes.resources.delegation_trial import MAKE, NAME, TEST, read_trials, try_delegation
 
     if not any(group.directory for group in groups):
         yield from judge(groups, Answer())
         return
-    name = f"pilot-agent-trial-{os.getpid()}-{os.urandom(4).hex()}"
+    name = f"{NAME}{os.getpid()}-{os.urandom(4).hex()}"
     answer = node.ask(TEST, lambda: try_delegation(groups, name))
     trials = read_trials(answer.value)
     # A trial that was cut in the middle may have made groups as well.

@@ -19,6 +19,8 @@ from pilot_agent.probes.kernel.namespaces import Steps, write_kernel_file
 from pilot_agent.probes.resources.cgroup import OwnGroup
 
 TEST = "control group delegation"
+NAME = "pilot-agent-trial-"
+"""How the names of groups that a trial makes begin."""
 REMOVAL = "control group trial removed"
 
 MAKE, MOVE, ENABLE = "make", "move", "enable"
