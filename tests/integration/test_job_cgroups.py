@@ -183,8 +183,8 @@ def test_the_next_pilot_gives_back_what_a_killed_one_divided(group: Path, worksp
     with batch_job(group) as (script, pilot):
         divide(str(group), workspace, pilot, wanted=STAND_IN)
         os.kill(pilot, signal.SIGKILL)
-        _, leftovers = remains.undo(workspace, "", {script, os.getpid()}, Budget(PATIENCE_SECONDS))
-        assert leftovers == []
+        undone = remains.undo(workspace, "", {script, os.getpid()}, None, Budget(PATIENCE_SECONDS))
+        assert undone.leftovers == []
         assert processes(group) == {script}
         assert handed_down(group) == []
         assert not os.path.exists(workspace.root)

@@ -211,7 +211,10 @@ def test_a_pipeline_that_is_killed_before_it_has_a_workspace_leaves_a_printed_re
 
 def test_the_jobs_of_a_pilot_whose_keeper_was_killed_are_counted(pilot: Pilot) -> None:
     run = {"ClusterId": 1, "ProcId": 0, "User": '"a@pool"', "ExitCode": 3, "JobDuration": 1}
-    ad = "".join(f"{name} = {value}\n" for name, value in run.items()) + "*** Offset = 0\n"
+    ad = (
+        "".join(f"{name} = {value}\n" for name, value in run.items())
+        + '*** Offset = 0 ClusterId = 1 ProcId = 0 Owner = "a"\n'
+    )
     line = {"stage": "handoff", "what": "stage", "start": 0.1, "seconds": 0.1, "status": "ok"}
     pilot.plan()
     pilot.start()
