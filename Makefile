@@ -4,12 +4,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
-# Integration tests wait more than they work: a file with its grid for each of so many workers. What fails once on a busy
+# Tests wait as much as they work. Unit tests: so many workers for each of the two Pythons.
+WORKERS ?= 2
+# Integration tests: so many workers, each with a grid and with one file of tests at a time. What fails once on a busy
 # machine is tried again and named at the end.
-GRIDS ?= 2
+GRIDS ?= 3
 STAMP := build/.setup-done
 
-.PHONY: help setup payload testbed demo test lint unit unit-313 integration chaos bench clean
+.PHONY: help setup payload testbed demo test lint unit built-unit unit-313 integration built-integration chaos bench clean
 
 help: ## show this
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,16 +37,23 @@ lint: $(STAMP) ## format, lint, types
 	.venv/bin/mypy
 
 unit: $(STAMP) ## unit tests on this Python (3.11)
-	$(PYTHON) -m pytest -q --ignore=tests/integration
+	$(PYTHON) -m compileall -q pilot_agent server_stub
+	$(PYTHON) -m pytest -q -n $(WORKERS) --ignore=tests/integration
+
+built-unit: payload
+	$(MAKE) unit
 
 unit-313: testbed ## unit tests on Python 3.13, inside the Debian 13 tree
-	$(PYTHON) -m tests.testbed unit
+	$(PYTHON) -m tests.testbed unit tests -n $(WORKERS)
 
 integration: payload testbed ## real HTCondor and Apptainer in the testbed
-	$(PYTHON) -m pytest -q -n $(GRIDS) --dist loadfile --reruns 1 tests/integration
+	$(MAKE) built-integration
 
-test: lint payload ## everything, whatever fails; the testbed is built and used while the unit tests run
-	failed=0; $(MAKE) -k -j2 -O unit unit-313 || failed=1; $(MAKE) integration || failed=1; exit $$failed
+built-integration: $(STAMP)
+	$(PYTHON) -m pytest -q -n $(GRIDS) --reruns 1 tests/integration
+
+test: $(STAMP) ## everything, whatever fails; the testbed is built and used while the unit tests run
+	failed=0; $(MAKE) -k -j3 -O lint built-unit unit-313 || failed=1; $(MAKE) built-integration || failed=1; exit $$failed
 
 chaos: payload testbed ## pilots broken at 60 points of their lives (CHAOS_SEED, CHAOS_POINTS), build/chaos/*.json
 	$(PYTHON) -m tests.chaos

@@ -13,6 +13,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from tests import distribution
+
 # The same examples in every run, and no limit on time: what a test finds does not depend on the machine's load.
 settings.register_profile("reproducible", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("reproducible")
@@ -22,6 +24,17 @@ MakePlugin = Callable[[str, str], str]
 
 MakeDistribution = Callable[..., str]
 """Writes the metadata of a distribution: (entry point's name, module, directory=None) -> the directory it is in."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long."""
+    items[:] = distribution.in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """How `-n` shares the tests out."""
+    return distribution.scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +94,10 @@ def _signals() -> dict[int, object]:
 
 
 def _children() -> set[tuple[int, str]]:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # the kernel knows of none: no need to look at every process of the machine
+        return set()
     return {(child.pid, child.name()) for child in psutil.Process().children(recursive=True)}
 
 

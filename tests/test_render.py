@@ -170,7 +170,8 @@ def test_the_page_of_a_check_has_facts_checks_container_and_verdict() -> None:
         assert part in page
 
 
-def test_what_jobs_get_beside_their_image_is_told_with_who_asked() -> None:
+def test_what_jobs_get_beside_their_image_is_told_with_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     found = JobSurroundings(
         binds=(
             BindVerdict("/data", "/calibration", True, "plugin p (data)", given=True),

@@ -56,7 +56,7 @@ def test_a_master_that_ignores_term_is_ended_after_the_vacate_time(pilot: Pilot)
 
 
 def test_a_master_that_ignores_every_signal_is_killed_within_the_budget(pilot: Pilot) -> None:
-    pilot.plan('trap "" TERM QUIT; while :; do sleep 0.02; done')
+    pilot.plan('trap "" TERM QUIT; while :; do sleep 0.1; done')
     pilot.start()
     pilot.running()
     pilot.send(signal.SIGQUIT)
@@ -263,7 +263,7 @@ def test_inherited_ignored_and_blocked_signals_are_undone(pilot: Pilot) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGCHLD))
 
-    pilot.plan("grep -E '^Sig(Ign|Blk)' /proc/self/status >&2; while :; do sleep 0.02; done")
+    pilot.plan("grep -E '^Sig(Ign|Blk)' /proc/self/status >&2; while :; do sleep 0.1; done")
     pilot.start(preexec_fn=harass)
     pilot.running()
     log = pilot.workspace / "condor" / "log" / "MasterLog"

@@ -127,7 +127,7 @@ def test_a_required_service_that_dies_ends_the_pilot(pilot: Pilot, argv: list[st
 
 def test_services_are_stopped_by_their_signal(pilot: Pilot) -> None:
     script = (
-        f"trap 'touch {pilot.directory}/stopped; exit' TERM; touch {pilot.directory}/up; while :; do sleep 0.02; done"
+        f"trap 'touch {pilot.directory}/stopped; exit' TERM; touch {pilot.directory}/up; while :; do sleep 0.1; done"
     )
     pilot.scenario["services"] = [service(["/bin/sh", "-c", script], required=True)]
     pilot.plan()

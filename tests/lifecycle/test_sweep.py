@@ -29,7 +29,7 @@ from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.sweep import Swept, sweep
 from pilot_agent.lifecycle.traces import traced
 from pilot_agent.workspace import Workspace
-from tests.lifecycle.scenario import WITH_ESCAPED_JOBS, Pilot, wait_until
+from tests.lifecycle.scenario import OBEDIENT_MASTER, WITH_ESCAPED_JOBS, Pilot, wait_until
 from tests.lifecycle.test_removal import set_immutable
 
 NOBODY = 65534
@@ -180,12 +180,15 @@ def test_one_that_lost_everything_that_could_tell_whose_it_is_was_noted_before(p
 def test_a_guardian_that_cleans_up_alone_is_a_live_pilot(pilot: Pilot) -> None:
     pilot.workspace = pilot.directory / "pilot-0123456789ab"
     pilot.scenario["workspace"] = str(pilot.workspace)
-    pilot.plan(WITH_ESCAPED_JOBS)
+    pilot.plan(WITH_ESCAPED_JOBS.replace(OBEDIENT_MASTER, "sleep 600 & wait"))  # no process of it ends by itself
     pilot.start()
     pilot.running()
+    settled = ["sh", "sh", "sleep", "sleep", "sleep", "sleep"]
+    wait_until(lambda: sorted(filter(None, map(shell_word, pilot.processes()))) == settled, "all jobs have begun")
     pilot.send(signal.SIGSTOP)
     os.kill(pilot.main_pid, signal.SIGKILL)
-    before = [pid for pid in pilot.processes() if words(pid)[:2] != ["sleep", "0.02"]]  # its master's, gone at once
+    wait_until(lambda: pilot.main_pid not in pilot.processes(), "the keeper is gone")
+    before = pilot.processes()
     assert swept(pilot.directory)[str(pilot.workspace)].state == "live"
     assert set(before) <= set(pilot.processes())
     pilot.send(signal.SIGCONT)
@@ -654,6 +657,12 @@ def kill_at_once(pilot: Pilot) -> None:
             os.kill(pid, number)
     pilot.guardian.wait()
     wait_until(lambda: not os.path.exists(f"/proc/{both[1]}") or both[1] not in pilot.processes(), "both are gone")
+
+
+def shell_word(pid: int) -> str:
+    """The name of a shell or of a sleep, nothing for any other process."""
+    name = os.path.basename(next(iter(words(pid)), ""))
+    return name if name in ("sh", "sleep") else ""
 
 
 def words(pid: int) -> list[str]:

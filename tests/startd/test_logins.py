@@ -87,7 +87,9 @@ def test_sshd_gets_nothing_of_the_jobs(tmp_path: Path, private: Path) -> None:
     assert {line.partition("=")[0] for line in done.stdout.splitlines()[1:]} <= {"PATH", "PWD", "SHLVL", "_"}
 
 
-@pytest.mark.parametrize("starter", ["", "0", "x", str(os.getpid())])
+@pytest.mark.parametrize(
+    "starter", ["", "0", "x", str(os.getpid())], ids=["none", "nought", "no number", "not contained"]
+)
 def test_a_login_refuses_when_there_is_no_container_to_enter(tmp_path: Path, private: Path, starter: str) -> None:
     script = program(tmp_path, "enter", login_programs(str(private))[SHELL_SETUP])
     environment = {**HOSTILE, "SSH_ORIGINAL_COMMAND": f"touch {tmp_path}/ran"}

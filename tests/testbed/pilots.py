@@ -35,6 +35,12 @@ _numbers = itertools.count(1)
 Json = Any
 
 
+def pause(began: float) -> None:
+    """Wait between two looks, of which the last one began at this time: one that starts a program of HTCondor's may not
+    keep a core busy that the others' pilots need."""
+    time.sleep(max(POLL_SECONDS, time.monotonic() - began))
+
+
 class PilotError(AssertionError):
     """Something that a pilot should have done did not happen; the message has its outputs' ends."""
 
@@ -196,11 +202,13 @@ class PilotRun:
     def wait_until(self, what: str, condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
         """The first true value of a condition. Raises PilotError with the pilot's story when it does not come."""
         until = time.monotonic() + seconds
-        while not (value := condition()):
+        while True:
+            began = time.monotonic()
+            if value := condition():
+                return value
             if time.monotonic() > until:
                 raise PilotError(f"{self}: {what} did not happen in {seconds:g} s\n{self.story()}")
-            time.sleep(POLL_SECONDS)
-        return value
+            pause(began)
 
     def wait_for(self, event: str, **fields: Json) -> dict[str, Json]:
         """Wait for an event with these fields while the pilot runs. Raises PilotError when it ends without it."""

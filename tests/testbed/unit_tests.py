@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.probes import doubles
@@ -25,7 +26,10 @@ NOT_IN_A_HOST = ("cgroup2",)
 SKIPPED_PACKAGES = ("mypy", "ruff", "types-")
 # The payload is built on the outer machine; the testbed cannot hold a testbed.
 IGNORED = ("tests/integration", "tests/packaging")
+PROGRAMS = ("pilot_agent", "server_stub")
+"""What the tests start hundreds of times, each time without leave to write what Python compiled."""
 TIMEOUT_SECONDS = 1800.0
+COMPILE_TIMEOUT_SECONDS = 300.0
 DOUBLES = "build/doubles"
 
 
@@ -33,20 +37,32 @@ def run(arguments: Sequence[str]) -> int:
     """pytest's exit status; `arguments` are passed on to it."""
     # The tree has no compiler.
     doubles.compile_all(REPOSITORY / DOUBLES)
-    site = cache.build_once(cache.directory(), "python313", _requirements(), _install)
+    site = cache.build_once(cache.directory(), "python313", {"compiled": _requirements()}, _install)
     with run_directory() as directory:
-        network = Network()
-        binds = (Bind(REPOSITORY, INSIDE), Bind(site, SITE))
-        host = Host(
-            HostPlan("unit", "10.77.0.20", trees.ensure(), "unit.test", binds=binds), directory / "unit", network
-        )
-        network.start()
-        try:
-            host.start()
+        for name in PROGRAMS:
+            _compile(directory, Bind(REPOSITORY / name, f"{INSIDE}/{name}", read_only=False))
+        with _host(directory, (Bind(REPOSITORY, INSIDE), Bind(site, SITE))) as host:
             return _pytest(host, arguments)
-        finally:
-            host.stop()
-            network.stop()
+
+
+@contextmanager
+def _host(directory: Path, binds: tuple[Bind, ...]) -> Iterator[Host]:
+    """A running host with this Python; its disk is below `directory`."""
+    network = Network()
+    host = Host(HostPlan("unit", "10.77.0.20", trees.ensure(), "unit.test", binds=binds), directory / "unit", network)
+    network.start()
+    try:
+        host.start()
+        yield host
+    finally:
+        host.stop()
+        network.stop()
+
+
+def _compile(directory: Path, place: Bind) -> None:
+    """Put this Python's byte code beside the sources. What has errors is left to fail where it is imported."""
+    with _host(directory, (place,)) as host:
+        host.run(["python3", "-m", "compileall", "-qq", place.inside], timeout_seconds=COMPILE_TIMEOUT_SECONDS)
 
 
 def _pytest(host: Host, arguments: Sequence[str]) -> int:
@@ -73,3 +89,5 @@ def _install(target: Path) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
         command += ["--target", str(target), "--python-version", PYTHON_VERSION, "--only-binary=:all:"]
         subprocess.run([*command, *_requirements()], check=True)
+        with run_directory() as directory:
+            _compile(directory, Bind(target, SITE, read_only=False))

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import Host
-from tests.testbed.pilots import PATIENCE_SECONDS, RUN_ATTRIBUTE, PilotError, PilotRun
+from tests.testbed.pilots import PATIENCE_SECONDS, RUN_ATTRIBUTE, PilotError, PilotRun, pause
 from tests.testbed.trees import USER
 
 _numbers = itertools.count(1)
@@ -128,13 +128,16 @@ class Job:
 
     def _wait(self, what: str, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         until = time.monotonic() + seconds
-        while not condition():
+        while True:
+            began = time.monotonic()
+            if condition():
+                return
             if self.events(12):
                 raise PilotError(f"job {self.cluster} was held\n{self.log}")
             if time.monotonic() > until:
                 analysis = self._pool.run(["condor_q", "-better-analyze", str(self.cluster)], user="user").stdout
                 raise PilotError(f"job {self.cluster} did not {what} in {seconds:g} s\n{self.log}\n{analysis[-2500:]}")
-            time.sleep(0.05)
+            pause(began)
 
 
 def _required(text: str, name: str) -> str:
