@@ -104,7 +104,7 @@ def test_a_program_that_broke_off_proves_nothing() -> None:
 
 
 def test_a_run_that_did_not_end_in_time_is_the_nodes_fault() -> None:
-    proof = read(ATTEMPT, Result(("apptainer",), None, signal=9, seconds=10.0, timed_out=True))
+    proof = read(ATTEMPT, Result(("apptainer",), None, signal=9, allowed_seconds=10.0, timed_out=True))
     assert proof.diagnosis is not None
     assert proof.diagnosis.code == "image.timeout"
     assert "10.0 s" in proof.diagnosis.message

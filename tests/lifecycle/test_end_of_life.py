@@ -13,6 +13,7 @@ import pytest
 
 from pilot_agent.report import report_schema
 from tests.lifecycle.scenario import DEAF_MASTER, WITH_ESCAPED_JOBS, Pilot, wait_until
+from tests.startd.histories import banner
 
 
 def test_a_master_that_ends_by_itself_with_0_is_a_planned_end(pilot: Pilot) -> None:
@@ -211,10 +212,7 @@ def test_a_pipeline_that_is_killed_before_it_has_a_workspace_leaves_a_printed_re
 
 def test_the_jobs_of_a_pilot_whose_keeper_was_killed_are_counted(pilot: Pilot) -> None:
     run = {"ClusterId": 1, "ProcId": 0, "User": '"a@pool"', "ExitCode": 3, "JobDuration": 1}
-    ad = (
-        "".join(f"{name} = {value}\n" for name, value in run.items())
-        + '*** Offset = 0 ClusterId = 1 ProcId = 0 Owner = "a"\n'
-    )
+    ad = "".join(f"{name} = {value}\n" for name, value in run.items()) + banner(0)
     line = {"stage": "handoff", "what": "stage", "start": 0.1, "seconds": 0.1, "status": "ok"}
     pilot.plan()
     pilot.start()

@@ -18,6 +18,7 @@ from pilot_agent.lifecycle import finish
 from pilot_agent.lifecycle.control import ask
 from pilot_agent.workspace import Workspace
 from tests.lifecycle.scenario import OBEDIENT_MASTER, Pilot, wait_until
+from tests.startd.histories import history
 
 
 def with_reader(pilot: Pilot) -> str:
@@ -381,11 +382,11 @@ def test_logs_and_events_come_back(pilot: Pilot) -> None:
 
 
 def test_jobs_are_counted_from_the_history(pilot: Pilot) -> None:
-    history = pilot.directory / "history"
+    path = pilot.directory / "history"
     ad = 'ClusterId = {n}\nProcId = 0\nOwner = "u"\nJobStatus = 4\nExitBySignal = false\nExitCode = {code}\n'
-    ad += "RemoteWallClockTime = 5\nCompletionDate = {n}00\n*** end\n"
-    history.write_text("".join(ad.format(n=n, code=code) for n, code in ((1, 0), (2, 0), (3, 3))))
-    pilot.plan("sleep 0.1", history=str(history))
+    ad += "RemoteWallClockTime = 5\nCompletionDate = {n}00\n"
+    path.write_bytes(history(*((ad.format(n=n, code=code), f"{n}.0") for n, code in ((1, 0), (2, 0), (3, 3)))))
+    pilot.plan("sleep 0.1", history=str(path))
     pilot.start()
     assert pilot.wait() == 0
     jobs = pilot.report()["jobs"]

@@ -43,10 +43,11 @@ def test_a_probe_gives_what_it_declares_here(probe: Probe) -> None:
 
 
 def test_cvmfs_is_looked_for_unless_nobody_wants_it() -> None:
-    (mount,) = pilot_mounts({"cvmfs": {"use": "preferred"}})
+    (mount,) = pilot_mounts({"cvmfs": {"use": "preferred", "rungs": []}, "site": {"cvmfs": "optional"}})
     module, _, function = mount.run.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
-    assert list(pilot_mounts({"cvmfs": {"use": "NEVER"}})) == []
+    assert list(pilot_mounts({"cvmfs": {"use": "NEVER", "rungs": []}, "site": {"cvmfs": "optional"}})) == []
+    assert list(pilot_mounts({"cvmfs": {"use": "preferred", "rungs": []}, "site": {"cvmfs": "Never"}})) == []
 
 
 def test_the_modules_of_probes_import_nothing_heavy() -> None:
