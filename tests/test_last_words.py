@@ -100,7 +100,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
             "vo": {"containers": "never"},
             "on_failure": {"hold_seconds": 0},
             "benchmarks": {"seconds": 0.01},
-            "startd": {"condor_directory": str(tmp_path / "condor")},
+            "startd": {"condor_directory": str(tmp_path / "condor"), "condor_source": ["directory"]},
             "plugins": {"directories": [str(tmp_path / "plugins")], "load": ["example"]},
         }
         for name, value in changes.items():
