@@ -19,6 +19,7 @@ from pilot_agent.config_images import (
     CONDOR_PLACE,
     CONDOR_VERSION,
     PLATFORM,
+    REPOSITORY,
     RUNTIME_OPTION,
     SCRATCH_INSIDE,
     SHA256,
@@ -267,6 +268,7 @@ _TEXTS = {
     Kind.SCRATCH: (SCRATCH_INSIDE, "no place for it: a path such as /srv is needed, not in /etc, /usr, /tmp ..."),
     Kind.DIRECTORIES: (BIND_PATH, "no directory: an absolute path without space, comma, colon or quote is needed"),
     Kind.DOMAIN: (DOMAIN, "no domain, such as example.org: letters, digits and - only, a dot between its parts"),
+    Kind.REPOSITORIES: (REPOSITORY, "no repository of CVMFS: its name alone is needed, such as sft.cern.ch"),
     Kind.OPTIONS: (RUNTIME_OPTION, "no option of one word in its long form: --name or --name=value is needed"),
     Kind.VARIABLES: (VARIABLE_PATTERN, "no name of a variable: letters, digits and _ only, and * for any characters"),
 }

@@ -142,6 +142,7 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.SCRATCH: st.sampled_from(["/srv", "/pilot/job-1", "/tmpx"]),
         Kind.COLLECTORS: st.lists(st.sampled_from(GOOD_COLLECTORS), max_size=3),
         Kind.DOMAIN: st.sampled_from(["", "pilot.local", "a-b.example.org", "d"]),
+        Kind.REPOSITORIES: st.lists(st.sampled_from(["sft.cern.ch", "cms-ib.cern.ch", "a_b.org"]), max_size=3),
         Kind.CONDOR_VERSION: st.sampled_from(["any", "latest", "23", "23.9.6"]),
         Kind.CONDOR_PLACES: st.lists(st.sampled_from(["/cvmfs/a.org/condor", "/cvmfs/b.org/el9/23.9.6"]), max_size=2),
         Kind.TARBALLS: st.sampled_from(["/srv/condor", "https://a:1/index.json", "http://a/b/index.json"]),
@@ -584,6 +585,13 @@ def test_a_domain_that_no_host_can_have_is_refused(text: str) -> None:
     assert not jsonschema.Draft202012Validator(json_schema()).is_valid(document)
 
 
+@pytest.mark.parametrize("text", ["..", "", "a b.org", "/cvmfs/sft.cern.ch", "é.org", "-a.org", "a\n", "a" * 256])
+def test_a_repository_that_cannot_lie_below_cvmfs_is_refused_with_its_place(text: str) -> None:
+    document = {"cvmfs": {"repositories": ["sft.cern.ch", text]}}
+    assert f"cvmfs.repositories[1] (vo): {text!r} is no repository of CVMFS" in problems(document)[0]
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(document)
+
+
 def times(layer: str, **seconds: float) -> Layer:
     """A layer that gives times of these names."""
     return Layer(layer, {"time": {f"{name}_seconds": value for name, value in seconds.items()}})
@@ -954,7 +962,7 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
     allowed = {
         "smallest": {Kind.INTEGER, Kind.NUMBER},
         "strictest": {Kind.CORES},
-        "append": {Kind.STRINGS, Kind.REQUIREMENTS},
+        "append": {Kind.STRINGS, Kind.REPOSITORIES, Kind.REQUIREMENTS},
         "join": {Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES},
         "all": {
             *(Kind.STRINGS, Kind.STRING, Kind.PREFIXES, Kind.DIRECTORIES, Kind.BINDS, Kind.OPTIONS, Kind.VARIABLES),
