@@ -51,6 +51,7 @@ from pilot_agent.config_values import (
     is_finite,
     mapping_problems,
     name_problems,
+    places,
     plain_problems,
     sequence_problems,
     type_name,
@@ -121,12 +122,12 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     if value is None:
         return []
     found = _type_problems(key.kind, value, key.path)
-    problems = [Problem(path, layer, message + form_wanted(message, value, layer)) for path, message in found]
+    problems = [Problem(path, layer, text + form_wanted(text, value, layer, key.choices)) for path, text in found]
     if problems:
         return problems
     if isinstance(value, list | Mapping):
-        items = list(value.values()) if isinstance(value, Mapping) else value
-        return [problem for item in items for problem in _check_word(key, item, layer)] if key.choices else []
+        listed = places(value) if key.choices else []
+        return [problem for place, item in listed for problem in _check_word(key, item, layer, place)]
     word = key.kind is not Kind.CORES or isinstance(value, str)
     if key.choices and word and (problems := _check_word(key, value, layer)):
         return problems
@@ -138,12 +139,13 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     return []
 
 
-def _check_word(key: Key, value: Json, layer: str) -> list[Problem]:
+def _check_word(key: Key, value: Json, layer: str, place: str = "") -> list[Problem]:
     if str(value).lower() in key.choices:
         return []
     expected = ", ".join(key.choices)
     number = ", and no integer" if key.kind is Kind.CORES else ""
-    return [Problem(key.path, layer, f"{value!r} is none of {expected}{number}{nearest(str(value), key.choices)}")]
+    message = f"{value!r} is none of {expected}{number}{nearest(str(value), key.choices)}"
+    return [Problem(f"{key.path}{place}", layer, message)]
 
 
 def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:

@@ -409,7 +409,7 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         ({"time": {"vacate_seconds": -1}}, "time.vacate_seconds (vo): -1 is less than 0"),
         (
             {"time": {"job_length": {"MaxWallTimeMins": "minute"}}},
-            "time.job_length (vo): 'minute' is none of seconds, minutes, hours; did you mean minutes?",
+            "time.job_length.MaxWallTimeMins (vo): 'minute' is none of seconds, minutes, hours; did you mean minutes?",
         ),
         ({"requirements": [{"level": "preferred"}]}, "requirements[0].require (vo): missing"),
         ({"images": {"el9": "/x"}}, "images.el9 (vo): expected a list or a mapping of architectures, found a string"),
@@ -448,7 +448,16 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
             {"images": {"el9": [{"path": "/x", "requires": {"gpu": "yes"}}]}},
             "images.el9[0].requires.gpu (vo): 'yes' is neither true or false nor a number of GPUs",
         ),
-        ({"containers": {"sources": ["cvfms"]}}, "containers.sources (vo): 'cvfms' is none of cvmfs, "),
+        ({"containers": {"sources": ["cvfms"]}}, "containers.sources[0] (vo): 'cvfms' is none of cvmfs, "),
+        (
+            {"site": {"cvmfs": False}},
+            "site.cvmfs (vo): expected a string, found a boolean; give one of never, optional, preferred, required",
+        ),
+        (
+            {"cvmfs": {"rungs": ["native", 3]}},
+            "cvmfs.rungs[1] (vo): expected a string, found an integer; give one of native, namespace, ",
+        ),
+        ({"cvmfs": {"rungs": ["native", "nativ"]}}, "cvmfs.rungs[1] (vo): 'nativ' is none of native, namespace, "),
         (
             {"containers": {"prefixes": ["/a", "images"]}},
             "containers.prefixes[1] (vo): 'images' begins neither with / nor with one of docker://, oras://, https://",
