@@ -43,6 +43,12 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert missing == []
 
 
+def test_the_index_lists_every_page() -> None:
+    docs = REPOSITORY / "docs"
+    listed = {(docs / link).resolve() for link in LINK.findall((docs / "README.md").read_text(encoding="utf-8"))}
+    assert [page for page in sorted(docs.glob("*/*.md")) if page not in listed] == []
+
+
 def test_the_hooks_page_names_every_hook() -> None:
     from pilot_agent.hookspecs import DECLARATIONS
 
