@@ -890,6 +890,20 @@ def test_a_wrong_variable_of_the_environment_is_a_problem_with_its_layer() -> No
     assert "site.namee (environment): unknown key; did you mean site.name?" in failure.message
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PILOT_AGENT_SITE_CVMFS", "PILOT_AGENT_SITE__CVMFS"),
+        ("PILOT_AGENT_ON_FAILURE_HOLD_SECONDS", "PILOT_AGENT_ON_FAILURE__HOLD_SECONDS"),
+    ],
+)
+def test_a_variable_with_one_underscore_before_its_key_is_not_passed_over(name: str, meant: str) -> None:
+    with pytest.raises(PilotError) as caught:
+        environment_layer({name: "x"})
+    assert caught.value.failure.code == "config.invalid"
+    assert f"{name} names no key; did you mean {meant}?" in caught.value.failure.message
+
+
 variable_names = st.text("PILOTAGEN_SX", max_size=8).map(lambda tail: f"PILOT_AGENT_{tail}")
 
 
