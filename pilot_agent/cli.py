@@ -74,7 +74,8 @@ examples:
   pilot-agent explain --check --vo example.yaml
 """,
     "plugins": """example:
-  pilot-agent plugins --set 'plugins.directories=["/opt/vo"]' --set 'plugins.load=["myvo"]'
+  pilot-agent plugins --set 'plugins.directories=["/opt/vo"]' \\
+                      --set 'plugins.load=["myvo"]'
 """,
     "config": """examples:
   pilot-agent config reference

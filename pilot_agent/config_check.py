@@ -19,6 +19,7 @@ from pilot_agent.config_images import (
     CONDOR_PLACE,
     CONDOR_VERSION,
     PLATFORM,
+    REPOSITORY,
     RUNTIME_OPTION,
     SCRATCH_INSIDE,
     SHA256,
@@ -50,6 +51,7 @@ from pilot_agent.config_values import (
     is_finite,
     mapping_problems,
     name_problems,
+    places,
     plain_problems,
     sequence_problems,
     type_name,
@@ -120,12 +122,12 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     if value is None:
         return []
     found = _type_problems(key.kind, value, key.path)
-    problems = [Problem(path, layer, message + form_wanted(message, value, layer)) for path, message in found]
+    problems = [Problem(path, layer, text + form_wanted(text, value, layer, key.choices)) for path, text in found]
     if problems:
         return problems
     if isinstance(value, list | Mapping):
-        items = list(value.values()) if isinstance(value, Mapping) else value
-        return [problem for item in items for problem in _check_word(key, item, layer)] if key.choices else []
+        listed = places(value) if key.choices else []
+        return [problem for place, item in listed for problem in _check_word(key, item, layer, place)]
     word = key.kind is not Kind.CORES or isinstance(value, str)
     if key.choices and word and (problems := _check_word(key, value, layer)):
         return problems
@@ -137,12 +139,13 @@ def _check(key: Key, value: Json, layer: str) -> list[Problem]:
     return []
 
 
-def _check_word(key: Key, value: Json, layer: str) -> list[Problem]:
+def _check_word(key: Key, value: Json, layer: str, place: str = "") -> list[Problem]:
     if str(value).lower() in key.choices:
         return []
     expected = ", ".join(key.choices)
     number = ", and no integer" if key.kind is Kind.CORES else ""
-    return [Problem(key.path, layer, f"{value!r} is none of {expected}{number}{nearest(str(value), key.choices)}")]
+    message = f"{value!r} is none of {expected}{number}{nearest(str(value), key.choices)}"
+    return [Problem(f"{key.path}{place}", layer, message)]
 
 
 def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
@@ -267,6 +270,7 @@ _TEXTS = {
     Kind.SCRATCH: (SCRATCH_INSIDE, "no place for it: a path such as /srv is needed, not in /etc, /usr, /tmp ..."),
     Kind.DIRECTORIES: (BIND_PATH, "no directory: an absolute path without space, comma, colon or quote is needed"),
     Kind.DOMAIN: (DOMAIN, "no domain, such as example.org: letters, digits and - only, a dot between its parts"),
+    Kind.REPOSITORIES: (REPOSITORY, "no repository of CVMFS: its name alone is needed, such as sft.cern.ch"),
     Kind.OPTIONS: (RUNTIME_OPTION, "no option of one word in its long form: --name or --name=value is needed"),
     Kind.VARIABLES: (VARIABLE_PATTERN, "no name of a variable: letters, digits and _ only, and * for any characters"),
 }

@@ -13,7 +13,7 @@ CVMFS_KEYS: tuple[Key, ...] = (
         "no pilot where it cannot be had",
         choices=CVMFS_WISHES,
     ),
-    Key("cvmfs.repositories", Kind.STRINGS, [], "repositories that must answer", "append"),
+    Key("cvmfs.repositories", Kind.REPOSITORIES, [], "repositories that must answer", "append"),
     Key(
         "cvmfs.rungs",
         Kind.STRINGS,

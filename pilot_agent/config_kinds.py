@@ -43,6 +43,7 @@ class Kind(enum.StrEnum):
     RESOURCE_SLOTS = "resources with their slots"
     COLLECTORS = "list of collectors"
     DOMAIN = "domain"
+    REPOSITORIES = "list of repositories"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ FILE_LIMIT_BYTES = 1 << 20
 WHOLE_LIMIT = 1 << 20
 """Characters and values of a document with its aliases written out."""
 _PATHS = frozenset(key.path for key in KEYS)
+_WITHOUT_DOT = {path.replace(".", "_"): path for path in _PATHS if "." in path}
 
 
 def read_layer(name: str, path: str) -> Layer:
@@ -122,12 +123,17 @@ def _refuse_multiplied(document: Json) -> None:
 
 def environment_layer(environment: Mapping[str, str]) -> Layer:
     """The layer made of ``PILOT_AGENT_SECTION__KEY`` variables, and ``PILOT_AGENT_KEY`` for a key without a section;
-    other ``PILOT_AGENT_`` names are the payload's own. Raises ``PilotError`` (config.invalid)."""
+    other ``PILOT_AGENT_`` names are the payload's own. Raises ``PilotError`` (config.invalid), also for a name that
+    lacks nothing but the second underscore."""
     document: dict[str, Json] = {}
     for name, text in sorted(environment.items()):
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".", 1)
         if name.startswith(ENVIRONMENT_PREFIX) and ("__" in name or path in _PATHS):
             put(document, path, _scalar(text))
+        elif name.startswith(ENVIRONMENT_PREFIX) and path in _WITHOUT_DOT:
+            meant = ENVIRONMENT_PREFIX + _WITHOUT_DOT[path].replace(".", "__").upper()
+            message, hint = f"{name} names no key; did you mean {meant}?", "two underscores follow the section's name"
+            raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
     return Layer("environment", document)
 
 

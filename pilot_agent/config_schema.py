@@ -20,6 +20,7 @@ from pilot_agent.config_images import (
     LINE,
     PLATFORM,
     PREFIX,
+    REPOSITORY,
     RUNTIME_OPTION,
     SCRATCH_INSIDE,
     SHA256,
@@ -57,6 +58,7 @@ _TEXTS = {
     Kind.VARIABLES: VARIABLE_PATTERN,
     Kind.CONDOR_PLACES: CONDOR_PLACE,
     Kind.COLLECTORS: COLLECTORS,
+    Kind.REPOSITORIES: REPOSITORY,
 }
 """The patterns of what is in lists of texts."""
 _SINGLE = {

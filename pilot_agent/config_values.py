@@ -4,7 +4,7 @@ mappings. Each problem is a path and a message."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pilot_agent.model import Json
@@ -66,14 +66,24 @@ def mapping_problems(value: Json, path: str, check: Callable[[Json, str], Proble
     return problems + [problem for name, item in value.items() for problem in check(item, f"{path}.{name}")]
 
 
-def form_wanted(problem: str, value: Json, layer: str) -> str:
-    """To be added to a problem with the type of a key's whole value: how the right one is written in this layer."""
+def form_wanted(problem: str, value: Json, layer: str, choices: Sequence[str] = ()) -> str:
+    """To be added to a problem with the type of a key's value: how the right one is written in this layer, or the
+    words that there are to choose from."""
     one_line = layer in ONE_LINE_LAYERS
     if one_line and problem in ONE_LINE_FORMS:
         return f"; write it as JSON: {ONE_LINE_FORMS[problem]}"
+    if choices and problem.startswith("expected a string, "):
+        return f"; give one of {', '.join(choices)}"
     if problem.startswith("expected a string, ") and isinstance(value, int | float) and not isinstance(value, bool):
         return "; put it in quotes" + (", and these in single ones: '\"...\"'" if one_line else "")
     return ""
+
+
+def places(value: Json) -> list[tuple[str, Json]]:
+    """What a list or a mapping holds, each with its place as it stands in a path: ``[0]``, ``.name``."""
+    if isinstance(value, Mapping):
+        return [(f".{name}", item) for name, item in value.items()]
+    return [(f"[{number}]", item) for number, item in enumerate(value)]
 
 
 def type_name(value: Json) -> str:

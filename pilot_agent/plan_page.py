@@ -10,6 +10,8 @@ from pilot_agent.collect import Declared
 from pilot_agent.config import Config
 from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.configure import explained
+from pilot_agent.containers.negotiation import Negotiation, negotiate
+from pilot_agent.cvmfs.wishes import Outcome, settle
 from pilot_agent.host import Loaded, ordered
 from pilot_agent.model import Json
 from pilot_agent.render import paragraph, table
@@ -82,19 +84,23 @@ def _would_be_tried(config: Config) -> Iterator[tuple[str, str]]:
     named = config.get("containers.runtime")
     search = f"the first runtime that works of {', '.join(config.get('containers.search'))} (containers.search)"
     runtime = f"{named} first, then {search}" if named else search
-    wishes = f"VO {config.get('vo.containers')}, site {config.get('site.containers')}"
-    yield "  containers", f"{wishes}; {runtime}"
+    yield "  containers", _wished(negotiate(config.get("vo.containers"), config.get("site.containers")), runtime)
     for platform, candidates in config.get("images").items():
         yield f"  image {platform}", ", ".join(map(_path, candidates))
     repositories = ", ".join(config.get("cvmfs.repositories")) or "what the node has mounted"
-    wishes = f"VO {config.get('cvmfs.use')}, site {config.get('site.cvmfs')}"
-    yield "  CVMFS", f"{wishes}; {repositories}"
+    yield "  CVMFS", _wished(settle(config.get("cvmfs.use"), config.get("site.cvmfs")), repositories)
     version = config.get("startd.condor_version")
     wanted = f"{version} version" if version in ("any", "latest") else f"version {version}"
     yield "  HTCondor", f"{wanted}, from " + (", then ".join(_condor_places(config)) or "no place")
     yield "  slots", ", ".join(_slots(config))
     yield "  time", ", ".join(_ends(config))
     yield "  collectors", ", ".join(config.get("pool.collectors")) or "none: the pilot would join no pool"
+
+
+def _wished(outcome: Negotiation | Outcome, tried: str) -> str:
+    """What VO and site want together, and what is tried for it."""
+    told = f"{outcome.decision}: {outcome.reason}"
+    return told if outcome.decision in ("NEVER", "FAIL") else f"{told}; {tried}"
 
 
 def _condor_places(config: Config) -> Iterator[str]:

@@ -124,7 +124,8 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         entries=_entries(reader.items("entries"), directory, problems),
     )
     reader.refuse_others()
-    problems += _https_problems(factory)
+    noted = {problem.path for problem in problems}
+    problems += [problem for problem in _https_problems(factory) if problem.path not in noted]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         message = f"the factory's file has {count}: " + "; ".join(f"{p.path}: {p.message}" for p in problems)

@@ -49,14 +49,23 @@ def serve(factory: Factory, store: Store, batch: BatchSystem) -> None:
 
 def _try_certificate(factory: Factory) -> None:
     """Load certificate and key, where there are any, as the server will. Raises ``PilotError``."""
-    if factory.certificate is None:
+    if factory.certificate is None or factory.key is None:
         return
+    for name, path in (("certificate", factory.certificate), ("key", factory.key)):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise _unusable(f"the {name} {path} cannot be read", error) from error
     try:  # without a word for the key: otherwise the terminal would be asked for it
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(factory.certificate, factory.key, "")
     except OSError as error:  # an ssl.SSLError is one
-        message = f"{factory.certificate} and {factory.key} cannot be used for HTTPS: {error.strerror or error}"
-        hint = "give a certificate and its key, PEM, that this account may read; the factory's operator must act"
-        raise PilotError(Failure(FailureKind.CONFIG, "certificate.unusable", message, hint)) from error
+        raise _unusable(f"{factory.certificate} and {factory.key} cannot be used for HTTPS", error) from error
+
+
+def _unusable(what: str, error: OSError) -> PilotError:
+    hint = "give a certificate and its key, PEM, that this account may read; the factory's operator must act"
+    return PilotError(Failure(FailureKind.CONFIG, "certificate.unusable", f"{what}: {error.strerror or error}", hint))
 
 
 def collect_until(stop: threading.Event, factory: Factory, store: Store, batch: BatchSystem) -> None:

@@ -52,7 +52,9 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
     assert "example" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [[], ["status"], ["drain"], ["stop"], ["report"], ["check"], ["explain"], ["run"]])
+@pytest.mark.parametrize(
+    "command", [[], ["status"], ["drain"], ["stop"], ["report"], ["check"], ["explain"], ["run"], ["plugins"]]
+)
 def test_the_help_fits_a_terminal_of_80_columns(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

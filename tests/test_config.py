@@ -142,6 +142,7 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.SCRATCH: st.sampled_from(["/srv", "/pilot/job-1", "/tmpx"]),
         Kind.COLLECTORS: st.lists(st.sampled_from(GOOD_COLLECTORS), max_size=3),
         Kind.DOMAIN: st.sampled_from(["", "pilot.local", "a-b.example.org", "d"]),
+        Kind.REPOSITORIES: st.lists(st.sampled_from(["sft.cern.ch", "cms-ib.cern.ch", "a_b.org"]), max_size=3),
         Kind.CONDOR_VERSION: st.sampled_from(["any", "latest", "23", "23.9.6"]),
         Kind.CONDOR_PLACES: st.lists(st.sampled_from(["/cvmfs/a.org/condor", "/cvmfs/b.org/el9/23.9.6"]), max_size=2),
         Kind.TARBALLS: st.sampled_from(["/srv/condor", "https://a:1/index.json", "http://a/b/index.json"]),
@@ -408,7 +409,7 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         ({"time": {"vacate_seconds": -1}}, "time.vacate_seconds (vo): -1 is less than 0"),
         (
             {"time": {"job_length": {"MaxWallTimeMins": "minute"}}},
-            "time.job_length (vo): 'minute' is none of seconds, minutes, hours; did you mean minutes?",
+            "time.job_length.MaxWallTimeMins (vo): 'minute' is none of seconds, minutes, hours; did you mean minutes?",
         ),
         ({"requirements": [{"level": "preferred"}]}, "requirements[0].require (vo): missing"),
         ({"images": {"el9": "/x"}}, "images.el9 (vo): expected a list or a mapping of architectures, found a string"),
@@ -447,7 +448,16 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
             {"images": {"el9": [{"path": "/x", "requires": {"gpu": "yes"}}]}},
             "images.el9[0].requires.gpu (vo): 'yes' is neither true or false nor a number of GPUs",
         ),
-        ({"containers": {"sources": ["cvfms"]}}, "containers.sources (vo): 'cvfms' is none of cvmfs, "),
+        ({"containers": {"sources": ["cvfms"]}}, "containers.sources[0] (vo): 'cvfms' is none of cvmfs, "),
+        (
+            {"site": {"cvmfs": False}},
+            "site.cvmfs (vo): expected a string, found a boolean; give one of never, optional, preferred, required",
+        ),
+        (
+            {"cvmfs": {"rungs": ["native", 3]}},
+            "cvmfs.rungs[1] (vo): expected a string, found an integer; give one of native, namespace, ",
+        ),
+        ({"cvmfs": {"rungs": ["native", "nativ"]}}, "cvmfs.rungs[1] (vo): 'nativ' is none of native, namespace, "),
         (
             {"containers": {"prefixes": ["/a", "images"]}},
             "containers.prefixes[1] (vo): 'images' begins neither with / nor with one of docker://, oras://, https://",
@@ -581,6 +591,13 @@ def test_collectors_are_a_list() -> None:
 def test_a_domain_that_no_host_can_have_is_refused(text: str) -> None:
     document = {"startd": {"domain": text}}
     assert f"startd.domain (vo): {text!r} is no domain" in problems(document)[0]
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(document)
+
+
+@pytest.mark.parametrize("text", ["..", "", "a b.org", "/cvmfs/sft.cern.ch", "é.org", "-a.org", "a\n", "a" * 256])
+def test_a_repository_that_cannot_lie_below_cvmfs_is_refused_with_its_place(text: str) -> None:
+    document = {"cvmfs": {"repositories": ["sft.cern.ch", text]}}
+    assert f"cvmfs.repositories[1] (vo): {text!r} is no repository of CVMFS" in problems(document)[0]
     assert not jsonschema.Draft202012Validator(json_schema()).is_valid(document)
 
 
@@ -873,6 +890,20 @@ def test_a_wrong_variable_of_the_environment_is_a_problem_with_its_layer() -> No
     assert "site.namee (environment): unknown key; did you mean site.name?" in failure.message
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PILOT_AGENT_SITE_CVMFS", "PILOT_AGENT_SITE__CVMFS"),
+        ("PILOT_AGENT_ON_FAILURE_HOLD_SECONDS", "PILOT_AGENT_ON_FAILURE__HOLD_SECONDS"),
+    ],
+)
+def test_a_variable_with_one_underscore_before_its_key_is_not_passed_over(name: str, meant: str) -> None:
+    with pytest.raises(PilotError) as caught:
+        environment_layer({name: "x"})
+    assert caught.value.failure.code == "config.invalid"
+    assert f"{name} names no key; did you mean {meant}?" in caught.value.failure.message
+
+
 variable_names = st.text("PILOTAGEN_SX", max_size=8).map(lambda tail: f"PILOT_AGENT_{tail}")
 
 
@@ -954,7 +985,7 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
     allowed = {
         "smallest": {Kind.INTEGER, Kind.NUMBER},
         "strictest": {Kind.CORES},
-        "append": {Kind.STRINGS, Kind.REQUIREMENTS},
+        "append": {Kind.STRINGS, Kind.REPOSITORIES, Kind.REQUIREMENTS},
         "join": {Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES},
         "all": {
             *(Kind.STRINGS, Kind.STRING, Kind.PREFIXES, Kind.DIRECTORIES, Kind.BINDS, Kind.OPTIONS, Kind.VARIABLES),

@@ -43,6 +43,23 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert missing == []
 
 
+def test_the_index_lists_every_page() -> None:
+    docs = REPOSITORY / "docs"
+    listed = {(docs / link).resolve() for link in LINK.findall((docs / "README.md").read_text(encoding="utf-8"))}
+    assert [page for page in sorted(docs.glob("*/*.md")) if page not in listed] == []
+
+
+def test_the_factory_of_its_page_is_one() -> None:
+    from pilot_agent.config_read import parse_document
+    from server_stub.entries import parse_factory
+
+    page = (REPOSITORY / "docs/how-to/run-a-factory.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    factory = parse_factory(parse_document(example[1].encode(), "factory.yaml"), "/etc/factory")
+    assert [entry.name for entry in factory.entries] == ["el9-nodes"]
+
+
 def test_the_hooks_page_names_every_hook() -> None:
     from pilot_agent.hookspecs import DECLARATIONS
 

@@ -268,6 +268,22 @@ def test_explain_shows_how_the_node_would_be_divided_and_what_has_no_part_in_it(
     assert said in " ".join(pages.split())
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "CVMFS PREFERRED: the VO says PREFERRED, the site OPTIONAL: "),
+        ([], "run without it otherwise; what the node has mounted"),
+        (["cvmfs.use=never"], "jobs get no CVMFS HTCondor"),
+        (["cvmfs.use=required", "site.cvmfs=never"], "CVMFS FAIL: the VO says REQUIRED, the site NEVER: "),
+        (["vo.containers=never"], "no job runs in a container CVMFS"),
+        (["vo.containers=required", "site.containers=never"], "containers FAIL: the VO says REQUIRED"),
+    ],
+)
+def test_explain_shows_what_vo_and_site_wish_together(given: list[str], said: str) -> None:
+    pages = plan_page(load_config([command_line_layer(given)]), Loaded((), ()))
+    assert said in " ".join(pages.split())
+
+
 def test_explain_shows_the_plan_of_check_with_its_profile_and_for_each_vo(tmp_path: Path) -> None:
     plan = json.loads(pilot(tmp_path, "explain", "--check", "--json").stdout)
     assert plan["command"] == "check"

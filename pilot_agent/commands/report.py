@@ -12,7 +12,7 @@ from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.output.printed import Printed, find_printed
 from pilot_agent.output.read import read
-from pilot_agent.output.reading import Reading
+from pilot_agent.output.reading import Reading, Ways
 from pilot_agent.output.startd_rows import Row, startd_rows
 from pilot_agent.output.words import moment_text, seconds_text
 from pilot_agent.printing import print_page, print_text
@@ -70,6 +70,8 @@ def page(report: Reading, startd: Sequence[Row] = ()) -> str:
     paragraphs.append(paragraph(f"Outcome: {report.status}"))
     if report.problem is not None:
         paragraphs += [paragraph(line) for line in _problem(report)]
+    if report.cvmfs is not None:
+        paragraphs.append(paragraph(_cvmfs(report.cvmfs)))
     jobs = table([(job.name, job.status, _more(job.words)) for job in report.jobs])
     leftovers = table([(one.name, one.status) for one in report.leftovers])
     if startd:
@@ -90,6 +92,11 @@ def _problem(report: Reading) -> Iterator[str]:
             yield f"What to change: {problem.hint}"
         if problem.who:
             yield f"Who acts: {problem.who}"
+
+
+def _cvmfs(ways: Ways) -> str:
+    taken = next((f"{way.name}: {way.reason}" for way in ways.ways if way.state == "taken"), "no way was taken")
+    return f"CVMFS: {ways.decision} ({ways.cell}); {taken}"
 
 
 def _more(words: tuple[tuple[str, str], ...]) -> str:

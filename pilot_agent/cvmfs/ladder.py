@@ -28,6 +28,7 @@ NONE = "none"
 ABLE = ("native",)
 """The rungs that this version of the pilot takes. Of the others it says what the node allows."""
 REASON_LIMIT = 1500
+_LEFT_OUT = "cvmfs.rungs allows"
 
 State = Literal["taken", "possible", "refused", "unknown"]
 
@@ -98,20 +99,34 @@ def failure_of(ladder: Ladder) -> Failure | None:
     """Why a pilot with this ladder would end: contradicting wishes, or CVMFS that is required and cannot be had."""
     if ladder.decision == "FAIL":
         hint = "the VO changes cvmfs.use, or the site site.cvmfs"
-        return Failure(FailureKind.CONFIG, "cvmfs.conflict", ladder.reason, hint)
+        message = f"VO and site contradict each other about CVMFS ({ladder.cell})"
+        return Failure(FailureKind.CONFIG, "cvmfs.conflict", message, hint)
     if ladder.rungs[-1].state != "refused" or ladder.taken is not None:
         return None
     message = f"CVMFS is required ({ladder.cell}), and this node has no way to it"
     ways = "; ".join(f"{rung.name}: {rung.reason}" for rung in ladder.rungs if rung.name in ABLE)
-    hint = "the site makes one of the ways possible, or the VO sets cvmfs.use to preferred"
+    hint = f"{_way_made(ladder)}, or {_less_wanted(ladder.cell)}"
     return Failure(FailureKind.NODE_RESOURCE, "cvmfs.broken", f"{message}: {ways}"[:REASON_LIMIT], hint, retry=True)
+
+
+def _way_made(ladder: Ladder) -> str:
+    left_out = [rung.name for rung in ladder.rungs if rung.name in ABLE and rung.reason.startswith(_LEFT_OUT)]
+    if len(left_out) == len(ABLE):
+        return f"whoever set cvmfs.rungs adds {' or '.join(left_out)}"
+    return "the site makes one of the ways possible"
+
+
+def _less_wanted(cell: str) -> str:
+    """What those who require CVMFS do to go without."""
+    words = zip(("the VO sets cvmfs.use", "the site sets site.cvmfs"), cell.split(" x "), strict=True)
+    return " and ".join(f"{change} to preferred" for change, word in words if word == "REQUIRED")
 
 
 def _excluded(name: str, outcome: Outcome, config: Mapping[str, Json]) -> str:
     """Which part of the configuration leaves this rung out; empty when none does."""
     for entry in of_layers(config["cvmfs"]["rungs"]):
         if name not in (word.lower() for word in entry.allowed):
-            return f"cvmfs.rungs allows {entry}"
+            return f"{_LEFT_OUT} {entry}"
     if outcome.decision == "OPTIONAL" and name != "native":
         return f"{outcome.reason}; one of them says preferred where it shall mount"
     return ""

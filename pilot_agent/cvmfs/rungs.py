@@ -122,7 +122,10 @@ def judge_fusermount(grounds: Grounds) -> Judged:
 
 def judge_container(grounds: Grounds) -> Judged:
     """The client inside each job's container (mode 4, Apptainer's ``--fusemount``)."""
-    hindered = _hindrance(grounds) or _uncontained(grounds) or grounds.forbidden_by("fuse.device", "fuse.usable")
+    hindered = _hindrance(grounds) or _uncontained(grounds)
+    # A setuid Apptainer needs the device alone: no fusermount, and no user namespace, which fuse.usable asks for.
+    if not hindered and grounds.value("fuse.device") is not True:
+        hindered = grounds.forbidden_by("fuse.device", "fuse.usable")
     if hindered:
         return Judged(False, hindered)
     found = grounds.facts.get("software.apptainer")

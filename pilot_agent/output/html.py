@@ -69,6 +69,7 @@ def _content(found: Reading) -> list[Markup]:
     sections = [
         ("node", "Node", parts.brief(found)),
         ("checks", "Checks", parts.checks(found)),
+        ("cvmfs", "CVMFS", parts.cvmfs(found)),
         ("containers", "Containers", parts.containers(found)),
         ("timeline", "Timeline", parts.timeline(found)),
         ("facts", "Facts", parts.facts(found)),

@@ -1,4 +1,4 @@
-"""The parts of the page: verdicts, the node in brief, checks, containers, the timeline, and what else ran."""
+"""The parts of the page: verdicts, the node in brief, checks, CVMFS, containers, the timeline, and what else ran."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pilot_agent.output.reading import (
     Problem,
     Reading,
     Told,
+    Ways,
 )
 from pilot_agent.output.timeline_chart import timeline_chart
 from pilot_agent.output.words import clipped, number_text, one_line, seconds_text, shortened
@@ -141,10 +142,37 @@ def containers(report: Reading) -> Markup:
     return section("containers", "Containers", *parts) if parts else Markup("")
 
 
-def _containers(found: Containers, vo: str) -> Markup:
+def cvmfs(report: Reading) -> Markup:
+    """By which way jobs would get CVMFS; for each VO where they differ."""
+    decided = [(fit.vo, fit.cvmfs) for fit in report.fit if fit.cvmfs]
+    if decided and (len(report.fit) > 1 or report.cvmfs is None):
+        parts = [_ways(found, shortened(one_line(vo), 100)) for vo, found in decided]
+    else:
+        parts = [_ways(report.cvmfs, "")] if report.cvmfs else []
+    return section("cvmfs", "CVMFS", *parts) if parts else Markup("")
+
+
+def _ways(found: Ways, vo: str) -> Markup:
+    rows = [
+        (
+            mark("good", "✓ taken") if way.state == "taken" else mark("", shortened(way.state, 60)),
+            shortened(f"{way.name} ({way.mode})" if way.mode else way.name, 100),
+            shortened(way.reason),
+        )
+        for way in found.ways[:MOST_ROWS]
+    ]
+    ways = [table("Ways, the best first", ("state", "way", "why"), rows)] if rows else []
+    return tag("div", *_decision(found, vo), *ways, class_="group")
+
+
+def _decision(found: Containers | Ways, vo: str) -> list[Markup]:
     cell = f" ({shortened(found.cell, 200)})" if found.cell else ""
-    parts = [tag("h3", f"VO {vo}")] if vo else []
-    parts.append(tag("p", tag("b", shortened(found.decision, 60)), cell, f" - {shortened(found.reason)}"))
+    said = tag("p", tag("b", shortened(found.decision, 60)), cell, f" - {shortened(found.reason)}")
+    return [tag("h3", f"VO {vo}"), said] if vo else [said]
+
+
+def _containers(found: Containers, vo: str) -> Markup:
+    parts = _decision(found, vo)
     if found.runtime:
         parts.append(tag("p", "Runtime: ", tag("code", shortened(found.runtime, 400))))
     if found.default:

@@ -19,6 +19,8 @@ from pilot_agent.output.reading import (
     Reading,
     Span,
     Told,
+    Way,
+    Ways,
     Wish,
 )
 from pilot_agent.output.words import clean, finite, value_text
@@ -45,6 +47,7 @@ def read(report: Json) -> Reading:
         fit=fit or (FitFor("", status == "ok" and problem is None, problem, None),),
         checks=tuple(_check(item) for item in _mappings(data.get("checks"))),
         containers=_containers(data.get("container")),
+        cvmfs=_ways(data.get("cvmfs")),
         facts=tuple(_facts(_mapping(data.get("node")))),
         spans=tuple(_span(item) for item in _mappings(data.get("timeline"))),
         jobs=jobs_told(data.get("jobs")),
@@ -91,7 +94,7 @@ def _problem(value: Json) -> Problem | None:
 def _fit(data: dict[str, Any]) -> FitFor:
     problem = _problem(data.get("failure"))
     fit = data.get("fit") is True and problem is None
-    return FitFor(_text(data, "vo"), fit, problem, _containers(data.get("container")))
+    return FitFor(_text(data, "vo"), fit, problem, _containers(data.get("container")), _ways(data.get("cvmfs")))
 
 
 def _check(data: dict[str, Any]) -> CheckRow:
@@ -129,6 +132,18 @@ def _containers(value: Json) -> Containers | None:
     default = _text(_mapping(data.get("image")), "default")
     decision, cell, reason = (_text(data, key) for key in ("decision", "cell", "reason"))
     return Containers(decision, cell, reason, words, default, tuple(candidates), tuple(_wishes(data)))
+
+
+def _ways(value: Json) -> Ways | None:
+    data = _mapping(value)
+    if not data:
+        return None
+    decision, cell, reason = (_text(data, key) for key in ("decision", "cell", "reason"))
+    ways = [
+        Way(_text(rung, "name"), _text(rung, "mode"), _text(rung, "state"), _text(rung, "reason"))
+        for rung in _mappings(data.get("rungs"))
+    ]
+    return Ways(decision, cell, reason, tuple(ways))
 
 
 def _seen(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:

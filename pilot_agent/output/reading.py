@@ -97,6 +97,26 @@ class Containers:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One way to CVMFS; ``mode`` is cvmfsexec's number of it, empty without one."""
+
+    name: str
+    mode: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """By which way jobs would get CVMFS, the best first."""
+
+    decision: str
+    cell: str
+    reason: str
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FitFor:
     """Whether the node is fit for a VO (empty: for whoever asked); ``problem`` decides when it is not."""
 
@@ -104,6 +124,7 @@ class FitFor:
     fit: bool
     problem: Problem | None
     containers: Containers | None
+    cvmfs: Ways | None = None
 
     @property
     def name(self) -> str:
@@ -191,6 +212,7 @@ class Reading:
     fit: tuple[FitFor, ...]
     checks: tuple[CheckRow, ...]
     containers: Containers | None
+    cvmfs: Ways | None
     facts: tuple[FactRow, ...]
     spans: tuple[Span, ...]
     jobs: tuple[Told, ...]

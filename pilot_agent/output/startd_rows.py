@@ -1,5 +1,5 @@
-"""What a report says of the pilot's HTCondor in words: which one was taken, slots, conditions, transfer plugins, and
-when the pilot ends."""
+"""What a report says of the pilot's HTCondor in words: which one was taken, slots, conditions, control groups of jobs,
+transfer plugins, and when the pilot ends."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def startd_rows(report: Json) -> list[Row]:
         *_condor(_mapping(data.get("condor"))),
         *(("Slots", _slots(group)) for group in _mappings(startd.get("slots"))),
         *(("Condition", _policy(policy)) for policy in _mappings(startd.get("policies"))),
+        ("Cgroups", _cgroups(_mapping(startd.get("job_cgroups")))),
         *(("Transfers", _plugin(plugin)) for plugin in _mappings(startd.get("transfer_plugins"))),
         ("End", _text(_mapping(data.get("time")), "summary")),
     ]
@@ -54,6 +55,14 @@ def _slots(group: dict[str, Any]) -> str:
 
 def _policy(policy: dict[str, Any]) -> str:
     return f"{_text(policy, 'key')} of {_text(policy, 'layer')}: {_text(policy, 'expression')}"
+
+
+def _cgroups(groups: dict[str, Any]) -> str:
+    """Nothing where jobs have none, as on most nodes: the report says why."""
+    if groups.get("used") is not True:
+        return ""
+    end = "a job ends at its slot's memory" if groups.get("memory_limit") == "hard" else "nothing is limited"
+    return f"one for each job below {_text(groups, 'group')}: {_text(groups, 'controllers')}; {end}"
 
 
 def _plugin(plugin: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pilot_agent.hookspecs import Check, Context, hookimpl
-from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json, PilotError
+from pilot_agent.model import CheckResult, CheckStatus, FactStatus, FailureKind, Json, PilotError
 from pilot_agent.plugins.cvmfs import native_allowed
 from pilot_agent.plugins.cvmfs import wishes as cvmfs_wishes
 from pilot_agent.probes.network.targets import configured_targets
@@ -189,6 +189,11 @@ def check_cvmfs(context: Context) -> CheckResult:
     missing = [repository for repository in wanted if repository not in answering]
     if not missing:
         return CheckResult("cvmfs", CheckStatus.PASS, f"all of {', '.join(wanted)} answer")
+    fact = context.facts.get("cvmfs.repositories")
+    if fact is not None and fact.status is FactStatus.UNKNOWN:
+        message = f"it is not known whether {', '.join(wanted)} answer: {fact.detail}"
+        hint = "look on the node itself; the site repairs what cannot be looked at there"
+        return CheckResult("cvmfs", CheckStatus.FAIL, message, hint, code="cvmfs.broken")
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     listed = "; ".join(f"{repository}: {refused.get(repository, 'not tried')}" for repository in missing)
     hint = _cvmfs_change(context.config, "them")

@@ -43,9 +43,9 @@ def plan_job_cgroups(inputs: HandoffInputs, plan: StartdPlan, wake: WakeUp | Non
     wish = inputs.config["startd"]["job_cgroups"].lower()
     if wish == "never":
         return JobCgroups(reason=_NEVER)
-    reason = why_no_cgroups(inputs.facts) or _too_old(plan.condor.version)
-    if not reason and plan.container is not None:
-        reason = _HOOK
+    # First what no site can change: it would be asked for a group of which nothing comes.
+    contained = _HOOK if plan.container is not None else ""
+    reason = contained or why_no_cgroups(inputs.facts) or _too_old(plan.condor.version)
     if not reason:
         try:
             group = own_group()

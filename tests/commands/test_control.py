@@ -40,6 +40,8 @@ REPORTED: dict[str, Any] = {
             {"path": "/usr/libexec/condor/box_plugin.py", "schemes": ["box", "gdrive"], "problem": ""},
             {"path": "/opt/broken", "schemes": [], "problem": "it exited 1"},
         ],
+        "job_cgroups": {"used": True, "reason": "", "group": "/sys/fs/cgroup/batch/job_7",
+                        "controllers": ["cpu", "memory"], "memory_limit": "hard"},
     },
     "time": {"summary": "ends at 1970-01-01 02:20:00 UTC because the batch job ends", "to_die": 8000.0},
 }  # fmt: skip
@@ -141,10 +143,18 @@ def test_the_page_says_what_the_pilot_offers_and_when_it_ends(monkeypatch: pytes
         "startd.start of vo:",
         "box_plugin.py takes box, gdrive",
         "broken is left out: it exited 1",
+        "one for each job below /sys/fs/cgroup/batch/job_7: cpu, memory; a job ends at its slot's memory",
         "because the batch job ends",
     ):
         assert words in shown
     assert "\x1b" not in text
+
+
+def test_control_groups_that_jobs_do_not_have_are_left_to_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "Cgroups" not in page(STATUS | {"startd": {"job_cgroups": {"used": False, "reason": "not delegated"}}})
+    counted = {"used": True, "group": "/g", "controllers": ["memory"], "memory_limit": "none"}
+    assert "/g: memory; nothing is limited\n" in page(STATUS | {"startd": {"job_cgroups": counted}})
 
 
 def test_an_end_that_was_moved_is_told_without_the_old_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,16 @@ def test_it_shows_what_the_pilot_offered(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.parametrize("state", ["taken", "refused"])
+def test_it_says_by_which_way_jobs_had_cvmfs(tmp_path: Path, state: str) -> None:
+    rung = {"name": "native", "mode": None, "state": state, "tried": True, "reason": "all of a.org answer at /cvmfs"}
+    ladder = {"decision": "REQUIRED", "cell": "REQUIRED x OPTIONAL", "reason": "", "rungs": [rung]}
+    (tmp_path / "report.json").write_text(json.dumps(report() | {"cvmfs": ladder}))
+    shown = " ".join(call(tmp_path, "show", "report.json").stdout.split())
+    how = "native: all of a.org answer at /cvmfs" if state == "taken" else "no way was taken"
+    assert f"CVMFS: REQUIRED (REQUIRED x OPTIONAL); {how}" in shown
+
+
 def test_output_that_was_cut_off_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "job.out").write_text(printed(report())[:200])
     done = call(tmp_path, "extract", "job.out")

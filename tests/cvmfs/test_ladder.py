@@ -118,12 +118,32 @@ def test_what_is_required_and_cannot_be_had_ends_the_pilot_with_the_reason_of_ea
     assert "native: this node has no /cvmfs" in failure.message
 
 
+@pytest.mark.parametrize(
+    ("vo", "site", "rungs", "ways"),
+    [
+        ("required", "optional", None, "the site makes one of the ways possible"),
+        ("optional", "required", None, "the site makes one of the ways possible"),
+        ("required", "required", ["namespace"], "whoever set cvmfs.rungs adds native"),
+    ],
+)
+def test_what_is_required_and_cannot_be_had_names_those_who_require_it(
+    vo: str, site: str, rungs: list[Json] | None, ways: str
+) -> None:
+    failure = failure_of(climb(BARE | NO_FUSE, configured(cvmfs={"use": vo, "rungs": rungs}, site={"cvmfs": site})))
+    assert failure is not None
+    wishes = {"the VO sets cvmfs.use to preferred": vo, "the site sets site.cvmfs to preferred": site}
+    changes = [change for change, wish in wishes.items() if wish == "required"]
+    assert failure.hint == f"{ways}, or {' and '.join(changes)}"
+
+
 def test_contradicting_wishes_are_a_failure_of_the_configuration() -> None:
     failure = failure_of(climb(NATIVE, configured(cvmfs={"use": "required"}, site={"cvmfs": "never"})))
     assert failure is not None
     assert (failure.kind, failure.code) == (FailureKind.CONFIG, "cvmfs.conflict")
     assert "the site changes" not in failure.hint
     assert "site.cvmfs" in failure.hint
+    assert failure.hint not in failure.message
+    assert "REQUIRED x NEVER" in failure.message
 
 
 @pytest.mark.parametrize("facts", [NATIVE, {}, BARE | NO_FUSE])

@@ -155,6 +155,13 @@ def test_where_every_job_is_in_a_container_nothing_is_said_of_those_that_are_not
             "enable fusemount = no; the site says yes in /etc/apptainer/apptainer.conf",
         ),
         (known(Fact.absent("software.apptainer", "none found")), {}, False, "none found; the site installs Apptainer"),
+        (
+            known(refused("fuse.usable", "install fuse3"), fuse_device=True, software_apptainer=[SUID]),
+            {},
+            True,
+            "is setuid and mounts FUSE in containers",
+        ),
+        (known(refused("fuse.usable", "modprobe fuse"), software_apptainer=[SUID]), {}, False, "modprobe fuse"),
         ({}, {}, None, "which container runtime there is is not known"),
         (known(software_apptainer=[SUID]), {"site": {"containers": "never"}}, False, "the pilot puts none into one"),
     ],

@@ -277,7 +277,7 @@ def test_a_group_that_the_batch_system_removed_needs_nothing(group: Path, worksp
 
 
 def test_a_pilot_that_needs_them_where_version_2_is_not_alone_fails_and_says_why(pilot: StartPilot) -> None:
-    run = pilot({"startd": {"job_cgroups": "required"}})
+    run = pilot({"startd": {"job_cgroups": "required"}, "site": {"containers": "never"}, "images": {}})
     assert run.run() == 64, run.story()
     failure = run.failure()
     assert failure["code"] == "cgroups.unusable"

@@ -170,6 +170,28 @@ def test_each_vo_has_its_own_containers_where_there_are_several() -> None:
     assert "docker://registry.example.org/cuda:12" in page_of(report).text
 
 
+def test_the_ways_to_cvmfs_are_there_with_what_must_change() -> None:
+    report = full()
+    report["cvmfs"]["rungs"].append({"name": "container", "mode": 4, "state": "refused", "reason": "open <device>"})
+    page = page_of(report)
+    assert "cvmfs" in page.ids
+    assert "PREFERRED (PREFERRED x OPTIONAL) - the VO says PREFERRED, the site OPTIONAL: jobs get CVMFS" in page.text
+    assert "✓ takennative all of atlas.cern.ch answer at /cvmfs" in page.text
+    assert "refusedcontainer (4) open <device>" in page.text
+
+
+def test_each_vo_has_its_own_ways_to_cvmfs_where_there_are_several() -> None:
+    report = full()
+    for verdict, decision in zip(report["verdicts"], ("REQUIRED", "NEVER"), strict=True):
+        verdict["cvmfs"] = report["cvmfs"] | {"decision": decision}
+    text = page_of(report).text
+    assert text.index("VO exampleREQUIRED (") < text.index("VO latticeNEVER (")
+
+
+def test_a_page_of_a_node_of_which_nobody_wants_cvmfs_has_no_part_about_it() -> None:
+    assert "cvmfs" not in page_of(full() | {"cvmfs": None}).ids
+
+
 def test_what_jobs_get_beside_their_image_names_who_asked_and_why_not() -> None:
     page = html_page(full())
     for said in (

@@ -129,6 +129,18 @@ def test_where_cvmfs_is_required_a_node_without_any_does_not_pass(
     assert result.hint.endswith(f"{'site sets site.cvmfs' if site == 'required' else 'VO sets cvmfs.use'} to preferred")
 
 
+@pytest.mark.parametrize("use", ["preferred", "required"])
+def test_repositories_of_which_nobody_knows_whether_they_answer_are_not_told_to_be_silent(use: str) -> None:
+    wanted: dict[str, Json] = {
+        "cvmfs": {"repositories": ["images.example.org"], "use": use, "rungs": None},
+        "site": {"cvmfs": "optional"},
+    }
+    result = check_cvmfs(context(Fact.unknown("cvmfs.repositories", "not recorded"), **wanted))
+    assert (result.status, result.code) == (CheckStatus.FAIL, "cvmfs.broken")
+    assert result.message == "it is not known whether images.example.org answer: not recorded"
+    assert result.hint == "look on the node itself; the site repairs what cannot be looked at there"
+
+
 def test_checks_are_declared_only_where_the_configuration_gives_them_something_to_judge() -> None:
     config = dict(load_config([]).values)
     plain = {check.name: check for check in pilot_checks(config)}

@@ -62,13 +62,14 @@ def test_where_they_are_required_the_pilot_fails_for_the_same_reason() -> None:
     assert (caught.value.failure.kind, caught.value.failure.code) == (FailureKind.NODE_RESOURCE, "cgroups.unusable")
 
 
-def test_jobs_with_containers_have_none_and_nobody_at_the_site_is_sent_for_that() -> None:
-    plan = plan_job_cgroups(inputs(), startd_plan())
+@pytest.mark.parametrize("facts", [{}, DENIED])
+def test_jobs_with_containers_have_none_and_nobody_at_the_site_is_sent_for_that(facts: dict[str, Fact]) -> None:
+    plan = plan_job_cgroups(inputs(facts=facts), startd_plan())
     assert not plan.used
     assert "for which it has run a hook before" in plan.reason
     assert "the site cannot change that" in plan.reason
     with pytest.raises(PilotError) as caught:
-        plan_job_cgroups(inputs(config=config(startd__job_cgroups="required")), startd_plan())
+        plan_job_cgroups(inputs(facts=facts, config=config(startd__job_cgroups="required")), startd_plan())
     assert (caught.value.failure.kind, caught.value.failure.code) == (FailureKind.CONFIG, "cgroups.contained")
 
 

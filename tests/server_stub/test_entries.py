@@ -72,6 +72,16 @@ def test_https_needs_certificate_key_and_an_address_that_says_so(document: dict[
     assert "certificate: missing; HTTPS needs both" in message_of(document)
 
 
+@pytest.mark.parametrize(("wrong", "other"), [("key", "certificate"), ("certificate", "key")])
+def test_a_certificate_or_key_that_is_no_path_is_not_told_to_be_missing_too(
+    document: dict[str, Any], wrong: str, other: str
+) -> None:
+    document |= {wrong: [1], other: "tls/factory.pem", "url": "https://factory.example.org"}
+    message = message_of(document)
+    assert "1 problem" in message
+    assert f"{wrong}: expected a string, found [1]" in message
+
+
 @pytest.mark.parametrize("expression", ["True\nqueue 100", "$(HOME)", 'a == "$(b)"', "True\r"])
 def test_an_expression_cannot_smuggle_lines_or_macros_into_the_submit_description(
     document: dict[str, Any], expression: str

@@ -61,9 +61,13 @@ def test_a_round_that_fails_is_followed_by_the_next(
 def test_a_certificate_that_cannot_be_used_is_named_before_the_server_begins(
     factory: Factory, store: Store, tmp_path: Path
 ) -> None:
-    absent = replace(factory, certificate=str(tmp_path / "gone.pem"), key=str(TLS / "server_key.pem"))
-    no_key = replace(factory, certificate=str(TLS / "good.pem"), key=str(TLS / "ca.pem"))
-    for wrong in (absent, no_key):
-        with pytest.raises(PilotError, match="cannot be used for HTTPS") as caught:
-            serve(wrong, store, ScriptedBatch())
+    gone, good, no_key = str(tmp_path / "gone.pem"), str(TLS / "good.pem"), str(TLS / "ca.pem")
+    for certificate, key, said in (
+        (gone, str(TLS / "server_key.pem"), f"certificate {gone} cannot be read: No such file"),
+        (good, gone, f"key {gone} cannot be read: No such file"),
+        (good, no_key, f"{good} and {no_key} cannot be used for HTTPS"),
+    ):
+        with pytest.raises(PilotError) as caught:
+            serve(replace(factory, certificate=certificate, key=key), store, ScriptedBatch())
+        assert said in caught.value.failure.message
         assert (caught.value.failure.code, caught.value.failure.exit_code) == ("certificate.unusable", 66)
