@@ -109,7 +109,8 @@ def run_commands(workspace: Workspace, budget: Budget) -> bool:
 
 def undo_groups(workspace: Workspace, budget: Budget, spared: Collection[int] = ()) -> list[dict[str, Any]]:
     """Give the batch system's control group back as it was; what is left over."""
-    closed, leftovers = give_back(workspace, read_journal(workspace.journal).groups, budget, spared)
+    time_for_it = Budget(max(0.0, budget.left() - REMOVAL_SHARE_SECONDS))
+    closed, leftovers = give_back(workspace, read_journal(workspace.journal).groups, time_for_it, spared)
     for number in closed:
         _close(workspace, number)
     return leftovers
