@@ -12,6 +12,8 @@ import os
 import re
 import stat
 import time
+from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass
 
 from pilot_agent.lifecycle import node_list
@@ -27,7 +29,7 @@ from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from pilot_agent.lifecycle.inherited import Teardowns
@@ -79,22 +81,29 @@ def sweep(own: str | None, teardowns: Teardowns | None = None, wake: WakeUp | No
     owners = {root: _owner(listed.get(root)) for root in roots}
     spared = _spared(owners.values())
     in_use = {owner.runtime for owner in owners.values() if owner is not None and owner.alive()}
-    names = [os.path.basename(root) for root in (*roots, *([own] if own else ()))]
+    everyone = sorted((*roots, *([own] if own else ())))
+    names = Counter(map(os.path.basename, everyone))
     budget = Budget(TOTAL_SECONDS)
     results = []
     for root in roots:
         owner = owners[root]
         if owner is not None and owner.judged_from_here() and owner.alive():
             results.append(Swept(root, LIVE))
-        elif any(other.startswith(f"{root}/") for other in (*roots, own or "")):
+        elif _holds_another(root, everyone):
             results.append(Swept(root, SPARED, "another pilot lives in it"))
-        elif names.count(os.path.basename(root)) > 1:
+        elif names[os.path.basename(root)] > 1:
             # A pilot's processes are known by it. Names are random: somebody made a second one of that name.
             results.append(Swept(root, SPARED, "another workspace has the same name"))
         elif budget.left() > 0:
             undoing = _Undoing(spared, in_use, teardowns, budget.at_most(SECONDS_FOR_ONE))
             results.append(_in_child(root, owner, undoing, wake))
     return results
+
+
+def _holds_another(root: str, everyone: Sequence[str]) -> bool:
+    """Whether one of these paths, which are sorted, is below ``root``."""
+    first = bisect_left(everyone, f"{root}/")
+    return first < len(everyone) and everyone[first].startswith(f"{root}/")
 
 
 def _is_workspace(path: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pilot_agent.lifecycle import node_list
+from pilot_agent.lifecycle import sweep as sweep_module
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import boot_id, identify
 from pilot_agent.lifecycle.inherited import KEEP_SECONDS, OwnTeardown, Teardowns
@@ -534,6 +535,36 @@ def test_what_others_put_beside_it_is_not_even_looked_at(tmp_path: Path) -> None
     os.chown(foreign.root, NOBODY, NOBODY)
     assert foreign.root not in swept(tmp_path)
     assert untouched(foreign)
+
+
+def test_any_number_of_names_costs_no_comparison_of_each_with_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of the same account may make as many as it likes; the next pilot begins all the same."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def startswith(self, *arguments: Any) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().startswith(*arguments)
+
+    monkeypatch.setattr(sweep_module, "TOTAL_SECONDS", 0.0)
+    monkeypatch.setattr(sweep_module, "_beside", lambda own: [Name(f"/x/pilot-{n:012x}") for n in range(1, 1001)])
+    assert swept(tmp_path) == {}
+    assert compared <= 1000
+
+
+def test_one_that_holds_another_stays(tmp_path: Path) -> None:
+    outer = dead(tmp_path)
+    inner = dead(Path(outer.temporary))
+    Path(f"{outer.root}.x").mkdir()
+    node_list.enter(inner.root, {**own_record(), "processes": []})
+    found = swept(tmp_path)
+    assert (found[outer.root].state, found[outer.root].reason) == ("spared", "another pilot lives in it")
+    assert found[inner.root].state == "swept"
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/node", "pilot-00000000000a", "/nonexistent/../pilot-00000000000a"])
