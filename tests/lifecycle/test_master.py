@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,8 @@ from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import MASTER_LOG, STARTD_LOG, Master, graceful_seconds, start_master
 from pilot_agent.lifecycle.plan import MasterPlan, TimePlan
 from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.model import FailureKind, PilotError
+from pilot_agent.pipeline import _start_condor
 
 
 def plan(directory: Path, *argv: str) -> MasterPlan:
@@ -68,6 +71,17 @@ def test_logs_that_a_job_replaced_hold_nobody_up(tmp_path: Path) -> None:
     alarm.close()
     assert not master.startd_left()
     assert master.startd_was_idle()
+
+
+@pytest.mark.parametrize(
+    ("program", "journal", "code"),
+    [("/bin/true", "/dev/full", "disk.full"), ("/nonexistent/condor_master", "journal", "condor.start")],
+)
+def test_a_failed_start_says_what_the_site_must_change(tmp_path: Path, program: str, journal: str, code: str) -> None:
+    whole = SimpleNamespace(master=plan(tmp_path, program), time=TimePlan())
+    with pytest.raises(PilotError) as raised:
+        _start_condor(whole, Journal(str(tmp_path / journal)))  # type: ignore[arg-type]
+    assert (raised.value.failure.code, raised.value.failure.kind) == (code, FailureKind.NODE_RESOURCE)
 
 
 @pytest.mark.parametrize(("vacate", "budget", "graceful"), [(10, 25, 10), (60, 25, 17), (10, 5, 0)])
