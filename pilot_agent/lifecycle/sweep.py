@@ -42,6 +42,8 @@ SETTLE_SECONDS = 0.2
 PATIENCE_SECONDS = 2.0
 """What a child gets beyond the time that it is to keep by itself."""
 RECORD_BYTES = 65536
+MOST_TOLD, LONGEST_TOLD = 100, 500
+"""Of what became of one workspace: so many things, each text of so many characters."""
 LIVE, SPARED, SWEPT, GONE = "live", "spared", "swept", "gone"
 
 
@@ -193,8 +195,19 @@ def _swept(root: str, owner: Owner | None, how: _Undoing) -> dict[str, Any]:
         state = LIVE
     except Spared as refusal:
         state, reason = SPARED, str(refusal)
-    told = {name: getattr(undone, name) for name in undone.__slots__}
-    return {"state": state, "reason": reason, **told}
+    told = {name: getattr(undone, name)[:MOST_TOLD] for name in ("processes", "teardowns")}
+    return {"state": state, "reason": reason, **told, "leftovers": _briefly(undone.leftovers)}
+
+
+def _briefly(leftovers: Collection[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """As much as the answer of a child may hold: a job may have written any number of names, of any length."""
+    found = [
+        {name: value[:LONGEST_TOLD] if isinstance(value, str) else value for name, value in one.items()}
+        for one, _ in zip(leftovers, range(MOST_TOLD), strict=False)
+    ]
+    if len(leftovers) > MOST_TOLD:
+        found.append({"kind": "more", "cause": f"{len(leftovers) - MOST_TOLD} more are left over"})
+    return found
 
 
 def _open_lock(root: str) -> int | None:

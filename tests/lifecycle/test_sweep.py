@@ -27,7 +27,7 @@ from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.mounts import mounts_below
 from pilot_agent.lifecycle.owner import own_record
 from pilot_agent.lifecycle.shared_memory import Segments
-from pilot_agent.lifecycle.sweep import Swept, sweep
+from pilot_agent.lifecycle.sweep import MOST_TOLD, Swept, sweep
 from pilot_agent.lifecycle.traces import traced
 from pilot_agent.workspace import Workspace
 from tests.lifecycle.scenario import OBEDIENT_MASTER, WITH_ESCAPED_JOBS, Pilot, wait_until
@@ -555,6 +555,16 @@ def test_any_number_of_names_costs_no_comparison_of_each_with_each(
     monkeypatch.setattr(sweep_module, "_beside", lambda own: [Name(f"/x/pilot-{n:012x}") for n in range(1, 1001)])
     assert swept(tmp_path) == {}
     assert compared <= 1000
+
+
+def test_any_number_of_things_in_a_journal_is_told_in_short(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    lines = [{"n": n, "kind": "group", "path": "/" + "./" * 1500, "before": []} for n in range(1, 1001)]
+    Path(workspace.journal).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    one = swept(tmp_path)[workspace.root]
+    assert one.state == "swept"
+    assert len(one.leftovers) == MOST_TOLD + 1
+    assert one.leftovers[-1]["cause"] == "900 more are left over"
 
 
 def test_one_that_holds_another_stays(tmp_path: Path) -> None:
