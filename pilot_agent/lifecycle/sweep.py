@@ -20,7 +20,7 @@ from pilot_agent.lifecycle import node_list
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, take
 from pilot_agent.lifecycle.owner import Owner
-from pilot_agent.lifecycle.remains import Undone, end_processes, remove_unpacked, undo
+from pilot_agent.lifecycle.remains import Undone, end_processes, real_place, remove_unpacked, undo
 from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.traces import ancestors, below
 from pilot_agent.light import dumps, loads
@@ -284,7 +284,7 @@ def _require_dead(owner: Owner, *, locked: bool) -> None:
 def _runtime_of(owner: Owner, in_use: Collection[str]) -> str:
     """The interpreter that was unpacked for a dead pilot; empty when a live one uses it, whatever was written."""
     used = {os.path.realpath(path) for path in in_use if path}
-    return "" if os.path.realpath(owner.runtime) in used else owner.runtime
+    return "" if not owner.runtime or real_place(owner.runtime) in used else owner.runtime
 
 
 def _without_workspace(

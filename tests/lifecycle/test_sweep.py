@@ -290,7 +290,7 @@ def test_no_command_of_a_journal_is_run_as_a_job_may_have_written_it(tmp_path: P
     assert not os.path.exists(workspace.root)
 
 
-@pytest.mark.parametrize("by", ["its name", "a link"])
+@pytest.mark.parametrize("by", ["", "/link", "link/../link"])
 def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, start: Start, by: str) -> None:
     runtime = tmp_path / "pilot-runtime.live"
     runtime.mkdir()
@@ -299,8 +299,7 @@ def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, 
     assert live is not None
     record = {**own_record(), "runtime": str(runtime), "processes": [live.to_json()]}
     node_list.enter(dead(tmp_path, **record).root, record)
-    name = str(runtime) if by == "its name" else f"{tmp_path}//link/pilot-runtime.live"
-    fake = dead(tmp_path, runtime=name)
+    fake = dead(tmp_path, runtime=f"{tmp_path}/{by}/pilot-runtime.live" if by else str(runtime))
     gone = tmp_path / "pilot-runtime.dead"
     gone.mkdir()
     honest = dead(tmp_path, runtime=str(gone))
@@ -308,6 +307,17 @@ def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, 
     assert (found[fake.root].state, found[honest.root].state) == ("swept", "swept")
     assert runtime.exists()
     assert not gone.exists()
+
+
+def test_the_own_interpreter_stays_under_whatever_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = tmp_path / "pilot-runtime.own"
+    runtime.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    fakes = [dead(tmp_path, runtime=f"{tmp_path}/{way}/pilot-runtime.own") for way in (".", "link", "link/../link")]
+    monkeypatch.setattr(sys, "prefix", str(runtime))
+    found = swept(tmp_path)
+    assert {found[fake.root].state for fake in fakes} == {"swept"}
+    assert runtime.exists()
 
 
 def test_a_pipe_in_place_of_the_journal_holds_nobody_up(tmp_path: Path) -> None:
