@@ -105,13 +105,21 @@ def _try_there(settings: dict[str, Any], path: str) -> None:
     """Run a program in an image of the node that the job named, unless that went well a while ago. Raises
     ``StoreError``."""
     store = _store(settings)
-    if store.ran_lately(path, settings["runtime_name"]):
-        return
+    try:
+        if store.ran_lately(path, settings["runtime_name"]):
+            return
+    except StoreError as error:
+        # The image is not in the store: one that cannot be used remembers nothing, and that is all.
+        if isinstance(error, RecentFailureError) or not error.temporary:
+            raise
     from pilot_agent.containers.first_use import prove_image
 
     diagnosis = prove_image(settings, path)
     if diagnosis is None:
-        store.note_ran(path, settings["runtime_name"])
+        try:
+            store.note_ran(path, settings["runtime_name"])
+        except StoreError:
+            return
     elif diagnosis.code not in NOT_NEEDED:
         temporary = diagnosis.code not in WRONG_EVERYWHERE
         raise StoreError(diagnosis.code, diagnosis.kind.value, diagnosis.message, diagnosis.hint, temporary=temporary)

@@ -49,6 +49,8 @@ from pilot_agent.workspace import Workspace
 GUARDIAN_FD = "PILOT_AGENT_GUARDIAN_FD"
 EVENT_HOOK = "pilot_event"
 EVENT_DELIVERY_SECONDS = 2.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FREE_SPACE = "free space in the scratch directory; the site must act"
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,13 +348,15 @@ class _Run:
 
 
 def _start_condor(the_plan: plan.KeeperPlan, journal: Journal) -> None:
-    """Raises ``PilotError`` (condor.start)."""
+    """Raises ``PilotError`` (condor.start, disk.full)."""
     try:
         start_master(the_plan.master, the_plan.time, journal)
     except OSError as error:
         message = f"{the_plan.master.argv[0]} could not be started: {error.strerror}"
-        hint = "the site looks at the limits of the account and at the node's memory"
-        failure = Failure(FailureKind.NODE_RESOURCE, "condor.start", message, hint, stage="handoff", retry=True)
+        code, hint = "condor.start", "the site looks at the limits of the account and at the node's memory"
+        if error.errno in FULL:
+            code, hint = "disk.full", FREE_SPACE
+        failure = Failure(FailureKind.NODE_RESOURCE, code, message, hint, stage="handoff", retry=True)
         raise PilotError(failure) from error
 
 
@@ -369,9 +373,8 @@ def _with_time_left(state: State, *, beginning: bool) -> State:
 
 def _unwritten(error: OSError, stage: str) -> Failure:
     message = f"state and report cannot be written after {stage}: {error.strerror}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free space in the scratch directory; the site must act"
-        return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint, stage=stage, retry=True)
+    if error.errno in FULL:
+        return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, FREE_SPACE, stage=stage, retry=True)
     if error.errno == errno.ENOENT:
         hint = "somebody removed the pilot's workspace while it ran; the site must find out who"
         return Failure(FailureKind.NODE_RESOURCE, "workspace.gone", message, hint, stage=stage, retry=True)

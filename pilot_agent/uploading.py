@@ -89,8 +89,8 @@ def batches(path: str, offset: int) -> Iterator[Batch]:
             offset = 0
         file.seek(offset)
         dropped, left = 0, _left(file) if size - offset > BUFFER_BYTES else 0
-        while left > BUFFER_BYTES:
-            left -= len(_whole_line(file))
+        while left > BUFFER_BYTES and (line := _whole_line(file)):
+            left -= len(line)
             dropped += 1
         lines: list[bytes] = []
         end = file.tell()

@@ -205,3 +205,12 @@ def test_a_store_that_cannot_be_used_gives_jobs_back_and_says_so(
     code, said = bench.ask(capfd, url, "far")
     assert (code, "store.unsafe" in said) == (400, True), said
     assert bench.announced() == [[url, 60]]
+
+
+def test_an_image_of_the_node_needs_no_store(bench: Bench, tried: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    os.rmdir(bench.workspace.images)
+    os.symlink("/tmp", bench.workspace.images)
+    for _ in range(2):
+        assert bench.ask(capfd, "/cvmfs/x/good") == (0, "HookStatusCode = 0\n")
+    assert tried == ["/cvmfs/x/good"] * 2
+    assert "image.missing" in bench.ask(capfd, "/cvmfs/x/missing")[1]

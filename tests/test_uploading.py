@@ -11,12 +11,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilot_agent import uploading
 from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.uploads import upload_at_end
 from pilot_agent.uploading import BATCH_BYTES, BUFFER_BYTES, batches
@@ -264,3 +265,19 @@ def test_batches_are_whole_lines_from_any_offset(tmp_path_factory: Any, lines: l
     path.write_bytes(content)
     start = offset if 0 <= offset <= len(content) else 0
     assert b"".join(batch.lines for batch in batches(str(path), offset)) == content[start:]
+
+
+def test_a_log_that_is_cut_off_while_it_is_read_ends_the_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job without a container may do that between the two looks."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"x" * 99 + b"\n")
+    os.truncate(path, BUFFER_BYTES + 200)
+
+    def counted(file: BinaryIO) -> int:
+        os.truncate(path, 100)
+        return 2 * BUFFER_BYTES
+
+    monkeypatch.setattr(uploading, "_left", counted)
+    assert list(batches(str(path), 0)) == []

@@ -107,10 +107,11 @@ def give_back(
     own = _own_division(workspace)
     if own is not None and own not in [path for _, path, _ in known]:
         known.append((0, own, ()))
+    left = _at_least(budget)
     for number, path, before in known:
         try:
             _require_ours(path, workspace)
-            _undo(path, before, _at_least(budget), spared)
+            _undo(path, before, left, spared)
         except FileNotFoundError:  # never made, or removed by the batch system
             closed.append(number)
         except OSError as error:

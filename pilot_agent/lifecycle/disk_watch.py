@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.loop import Loop
     from pilot_agent.lifecycle.plan import DiskPlan
 
-LOW = "disk"
-SILENT = "disk does not answer"
-"""Why no job is taken."""
+LOW, SILENT = "disk", "disk does not answer"
 """Why no job is taken."""
 FREE_ATTRIBUTE = "PilotDiskFreeMiB"
 """Free space of the fullest of the directories, MiB, when it was last told."""

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROC = "/proc"
+MOST_PID = (1 << 31) - 1
+"""What the kernel's calls take."""
 
 
 class Stat:
@@ -41,8 +43,10 @@ class Identity:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Identity:
         """The identity written by ``to_json``. Raises ``KeyError`` or ``ValueError`` for anything else."""
-        numbers = whole(data["pid"]), whole(data["start_ticks"])
-        return cls(*numbers, str(data["boot_id"]), whole(data["pid_namespace"]))
+        pid = whole(data["pid"])
+        if not 0 < pid <= MOST_PID:
+            raise ValueError("no process has this number")
+        return cls(pid, whole(data["start_ticks"]), str(data["boot_id"]), whole(data["pid_namespace"]))
 
 
 def whole(value: Any) -> int:

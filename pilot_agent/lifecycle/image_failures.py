@@ -62,7 +62,7 @@ class ImageFailures:
             try:
                 reference, seconds = loads(line)
                 self._failed(reference, min(float(seconds), LONGEST_SECONDS))
-            except (ValueError, TypeError):  # written by something else than the hook
+            except (ValueError, TypeError, OverflowError):  # written by something else than the hook
                 continue
         self._tell()
 

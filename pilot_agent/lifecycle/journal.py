@@ -47,18 +47,21 @@ class MountEntry:
 
 
 class CommandEntry:
-    """A command that undoes what a setup made: run once, for ``seconds`` at most, in ``directory``."""
+    """A command that undoes what a setup made: run once, for ``seconds`` at most, in ``directory``. Raises
+    ``KeyError``, ``TypeError`` or ``ValueError`` for a line that says no such thing."""
 
     __slots__ = ("argv", "directory", "environment", "label", "number", "seconds", "started")
 
     def __init__(self, number: int, line: dict[str, Any]) -> None:
         self.number = number
-        self.label = str(line["label"])
-        self.argv = tuple(map(str, line["argv"]))
-        self.environment = {str(name): str(value) for name, value in dict(line["environment"]).items()}
-        self.directory = str(line["directory"])
-        self.seconds = float(line["seconds"])
-        self.started = float(line["pilot_started"])
+        self.label = _text(line["label"])
+        self.argv = tuple(map(_text, line["argv"]))
+        self.environment = {_text(name): _text(value) for name, value in dict(line["environment"]).items()}
+        self.directory = _text(line["directory"])
+        self.seconds = _seconds(line["seconds"])
+        self.started = _seconds(line["pilot_started"])
+        if not self.argv or any(not name or "=" in name for name in self.environment):
+            raise ValueError("it cannot be run")
 
 
 class GroupEntry:
@@ -187,20 +190,51 @@ def read_journal(path: str) -> OpenEntries:
 def _sort_in(found: OpenEntries, number: int, line: dict[str, Any]) -> None:
     try:
         if line["kind"] == "process":
-            process = ProcessEntry(number, str(line["label"]), whole(line["stop_signal"]), float(line["stop_seconds"]))
+            process = ProcessEntry(
+                number, _text(line["label"]), _signal(line["stop_signal"]), _seconds(line["stop_seconds"])
+            )
             if line.get("identity"):
                 process.identity = Identity.from_json(line["identity"])
             found.processes.append(process)
         elif line["kind"] == "mount":
-            found.mounts.append(MountEntry(number, str(line["path"]), tuple(map(str, line["undo"]))))
+            found.mounts.append(MountEntry(number, _text(line["path"]), tuple(map(_text, line["undo"]))))
         elif line["kind"] == "command":
             found.commands.append(CommandEntry(number, line))
         elif line["kind"] == "group":
-            found.groups.append(GroupEntry(number, str(line["path"]), tuple(map(str, line["before"]))))
+            found.groups.append(GroupEntry(number, _text(line["path"]), tuple(map(_text, line["before"]))))
         elif line["kind"] == "directory":
-            found.directories.append(str(line["path"]))
+            found.directories.append(_text(line["path"]))
     except (KeyError, TypeError, ValueError):  # a damaged line; the search of descendants and mounts still runs
         return
+
+
+# A job without a container may have written any line. What the kernel would refuse is found out here, where it costs
+# that line, and not in the middle of a teardown.
+def _text(value: Any) -> str:
+    """A path, an argument. Raises ``ValueError`` for what can be none."""
+    text = str(value)
+    if b"\0" in os.fsencode(text):
+        raise ValueError("a text with a zero byte")
+    return text
+
+
+def _seconds(value: Any) -> float:
+    """Raises ``TypeError`` or ``ValueError`` for what is no time."""
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError("the number is too large") from None
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("it is no time")
+    return seconds
+
+
+def _signal(value: Any) -> int:
+    """Raises ``TypeError`` or ``ValueError`` for what is no signal."""
+    number = whole(value)
+    if not 0 < number < signal.NSIG:
+        raise ValueError("it is no signal")
+    return number
 
 
 def _lines(path: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pilot_agent.lifecycle.identity import identify, read_stat
 from pilot_agent.lifecycle.processes import children, named
 from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.light import signal
+from pilot_agent.startd.history import open_history
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,8 +79,12 @@ class Master:
 
     def watch(self) -> None:
         """Be told when it ends; it may have ended before this process became the keeper."""
-        self._loop.expect(self.pid, self._exited)
-        self._loop.collect()
+        # This child alone: how a service ended meanwhile is for another to ask.
+        ended, status = os.waitpid(self.pid, os.WNOHANG)
+        if ended:
+            self._exited(status)
+        else:
+            self._loop.expect(self.pid, self._exited)
 
     def stop(self, *, fast: bool) -> None:
         """SIGTERM: jobs are vacated, with time to end themselves; after that, or when ``fast``, SIGQUIT. Idempotent; a
@@ -105,7 +110,7 @@ class Master:
 
     def _end_of(self, log: str) -> bytes | None:
         try:
-            with open(os.path.join(os.path.dirname(self._plan.log), log), "rb") as file:
+            with open(os.path.join(os.path.dirname(self._plan.log), log), "rb", opener=open_history) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_END_BYTES))
                 return file.read(LOG_END_BYTES)
         except OSError:

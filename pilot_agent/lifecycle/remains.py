@@ -77,9 +77,14 @@ def undo(workspace: Workspace, runtime: str, spared: Collection[int], own: Teard
     return undone
 
 
+def real_place(directory: str) -> str:
+    """Which directory ``remove_tree`` would remove: it takes away ``..`` before it follows links."""
+    return os.path.realpath(os.path.normpath(directory))
+
+
 def remove_unpacked(directory: str, budget: Budget) -> list[dict[str, Any]]:
     """Remove the interpreter that was unpacked for the dead pilot alone, whatever is left of it."""
-    if not directory or directory == sys.prefix:
+    if not directory or real_place(directory) == os.path.realpath(sys.prefix):
         return []
     try:
         return remove_tree(directory, budget, prefix=f"{RUNTIME_PREFIX}.")

@@ -12,13 +12,15 @@ import os
 import re
 import stat
 import time
+from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass
 
 from pilot_agent.lifecycle import node_list
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, take
 from pilot_agent.lifecycle.owner import Owner
-from pilot_agent.lifecycle.remains import Undone, end_processes, remove_unpacked, undo
+from pilot_agent.lifecycle.remains import Undone, end_processes, real_place, remove_unpacked, undo
 from pilot_agent.lifecycle.shared_memory import Segments
 from pilot_agent.lifecycle.traces import ancestors, below
 from pilot_agent.light import dumps, loads
@@ -27,7 +29,7 @@ from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from pilot_agent.lifecycle.inherited import Teardowns
@@ -40,6 +42,8 @@ SETTLE_SECONDS = 0.2
 PATIENCE_SECONDS = 2.0
 """What a child gets beyond the time that it is to keep by itself."""
 RECORD_BYTES = 65536
+MOST_TOLD, LONGEST_TOLD = 100, 500
+"""Of what became of one workspace: so many things, each text of so many characters."""
 LIVE, SPARED, SWEPT, GONE = "live", "spared", "swept", "gone"
 
 
@@ -79,22 +83,29 @@ def sweep(own: str | None, teardowns: Teardowns | None = None, wake: WakeUp | No
     owners = {root: _owner(listed.get(root)) for root in roots}
     spared = _spared(owners.values())
     in_use = {owner.runtime for owner in owners.values() if owner is not None and owner.alive()}
-    names = [os.path.basename(root) for root in (*roots, *([own] if own else ()))]
+    everyone = sorted((*roots, *([own] if own else ())))
+    names = Counter(map(os.path.basename, everyone))
     budget = Budget(TOTAL_SECONDS)
     results = []
     for root in roots:
         owner = owners[root]
         if owner is not None and owner.judged_from_here() and owner.alive():
             results.append(Swept(root, LIVE))
-        elif any(other.startswith(f"{root}/") for other in (*roots, own or "")):
+        elif _holds_another(root, everyone):
             results.append(Swept(root, SPARED, "another pilot lives in it"))
-        elif names.count(os.path.basename(root)) > 1:
+        elif names[os.path.basename(root)] > 1:
             # A pilot's processes are known by it. Names are random: somebody made a second one of that name.
             results.append(Swept(root, SPARED, "another workspace has the same name"))
         elif budget.left() > 0:
             undoing = _Undoing(spared, in_use, teardowns, budget.at_most(SECONDS_FOR_ONE))
             results.append(_in_child(root, owner, undoing, wake))
     return results
+
+
+def _holds_another(root: str, everyone: Sequence[str]) -> bool:
+    """Whether one of these paths, which are sorted, is below ``root``."""
+    first = bisect_left(everyone, f"{root}/")
+    return first < len(everyone) and everyone[first].startswith(f"{root}/")
 
 
 def _is_workspace(path: str) -> bool:
@@ -184,8 +195,19 @@ def _swept(root: str, owner: Owner | None, how: _Undoing) -> dict[str, Any]:
         state = LIVE
     except Spared as refusal:
         state, reason = SPARED, str(refusal)
-    told = {name: getattr(undone, name) for name in undone.__slots__}
-    return {"state": state, "reason": reason, **told}
+    told = {name: getattr(undone, name)[:MOST_TOLD] for name in ("processes", "teardowns")}
+    return {"state": state, "reason": reason, **told, "leftovers": _briefly(undone.leftovers)}
+
+
+def _briefly(leftovers: Collection[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """As much as the answer of a child may hold: a job may have written any number of names, of any length."""
+    found = [
+        {name: value[:LONGEST_TOLD] if isinstance(value, str) else value for name, value in one.items()}
+        for one, _ in zip(leftovers, range(MOST_TOLD), strict=False)
+    ]
+    if len(leftovers) > MOST_TOLD:
+        found.append({"kind": "more", "cause": f"{len(leftovers) - MOST_TOLD} more are left over"})
+    return found
 
 
 def _open_lock(root: str) -> int | None:
@@ -262,7 +284,7 @@ def _require_dead(owner: Owner, *, locked: bool) -> None:
 def _runtime_of(owner: Owner, in_use: Collection[str]) -> str:
     """The interpreter that was unpacked for a dead pilot; empty when a live one uses it, whatever was written."""
     used = {os.path.realpath(path) for path in in_use if path}
-    return "" if os.path.realpath(owner.runtime) in used else owner.runtime
+    return "" if not owner.runtime or real_place(owner.runtime) in used else owner.runtime
 
 
 def _without_workspace(

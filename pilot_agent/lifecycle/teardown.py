@@ -83,21 +83,23 @@ def remove_workspace(workspace: Workspace, budget: Budget, *, keep: Collection[s
 
 def _stop_journalled(workspace: Workspace, budget: Budget) -> None:
     open_processes = read_journal(workspace.journal).processes
+    journal = Journal(workspace.journal)
     for entry in reversed(open_processes):
         if entry.identity is None:
             continue
         seconds = min(entry.stop_seconds, max(0.0, budget.left() - REMOVAL_SHARE_SECONDS))
         if stop_process(entry.identity, entry.stop_signal, seconds):
-            _close(workspace, entry.number)
+            _close(journal, entry.number)
 
 
 def run_commands(workspace: Workspace, budget: Budget) -> bool:
     """Run the teardown commands that are still open; whether there was one. Each is begun once, whatever came of it:
     nobody can know how much of it a second run would find undone."""
     commands = read_journal(workspace.journal).commands
+    journal = Journal(workspace.journal)
     for entry in reversed(commands):
         seconds = min(entry.seconds, budget.left() - REMOVAL_SHARE_SECONDS)
-        _close(workspace, entry.number)
+        _close(journal, entry.number)
         if seconds > 0:
             code = run_short(entry.argv, entry.environment, seconds, directory=entry.directory)
             status = "ok" if code == 0 else f"exited {code}" if code is not None else f"did not end in {seconds:g} s"
@@ -109,14 +111,17 @@ def run_commands(workspace: Workspace, budget: Budget) -> bool:
 
 def undo_groups(workspace: Workspace, budget: Budget, spared: Collection[int] = ()) -> list[dict[str, Any]]:
     """Give the batch system's control group back as it was; what is left over."""
-    closed, leftovers = give_back(workspace, read_journal(workspace.journal).groups, budget, spared)
+    time_for_it = Budget(max(0.0, budget.left() - REMOVAL_SHARE_SECONDS))
+    closed, leftovers = give_back(workspace, read_journal(workspace.journal).groups, time_for_it, spared)
+    journal = Journal(workspace.journal)
     for number in closed:
-        _close(workspace, number)
+        if budget.left() > 0:
+            _close(journal, number)
     return leftovers
 
 
-def _close(workspace: Workspace, number: int) -> None:
+def _close(journal: Journal, number: int) -> None:
     try:
-        Journal(workspace.journal).close(number)
+        journal.close(number)
     except OSError:  # disk full or workspace gone: the entry then names a process that no longer exists
         return

@@ -154,9 +154,13 @@ class _Group:
 def _real_banners(file: IO[bytes], begin: int, end: int) -> set[int]:
     """Where the banners begin that surely end an ad: the last, the one that it names, and so on. One that names what
     is no banner follows the one before it."""
-    found = [(position, banner.offset) for position, raw in _lines(file, begin, end) if (banner := _banner(raw))]
-    if len(found) > MOST_BANNERS:
-        return set()
+    found: list[tuple[int, int]] = []
+    for position, raw in _lines(file, begin, end):
+        banner = _banner(raw)
+        if banner is not None:
+            found.append((position, banner.offset))
+        if len(found) > MOST_BANNERS:  # it is looked at before they are in memory, which the keeper has little of
+            return set()
     index_at = {position: index for index, (position, _) in enumerate(found)}
     real, index = set(), len(found) - 1
     while index >= 0:

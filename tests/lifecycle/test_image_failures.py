@@ -72,7 +72,8 @@ def test_the_number_of_images_in_the_ad_is_bounded(told: Told) -> None:
 @pytest.mark.parametrize(
     "line",
     ["", "{", "7", "[]", '["a"]', '["a b", 60]', '["", 60]', '["a\\nb", 60]', '[7, 60]', '["a", "x"]', '["a", NaN]',
-     '["a", -1]', '{"a": 1}', "\\xff", json.dumps(["a" * 3000, 60])],
+     '["a", -1]', '{"a": 1}', "\\xff", json.dumps(["a" * 3000, 60]),
+     json.dumps(["a", 10**400])],
 )  # fmt: skip
 def test_what_is_no_message_of_the_hook_changes_nothing(told: Told, line: str) -> None:
     assert told.hear(line) is None

@@ -95,3 +95,36 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic"):
         Journal(str(tmp_path / "journal")).directory("/a")
+
+
+_BIG = "1" + "0" * 400
+_PROCESS = '"kind": "process", "label": "x"'
+_IDENTITY = '"start_ticks": 1, "boot_id": "", "pid_namespace": 1'
+_COMMAND = '"kind": "command", "label": "x", "directory": "/", "pilot_started": 0'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'{_PROCESS}, "stop_signal": 15, "stop_seconds": {_BIG}',
+        f'{_PROCESS}, "stop_signal": 15, "stop_seconds": NaN',
+        f'{_PROCESS}, "stop_signal": 999, "stop_seconds": 1',
+        f'{_PROCESS}, "stop_signal": 15, "stop_seconds": 1, "identity": {{"pid": {_BIG}, {_IDENTITY}}}',
+        f'{_PROCESS}, "stop_signal": 15, "stop_seconds": 1, "identity": {{"pid": -1, {_IDENTITY}}}',
+        f'{_COMMAND}, "argv": [], "environment": {{}}, "seconds": 1',
+        f'{_COMMAND}, "argv": ["/bin/true", "\\u0000"], "environment": {{}}, "seconds": 1',
+        f'{_COMMAND}, "argv": ["/bin/true"], "environment": {{"a=b": "c"}}, "seconds": 1',
+        f'{_COMMAND}, "argv": ["/bin/true"], "environment": {{}}, "seconds": {_BIG}',
+        '"kind": "mount", "path": "\\u0000/x", "undo": ["true"]',
+        '"kind": "group", "path": "\\ud800", "before": []',
+        '"kind": "group", "path": "\\u0000", "before": []',
+        '"kind": "directory", "path": "\\u0000"',
+    ],
+)
+def test_a_line_that_the_kernel_would_refuse_costs_only_itself(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "journal"
+    path.write_text(f'{{"n": 1, {line}}}\n', encoding="ascii")
+    Journal(str(path)).directory("/after")
+    found = read_journal(str(path))
+    assert found.directories == ["/after"]
+    assert (found.processes, found.commands, found.mounts, found.groups) == ([], [], [], [])

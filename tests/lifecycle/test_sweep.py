@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pilot_agent.lifecycle import node_list
+from pilot_agent.lifecycle import sweep as sweep_module
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import boot_id, identify
 from pilot_agent.lifecycle.inherited import KEEP_SECONDS, OwnTeardown, Teardowns
@@ -26,7 +27,7 @@ from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.mounts import mounts_below
 from pilot_agent.lifecycle.owner import own_record
 from pilot_agent.lifecycle.shared_memory import Segments
-from pilot_agent.lifecycle.sweep import Swept, sweep
+from pilot_agent.lifecycle.sweep import MOST_TOLD, Swept, sweep
 from pilot_agent.lifecycle.traces import traced
 from pilot_agent.workspace import Workspace
 from tests.lifecycle.scenario import OBEDIENT_MASTER, WITH_ESCAPED_JOBS, Pilot, wait_until
@@ -289,7 +290,7 @@ def test_no_command_of_a_journal_is_run_as_a_job_may_have_written_it(tmp_path: P
     assert not os.path.exists(workspace.root)
 
 
-@pytest.mark.parametrize("by", ["its name", "a link"])
+@pytest.mark.parametrize("by", ["", "/link", "link/../link"])
 def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, start: Start, by: str) -> None:
     runtime = tmp_path / "pilot-runtime.live"
     runtime.mkdir()
@@ -298,8 +299,7 @@ def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, 
     assert live is not None
     record = {**own_record(), "runtime": str(runtime), "processes": [live.to_json()]}
     node_list.enter(dead(tmp_path, **record).root, record)
-    name = str(runtime) if by == "its name" else f"{tmp_path}//link/pilot-runtime.live"
-    fake = dead(tmp_path, runtime=name)
+    fake = dead(tmp_path, runtime=f"{tmp_path}/{by}/pilot-runtime.live" if by else str(runtime))
     gone = tmp_path / "pilot-runtime.dead"
     gone.mkdir()
     honest = dead(tmp_path, runtime=str(gone))
@@ -307,6 +307,17 @@ def test_the_interpreter_of_a_live_pilot_stays_whoever_names_it(tmp_path: Path, 
     assert (found[fake.root].state, found[honest.root].state) == ("swept", "swept")
     assert runtime.exists()
     assert not gone.exists()
+
+
+def test_the_own_interpreter_stays_under_whatever_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = tmp_path / "pilot-runtime.own"
+    runtime.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    fakes = [dead(tmp_path, runtime=f"{tmp_path}/{way}/pilot-runtime.own") for way in (".", "link", "link/../link")]
+    monkeypatch.setattr(sys, "prefix", str(runtime))
+    found = swept(tmp_path)
+    assert {found[fake.root].state for fake in fakes} == {"swept"}
+    assert runtime.exists()
 
 
 def test_a_pipe_in_place_of_the_journal_holds_nobody_up(tmp_path: Path) -> None:
@@ -534,6 +545,46 @@ def test_what_others_put_beside_it_is_not_even_looked_at(tmp_path: Path) -> None
     os.chown(foreign.root, NOBODY, NOBODY)
     assert foreign.root not in swept(tmp_path)
     assert untouched(foreign)
+
+
+def test_any_number_of_names_costs_no_comparison_of_each_with_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of the same account may make as many as it likes; the next pilot begins all the same."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def startswith(self, *arguments: Any) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().startswith(*arguments)
+
+    monkeypatch.setattr(sweep_module, "TOTAL_SECONDS", 0.0)
+    monkeypatch.setattr(sweep_module, "_beside", lambda own: [Name(f"/x/pilot-{n:012x}") for n in range(1, 1001)])
+    assert swept(tmp_path) == {}
+    assert compared <= 1000
+
+
+def test_any_number_of_things_in_a_journal_is_told_in_short(tmp_path: Path) -> None:
+    workspace = dead(tmp_path)
+    lines = [{"n": n, "kind": "group", "path": "/" + "./" * 1500, "before": []} for n in range(1, 1001)]
+    Path(workspace.journal).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    one = swept(tmp_path)[workspace.root]
+    assert one.state == "swept"
+    assert len(one.leftovers) == MOST_TOLD + 1
+    assert one.leftovers[-1]["cause"] == "900 more are left over"
+
+
+def test_one_that_holds_another_stays(tmp_path: Path) -> None:
+    outer = dead(tmp_path)
+    inner = dead(Path(outer.temporary))
+    Path(f"{outer.root}.x").mkdir()
+    node_list.enter(inner.root, {**own_record(), "processes": []})
+    found = swept(tmp_path)
+    assert (found[outer.root].state, found[outer.root].reason) == ("spared", "another pilot lives in it")
+    assert found[inner.root].state == "swept"
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/node", "pilot-00000000000a", "/nonexistent/../pilot-00000000000a"])

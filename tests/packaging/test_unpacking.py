@@ -54,7 +54,9 @@ def test_a_kept_runtime_is_used_again(built: Built, shared: Path) -> None:
     assert kept.stat().st_ino == before
 
 
-@pytest.mark.parametrize("damage", ["truncated", "removed", "altered", "module", "added", "linked", "hidden"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "removed", "altered", "module", "added", "linked", "hidden", "elsewhere"]
+)
 def test_a_damaged_kept_runtime_is_made_again(built: Built, shared: Path, damage: str) -> None:
     """Also where it was a job of the same account, that kept the size of each file."""
     version_with(built, shared)
@@ -75,6 +77,15 @@ def test_a_damaged_kept_runtime_is_made_again(built: Built, shared: Path, damage
         os.chown(package, STRANGER, STRANGER)
     elif damage == "linked":
         (kept / "lib/python3.13/argparse.py").symlink_to("/dev/null")
+    elif damage == "elsewhere":  # as many files as before, and all that are known are unaltered
+        directory = kept / "lib/python3.13/json"
+        inside = sum(path.is_file() for path in directory.rglob("*"))
+        other = shared.parent / "other"
+        shutil.move(directory, other)
+        (other / "json.py").write_text("raise SystemExit(9)")
+        directory.symlink_to(other)
+        for number in range(inside - 1):
+            (kept / f"junk{number}").touch()
     else:
         payload = kept / "pilot.pyz"
         data = payload.read_bytes()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pilot_agent.startd import history_ads
 from pilot_agent.startd.history_ads import LINE_LIMIT_BYTES, MOST_AT_ONCE, MOST_BANNERS, Ad, read_ads
 from tests.startd.histories import banner, history
 
@@ -98,6 +100,19 @@ def test_a_tail_begins_where_the_last_ad_ended() -> None:
 def test_more_than_a_history_can_hold_is_none() -> None:
     assert ads_in(banner(0).encode() * (MOST_BANNERS + 1)) == []
     assert len(ads_in(banner(0).encode() * (MOST_AT_ONCE + 1))) == 1
+
+
+def test_too_many_banners_are_never_all_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper, which reads them, has little."""
+    monkeypatch.setattr(history_ads, "MOST_BANNERS", 500)
+    content = banner(0).encode() * 10_000
+    tracemalloc.start()
+    try:
+        assert ads_in(content) == []
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 500_000
 
 
 def test_a_huge_line_is_never_in_memory() -> None:

@@ -75,7 +75,7 @@ def read(directory: Directory, key: str) -> Entry | None:
         )
         entry.fetched, entry.used = float(data["fetched"]), used
         status = os.stat(f"{key}/{NAMES[entry.form]}", dir_fd=directory.images, follow_symlinks=False)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     if entry.form == FILE:
         complete = stat.S_ISREG(status.st_mode) and status.st_size == entry.size

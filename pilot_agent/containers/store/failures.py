@@ -87,7 +87,7 @@ def _read(directory: Directory, key: str) -> tuple[float, int, int, StoreError] 
             os.close(descriptor)
         written, times, pause = float(data["time"]), whole(data["times"]), whole(data["pause"])
         found = written, times, min(pause, LONGEST_SECONDS), StoreError.from_json(data["error"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     # An image that failed long ago begins anew.
     return found if times > 0 and time.time() - written < 2 * LONGEST_SECONDS else None

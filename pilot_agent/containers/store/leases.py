@@ -101,7 +101,7 @@ def _counts(directory: Directory, name: str) -> bool:
         data = loads(content)
         holder, node, written = Identity.from_json(data["holder"]), str(data["node"]), float(data["time"])
         lock = str(data.get("lock", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return False
     if _is_starters(lock) and holder.boot_id == boot_id():
         return _locked(directory, lock)

@@ -71,7 +71,15 @@ def test_a_link_in_place_of_a_note_leads_nowhere(directory: Directory, tmp_path:
     assert victim.read_text() == "mine"
 
 
-@pytest.mark.parametrize("text", ['{"time": 1, "times": Infinity, "pause": 1e999, "error": {}}', "[" * 10_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"time": 1, "times": Infinity, "pause": 1e999, "error": {}}',
+        f'{{"time": {10**400}, "times": 1, "pause": 60, "error": {{}}}}',
+        f'{{"reference": "a", "form": "file", "digest": "", "times": 1, "proven": [], "fetched": {10**400}}}',
+        "[" * 10_000,
+    ],
+)
 def test_a_note_that_nobody_here_wrote_is_none(directory: Directory, text: str) -> None:
     Path(directory.path, "failures", KEY).write_text(text)
     assert failures.recent(directory, KEY) is None

@@ -22,6 +22,10 @@ from pilot_agent.lifecycle.identity import Identity, boot_id, identify, own_pid_
 from tests.containers.store.setting import ENVIRONMENT, ROOT, SIF, Runtime, Server, left, make_store
 
 PATIENCE_SECONDS = 60.0
+HUGE_LEASE = (
+    b'{"holder": {"pid": 1, "start_ticks": 1, "boot_id": "", "pid_namespace": 1}, "node": "n", "time": 1%s}'
+    % (b"0" * 400)
+)
 FETCH = (sys.executable, "-m", "pilot_agent.containers.store.job")
 
 
@@ -225,7 +229,7 @@ def test_a_lease_counts_while_its_process_may_live() -> None:
     assert not leases.lives(Identity(me.pid, 1, "x", namespace), "another", now - leases.ELSEWHERE_SECONDS - 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"holder": 3}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"holder": 3}', b"\xff", HUGE_LEASE])
 def test_a_damaged_lease_counts_for_nothing(server: Server, tmp_path: Path, content: bytes) -> None:
     store = make_store(tmp_path)
     (image,) = fetched(store, server, "a")
