@@ -15,7 +15,7 @@ from payload.debs import Tree
 
 HEADER = Path(__file__).with_name("pilot.sh.in")
 # What was just unpacked is checked by these: the files that a start needs first and most, and the lists of all files.
-HASHED = ("bin/pilot-python", "bin/python3.13-elf", "pilot.pyz", "SIZES", "ALL")
+HASHED = ("bin/pilot-python", "bin/python3.13-elf", "pilot.pyz", "SIZES", "ALL", "ALL.b2")
 DATE = 315532800  # 1980-01-01 UTC
 
 
@@ -26,13 +26,26 @@ class Base:
     archive: bytes
     sizes: dict[str, int]
     sha256: dict[str, str]
+    blake2: dict[str, str]
 
 
 def base_of(files: Mapping[str, bytes], tree: Tree) -> Base:
     """Compress the runtime's files without the payload."""
     sizes = {name: len(data) for name, data in files.items()}
-    sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    return Base(packed("gzip", _tar(files, end=False), tree), sizes, sha256)
+    return Base(packed("gzip", _tar(files, end=False), tree), sizes, _sha256(files), _blake2(files))
+
+
+def _sha256(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def _blake2(files: Mapping[str, bytes]) -> dict[str, str]:
+    """As b2sum writes it."""
+    return {name: hashlib.blake2b(data).hexdigest() for name, data in files.items()}
+
+
+def _listed(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
 
 
 def cached_base(cache: Path, tree: Tree, version: str, files: Callable[[], Mapping[str, bytes]]) -> Base:
@@ -46,14 +59,15 @@ def cached_base(cache: Path, tree: Tree, version: str, files: Callable[[], Mappi
         recorded = json.loads(lists.read_text())
         data = archive.read_bytes()
         if hashlib.sha256(data).hexdigest() == recorded["archive_sha256"]:
-            return Base(data, recorded["sizes"], recorded["sha256"])
+            return Base(data, recorded["sizes"], recorded["sha256"], recorded["blake2"])
     base = base_of(files(), tree)
     cache.mkdir(parents=True, exist_ok=True)
     for old in cache.iterdir():
         old.unlink(missing_ok=True)
     archive.write_bytes(base.archive)
     digest = hashlib.sha256(base.archive).hexdigest()
-    lists.write_text(json.dumps({"archive_sha256": digest, "sizes": base.sizes, "sha256": base.sha256}))
+    recorded = {"sizes": base.sizes, "sha256": base.sha256, "blake2": base.blake2}
+    lists.write_text(json.dumps({"archive_sha256": digest, **recorded}))
     return base
 
 
@@ -61,10 +75,10 @@ def build_selfextracting(base: Base, pyz: bytes, version: str, tree: Tree) -> by
     """The script's bytes: the header, the base, and a second compressed part with the payload and the check lists."""
     sizes = {**base.sizes, "pilot.pyz": len(pyz)}
     last = {"pilot.pyz": pyz, "SIZES": "".join(f"{size} {name}\n" for name, size in sorted(sizes.items())).encode()}
-    sha256 = {**base.sha256, **{name: hashlib.sha256(data).hexdigest() for name, data in last.items()}}
-    # A kept runtime is checked by this one: a job of the same account may have changed it.
-    last["ALL"] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sha256.items())).encode()
-    sha256["ALL"] = hashlib.sha256(last["ALL"]).hexdigest()
+    # A kept runtime is checked by one of these: a job of the same account may have changed it.
+    last["ALL"] = _listed(base.sha256 | _sha256(last))
+    last["ALL.b2"] = _listed(base.blake2 | _blake2(last))
+    sha256 = base.sha256 | _sha256(last)
     last["CHECK"] = "".join(f"{sha256[name]}  {name}\n" for name in HASHED).encode()
     archive = base.archive + packed("gzip", _tar(last, end=True), tree)
     return _header(version, archive, last["CHECK"], sum(sizes.values())) + archive

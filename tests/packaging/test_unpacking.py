@@ -30,8 +30,9 @@ def kept_name(built: Built, uid: int) -> str:
     return f"pilot-runtime-{uid}-{found[1].decode()}"
 
 
-def version_with(built: Built, base: Path, uid: int = STRANGER) -> tuple[str, str]:
-    done = start([built.sh, "--version"], {"PILOT_AGENT_RUNTIME_DIR": str(base), "TMPDIR": str(base)}, uid=uid)
+def version_with(built: Built, base: Path, uid: int = STRANGER, **variables: str) -> tuple[str, str]:
+    environment = {"PILOT_AGENT_RUNTIME_DIR": str(base), "TMPDIR": str(base), **variables}
+    done = start([built.sh, "--version"], environment, uid=uid)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 
@@ -52,6 +53,24 @@ def test_a_kept_runtime_is_used_again(built: Built, shared: Path) -> None:
     before = kept.stat().st_ino
     assert version_with(built, shared) == (VERSION, "")
     assert kept.stat().st_ino == before
+
+
+def test_a_node_without_blake2_checks_a_kept_runtime_as_well(built: Built, shared: Path, public_dir: Path) -> None:
+    programs = public_dir / "programs"
+    programs.mkdir()
+    for path in (*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()):
+        if path.name != "b2sum" and not (programs / path.name).is_symlink():
+            (programs / path.name).symlink_to(path)
+    assert version_with(built, shared, PATH=str(programs)) == (VERSION, "")
+    (kept,) = shared.iterdir()
+    before = kept.stat().st_ino
+    assert version_with(built, shared, PATH=str(programs)) == (VERSION, "")
+    assert kept.stat().st_ino == before
+    module = kept / "lib/python3.13/os.pyc"
+    content = module.read_bytes()
+    module.write_bytes(content[::-1])
+    assert version_with(built, shared, PATH=str(programs)) == (VERSION, "")
+    assert module.read_bytes() == content
 
 
 @pytest.mark.parametrize(
