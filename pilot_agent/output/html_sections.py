@@ -155,7 +155,7 @@ def cvmfs(report: Reading) -> Markup:
 def _ways(found: Ways, vo: str) -> Markup:
     rows = [
         (
-            mark("good", "✓ taken") if way.state == "taken" else mark("", shortened(way.state, 60)),
+            mark("good", "✓ taken") if way.state == "taken" else shortened(way.state, 60),
             shortened(f"{way.name} ({way.mode})" if way.mode else way.name, 100),
             shortened(way.reason),
         )

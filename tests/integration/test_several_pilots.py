@@ -128,7 +128,8 @@ def test_every_pilot_ran_a_job_and_brought_its_own_report_and_logs_home(
     where: str, request: pytest.FixtureRequest
 ) -> None:
     step: Step = request.getfixturevalue(where)
-    assert [report["jobs"]["ended"] for report in step.reports] == [{"evicted": 1}] * 2
+    # Slurm's signal reaches every process of the step: the job may end by it before the pilot takes the job back.
+    assert all(report["jobs"]["ended"] in ({"evicted": 1}, {"signal 15": 1}) for report in step.reports)
     assert [report["leftovers"] for report in step.reports] == [[], []]
     for report, log, events in zip(step.reports, step.logs, step.events, strict=True):
         assert report["pilot"]["id"] in log

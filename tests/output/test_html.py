@@ -177,7 +177,7 @@ def test_the_ways_to_cvmfs_are_there_with_what_must_change() -> None:
     assert "cvmfs" in page.ids
     assert "PREFERRED (PREFERRED x OPTIONAL) - the VO says PREFERRED, the site OPTIONAL: jobs get CVMFS" in page.text
     assert "✓ takennative all of atlas.cern.ch answer at /cvmfs" in page.text
-    assert "refusedcontainer (4) open <device>" in page.text
+    assert "refused container (4) open <device>" in page.text
 
 
 def test_each_vo_has_its_own_ways_to_cvmfs_where_there_are_several() -> None:
