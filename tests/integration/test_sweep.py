@@ -12,6 +12,7 @@ from tests.integration import plugins
 from tests.integration.conftest import StartPilot
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import Host
+from tests.testbed.inspection import HostProcess
 from tests.testbed.pilots import PilotRun
 from tests.testbed.trees import PILOT
 from tests.testbed.user_jobs import Jobs
@@ -24,6 +25,7 @@ ESCAPING_JOB = (
 )
 OWN_PROCESSES = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 """A container's PID namespace: the pilot's process numbers mean nothing to the others on the node."""
+DAEMONS = ("condor_master", "condor_startd")
 MADE = f"{PILOT.home}/made-by-a-setup"
 UNDONE = {
     "vo": {
@@ -58,7 +60,7 @@ def kill_at_once(run: PilotRun) -> None:
     assert run.wait() == -signal.SIGKILL
 
 
-def processes_of(run: PilotRun, name: str) -> list[str]:
+def carrying(run: PilotRun, name: str) -> list[HostProcess]:
     """The processes that carry a workspace's name in their environment or directory."""
     found = []
     for process in run.processes():
@@ -68,8 +70,20 @@ def processes_of(run: PilotRun, name: str) -> list[str]:
         except OSError:
             continue
         if name.encode() in carried:
-            found.append(" ".join(process.argv)[:100])
+            found.append(process)
     return found
+
+
+def processes_of(run: PilotRun, name: str) -> list[str]:
+    """What they run."""
+    return [" ".join(process.argv)[:100] for process in carrying(run, name)]
+
+
+def freeze_htcondor(run: PilotRun, name: str) -> None:
+    """Without its parent HTCondor ends within seconds, and with it what a job leaves in its PID namespace."""
+    daemons = [process for process in carrying(run, name) if os.path.basename(process.argv[0]) in DAEMONS]
+    assert len(daemons) == len(DAEMONS), daemons
+    run.host.run(["kill", "-STOP", *(str(process.pid) for process in daemons)])
 
 
 def swept(by: PilotRun, name: str, *, clean: bool = True) -> dict[str, Any]:
@@ -138,6 +152,7 @@ def test_pilots_of_which_everything_that_watches_was_killed_are_swept_and_live_o
     probing.wait_until("the probe's child", lambda: any("trap" in one for one in processes_of(probing, dead[probing])))
     live = {run: workspace_name(run) for run in (busy, other)}
     assert [mount for mount in plain.host.mounts() if dead[plain] in mount.target]
+    freeze_htcondor(isolated, dead[isolated])
     for run, name in dead.items():
         kill_at_once(run)
         assert processes_of(run, name), "they do not see it"
