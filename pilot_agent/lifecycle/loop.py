@@ -66,6 +66,21 @@ class Loop:
         """Run ``action`` once, ``seconds`` from now."""
         self._timers.append((time.monotonic() + max(0.0, seconds), action))
 
+    def call_overdue(self, seconds: float, ended: Callable[[], bool], action: Callable[[], None]) -> None:
+        """Run ``action`` once, unless ``ended()`` by then, after ``seconds`` without those of a suspension."""
+        before = self.suspended_seconds
+
+        def look() -> None:
+            if ended():
+                return
+            lost = self.suspended_seconds - before
+            if lost > 0:
+                self.call_overdue(lost, ended, action)
+            else:
+                action()
+
+        self.call_later(seconds, look)
+
     def watch(self, descriptor: int, action: Callable[[], None], events: int = select.POLLIN) -> None:
         """Run ``action`` whenever ``events`` (or an error, or the other side's end) is seen on ``descriptor``."""
         self._readers[descriptor] = action
@@ -138,7 +153,7 @@ class Task:
     suspended does not count.
     """
 
-    __slots__ = ("_done", "_loop", "_output", "_reader", "_suspended", "ended", "pid")
+    __slots__ = ("_done", "_loop", "_output", "_reader", "ended", "pid")
 
     def __init__(
         self,
@@ -154,7 +169,6 @@ class Task:
         self._done = done
         self._output = bytearray()
         self.ended = False
-        self._suspended = loop.suspended_seconds
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -167,7 +181,7 @@ class Task:
             os.set_blocking(self._reader, False)
             loop.watch(self._reader, self._read)
             loop.expect(self.pid, self._exited)
-            loop.call_later(seconds, self._overdue)
+            loop.call_overdue(seconds, lambda: self.ended, lambda: os.killpg(self.pid, signal.SIGKILL))
         finally:
             os.close(writer)
             os.close(null)
@@ -188,14 +202,6 @@ class Task:
         self._read()
         code = os.waitstatus_to_exitcode(status)
         self._end(code if code >= 0 else None)
-
-    def _overdue(self) -> None:
-        lost = self._loop.suspended_seconds - self._suspended
-        if not self.ended and lost > 0:
-            self._suspended += lost
-            self._loop.call_later(lost, self._overdue)
-        elif not self.ended:
-            os.killpg(self.pid, signal.SIGKILL)
 
     def _end(self, code: int | None) -> None:
         self.ended = True

@@ -49,18 +49,7 @@ class Question:
             return
         self._busy = True
         task = Task(self._loop, self._argv, self._environment, self._seconds, self._ended)
-        suspended = self._loop.suspended_seconds
-        self._loop.call_later(self._seconds, lambda: self._overdue(task, suspended))
-
-    def _overdue(self, task: Task, suspended_seconds: float) -> None:
-        lost = self._loop.suspended_seconds - suspended_seconds
-        if task.ended:
-            return
-        if lost > 0:  # the child stood still too
-            now = self._loop.suspended_seconds
-            self._loop.call_later(lost, lambda: self._overdue(task, now))
-        else:
-            self._silent()
+        self._loop.call_overdue(self._seconds, lambda: task.ended, self._silent)
 
     def _ended(self, code: int | None, output: bytes) -> None:
         self._busy = False
