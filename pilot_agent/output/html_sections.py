@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from pilot_agent.output.html_values import fact_groups, with_unit
 from pilot_agent.output.markup import Markup, joined, table, tag
@@ -21,6 +22,7 @@ from pilot_agent.output.reading import (
 from pilot_agent.output.timeline_chart import timeline_chart
 from pilot_agent.output.words import clipped, number_text, one_line, seconds_text, shortened
 
+T = TypeVar("T")
 CHECK_ORDER = ("fail", "warn", "pass", "skip")
 MARKS = {"pass": ("good", "✓ ok"), "fail": ("bad", "✗ fails"), "warn": ("warn", "! warns"), "skip": ("", "– skipped")}
 COUNTED = {"fail": "failed", "warn": "warned", "pass": "passed", "skip": "skipped"}
@@ -134,22 +136,24 @@ def mark(kind: str, text: str) -> Markup:
 
 def containers(report: Reading) -> Markup:
     """How jobs would be contained; for each VO where they differ."""
-    decided = [(fit.vo, fit.containers) for fit in report.fit if fit.containers]
-    if decided and (len(report.fit) > 1 or report.containers is None):
-        parts = [_containers(found, shortened(one_line(vo), 100)) for vo, found in decided]
-    else:
-        parts = [_containers(report.containers, "")] if report.containers else []
+    parts = _for_each_vo([(fit.vo, fit.containers) for fit in report.fit], report.containers, _containers)
     return section("containers", "Containers", *parts) if parts else Markup("")
 
 
 def cvmfs(report: Reading) -> Markup:
     """By which way jobs would get CVMFS; for each VO where they differ."""
-    decided = [(fit.vo, fit.cvmfs) for fit in report.fit if fit.cvmfs]
-    if decided and (len(report.fit) > 1 or report.cvmfs is None):
-        parts = [_ways(found, shortened(one_line(vo), 100)) for vo, found in decided]
-    else:
-        parts = [_ways(report.cvmfs, "")] if report.cvmfs else []
+    parts = _for_each_vo([(fit.vo, fit.cvmfs) for fit in report.fit], report.cvmfs, _ways)
     return section("cvmfs", "CVMFS", *parts) if parts else Markup("")
+
+
+def _for_each_vo(
+    by_vo: Sequence[tuple[str, T | None]], whole: T | None, shown: Callable[[T, str], Markup]
+) -> list[Markup]:
+    """What each VO was told; what holds for the whole node where there is only one."""
+    decided = [(vo, found) for vo, found in by_vo if found]
+    if decided and (len(by_vo) > 1 or whole is None):
+        return [shown(found, shortened(one_line(vo), 100)) for vo, found in decided]
+    return [shown(whole, "")] if whole else []
 
 
 def _ways(found: Ways, vo: str) -> Markup:
