@@ -122,13 +122,7 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
     ``cgroups.unusable`` (node); ``Interrupted`` when ``wake`` becomes readable.
     """
     config, workspace = inputs.config, Workspace(inputs.workspace)
-    if not config["pool"]["collectors"] or not config["pool"]["token"]:
-        raise _error(
-            FailureKind.CONFIG,
-            "pool.missing",
-            "the configuration names no pool: pool.collectors and pool.token are both needed to run jobs",
-            "the factory or the VO sets both keys",
-        )
+    _require_pool(config["pool"])
     condor, choice = obtain_condor(condor_request(inputs), wake=wake)
     drawn_ones = drawn(config["pool"]["collectors"], inputs.pilot_id)
     network, addresses = plan_network(
@@ -174,6 +168,16 @@ def prepare(inputs: HandoffInputs, *, wake: WakeUp | None = None) -> Handoff:
         history=history_path(plan),
         told=told(plan, transfers),
     )
+
+
+def _require_pool(pool: Mapping[str, Json]) -> None:
+    if not pool["collectors"] or not pool["token"]:
+        raise _error(
+            FailureKind.CONFIG,
+            "pool.missing",
+            "the configuration names no pool: pool.collectors and pool.token are both needed to run jobs",
+            "the factory or the VO sets both keys",
+        )
 
 
 def build_plan(
