@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from pilot_agent import image_hook
 from pilot_agent.containers.messages import Diagnosis
+from pilot_agent.interpreter import module_command
 from pilot_agent.model import ContainerDecision, FailureKind, ImageVerdict
 from pilot_agent.plugins.job_containers import install_image_hook
 from pilot_agent.startd.plan import ContainerPlan
@@ -38,24 +40,36 @@ class Bench:
         self.runtime.path.write_text(f"{words[0]}\n{RUNS}{words[1]}")
         self.listener: int | None = None
 
-    def install(self, *offered: tuple[str, str, str]) -> None:
-        """Write the settings for these platforms, references and digests."""
+    @property
+    def settings(self) -> str:
+        """The file of the settings."""
+        return os.path.join(self.workspace.private, "condor", "image-hook.json")
+
+    def install(self, *offered: tuple[str, str, str], **changes: Any) -> None:
+        """Write the settings for these platforms, references and digests; ``changes`` are those of the plan."""
         verdicts = tuple(
             ImageVerdict(platform, path, True, False, "", source="https", digest=digest)
             for platform, path, digest in offered
         )
         given = inputs(workspace=self.workspace.root, decision=ContainerDecision("REQUIRED", "", "", verdicts=verdicts))
-        container: ContainerPlan = replace(CONTAINER, runtime=str(self.runtime.path), pid_namespace=False, binds=())
+        plan: ContainerPlan = replace(CONTAINER, runtime=str(self.runtime.path), pid_namespace=False, binds=())
+        container: ContainerPlan = replace(plan, **changes)
         environment = {"SSL_CERT_FILE": ENVIRONMENT["SSL_CERT_FILE"]}
         install_image_hook(replace(given, site_environment=environment), container)
+        self.stop_listening()
         self.listener = os.open(self.workspace.image_failures, os.O_RDWR | os.O_NONBLOCK)
+
+    def stop_listening(self) -> None:
+        """Nobody reads what the hook tells of its failures."""
+        if self.listener is not None:
+            os.close(self.listener)
+        self.listener = None
 
     def ask(self, capfd: pytest.CaptureFixture[str], reference: str, platform: str = "") -> tuple[int, str]:
         """HookStatusCode and all that the hook said."""
-        settings = os.path.join(self.workspace.private, "condor", "image-hook.json")
         directory = os.getcwd()
         self.monkeypatch.setattr(image_hook, "_end_at", lambda seconds: None)
-        arguments = [settings, str(os.getpid()), "SingularityImage", reference, *([platform] if platform else [])]
+        arguments = [self.settings, str(os.getpid()), "SingularityImage", reference, *([platform] if platform else [])]
         try:
             assert image_hook.main(arguments) == 0
         finally:
@@ -76,14 +90,31 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path, monkeypatch)
     yield made
-    if made.listener is not None:
-        os.close(made.listener)
+    made.stop_listening()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with https_server(tmp_path) as running:
         yield running
+
+
+def verified(bench: Bench) -> int:
+    """The exit code of the question before the start."""
+    return subprocess.run(
+        [*module_command("pilot_agent.image_hook"), "--verify", bench.settings], cwd="/", env={}, capture_output=True
+    ).returncode
+
+
+def test_a_store_that_cannot_be_used_matters_only_where_something_may_be_fetched(bench: Bench) -> None:
+    os.rmdir(bench.workspace.images)
+    Path(bench.workspace.images).touch()
+    bench.install(fetched=())
+    assert verified(bench) == 0
+    bench.install(fetched=("https",))
+    assert verified(bench) != 0
+    bench.install(("any", "https://images.example.org/a.sif", ""), fetched=())
+    assert verified(bench) != 0
 
 
 def test_two_platforms_may_pin_one_reference_to_two_contents(

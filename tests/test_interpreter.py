@@ -36,7 +36,14 @@ def test_a_checkout_runs_itself_from_any_directory(monkeypatch: pytest.MonkeyPat
 
 def test_one_module_is_run_without_what_an_archive_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PILOT_AGENT_INTERPRETER", raising=False)
-    settings = {"store": str(tmp_path), "limit_mib": 1, "form": "file", "runtime": "/bin/false", "environment": {}}
+    settings = {
+        "fetches": True,
+        "store": str(tmp_path),
+        "limit_mib": 1,
+        "form": "file",
+        "runtime": "/bin/false",
+        "environment": {},
+    }
     (tmp_path / "settings").write_text(json.dumps(settings))
     command = module_command("pilot_agent.image_hook")
     command.insert(command.index("-c"), "-v")

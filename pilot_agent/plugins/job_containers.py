@@ -114,14 +114,16 @@ def install_image_hook(inputs: HandoffInputs, container: ContainerPlan) -> None:
     """Write what the image hook works with where no job can write, and make the FIFO by which it tells the keeper of
     its failures. Raises ``OSError``."""
     config, workspace, site = inputs.config, Workspace(inputs.workspace), inputs.site_environment
+    pins = _pins(inputs.decision.verdicts)
     settings = {
+        "fetches": bool(pins or container.fetched),
         "store": config["containers"]["store_directory"] or workspace.images,
         "limit_mib": config["containers"]["store_mib"],
         "deadline_seconds": config["containers"]["fetch_seconds"],
         "form": "file" if container.sif else "directory",
         "runtime": container.runtime,
         "runtime_name": f"{container.runtime} {container.version}",
-        "dictionary": _pins(inputs.decision.verdicts),
+        "dictionary": pins,
         "failures": workspace.image_failures,
         "binds": list(container.binds),
         "options": [*inputs.gpu_options, *container.extra_arguments],
