@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -27,6 +28,9 @@ from pilot_agent.pidfd import Ending
 KILL_AFTER_SECONDS = 0.5
 GIVE_UP_AFTER_SECONDS = 2.0
 OUTPUT_LIMIT_BYTES = 1 << 20
+TOLD_TOO_SECONDS = 0.5
+"""A batch system that ends a job signals its processes one after the other: so long after a child it is our turn."""
+REQUESTS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 class Interrupted(Exception):  # noqa: N818 - it is not an error
@@ -258,7 +262,7 @@ class Runner:
                 if self._past_help(child, now):
                     return child.pid, self._abandon(child)
                 if not child.end.descriptors and child.end.came():
-                    return child.pid, self._reap(child)
+                    return self._ended(child)
             patience = min(child.end.limited(child.deadline - now) for child in self._children.values())
             for key, _ in self._selector.select(max(0.0, patience)):
                 if key.data is None:
@@ -267,7 +271,7 @@ class Runner:
                     continue
                 child = key.data
                 if key.fd in child.end.descriptors:
-                    return child.pid, self._reap(child)
+                    return self._ended(child)
                 self._drain(child, key.fd)
 
     def wait(self, handle: int) -> Result:
@@ -317,6 +321,19 @@ class Runner:
         self._forget(child)
         code = os.waitstatus_to_exitcode(status)
         return self._result(child, code=code if code >= 0 else None, ended_by=-code if code < 0 else None)
+
+    def _ended(self, child: _Child) -> tuple[int, Result]:
+        result = self._reap(child)
+        if result.signal in REQUESTS and not child.signals_sent:
+            self._require_not_told_too()
+        return child.pid, result
+
+    def _require_not_told_too(self) -> None:
+        """Raises ``Interrupted`` when what ended a child, and was not sent from here, comes to this process as well."""
+        end = time.monotonic() + TOLD_TOO_SECONDS
+        while self._wake is not None and (left := end - time.monotonic()) > 0:
+            if select.select([self._wake], [], [], left)[0] and self._wake.must_end():
+                raise Interrupted
 
     def _abandon(self, child: _Child) -> Result:
         self._forget(child)

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -402,6 +403,25 @@ def test_a_wake_up_that_came_before_the_start_counts() -> None:
         wake.ring()
         with pytest.raises(Interrupted):
             run(["/bin/sleep", "600"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=wake)
+
+
+ENDS_ITSELF = ["/bin/sh", "-c", "kill -TERM $$"]
+
+
+def test_a_signal_that_ends_a_child_first_is_waited_for_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "TOLD_TOO_SECONDS", LONG_SECONDS)
+    with WakePipe() as wake:
+        later = threading.Timer(0.05, wake.ring)
+        later.start()
+        with pytest.raises(Interrupted):
+            run(ENDS_ITSELF, deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=wake)
+        later.join()
+
+
+def test_a_child_that_alone_was_ended_by_a_signal_is_told_as_such() -> None:
+    with WakePipe() as wake:
+        result = run(ENDS_ITSELF, deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT, wake=wake)
+    assert (result.code, result.signal) == (None, signal.SIGTERM)
 
 
 def test_a_wake_up_in_vain_does_not_end_the_wait() -> None:
