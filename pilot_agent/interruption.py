@@ -1,9 +1,15 @@
-"""What a stop signal, the guardian's death, or a bug means for the pilot."""
+"""What a stop signal, the guardian's death, a failing disk, or a bug means for the pilot."""
 
 from __future__ import annotations
 
+import errno
+
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.model import Failure, FailureKind
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_ERRORS = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN)
+FREE_SPACE = "free space in the scratch directory; the site must act"
 
 
 def preempted(alarm: Alarm) -> Failure:
@@ -17,8 +23,22 @@ def preempted(alarm: Alarm) -> Failure:
     )
 
 
+def unwritten(error: OSError, stage: str) -> Failure:
+    """The failure for a workspace that could not be written in or after ``stage``."""
+    message = f"the workspace cannot be written: {error.strerror}"
+    if error.errno in FULL:
+        return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, FREE_SPACE, stage=stage, retry=True)
+    if error.errno == errno.ENOENT:
+        hint = "somebody removed the pilot's workspace while it ran; the site must find out who"
+        return Failure(FailureKind.NODE_RESOURCE, "workspace.gone", message, hint, stage=stage, retry=True)
+    hint = "the scratch directory must stay writable; the site must act"
+    return Failure(FailureKind.NODE_RESOURCE, "workspace.write", message, hint, stage=stage, retry=True)
+
+
 def bug(error: BaseException) -> Failure:
-    """The failure for an exception that nobody foresaw, with the place it came from."""
+    """The failure for an exception that nobody foresaw, with the place it came from; a disk that fails is no bug."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return unwritten(error, "")
     import traceback  # late: it loads the compiler's tables, and bugs are rare
 
     place = " ".join("".join(traceback.format_exception(error)[-2:]).split())[:600]

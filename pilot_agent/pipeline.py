@@ -6,7 +6,6 @@ not the handoff undoes what was made, writes the last report and leaves an exit 
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import time
@@ -22,7 +21,7 @@ from pilot_agent.events import EventLog
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.hookspecs import Event
 from pilot_agent.interpreter import interpreter_command
-from pilot_agent.interruption import bug, preempted
+from pilot_agent.interruption import DISK_ERRORS, FREE_SPACE, FULL, bug, preempted, unwritten
 from pilot_agent.lifecycle import finish, plan
 from pilot_agent.lifecycle.inherited import Teardowns
 from pilot_agent.lifecycle.journal import Journal
@@ -49,8 +48,6 @@ from pilot_agent.workspace import Workspace
 GUARDIAN_FD = "PILOT_AGENT_GUARDIAN_FD"
 EVENT_HOOK = "pilot_event"
 EVENT_DELIVERY_SECONDS = 2.0
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FREE_SPACE = "free space in the scratch directory; the site must act"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +224,11 @@ class _Run:
             state = stage(session, state)
         except PilotError as error:
             state = replace(state, failures=(*state.failures, error.at(stage=name).failure))
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            # Wherever a stage writes, it is below the workspace.
+            state = replace(state, failures=(*state.failures, unwritten(error, name)))
         failure = worst_failure(list(state.failures))
         seconds = round(time.monotonic() - ticks, 4)
         status = "failed" if failure else "ok"
@@ -255,7 +257,7 @@ class _Run:
             save_state(state, self.workspace.state)
             write_json(self.workspace.report, build_report(state))
         except OSError as error:
-            raise PilotError(_unwritten(error, stage)) from error
+            raise PilotError(unwritten(error, stage)) from error
 
     def _cut(self) -> None:
         """Go on in a new process image that knows only what was saved (the way into cvmfsexec, section 9)."""
@@ -285,7 +287,7 @@ class _Run:
         try:
             write_json(self.workspace.keeper_plan, plan.to_json(the_plan))
         except OSError as error:
-            raise PilotError(_unwritten(error, "handoff")) from error
+            raise PilotError(unwritten(error, "handoff")) from error
         self._become(["_keeper", self.workspace.root])
         return state
 
@@ -369,17 +371,6 @@ def _with_time_left(state: State, *, beginning: bool) -> State:
     except PilotError as error:
         return replace(state, failures=(*state.failures, error.at(stage=state.finished_stages[-1]).failure))
     return state
-
-
-def _unwritten(error: OSError, stage: str) -> Failure:
-    message = f"state and report cannot be written after {stage}: {error.strerror}"
-    if error.errno in FULL:
-        return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, FREE_SPACE, stage=stage, retry=True)
-    if error.errno == errno.ENOENT:
-        hint = "somebody removed the pilot's workspace while it ran; the site must find out who"
-        return Failure(FailureKind.NODE_RESOURCE, "workspace.gone", message, hint, stage=stage, retry=True)
-    hint = "the scratch directory must stay writable; the site must act"
-    return Failure(FailureKind.NODE_RESOURCE, "workspace.write", message, hint, stage=stage, retry=True)
 
 
 def say(failure: Failure) -> None:

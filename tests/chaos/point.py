@@ -102,7 +102,8 @@ def _follow(arena: Arena, point: Point) -> None:
     if after == "endures":
         arena.open_gate()
         point.fault.until(arena)
-        point.fault.heal(arena)
+        if not point.fault.listed:  # otherwise nothing would be left to be listed
+            point.fault.heal(arena)
     elif point.fault.ends_early:
         arena.open_gate()
     if after in ("told", "endures") and not arena.ended():
