@@ -6,10 +6,13 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # Tests wait as much as they work. Unit tests: so many workers for each of the two Pythons.
 WORKERS ?= 2
-# Integration tests: so many workers, each with a grid and with one file of tests at a time. What fails once on a busy
-# machine is tried again and named at the end.
+# Integration tests: so many workers, each with a grid and with one file of tests at a time. What fails on a busy machine
+# is tried again at once, and after all others once more alone; each of them is named.
 GRIDS ?= 3
 STAMP := build/.setup-done
+# $(call tests,OPTIONS,TESTS): what failed is run once more when nothing else is running.
+tests = $(PYTHON) -m pytest -q $(1) $(2) || \
+	{ echo "--- what failed, once more and alone ---"; $(PYTHON) -m pytest -q --lf --lfnf none $(2); }
 
 .PHONY: help setup payload testbed demo test lint unit built-unit unit-313 integration built-integration chaos bench clean
 
@@ -38,7 +41,7 @@ lint: $(STAMP) ## format, lint, types
 
 unit: $(STAMP) ## unit tests on this Python (3.11)
 	$(PYTHON) -m compileall -q pilot_agent server_stub
-	$(PYTHON) -m pytest -q -n $(WORKERS) --ignore=tests/integration
+	$(call tests,-n $(WORKERS),--ignore=tests/integration)
 
 built-unit: payload
 	$(MAKE) unit
@@ -50,7 +53,7 @@ integration: payload testbed ## real HTCondor and Apptainer in the testbed
 	$(MAKE) built-integration
 
 built-integration: $(STAMP)
-	$(PYTHON) -m pytest -q -n $(GRIDS) --reruns 1 tests/integration
+	$(call tests,-n $(GRIDS) --reruns 1,tests/integration)
 
 test: $(STAMP) ## everything, whatever fails; the testbed is built and used while the unit tests run
 	failed=0; $(MAKE) -k -j3 -O lint built-unit unit-313 || failed=1; $(MAKE) built-integration || failed=1; exit $$failed
