@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 
+from pilot_agent.interpreter import own_path
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.model import Failure, FailureKind
 
@@ -36,9 +38,14 @@ def unwritten(error: OSError, stage: str) -> Failure:
 
 
 def bug(error: BaseException) -> Failure:
-    """The failure for an exception that nobody foresaw, with the place it came from; a disk that fails is no bug."""
+    """The failure for an exception that nobody foresaw, with the place it came from.
+
+    A disk that fails is no bug, nor is a payload that was removed while it ran: what is imported late is missing then.
+    """
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return unwritten(error, "")
+    if isinstance(error, FileNotFoundError | ImportError) and not os.path.exists(own_path()):
+        return unwritten(FileNotFoundError(errno.ENOENT, f"the pilot's own file {own_path()} is gone"), "")
     import traceback  # late: it loads the compiler's tables, and bugs are rare
 
     place = " ".join("".join(traceback.format_exception(error)[-2:]).split())[:600]

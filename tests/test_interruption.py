@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
+from pilot_agent import interruption
 from pilot_agent.interruption import bug, unwritten
 from pilot_agent.model import FailureKind
 
@@ -32,6 +37,24 @@ def test_a_workspace_that_is_gone_is_told_by_who_writes_there_and_else_a_bug() -
     error = FileNotFoundError(errno.ENOENT, "No such file or directory")
     assert unwritten(error, "probe").code == "workspace.gone"
     assert bug(error).kind is FailureKind.INTERNAL
+
+
+def test_a_payload_that_was_removed_while_it_ran_is_no_bug(tmp_path: Path) -> None:
+    archive = tmp_path / "pilot.pyz"
+    source = Path(interruption.__file__).parent
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in source.rglob("*.py"):
+            file.write(path, path.relative_to(source.parent))
+    program = (
+        "import os, sys; from pilot_agent.interruption import bug\n"
+        "os.remove(sys.path[0])\n"
+        "try:\n    import pilot_agent.pipeline\n"
+        "except (OSError, ImportError) as error:\n    print(bug(error).code)\n"
+        "print(bug(KeyError('x')).code)\n"
+    )
+    words = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(archive)!r})\n{program}"]
+    done = subprocess.run(words, cwd="/", capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["workspace.gone", "internal.bug"]
 
 
 def test_a_bug_names_the_place_it_came_from() -> None:
