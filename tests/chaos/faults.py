@@ -75,7 +75,7 @@ def _signals() -> list[Fault]:
         Fault(name="kill-keeper", stages=LATE, strike=strikes.kill("keeper"), what="SIGKILL to the keeper",
               late=(INTERNAL,)),
         Fault(name="term-master", stages=WITH_DAEMONS, strike=strikes.term("master"), what="SIGTERM to condor_master",
-              late=(0,)),
+              late=(TERM,)),
         Fault(name="kill-master", stages=WITH_DAEMONS, strike=strikes.kill("master"), what="SIGKILL to condor_master",
               late=(INTERNAL,)),
     ]  # fmt: skip
