@@ -24,6 +24,13 @@ CVMFS_KEYS: tuple[Key, ...] = (
         choices=CVMFS_RUNGS,
     ),
     Key(
+        "cvmfs.distribution",
+        Kind.STRING,
+        None,
+        "CVMFS's client for this node, as cvmfsexec's makedist makes it: its directory or a tar archive of it; without "
+        "one the pilot mounts nothing itself",
+    ),
+    Key(
         "cvmfs.look_period_seconds",
         Kind.NUMBER,
         60,

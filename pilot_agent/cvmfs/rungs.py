@@ -18,7 +18,7 @@ MACHINES = ("x86_64", "aarch64", "ppc64le")
 """For which the client is built; the rest of a platform is decided by trying it."""
 MOST_NAMED = 8
 
-_PLAIN = re.compile(r"[A-Za-z0-9/._+@-]*")
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@-]*")
 _SITE_MOUNTS = "the site installs CVMFS's own client and mounts them at /cvmfs"
 
 
@@ -176,7 +176,7 @@ def _misplaced(grounds: Grounds) -> str:
     scratch = next((entry for entry in grounds.entries("disk.candidates") if entry.get("usable") is True), None)
     path = grounds.workspace or (str(scratch.get("path")) if scratch is not None else "")
     change = "the site puts another directory first in site.scratch"
-    if not _PLAIN.fullmatch(path):
+    if not PLAIN_PATH.fullmatch(path):
         return f"cvmfsexec cannot work in {path}, a path with blanks, quotes or the like; {change}"
     if scratch is not None and scratch.get("shared") is True:
         kind = scratch.get("type") or "a shared file system"
