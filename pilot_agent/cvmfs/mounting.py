@@ -109,15 +109,18 @@ def unmount(
     *,
     environment: Mapping[str, str],
     lazy: bool = False,
+    configuration: bool = True,
     wake: WakeUp | None = None,
 ) -> dict[str, str]:
-    """Unmount these repositories, the last first; those that are still mounted, with the reason.
+    """Unmount these repositories, the last first; those that are still mounted, with the reason. The configuration
+    repository goes with them unless ``configuration`` is false, as it is where others stay that need it.
 
     The table of mounts decides: umountrepo's exit code is that of its last rmdir. ``lazy`` takes a repository away
     that is in use; its client lives as long as that use. Raises ``Interrupted`` when ``wake`` becomes readable.
     """
     left: dict[str, str] = {}
-    for repository in reversed(in_order(distribution, repositories)):
+    named = in_order(distribution, repositories) if configuration else tuple(dict.fromkeys(repositories))
+    for repository in reversed(named):
         said = ""
         for argv in _unmounting(distribution, repository, lazy=lazy):
             if not is_mount_point(distribution.point(repository)):
@@ -161,7 +164,7 @@ def _mount_one(
     ended = run(argv, deadline_seconds=mount_seconds, environment=environment, wake=wake)
     if ended.code == _MOUNT_FAILED and is_mount_point(path):
         # What a client that died left there is in the way, and mountrepo does not take it away.
-        unmount(distribution, [repository], environment=environment, lazy=True, wake=wake)
+        unmount(distribution, [repository], environment=environment, lazy=True, configuration=False, wake=wake)
         ended = run(argv, deadline_seconds=mount_seconds, environment=environment, wake=wake)
     reason, revision = _why(distribution, repository, ended), None
     if ended.ok:

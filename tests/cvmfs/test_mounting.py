@@ -115,10 +115,12 @@ def test_the_stale_mount_of_a_dead_client_is_taken_away_and_tried_again(root: Pa
         os.mkdir(laid.mount_point)
         os.mkdir(laid.point(A))
         mount_here("dead", laid.point(A), "tmpfs", 0)
-        return [asdict(one) for one in mount(laid, [A], environment=ENVIRONMENT)]
+        found = [asdict(one) for one in mount(laid, [A], environment=ENVIRONMENT)]
+        return [*found, is_mount_point(laid.point(CONFIGURATION))]
 
-    _, again = in_namespace(twice)
+    _, again, configured = in_namespace(twice)
     assert (again["ok"], again["code"]) == (True, 0)
+    assert configured, "the configuration repository was alive, and stays"
     assert asked(root) == [CONFIGURATION, A, A]
 
 
