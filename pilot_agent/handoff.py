@@ -156,8 +156,10 @@ def _cvmfs(state: State, environment: dict[str, str]) -> plan.CvmfsPlan:
     program = next((path for path in LISTING_PROGRAMS if os.access(path, os.X_OK)), None)
     if program is None or not repositories:
         return plan.CvmfsPlan()
+    place = state.facts.get("cvmfs.mount_point")
     return plan.CvmfsPlan(
         repositories=repositories,
+        mount_point=str(place.value) if place is not None and place.known else "/cvmfs",
         command=[program, "-1"],
         environment={name: value for name, value in environment.items() if not name.startswith("CONDOR_")},
         period_seconds=state.config.get("cvmfs.look_period_seconds"),

@@ -186,13 +186,13 @@ class _Run:
                 plugins=loaded.plugins,
                 timeline=(*state.timeline, entry),
             )
-            session = Session(around, loaded, events, self.workspace, journal=self.journal)
+            session = Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True)
             state = self._sweep(state, events, tasks.own_teardowns(session, state))
             self._save(state, "configure")
         else:
             loaded = host.Loaded(tuple(declared_from_json(state.declared)), state.plugins)
             events.write("pilot.resumed", finished=list(state.finished_stages))
-        return state, Session(around, loaded, events, self.workspace, journal=self.journal)
+        return state, Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True)
 
     def _sweep(self, state: State, events: EventLog, teardowns: Teardowns | None) -> State:
         """Undo what killed pilots of this account left on this node."""

@@ -57,6 +57,8 @@ class Session:
     root: str = "/"
     journal: Journal | None = None
     """Where what must be undone is recorded before it is made; None where nobody would undo it."""
+    mounts: bool = False
+    """Whether the mount stage mounts what the site did not; otherwise it says what it would do."""
     record: str | None = None
     """The directory that keeps what probes and mounts read, to become a recording."""
 
@@ -86,7 +88,18 @@ def probe(session: Session, state: State) -> State:
 def mount(session: Session, state: State) -> State:
     """Find or mount file systems, and tell by which way jobs get CVMFS."""
     state = _gather(session, state, "mount", session.loaded.of("pilot_mounts"))
-    ladder, failure = cvmfs.decide(session.context(state))
+    context = session.context(state)
+    if session.mounts and not session.root.strip("/"):
+        ladder, facts, failure = cvmfs.take(
+            context,
+            environment=session.around.environment,
+            journal=session.journal,
+            tell=session.events.write,
+            wake=session.around.wake,
+        )
+        state = state.with_findings(list(facts))
+    else:
+        ladder, failure = cvmfs.decide(context)
     failures = (replace(failure, stage="mount"),) if failure is not None else ()
     return replace(state, cvmfs=ladder, failures=(*state.failures, *failures))
 

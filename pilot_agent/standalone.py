@@ -15,7 +15,8 @@ from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import preempted
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.identity import identify
-from pilot_agent.lifecycle.journal import Journal
+from pilot_agent.lifecycle.journal import Journal, read_journal
+from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.node_list import enter
 from pilot_agent.lifecycle.owner import own_record
 from pilot_agent.lifecycle.processes import kill_descendants, stop_process
@@ -32,6 +33,7 @@ from pilot_agent.state import State
 from pilot_agent.workspace import Workspace
 
 KILL_SECONDS = 2.0
+UNMOUNT_SECONDS = 10.0
 REMOVE_SECONDS = 10.0
 PROBE_STAGES = ("probe", "mount")
 CHECK_STAGES = ("mount", "setup_early", "container", "validate")
@@ -41,11 +43,12 @@ CHECK_STAGES = ("mount", "setup_early", "container", "validate")
 @dataclass(frozen=True, slots=True)
 class View:
     """What is looked at: the node itself or a recording below ``root``; ``only`` probes of these names; ``record`` is
-    the directory that becomes a recording."""
+    the directory that becomes a recording. With ``mounts`` the mount stage mounts what the site did not."""
 
     root: str = "/"
     only: frozenset[str] = frozenset()
     record: str | None = None
+    mounts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def work_in(
     def work(bench: _Bench, state: State) -> State:
         return bench.run(config, stages, state, act)
 
-    return _at_the_bench(config, environment, View(), work)
+    return _at_the_bench(config, environment, View(mounts=True), work)
 
 
 def check(
@@ -99,7 +102,7 @@ def check(
             state = _judged(bench, state, subject, stages, probed, several=len(subjects) > 1)
         return state
 
-    return _at_the_bench(config, environment, view, work)
+    return _at_the_bench(config, environment, replace(view, mounts=True), work)
 
 
 def _judged(
@@ -170,6 +173,7 @@ class _Bench:
             self.workspace,
             self.view.root,
             journal=Journal(self.workspace.journal),
+            mounts=self.view.mounts,
             record=self.view.record,
         )
         for name in stages:
@@ -234,6 +238,7 @@ def _in_workspace(
         # Each step has its own time: a process that cannot be ended must not keep the workspace from being removed.
         run_commands(workspace, Budget(state.config.get("time.teardown_seconds")))
         leftovers += kill_descendants(Budget(KILL_SECONDS))
+        leftovers += unmount_all(workspace.root, read_journal(workspace.journal).mounts, Budget(UNMOUNT_SECONDS))
         leftovers += remove_workspace(workspace, Budget(REMOVE_SECONDS))
     return replace(state, leftovers=tuple(leftovers))
 

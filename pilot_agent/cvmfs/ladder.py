@@ -25,7 +25,7 @@ from pilot_agent.cvmfs.wishes import Decision, Outcome, wishes_of
 from pilot_agent.model import Fact, Failure, FailureKind, Json
 
 NONE = "none"
-ABLE = ("native",)
+ABLE = ("native", "fusermount")
 """The rungs that this version of the pilot takes. Of the others it says what the node allows."""
 REASON_LIMIT = 1500
 _LEFT_OUT = "cvmfs.rungs allows"
@@ -80,17 +80,20 @@ def climb(
     *,
     workspace: str | None = None,
     able: Collection[str] = ABLE,
+    tried: Mapping[str, Judged] | None = None,
 ) -> Ladder:
-    """The ladder of a node. ``config`` is the whole configuration, ``able`` the rungs that may be taken."""
+    """The ladder of a node. ``config`` is the whole configuration, ``able`` the rungs that may be taken, ``tried`` what
+    became of those that were: it stands for what facts say of them."""
     outcome, grounds = wishes_of(config), Grounds(facts, config, workspace)
     if outcome.decision in ("NEVER", "FAIL"):
         rungs = [Rung(name, _MODES.get(name), "refused", False, outcome.reason) for name in CVMFS_RUNGS]
         rungs.append(Rung(NONE, None, "taken" if outcome.decision == "NEVER" else "refused", False, outcome.reason))
     else:
         excluded = {name: _excluded(name, outcome, config) for name in CVMFS_RUNGS}
-        judged = {name: _judged(name, excluded[name], grounds) for name in CVMFS_RUNGS}
+        judged = {name: _judged(name, excluded[name], grounds) for name in CVMFS_RUNGS} | dict(tried or {})
         taken = _first(judged, outcome, able)
-        rungs = [_rung(name, judged[name], taken, able, looked_at=not excluded[name]) for name in CVMFS_RUNGS]
+        looked_at = {name for name in CVMFS_RUNGS if name == "native" and not excluded[name]} | set(tried or ())
+        rungs = [_rung(name, judged[name], taken, able, looked_at=name in looked_at) for name in CVMFS_RUNGS]
         rungs.append(_last(judged, taken, outcome, able))
     return Ladder(outcome.decision, outcome.cell, outcome.reason, grounds.wanted, tuple(rungs))
 
@@ -140,7 +143,9 @@ def _first(judged: Mapping[str, Judged], outcome: Outcome, able: Collection[str]
     whole = next((name for name, one in judged.items() if one.allowed and name in able), None)
     if whole is not None or outcome.decision == "REQUIRED":
         return whole
-    return next((name for name, one in judged.items() if one.partial and name in able), None)
+    some = [name for name, one in judged.items() if one.partial and name in able]
+    # Of several that give some, the one that gives most; the first of those.
+    return max(some, key=lambda name: judged[name].answering, default=None)
 
 
 def _rung(name: str, judged: Judged, taken: str | None, able: Collection[str], *, looked_at: bool) -> Rung:
@@ -151,8 +156,7 @@ def _rung(name: str, judged: Judged, taken: str | None, able: Collection[str], *
     elif judged.allowed:
         not_so = f"not needed beside {taken}" if name in able else "this version of the pilot does not mount so itself"
         reason = f"the node allows it: {reason}; {not_so}"
-    tried = name == taken or (name == "native" and looked_at)
-    return Rung(name, _MODES.get(name), state, tried, reason[:REASON_LIMIT])
+    return Rung(name, _MODES.get(name), state, name == taken or looked_at, reason[:REASON_LIMIT])
 
 
 def _last(judged: Mapping[str, Judged], taken: str | None, outcome: Outcome, able: Collection[str]) -> Rung:

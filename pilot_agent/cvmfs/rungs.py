@@ -25,11 +25,12 @@ _SITE_MOUNTS = "the site installs CVMFS's own client and mounts them at /cvmfs"
 @dataclass(frozen=True, slots=True)
 class Judged:
     """``allowed`` is None where nobody can tell; ``reason`` says what was found and, of a refusal, who must change
-    what. ``partial``: not everything that is wanted can be had so, but something."""
+    what. ``partial``: not everything that is wanted can be had so, but something, ``answering`` repositories."""
 
     allowed: bool | None
     reason: str
     partial: bool = False
+    answering: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,9 @@ def judge_native(grounds: Grounds) -> Judged:
     place = grounds.facts.get("cvmfs.mount_point")
     if place is not None and place.status is FactStatus.ABSENT:
         return Judged(False, f"{place.detail}; {_SITE_MOUNTS}")
-    told = _by_reason({name: refused.get(name, "not looked at") for name in missing})
-    return Judged(False, f"{len(there)} of {len(wanted) or len(missing)} answer; {told}", partial=bool(there))
+    told = by_reason({name: refused.get(name, "not looked at") for name in missing})
+    count = f"{len(there)} of {len(wanted) or len(missing)} answer"
+    return Judged(False, f"{count}; {told}", partial=bool(there), answering=len(there))
 
 
 def judge_namespace(grounds: Grounds) -> Judged:
@@ -93,11 +95,11 @@ def judge_namespace(grounds: Grounds) -> Judged:
         return Judged(False, hindered)
     mounted = _mounted_inside(grounds)
     if not mounted.allowed:
-        return mounted
+        return _with_client(mounted, grounds)
     reason = f"{mounted.reason}; {_way_out(grounds)}"
     if grounds.value("userns.pid_proc") is False:
         reason += "; without a PID namespace, so that what a killed client leaves must be looked for"
-    return Judged(True, reason)
+    return _with_client(Judged(True, reason), grounds)
 
 
 def judge_fusermount(grounds: Grounds) -> Judged:
@@ -111,13 +113,15 @@ def judge_fusermount(grounds: Grounds) -> Judged:
     if grounds.value(name) is True:
         through = helper.value if helper is not None and helper.known else "fusermount"
         only = "; only jobs in containers see it at /cvmfs" if _containers(grounds) != "REQUIRED" else ""
-        return Judged(True, f"FUSE mounts work through {through}{only}; {_way_out(grounds)}")
+        allowed = Judged(True, f"FUSE mounts work through {through}{only}; {_way_out(grounds)}")
+        return _with_client(allowed, grounds)
     forbidden = grounds.forbidden_by(name, "fuse.device", "fuse.usable")
     if not forbidden and helper is not None and helper.status is FactStatus.ABSENT:
         forbidden = f"{helper.detail}; the site installs the package fuse3"
     if forbidden:
         return Judged(False, forbidden)
-    return Judged(None, f"whether FUSE works through fusermount is not known: {grounds.why(name)}")
+    unknown = Judged(None, f"whether FUSE works through fusermount is not known: {grounds.why(name)}")
+    return _with_client(unknown, grounds)
 
 
 def judge_container(grounds: Grounds) -> Judged:
@@ -171,6 +175,14 @@ def _hindrance(grounds: Grounds) -> str:
     return _misplaced(grounds) or _cut_off(grounds)
 
 
+def _with_client(judged: Judged, grounds: Grounds) -> Judged:
+    """The same, but refused where there is nothing to mount with: what the node itself forbids is told first."""
+    if judged.allowed is False or grounds.config["cvmfs"]["distribution"]:
+        return judged
+    change = "the factory names one, made by cvmfsexec's makedist, in cvmfs.distribution"
+    return Judged(False, f"the pilot has no client of CVMFS; {change}")
+
+
 def _misplaced(grounds: Grounds) -> str:
     """Why client and cache cannot lie where the workspace is, or would be."""
     scratch = next((entry for entry in grounds.entries("disk.candidates") if entry.get("usable") is True), None)
@@ -221,7 +233,7 @@ def _listed(names: Sequence[Json]) -> str:
     return ", ".join(map(str, names[:MOST_NAMED])) + more
 
 
-def _by_reason(told: Mapping[str, str]) -> str:
+def by_reason(told: Mapping[str, str]) -> str:
     """Each reason once, after the names that it is true of."""
     names: dict[str, list[Json]] = {}
     for name, reason in told.items():

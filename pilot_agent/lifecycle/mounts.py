@@ -53,10 +53,8 @@ def _unescape(text: str) -> str:
 def unmount_all(directory: str, recorded: list[MountEntry], budget: Budget) -> list[dict[str, Any]]:
     """Undo the recorded mounts, newest first, then whatever else is mounted below ``directory``; first in the
     ordinary way, at last lazily. What stays mounted, as leftovers."""
-    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
-    for entry in reversed(recorded):
-        if entry.undo and is_mount_point(entry.path):
-            run_short(_absolute(entry.undo), environment, budget.at_most(STEP_SECONDS))
+    undo_recorded(recorded, budget)
+    environment = _environment()
     for lazy in (False, True):
         for mount in mounts_below(directory):
             for argv in _commands(mount, lazy=lazy):
@@ -66,6 +64,17 @@ def unmount_all(directory: str, recorded: list[MountEntry], budget: Budget) -> l
         {"kind": "mount", "path": mount.path, "cause": f"{mount.filesystem} could not be unmounted"}
         for mount in mounts_below(directory)
     ]
+
+
+def undo_recorded(recorded: list[MountEntry], budget: Budget) -> None:
+    """Undo the recorded mounts by their own commands, newest first; one that is in use stays."""
+    for entry in reversed(recorded):
+        if entry.undo and is_mount_point(entry.path):
+            run_short(_absolute(entry.undo), _environment(), budget.at_most(STEP_SECONDS))
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
 
 
 def is_mount_point(path: str) -> bool:

@@ -14,7 +14,7 @@ from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.control_groups import give_back
 from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.lock import release
-from pilot_agent.lifecycle.mounts import unmount_all
+from pilot_agent.lifecycle.mounts import undo_recorded, unmount_all
 from pilot_agent.lifecycle.node_list import strike
 from pilot_agent.lifecycle.processes import kill_descendants, stop_process
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
@@ -47,6 +47,8 @@ def stop_everything(workspace: Workspace, budget: Budget) -> list[dict[str, Any]
     """Stop the journalled processes, newest first, kill every other descendant, run the setups' own teardown, the last
     setup's first, give the control group back, and unmount; what is left over."""
     _stop_journalled(workspace, budget)
+    # Before the clients of these mounts are killed: one that is unmounted leaves its cache in order.
+    undo_recorded(read_journal(workspace.journal).mounts, budget)
     leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))
     if run_commands(workspace, budget):
         leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))

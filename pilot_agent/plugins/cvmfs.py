@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
 from pilot_agent.hookspecs import Context, Mount, hookimpl
-from pilot_agent.model import Failure, Json
+from pilot_agent.model import Fact, Failure, Json
+
+if TYPE_CHECKING:
+    from pilot_agent.cvmfs.fusermount import Tell
+    from pilot_agent.cvmfs.taking import Way
+    from pilot_agent.lifecycle.journal import Journal
+    from pilot_agent.process import WakeUp
 
 
 @hookimpl
@@ -27,19 +35,59 @@ def wishes(config: Mapping[str, Json]) -> frozenset[str]:
 
 
 def decide(context: Context) -> tuple[Json, Failure | None]:
-    """The ladder as the report has it, and the failure of wishes that contradict each other.
+    """The ladder as the report has it, from facts alone, and the failure of wishes that contradict each other.
 
     None where nobody asks for CVMFS (no repository is named and none is required): then nothing is loaded.
     """
-    if not context.config["cvmfs"]["repositories"] and "required" not in wishes(context.config):
+    if not _asked_for(context.config):
         return None, None
     from pilot_agent.cvmfs.ladder import climb, failure_of
 
-    # On a recording the workspace is one of this machine.
-    workspace = None if context.root.strip("/") else context.workspace
-    ladder = climb(context.facts, context.config, workspace=workspace)
+    ladder = climb(context.facts, context.config, workspace=_workspace(context))
     # That something is missing is for the check to say, which knows what each repository answered.
     return to_json(ladder), failure_of(ladder) if ladder.decision == "FAIL" else None
+
+
+def take(
+    context: Context, *, environment: Mapping[str, str], journal: Journal | None, tell: Tell, wake: WakeUp | None = None
+) -> tuple[Json, tuple[Fact, ...], Failure | None]:
+    """As ``decide``, and the pilot's own rungs are taken; with the facts of what is mounted then. The failure is also
+    that of CVMFS that is required and that no way gave.
+
+    ``environment`` is that of the pilot's children, ``tell`` writes an event. Raises ``Interrupted``.
+    """
+    if not _asked_for(context.config):
+        return None, (), None
+    from pilot_agent.cvmfs.ladder import climb, failure_of
+    from pilot_agent.cvmfs.taking import climb_up
+
+    workspace, distribution = _workspace(context), context.config["cvmfs"]["distribution"]
+    ways: dict[str, Way] = {}
+    if distribution and workspace is not None:
+        from pilot_agent.cvmfs.fusermount import Fusermount
+
+        wanted = tuple(dict.fromkeys(context.config["cvmfs"]["repositories"]))
+        source = os.path.abspath(distribution)
+        ways["fusermount"] = Fusermount(
+            source, workspace, wanted, environment=environment, journal=journal, tell=tell, wake=wake
+        )
+    refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
+    climbed = climb_up(
+        lambda tried: climb(context.facts, context.config, workspace=workspace, tried=tried), ways, refused
+    )
+    ladder = climbed.ladder
+    # Where nothing was tried, that something is missing is for the check to say.
+    ends = ladder.decision == "FAIL" or bool(climbed.tried)
+    return to_json(ladder), climbed.facts, failure_of(ladder) if ends else None
+
+
+def _asked_for(config: Mapping[str, Json]) -> bool:
+    return bool(config["cvmfs"]["repositories"]) or "required" in wishes(config)
+
+
+def _workspace(context: Context) -> str | None:
+    """None on a recording, for which this machine's says nothing."""
+    return None if context.root.strip("/") else context.workspace
 
 
 def native_allowed(config: Mapping[str, Json]) -> bool:

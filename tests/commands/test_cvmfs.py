@@ -48,8 +48,8 @@ def test_a_recorded_node_is_decided_as_the_schema_of_the_report_says(tmp_path: P
 @pytest.mark.parametrize(
     ("node", "namespace", "fusermount", "said"),
     [
-        ("ubuntu2404_apparmor", "refused", "possible", "kernel.apparmor_restrict_unprivileged_userns=0"),
-        ("el8_no_user_namespaces", "refused", "possible", "sysctl -w user.max_user_namespaces=15000"),
+        ("ubuntu2404_apparmor", "refused", "taken", "kernel.apparmor_restrict_unprivileged_userns=0"),
+        ("el8_no_user_namespaces", "refused", "taken", "sysctl -w user.max_user_namespaces=15000"),
         ("userns_limit_reached", "refused", "refused", "this account has used it up"),
         ("el7_cgroup1", "refused", "refused", "user.max_user_namespaces is 0"),
         ("recorded_virtual_machine", "unknown", "refused", "not recorded"),
@@ -58,7 +58,7 @@ def test_a_recorded_node_is_decided_as_the_schema_of_the_report_says(tmp_path: P
 def test_what_a_recorded_node_refuses_is_told_with_the_change(
     tmp_path: Path, node: str, namespace: str, fusermount: str, said: str
 ) -> None:
-    _, answer = plan(tmp_path, "--set", GRID, node=node)
+    _, answer = plan(tmp_path, "--set", GRID, "--set", "cvmfs.distribution=/opt/cvmfsexec", node=node)
     found = states(answer)
     assert (found["namespace"], found["fusermount"]) == (namespace, fusermount)
     assert said in next(rung["reason"] for rung in answer["rungs"] if rung["name"] == "namespace")

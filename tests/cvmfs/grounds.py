@@ -9,8 +9,8 @@ A, B = "a.example.org", "b.example.org"
 
 
 def configured(**sections: dict[str, Json]) -> dict[str, Json]:
-    """A whole configuration from one layer, with two repositories unless it says others."""
-    cvmfs = {"repositories": [A, B], **sections.pop("cvmfs", {})}
+    """A whole configuration from one layer, with two repositories and a client unless it says others."""
+    cvmfs = {"repositories": [A, B], "distribution": "/opt/cvmfsexec", **sections.pop("cvmfs", {})}
     return dict(load_config([Layer("site", {**sections, "cvmfs": cvmfs})]).values)
 
 

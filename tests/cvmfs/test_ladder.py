@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pilot_agent.codec import to_json
 from pilot_agent.config_kinds import CVMFS_RUNGS, CVMFS_WISHES
 from pilot_agent.cvmfs.ladder import NONE, REASON_LIMIT, Ladder, climb, failure_of
+from pilot_agent.cvmfs.rungs import Judged
 from pilot_agent.model import Fact, FailureKind, Json
 from pilot_agent.report import report_schema
 from tests.cvmfs.grounds import A, B, configured, known, refused
@@ -44,11 +45,11 @@ def states(ladder: Ladder) -> str:
         (NATIVE | INSIDE, "preferred", "never", "RRRRT", "RRRRT"),
         (NATIVE | INSIDE, "never", "required", "RRRRR", "RRRRR"),
         (NATIVE | INSIDE, "required", "never", "RRRRR", "RRRRR"),
-        (BARE | INSIDE | HELPER, "preferred", "optional", "RTPUP", "RPPUT"),
-        (BARE | INSIDE | HELPER, "required", "optional", "RTPUR", "RPPUR"),
+        (BARE | INSIDE | HELPER, "preferred", "optional", "RTPUP", "RPTUP"),
+        (BARE | INSIDE | HELPER, "required", "optional", "RTPUR", "RPTUR"),
         (BARE | INSIDE | HELPER, "optional", "optional", "RRRRT", "RRRRT"),
-        (BARE | INSIDE | HELPER, "optional", "preferred", "RTPUP", "RPPUT"),
-        (BARE | HELPER | known(refused("userns.usable", "")), "preferred", "optional", "RRTUP", "RRPUT"),
+        (BARE | INSIDE | HELPER, "optional", "preferred", "RTPUP", "RPTUP"),
+        (BARE | HELPER | known(refused("userns.usable", "")), "preferred", "optional", "RRTUP", "RRTUP"),
         (BARE | SUID | known(refused("fuse.helper_mount", "")), "preferred", "optional", "RURTP", "RURPT"),
         (BARE | NO_FUSE, "preferred", "optional", "RRRRT", "RRRRT"),
         (BARE | NO_FUSE, "optional", "required", "RRRRR", "RRRRR"),
@@ -58,8 +59,8 @@ def states(ladder: Ladder) -> str:
         (SOME | INSIDE, "preferred", "optional", "RTUUP", "TPUUP"),
         ({}, "preferred", "optional", "UUUUU", "UUUUU"),
         ({}, "required", "optional", "UUUUU", "UUUUU"),
-        (BARE, "preferred", "optional", "RUUUU", "RUUUT"),
-        (BARE, "required", "optional", "RUUUU", "RUUUR"),
+        (BARE, "preferred", "optional", "RUUUU", "RUUUU"),
+        (BARE, "required", "optional", "RUUUU", "RUUUU"),
     ],
 )
 def test_the_first_rung_that_the_node_allows_and_the_pilot_can_take_is_taken(
@@ -89,7 +90,7 @@ def test_what_was_tried_is_told_from_what_facts_alone_decide() -> None:
         return [rung.name for rung in ladder.rungs if rung.tried]
 
     facts = BARE | INSIDE | HELPER
-    assert tried(climb(facts, configured())) == ["native", "none"]
+    assert tried(climb(facts, configured())) == ["native", "fusermount"]
     assert tried(climb(facts, configured(), able=CVMFS_RUNGS)) == ["native", "namespace"]
     assert tried(climb(facts, configured(cvmfs={"rungs": ["namespace"]}), able=CVMFS_RUNGS)) == ["namespace"]
     assert tried(climb(facts, configured(cvmfs={"use": "never"}))) == []
@@ -100,7 +101,38 @@ def test_a_rung_that_is_possible_says_why_it_is_not_taken() -> None:
     assert reasons["namespace"].endswith("not needed beside native")
     reasons = {rung.name: rung.reason for rung in climb(BARE | INSIDE, configured()).rungs}
     assert reasons["namespace"].endswith("this version of the pilot does not mount so itself")
+    reasons = {rung.name: rung.reason for rung in climb(BARE | NO_FUSE, configured()).rungs}
     assert reasons["none"] == "jobs run without CVMFS"
+
+
+def test_what_became_of_a_rung_stands_for_what_facts_say_of_it() -> None:
+    facts = BARE | HELPER
+    failed = climb(facts, configured(), tried={"fusermount": Judged(False, "mountrepo exited 16")})
+    assert states(failed) == "RURUT"
+    assert [rung.name for rung in failed.rungs if rung.tried] == ["native", "fusermount", "none"]
+    assert failed.rungs[2].reason == "mountrepo exited 16"
+    required = configured(cvmfs={"use": "required"})
+    some = {"fusermount": Judged(False, "1 of 2 were mounted", partial=True, answering=1)}
+    assert states(climb(facts, configured(), tried=some)) == "RUTUP"
+    ended = climb(facts, required, tried=some)
+    assert states(ended) == "RURUR"
+    failure = failure_of(ended)
+    assert failure is not None
+    assert "fusermount: 1 of 2 were mounted" in failure.message
+
+
+@pytest.mark.parametrize(("answering", "expected"), [(1, "native"), (2, "fusermount")])
+def test_of_two_ways_to_some_repositories_the_one_with_more_is_taken(answering: int, expected: str) -> None:
+    tried = {"fusermount": Judged(False, "some", partial=True, answering=answering)}
+    taken = climb(SOME, configured(cvmfs={"repositories": [A, B, "c.example.org"]}), tried=tried).taken
+    assert taken is not None
+    assert taken.name == expected
+
+
+def test_without_a_client_nothing_is_mounted_and_the_reason_names_the_key() -> None:
+    ladder = climb(BARE | INSIDE | HELPER, configured(cvmfs={"distribution": None}), able=CVMFS_RUNGS)
+    assert states(ladder) == "RRRUU"
+    assert all("cvmfs.distribution" in rung.reason for rung in ladder.rungs[1:3])
 
 
 def test_some_of_the_repositories_are_told_to_be_some() -> None:
@@ -123,7 +155,7 @@ def test_what_is_required_and_cannot_be_had_ends_the_pilot_with_the_reason_of_ea
     [
         ("required", "optional", None, "the site makes one of the ways possible"),
         ("optional", "required", None, "the site makes one of the ways possible"),
-        ("required", "required", ["namespace"], "whoever set cvmfs.rungs adds native"),
+        ("required", "required", ["namespace"], "whoever set cvmfs.rungs adds native or fusermount"),
     ],
 )
 def test_what_is_required_and_cannot_be_had_names_those_who_require_it(

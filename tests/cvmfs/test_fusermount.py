@@ -1,0 +1,180 @@
+"""The rung that the pilot mounts itself, with real mounts in a namespace of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.codec import from_json, to_json
+from pilot_agent.hookspecs import Context
+from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.journal import Journal, read_journal
+from pilot_agent.lifecycle.mounts import mounts_below, unmount_all
+from pilot_agent.model import Fact, Failure, FailureKind, Json
+from pilot_agent.plugins.cvmfs import take
+from tests.cvmfs.distributions import CONFIGURATION, make, tell
+from tests.cvmfs.grounds import A, B, configured, known
+from tests.probes.namespaced import in_namespace
+
+ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+MISSING = [{"repository": name, "reason": "no /cvmfs"} for name in (A, B)]
+
+
+class Ground:
+    """A workspace and a distribution, and what was taken on them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.workspace = directory / "pilot-1"
+        self.workspace.mkdir()
+        self.source = make(directory / "source")
+        self.journal = str(directory / "journal.jsonl")
+        self.events = directory / "events"
+
+    def climb(self, then: Callable[[], Any] = lambda: None, **sections: dict[str, Json]) -> tuple[Any, ...]:
+        """The ladder, the facts by name, the failure, and what ``then`` found in the namespace."""
+        cvmfs = {"distribution": str(self.source), **sections.pop("cvmfs", {})}
+        facts = known(
+            Fact.absent("cvmfs.mount_point", "this node has no /cvmfs"),
+            cvmfs_repositories=[],
+            cvmfs_refused=MISSING,
+            fuse_helper_mount=True,
+        )
+        config = configured(cvmfs=cvmfs, **sections)
+        context = Context(facts=facts, config=config, workspace=str(self.workspace))
+
+        def work() -> Any:
+            ladder, found, failure = take(
+                context, environment=ENVIRONMENT, journal=Journal(self.journal), tell=self.tell
+            )
+            return [ladder, to_json(found), to_json(failure), then()]
+
+        ladder, found, failure, after = in_namespace(work)
+        known_now = {fact.name: fact for fact in (from_json(Fact, one) for one in found)}
+        return ladder, known_now, from_json(Failure, failure) if failure else None, after
+
+    def tell(self, name: str, **data: Json) -> None:
+        with self.events.open("a") as file:
+            file.write(json.dumps([name, data]) + "\n")
+
+    def told(self) -> list[tuple[str, dict[str, Json]]]:
+        return [tuple(json.loads(line)) for line in self.events.read_text().splitlines()]
+
+    def mounts(self) -> list[str]:
+        return [os.path.basename(mount.path) for mount in mounts_below(str(self.workspace))]
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path)
+
+
+def states(ladder: Any) -> dict[str, str]:
+    return {rung["name"]: rung["state"] for rung in ladder["rungs"]}
+
+
+def reason(ladder: Any, name: str) -> str:
+    return next(str(rung["reason"]) for rung in ladder["rungs"] if rung["name"] == name)
+
+
+def test_what_is_mounted_is_recorded_proven_and_told(ground: Ground) -> None:
+    def recorded() -> list[str]:
+        return [entry.path for entry in read_journal(ground.journal).mounts]
+
+    ladder, facts, failure, paths = ground.climb(then=recorded)
+    point = f"{ground.workspace}/cvmfs/dist/cvmfs"
+    assert failure is None
+    assert states(ladder)["fusermount"] == "taken"
+    assert reason(ladder, "fusermount").startswith(f"all of {A}, {B} were mounted at {point}")
+    assert facts["cvmfs.repositories"].value == [A, B]
+    assert facts["cvmfs.refused"].value == []
+    assert facts["cvmfs.mount_point"].value == point
+    assert paths == [f"{point}/{name}" for name in (CONFIGURATION, A, B)]
+    assert [(name, data["repository"]) for name, data in ground.told()] == [
+        ("cvmfs.mounted", name) for name in (CONFIGURATION, A, B)
+    ]
+
+
+def test_the_journal_names_a_mount_before_it_is_there(ground: Ground) -> None:
+    tell(ground.source, CONFIGURATION, f"cp {ground.journal} {ground.workspace}/seen")
+    # What a test says of a repository lies beside the commands, which alone are copied.
+    script = (ground.source / "mountrepo").read_text().replace("$here/told", f"{ground.source}/told")
+    (ground.source / "mountrepo").write_text(script)
+    ground.climb()
+    seen = read_journal(str(ground.workspace / "seen")).mounts
+    assert [os.path.basename(entry.path) for entry in seen] == [CONFIGURATION, A, B]
+
+
+def spoil(ground: Ground, repository: str, script: str) -> None:
+    """Let the copy's mountrepo run this for a repository."""
+    tell(ground.source, repository, script)
+    text = (ground.source / "mountrepo").read_text().replace("$here/told", f"{ground.source}/told")
+    (ground.source / "mountrepo").write_text(text)
+
+
+def test_what_is_preferred_and_mounts_in_part_is_taken_as_it_is(ground: Ground) -> None:
+    spoil(ground, B, "echo 'signature does not verify' >&2; exit 16")
+    ladder, facts, failure, mounts = ground.climb(then=ground.mounts)
+    assert failure is None
+    assert states(ladder)["fusermount"] == "taken"
+    assert reason(ladder, "fusermount").startswith(f"1 of 2 were mounted; {B}: mountrepo exited 16")
+    assert facts["cvmfs.repositories"].value == [A]
+    (refused,) = facts["cvmfs.refused"].value
+    assert (refused["repository"], "signature does not verify" in refused["reason"]) == (B, True)
+    assert sorted(mounts) == [A, CONFIGURATION]
+    assert ground.told()[-1][0] == "cvmfs.not_mounted"
+
+
+def test_what_is_required_and_mounts_in_part_ends_the_pilot_with_the_clients_words(ground: Ground) -> None:
+    spoil(ground, B, "echo 'signature does not verify' >&2; exit 16")
+    ladder, facts, failure, left = ground.climb(
+        then=lambda: [ground.mounts(), os.listdir(ground.workspace)], cvmfs={"use": "required"}
+    )
+    assert failure is not None
+    assert (failure.kind, failure.code) == (FailureKind.NODE_RESOURCE, "cvmfs.broken")
+    assert "signature does not verify" in failure.message
+    assert states(ladder) == {
+        "native": "refused", "namespace": "unknown", "fusermount": "refused", "container": "unknown", "none": "refused"
+    }  # fmt: skip
+    assert set(facts) == {"cvmfs.refused"}
+    assert left == [[], []]
+
+
+def test_a_rung_that_fails_is_left_for_the_next_with_its_reason(ground: Ground) -> None:
+    spoil(ground, CONFIGURATION, "exit 23")
+    ladder, facts, failure, left = ground.climb(then=lambda: os.listdir(ground.workspace))
+    assert failure is None
+    assert (states(ladder)["fusermount"], states(ladder)["none"]) == ("refused", "taken")
+    assert "no proxy was found" in reason(ladder, "fusermount")
+    assert facts["cvmfs.refused"].value[0]["reason"].startswith("no /cvmfs; by fusermount: it was not tried without")
+    assert left == []
+
+
+@pytest.mark.parametrize("place", ["nowhere", "text"])
+def test_a_source_that_is_no_distribution_is_a_reason_and_no_end(ground: Ground, place: str) -> None:
+    (ground.workspace.parent / "text").write_text("no archive")
+    source = str(ground.workspace.parent / place)
+    ladder, facts, failure, _ = ground.climb(cvmfs={"distribution": source})
+    assert (failure, states(ladder)["none"]) == (None, "taken")
+    assert source in reason(ladder, "fusermount")
+    assert source in facts["cvmfs.refused"].value[0]["reason"]
+
+
+def test_a_second_attempt_does_not_touch_the_first(ground: Ground) -> None:
+    (ground.workspace / "cvmfs").mkdir()
+    _, facts, _, _ = ground.climb()
+    assert facts["cvmfs.mount_point"].value == f"{ground.workspace}/cvmfs.2/dist/cvmfs"
+
+
+def test_whoever_is_left_after_a_crash_unmounts_by_the_table_alone(ground: Ground) -> None:
+    def crash() -> list[Any]:
+        before = len(ground.mounts())
+        left = unmount_all(str(ground.workspace), [], Budget(60.0))
+        return [before, left, ground.mounts()]
+
+    _, _, _, after = ground.climb(then=crash)
+    assert after == [3, [], []]
