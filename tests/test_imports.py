@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("host", "state", "collect", "child", "image_hook", "uploading"),
     ("plugins",),
     ("programs",),
-    ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust"),
+    ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust", "tarballs"),
     (
         *("process", "config", "config_check", "config_images", "config_keys", "config_programs", "config_read"),
         *("config_collectors", "config_expressions", "config_schema", "config_slots", "config_values"),
@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """The top first; a module imports only from its own layer and from those below. The empty name is the package."""
 
-PACKAGES = {"probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust"}
+PACKAGES = {"probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust", "tarballs"}
 HEAVY = {"asyncio", "psutil", "pynvml", "requests", "spython", "structlog", "tuf", "urllib3", "yaml"}
 """Each costs more at import than the command that may not need it."""
 

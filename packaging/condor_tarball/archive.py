@@ -2,7 +2,7 @@
 
 The tree's digest is that of one line for each member, sorted by name: ``d NAME`` for a directory, and for a file
 ``x SHA256 NAME`` when it may be run, else ``f SHA256 NAME``. The pilot computes the same of what it unpacked
-(``pilot_agent.startd.unpacking``).
+(``pilot_agent.tarballs.unpacking``).
 """
 
 from __future__ import annotations

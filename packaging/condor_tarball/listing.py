@@ -1,4 +1,4 @@
-"""The manifest of one tarball and the index of a directory of them, as the pilot reads them (``startd.artifacts``)."""
+"""The manifest of one tarball and the index of a directory of them, as the pilot reads them (``tarballs.index``)."""
 
 from __future__ import annotations
 

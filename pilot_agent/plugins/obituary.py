@@ -13,14 +13,15 @@ from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.process import WakeUp
+from pilot_agent.startd.artifacts import CONDOR
 from pilot_agent.startd.classad import LiteralError
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.obituary import PLAN_FILE, tool_configuration
 from pilot_agent.startd.plan import CondorPaths
 from pilot_agent.startd.sources import LOOK_SECONDS
-from pilot_agent.startd.stepping import step
 from pilot_agent.startd.token import TOKEN_FILE, install_token
+from pilot_agent.tarballs.stepping import step
 from pilot_agent.workspace import Workspace
 
 TOOL = "condor_advertise"
@@ -85,7 +86,7 @@ def _condor(pilot: Deceased, wake: WakeUp | None) -> CondorPaths:
 def _look(place: str | None, environment: Mapping[str, str], wake: WakeUp | None) -> CondorPaths:
     """One place, which may be a dead mount."""
     what = f"the look for HTCondor in {place or 'the search path'}"
-    found = step(what, lambda: asdict(find_condor(place, environment)), seconds=LOOK_SECONDS, wake=wake)
+    found = step(CONDOR, what, lambda: asdict(find_condor(place, environment)), seconds=LOOK_SECONDS, wake=wake)
     return from_json(CondorPaths, found)
 
 

@@ -1,144 +1,39 @@
-"""Tarballs of HTCondor that somebody published: what the index says of each, and which of them fit this node.
+"""Tarballs of HTCondor that somebody published: which of them fit this node, and in which order they are tried.
 
-They are made by ``packaging/build_condor.py``. An index is believed for a reason that is not in this module: it lies in
-a directory that only trusted accounts can change, or has the digest that the configuration pins.
+They are made by ``packaging/build_condor.py``.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
 
-from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
+from pilot_agent.tarballs.index import Choice, NodeSystem, Tarball, distance, misfit, numbers
+from pilot_agent.tarballs.publication import Publication
 
-SCHEMA = "pilot-agent/condor-index/1"
 ANY, LATEST = "any", "latest"
-MOST_TARBALLS = 1000
-MOST_BYTES = 256 << 20
-MOST_UNPACKED_BYTES = 1 << 30
-MOST_MEMBERS = 20000
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_FORMS = {
-    "version": re.compile(r"\d{1,6}(\.\d{1,6}){0,3}"),
-    "glibc": re.compile(r"\d{1,3}\.\d{1,3}"),
-    "file": re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}"),
-    "os": re.compile(r"[a-z0-9._-]{1,40}"),
-    "os_version": re.compile(r"[A-Za-z0-9._-]{0,40}"),
-    "architecture": re.compile(r"[a-z0-9_]{1,40}"),
-    "sha256": _DIGEST,
-    "tree_sha256": _DIGEST,
-}
-_MOST = {"size_bytes": MOST_BYTES, "unpacked_bytes": MOST_UNPACKED_BYTES, "members": MOST_MEMBERS}
+CONDOR = Publication(
+    name="HTCondor tarballs",
+    what="HTCondor",
+    schema="pilot-agent/condor-index/1",
+    tool="packaging/build_condor.py",
+    code="condor",
+    stage="handoff",
+    place_key="startd.condor_tarballs",
+    digest_key="startd.condor_index_sha256",
+    cache_key="startd.condor_cache",
+    seconds_key="startd.condor_fetch_seconds",
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tarball:
-    """One tarball. ``os`` and ``os_version`` are those of the distribution that its programs come from, ``glibc`` the
-    oldest that they run with. ``size_bytes`` and ``sha256`` are those of the file, ``unpacked_bytes``, ``members`` and
-    ``tree_sha256`` of what it unpacks to (``unpacking``)."""
-
-    version: str
-    os: str
-    os_version: str
-    architecture: str
-    glibc: str
-    file: str
-    size_bytes: int
-    sha256: str
-    unpacked_bytes: int
-    members: int
-    tree_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSystem:
-    """What of a node decides which tarball runs there; empty where it is not known. ``like`` are the distributions that
-    its own is made from (ID_LIKE of os-release). ``no_glibc`` says why there is no glibc, where that is known."""
-
-    os: str = ""
-    os_version: str = ""
-    like: tuple[str, ...] = ()
-    architecture: str = ""
-    glibc: str = ""
-    no_glibc: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """``fitting`` in the order in which they should be tried; ``refused`` with the reason for each."""
-
-    fitting: tuple[Tarball, ...]
-    refused: tuple[tuple[Tarball, str], ...]
-
-
-def node_system(facts: Mapping[str, Fact]) -> NodeSystem:
-    """What the probes found of the operating system."""
-
-    def known(name: str) -> Json:
-        fact = facts.get(name)
-        return fact.value if fact is not None and fact.known else None
-
-    glibc = facts.get("os.glibc")
-    absent = glibc is not None and glibc.status == "absent"
-    return NodeSystem(
-        os=str(known("os.id") or ""),
-        os_version=str(known("os.version") or ""),
-        like=tuple(map(str, known("os.like") or ())),
-        architecture=str(known("os.arch") or ""),
-        glibc=str(known("os.glibc") or ""),
-        no_glibc=glibc.detail if glibc is not None and absent else "",
-    )
-
-
-def parse_index(content: bytes, place: str) -> tuple[Tarball, ...]:
-    """The tarballs that an index lists. Raises ``PilotError`` (artifact.index, corruption) for anything else than an
-    index of this schema."""
-    try:
-        document = json.loads(content)
-        if document["schema"] != SCHEMA:
-            raise _IndexError(f"its schema is {str(document['schema'])[:80]!r}, and {SCHEMA} is known")
-        entries = document["tarballs"]
-        if not isinstance(entries, list) or len(entries) > MOST_TARBALLS:
-            raise _IndexError(f"tarballs must be a list of {MOST_TARBALLS} at most")
-        return tuple(_entry(entry, f"tarballs[{index}]") for index, entry in enumerate(entries))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        missing = f"{error} is missing" if isinstance(error, KeyError) else "it is no JSON of that form"
-        why = str(error) if isinstance(error, _IndexError) else missing
-        hint = "whoever publishes the tarballs makes the index anew with packaging/build_condor.py"
-        message = f"{place} is no index of HTCondor tarballs: {why}"
-        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.index", message, hint, stage="handoff")) from error
-
-
-class _IndexError(ValueError):
-    pass
-
-
-def _entry(entry: Json, where: str) -> Tarball:
-    if not isinstance(entry, dict):
-        raise _IndexError(f"{where} is no mapping")
-    names = [field.name for field in fields(Tarball)]
-    if missing := [name for name in names if name not in entry]:
-        raise _IndexError(f"{where} lacks {', '.join(missing)}")
-    for name, form in _FORMS.items():
-        if not isinstance(entry[name], str) or not form.fullmatch(entry[name]):
-            raise _IndexError(f"{where}.{name} is {str(entry[name])[:80]!r}")
-    for name, most in _MOST.items():
-        if type(entry[name]) is not int or not 0 < entry[name] <= most:
-            raise _IndexError(f"{where}.{name} is {str(entry[name])[:80]}, and {most} at most is taken")
-    # A later index may say more of a tarball; what is known here decides.
-    return Tarball(**{name: entry[name] for name in names})
-
-
-def choose(tarballs: Iterable[Tarball], node: NodeSystem, wanted: str = ANY) -> Choice:
+def choose(tarballs: Iterable[Tarball], node: NodeSystem, wanted: str = ANY) -> Choice[Tarball]:
     """Which tarballs fit the node, the best first: of ``any`` version or of one that begins with ``wanted`` those made
     from the node's own distribution, then the newest; of the ``latest`` the newest, whatever it is made from. All fit
     that were not refused: the order says what runs best."""
-    fitting, refused = [], []
+    fitting: list[Tarball] = []
+    refused: list[tuple[Tarball, str]] = []
     for tarball in tarballs:
-        reason = _refusal(tarball, node, wanted)
+        reason = version_refusal(tarball.version, wanted) or misfit(tarball, node)
         if reason:
             refused.append((tarball, reason))
         else:
@@ -146,7 +41,7 @@ def choose(tarballs: Iterable[Tarball], node: NodeSystem, wanted: str = ANY) -> 
 
     def order(tarball: Tarball) -> tuple[object, ...]:
         version = tuple(-part for part in numbers(tarball.version))
-        near = (_distance(tarball, node), tuple(-part for part in numbers(tarball.glibc)))
+        near = (distance(tarball, node), tuple(-part for part in numbers(tarball.glibc)))
         return (version, *near, tarball.file) if wanted == LATEST else (near[0], version, near[1], tarball.file)
 
     return Choice(tuple(sorted(fitting, key=order)), tuple(refused))
@@ -158,27 +53,3 @@ def version_refusal(version: str, wanted: str) -> str:
         return ""
     parts, begin = version.split("."), wanted.split(".")
     return "" if parts[: len(begin)] == begin else f"it is version {version}, and startd.condor_version wants {wanted}"
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """The numbers of a version, to be compared."""
-    return tuple(int(part) for part in re.findall(r"\d+", version))
-
-
-def _refusal(tarball: Tarball, node: NodeSystem, wanted: str) -> str:
-    if reason := version_refusal(tarball.version, wanted):
-        return reason
-    if node.architecture and tarball.architecture != node.architecture:
-        return f"it is for {tarball.architecture}, and this node is {node.architecture}"
-    if node.no_glibc:
-        return f"it needs glibc, and this node has none: {node.no_glibc}"
-    if node.glibc and numbers(tarball.glibc) > numbers(node.glibc):
-        return f"it needs glibc {tarball.glibc}, and this node has {node.glibc}"
-    return ""
-
-
-def _distance(tarball: Tarball, node: NodeSystem) -> int:
-    """How far the tarball's distribution is from the node's: the same release, the same, one of its family, another."""
-    if tarball.os == node.os:
-        return 0 if tarball.os_version.partition(".")[0] == node.os_version.partition(".")[0] else 1
-    return 2 if tarball.os in node.like else 3

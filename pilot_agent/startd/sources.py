@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from pilot_agent.codec import from_json
 from pilot_agent.environment import clean_environment
 from pilot_agent.model import Failure, FailureKind, PilotError, worst_failure
-from pilot_agent.startd.artifacts import ANY, NodeSystem, Tarball, choose, parse_index, version_refusal
+from pilot_agent.startd.artifacts import ANY, CONDOR, choose, version_refusal
 from pilot_agent.startd.choice import CondorChoice, CondorVerdict, NoCondorError
 from pilot_agent.startd.discovery import MISSING_HINT, USUAL_SBIN, find_condor
 from pilot_agent.startd.plan import CondorPaths
 from pilot_agent.startd.proof import prove
-from pilot_agent.startd.stepping import step
+from pilot_agent.tarballs.index import NodeSystem, Tarball, parse_index
+from pilot_agent.tarballs.stepping import step
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -117,24 +118,25 @@ class _Search:
             return asdict(find_condor(directory, environment))
 
         what = f"the look for HTCondor in {directory or 'the search path'}"
-        return from_json(CondorPaths, step(what, look, seconds=LOOK_SECONDS, wake=self._wake))
+        return from_json(CondorPaths, step(CONDOR, what, look, seconds=LOOK_SECONDS, wake=self._wake))
 
     def _from_tarballs(self) -> Iterator[tuple[str, CondorPaths, str]]:
         request = self._request
         if not request.tarballs:
             return
         # Late, here and below: few pilots fetch an HTCondor, and this loads what reads archives and addresses.
-        from pilot_agent.startd.published import published
+        from pilot_agent.tarballs.published import published
 
         try:
-            source = published(request.tarballs, request.index_sha256, request.environment)
+            source = published(CONDOR, request.tarballs, request.index_sha256, request.environment)
             content: str = step(
+                CONDOR,
                 f"reading the index of HTCondor tarballs in {source.place}",
                 lambda: source.index(request.artifacts, self._end()).decode("utf-8", "replace"),
                 seconds=request.fetch_seconds,
                 wake=self._wake,
             )
-            listed = parse_index(content.encode(), source.place)
+            listed = parse_index(content.encode(), source.place, CONDOR, Tarball)
         except PilotError as error:
             self._failed("tarball", request.tarballs, "", error.failure)
             return
@@ -152,6 +154,7 @@ class _Search:
         release = os.path.join(request.artifacts, f"condor-{tarball.version}-{tarball.sha256[:12]}")
         try:
             step(
+                CONDOR,
                 f"fetching and unpacking {tarball.file}",
                 lambda: self._unpack(tarball, release),
                 seconds=request.fetch_seconds,
@@ -167,16 +170,18 @@ class _Search:
 
     def _unpack(self, tarball: Tarball, release: str) -> None:
         """In the step's child: fetch, verify, unpack; a cache of this pilot's own is not kept."""
-        from pilot_agent.startd.published import published
-        from pilot_agent.startd.tarball_cache import TarballCache
-        from pilot_agent.startd.unpacking import unpack
+        from pilot_agent.tarballs.cache import TarballCache
+        from pilot_agent.tarballs.published import published
+        from pilot_agent.tarballs.unpacking import unpack
 
         request, end = self._request, self._end()
-        cache = TarballCache(request.cache or os.path.join(request.artifacts, "tarballs"), request.cache_mib << 20)
-        path = published(request.tarballs, request.index_sha256, request.environment).tarball(tarball, cache, end)
+        directory = request.cache or os.path.join(request.artifacts, "tarballs")
+        cache = TarballCache(directory, request.cache_mib << 20, CONDOR)
+        source = published(CONDOR, request.tarballs, request.index_sha256, request.environment)
+        path = source.tarball(tarball, cache, end)
         # A handoff that was cut may have come so far before.
         shutil.rmtree(release, ignore_errors=True)
-        unpack(path, release, tarball, end)
+        unpack(path, release, tarball, CONDOR, end)
         if not request.cache and path.startswith(f"{cache.directory}/"):
             with suppress(OSError):
                 os.unlink(path)

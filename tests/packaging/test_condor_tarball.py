@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilot_agent.startd.artifacts import parse_index
-from pilot_agent.startd.unpacking import unpack
+from pilot_agent.startd.artifacts import CONDOR
+from pilot_agent.tarballs.index import Tarball, parse_index
+from pilot_agent.tarballs.unpacking import unpack
 from tests.packaging.conftest import PROJECT
 
 SHELL = Path("/bin/sh").resolve()
@@ -179,8 +180,8 @@ def test_the_pilot_unpacks_what_was_packed(tmp_path: Path) -> None:
         size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), unpacked_bytes=5000,
         members=len(complete(members)), tree_sha256=tree_digest(members),
     )  # fmt: skip
-    (entry,) = parse_index(add_to_index(tmp_path, manifest), "here")
-    unpack(str(tmp_path / "c.tar.gz"), str(tmp_path / "there"), entry, time.monotonic() + 60)
+    (entry,) = parse_index(add_to_index(tmp_path, manifest), "here", CONDOR, Tarball)
+    unpack(str(tmp_path / "c.tar.gz"), str(tmp_path / "there"), entry, CONDOR, time.monotonic() + 60)
     assert (tmp_path / "there/sbin/b").read_bytes() == b"b" * 5000
     assert (tmp_path / "there/lib/empty").is_dir()
 

@@ -10,7 +10,8 @@ import tarfile
 from dataclasses import asdict
 from pathlib import Path
 
-from pilot_agent.startd.artifacts import SCHEMA, Tarball
+from pilot_agent.startd.artifacts import CONDOR
+from pilot_agent.tarballs.index import Tarball
 
 VERSION = "23.9.6"
 PROGRAM = "#!/bin/sh\necho '$CondorVersion: {version} 2026-07-12 $'\n"
@@ -96,6 +97,6 @@ def tarball(
 
 def index(directory: Path, *entries: Tarball) -> str:
     """Write the directory's index; its digest."""
-    content = json.dumps({"schema": SCHEMA, "tarballs": [asdict(entry) for entry in entries]}).encode()
+    content = json.dumps({"schema": CONDOR.schema, "tarballs": [asdict(entry) for entry in entries]}).encode()
     (directory / "index.json").write_bytes(content)
     return hashlib.sha256(content).hexdigest()

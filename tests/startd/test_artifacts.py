@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilot_agent.model import Fact, FailureKind, PilotError
-from pilot_agent.startd.artifacts import SCHEMA, NodeSystem, Tarball, choose, node_system, numbers, parse_index
+from pilot_agent.startd.artifacts import CONDOR, choose
+from pilot_agent.tarballs.index import NodeSystem, Tarball, node_system, numbers, parse_index
 
 NODE = NodeSystem(os="debian", os_version="13", like=(), architecture="x86_64", glibc="2.41")
 ENTRY = Tarball(
@@ -117,11 +118,11 @@ def test_every_tarball_fits_or_has_a_reason_and_what_fits_can_run(
 
 
 def document(*changes: dict[str, object]) -> bytes:
-    return json.dumps({"schema": SCHEMA, "tarballs": [asdict(ENTRY) | change for change in changes]}).encode()
+    return json.dumps({"schema": CONDOR.schema, "tarballs": [asdict(ENTRY) | change for change in changes]}).encode()
 
 
 def test_an_index_is_read_and_what_a_later_one_adds_is_left_out() -> None:
-    assert parse_index(document({}, {"signature": "x"}), "here") == (ENTRY, ENTRY)
+    assert parse_index(document({}, {"signature": "x"}), "here", CONDOR, Tarball) == (ENTRY, ENTRY)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_an_index_is_read_and_what_a_later_one_adds_is_left_out() -> None:
 )
 def test_what_is_no_index_is_refused_with_the_place(content: bytes, said: str) -> None:
     with pytest.raises(PilotError) as caught:
-        parse_index(content, "https://example.org/index.json")
+        parse_index(content, "https://example.org/index.json", CONDOR, Tarball)
     failure = caught.value.failure
     assert (failure.code, failure.kind) == ("artifact.index", FailureKind.CORRUPTION)
     assert said in failure.message
@@ -153,7 +154,7 @@ def test_what_is_no_index_is_refused_with_the_place(content: bytes, said: str) -
 
 
 @given(st.binary(max_size=200) | st.builds(lambda value: json.dumps(value).encode(), st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(SCHEMA),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(CONDOR.schema),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(st.sampled_from(["schema", "tarballs", "file", "version"]), inner, max_size=4),
     max_leaves=8,
@@ -165,7 +166,7 @@ def test_anything_is_an_index_or_refused(content: bytes) -> None:
 def code_of(content: bytes) -> str:
     """The code of the failure that reading an index ends in; empty when it is one."""
     try:
-        parse_index(content, "here")
+        parse_index(content, "here", CONDOR, Tarball)
     except PilotError as error:
         return error.failure.code
     return ""
@@ -178,4 +179,4 @@ def test_what_the_command_writes_is_what_the_pilot_reads(tmp_path: Path) -> None
     from condor_tarball.listing import Manifest, add_to_index
 
     content = add_to_index(tmp_path, Manifest(**asdict(ENTRY)))
-    assert parse_index(content, "here") == (ENTRY,)
+    assert parse_index(content, "here", CONDOR, Tarball) == (ENTRY,)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pilot_agent.model import FailureKind
-from pilot_agent.startd.artifacts import NodeSystem
 from pilot_agent.startd.choice import CondorChoice, NoCondorError
 from pilot_agent.startd.discovery import find_condor
 from pilot_agent.startd.sources import CondorRequest, obtain_condor
+from pilot_agent.tarballs.index import NodeSystem
 from tests.startd.published import index, install, tarball
 
 NODE = NodeSystem("debian", "13", (), "x86_64", "2.41")
@@ -160,7 +160,7 @@ def test_a_place_that_hangs_costs_a_deadline_only(tmp_path: Path, shop: Path, mo
 
     monkeypatch.setattr("pilot_agent.startd.sources.find_condor", hangs)
     monkeypatch.setattr("pilot_agent.startd.sources.LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("pilot_agent.startd.stepping.GRACE_SECONDS", 1.0)
+    monkeypatch.setattr("pilot_agent.tarballs.stepping.GRACE_SECONDS", 1.0)
     choice = taken(tmp_path, directory=str(hanging), tarballs=str(shop), order=("directory", "tarball"))
     assert "did not end within" in why(choice)["directory"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pilot_agent.model import PilotError
-from pilot_agent.startd.artifacts import Tarball
-from pilot_agent.startd.tarball_cache import TarballCache
+from pilot_agent.startd.artifacts import CONDOR
+from pilot_agent.tarballs.cache import TarballCache
+from pilot_agent.tarballs.index import Tarball
 from tests.startd.published import tarball
 
 
@@ -24,7 +25,7 @@ def entry(tmp_path: Path) -> Tarball:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> TarballCache:
-    return TarballCache(str(tmp_path / "cache"), 1 << 20)
+    return TarballCache(str(tmp_path / "cache"), 1 << 20, CONDOR)
 
 
 def fetching(tmp_path: Path, entry: Tarball, calls: list[str]) -> Callable[[str], None]:
@@ -133,7 +134,7 @@ def test_locks_go_and_still_one_pilot_fetches_at_a_time(tmp_path: Path, entry: T
         raise OSError(5, "Input/output error")
 
     def pilot() -> None:
-        cache = TarballCache(str(tmp_path / "cache"), 1 << 20)
+        cache = TarballCache(str(tmp_path / "cache"), 1 << 20, CONDOR)
         for _ in range(10):
             with pytest.raises(PilotError, match="Input/output"):
                 cache.get(entry, fails, soon())

@@ -14,8 +14,9 @@ import pytest
 
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.process import Runner
-from pilot_agent.startd import unpacking
-from pilot_agent.startd.artifacts import Tarball
+from pilot_agent.startd.artifacts import CONDOR
+from pilot_agent.tarballs import unpacking
+from pilot_agent.tarballs.index import Tarball
 from tests.startd.published import PROGRAMS, tarball
 
 
@@ -30,7 +31,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, **more: object) -> tarfile.
 def unpack(tmp_path: Path, entry: Tarball, seconds: float = 60.0) -> Path:
     target = tmp_path / "workspace" / "condor"
     target.parent.mkdir(exist_ok=True)
-    unpacking.unpack(str(tmp_path / entry.file), str(target), entry, time.monotonic() + seconds)
+    unpacking.unpack(str(tmp_path / entry.file), str(target), entry, CONDOR, time.monotonic() + seconds)
     return target
 
 
@@ -133,7 +134,7 @@ def test_whoever_is_killed_in_the_middle_leaves_nothing_under_the_final_name(tmp
 
     def run() -> bytes:
         os.fchmod = dies  # type: ignore[assignment]  # only in the child
-        unpacking.unpack(str(tmp_path / entry.file), str(target), entry, time.monotonic() + 60)
+        unpacking.unpack(str(tmp_path / entry.file), str(target), entry, CONDOR, time.monotonic() + 60)
         return b"done"
 
     with Runner() as runner:

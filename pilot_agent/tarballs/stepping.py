@@ -1,5 +1,5 @@
-"""One bounded step on the way to an HTCondor, in a child: what hangs on a dead mount or a slow server costs a deadline,
-and never the pilot."""
+"""One bounded step on the way to what is published, in a child: what hangs on a dead mount or a slow server costs a
+deadline, and never the pilot."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from pilot_agent.process import Runner
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
+    from pilot_agent.tarballs.publication import Publication
 
 ANSWER_BYTES = 8 << 20
 GRACE_SECONDS = 5.0
 """More than the step gives itself: it ends with words of its own where it can."""
 
 
-def step(what: str, function: Callable[[], Json], *, seconds: float, wake: WakeUp | None = None) -> Json:
+def step(
+    publication: Publication, what: str, function: Callable[[], Json], *, seconds: float, wake: WakeUp | None = None
+) -> Json:
     """What ``function`` returns, as JSON, run in a forked child that ends with this process.
 
-    Raises the ``PilotError`` that it raises, or one (condor.hung, condor.died) for its death; ``Interrupted``.
+    Raises the ``PilotError`` that it raises, or one (``.hung``, ``.died`` of the publication's
+    code) for its death; ``Interrupted``.
     """
     parent = os.getpid()
 
@@ -40,7 +44,7 @@ def step(what: str, function: Callable[[], Json], *, seconds: float, wake: WakeU
         except PilotError as error:
             return dumps({"failure": to_json(error.failure)}).encode()
         except StoreError as error:
-            return dumps({"failure": to_json(of_the_download(error))}).encode()
+            return dumps({"failure": to_json(of_the_download(error, publication))}).encode()
         except Exception:  # noqa: BLE001 - whoever waits is told, and nothing of this process goes on
             return dumps({"defect": traceback.format_exc()[-2000:]}).encode()
 
@@ -55,31 +59,31 @@ def step(what: str, function: Callable[[], Json], *, seconds: float, wake: WakeU
         if result.timed_out or result.abandoned is not None:
             hint = "the site looks at the file systems of this node: one of them does not answer"
             message = f"{what} did not end within {seconds:g} s"
-            raise _error("condor.hung", message, hint) from None
-        raise _error(
-            "condor.died", f"{what} broke off: {result.explain()}", "the site looks for lack of memory"
-        ) from None
+            raise _error(publication, "hung", message, hint) from None
+        message, hint = f"{what} broke off: {result.explain()}", "the site looks for lack of memory"
+        raise _error(publication, "died", message, hint) from None
     if "defect" in answer:
         message = f"{what}: {answer['defect'].strip().splitlines()[-1]}"
-        raise PilotError(Failure(FailureKind.INTERNAL, "internal.bug", message, stage="handoff"))
+        raise PilotError(Failure(FailureKind.INTERNAL, "internal.bug", message, stage=publication.stage))
     if "failure" in answer:
         raise PilotError(from_json(Failure, answer["failure"]))
     return answer["value"]
 
 
-def of_the_download(error: StoreError) -> Failure:
+def of_the_download(error: StoreError, publication: Publication) -> Failure:
     """The failure that an error of the image store's download means where no image was fetched."""
     code = error.code.replace("image.", "artifact.", 1)
-    hint = "the factory corrects startd.condor_tarballs, or whoever publishes the tarballs puts the file there"
+    hint = f"the factory corrects {publication.place_key}, or whoever publishes the tarballs puts the file there"
     if error.temporary:
         hint = "the site looks at the node's way to the server"
     if code == "artifact.digest":
         hint = "whoever publishes the tarballs finds out who changed the file; a new index needs a new "
-        hint += "startd.condor_index_sha256"
+        hint += publication.digest_key
     if error.code == "disk.full":
         hint = error.hint
-    return Failure(error.kind, code, error.message, hint, stage="handoff", retry=error.temporary)
+    return Failure(error.kind, code, error.message, hint, stage=publication.stage, retry=error.temporary)
 
 
-def _error(code: str, message: str, hint: str) -> PilotError:
-    return PilotError(Failure(FailureKind.NODE_RESOURCE, code, message, hint, stage="handoff", retry=True))
+def _error(publication: Publication, code: str, message: str, hint: str) -> PilotError:
+    code = f"{publication.code}.{code}"
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, code, message, hint, stage=publication.stage, retry=True))

@@ -1,4 +1,4 @@
-"""Fetched tarballs of HTCondor, kept for the next pilot: shared by the pilots of one account, or one pilot's own.
+"""Fetched tarballs, kept for the next pilot: shared by the pilots of one account, or one pilot's own.
 
 Only tarballs are kept, under their digests, and each pilot unpacks its own from one that it verified: nothing that a
 pilot runs can be changed by a job of another, and what is not used any more can be removed while pilots run. A file has
@@ -23,7 +23,8 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.trust.local import replaceable_by_others
 
 if TYPE_CHECKING:
-    from pilot_agent.startd.artifacts import Tarball
+    from pilot_agent.tarballs.index import Tarball
+    from pilot_agent.tarballs.publication import Publication
 
 WAIT_SECONDS = 0.2
 RECENT_SECONDS = 600
@@ -42,12 +43,14 @@ class TarballCache:
 
     directory: str
     most_bytes: int
+    publication: Publication
 
     def get(self, tarball: Tarball, fetch: Callable[[str], None], end: float) -> str:
         """The path of the tarball's file, as ``fetch`` wrote it to the path that it got, now or for an earlier pilot.
 
         Waits before ``end`` of the monotonic clock for another pilot that is fetching it. Raises ``PilotError``
-        (condor.cache, disk.full, artifact.deadline) and what ``fetch`` raises; nothing is left then.
+        (``.cache`` of the publication's code, disk.full, artifact.deadline) and what ``fetch`` raises; nothing is left
+        then.
         """
         path = os.path.join(self.directory, tarball.sha256 + _END)
         try:
@@ -62,7 +65,7 @@ class TarballCache:
             finally:
                 self._remove_lock(tarball.sha256, lock)
         except OSError as error:
-            raise _of_the_system(error, self.directory) from error
+            raise self._of_the_system(error) from error
         return path
 
     def _fetch(self, tarball: Tarball, path: str, fetch: Callable[[str], None]) -> None:
@@ -87,14 +90,16 @@ class TarballCache:
         elif status.st_mode & 0o077:
             problem = f"other accounts may look into it (mode {stat.S_IMODE(status.st_mode):o})"
         if problem:
-            hint = "startd.condor_cache must be a directory of the pilot's own account with mode 0700, no link"
-            raise _error("condor.cache", f"{self.directory} is not safe as cache of HTCondor tarballs: {problem}", hint)
+            sort = self.publication
+            hint = f"{sort.cache_key} must be a directory of the pilot's own account with mode 0700, no link"
+            message = f"{self.directory} is not safe as cache of {sort.name}: {problem}"
+            raise self._error(f"{sort.code}.cache", message, hint)
 
     def _lock(self, tarball: Tarball, end: float) -> int:
         while (descriptor := self._take(tarball.sha256, os.O_CREAT)) is None:
             if time.monotonic() >= end:
                 message = f"another pilot was still fetching {tarball.file} when the time for it was used up"
-                raise _error("artifact.deadline", message, "the site looks at the node's way to the server")
+                raise self._error("artifact.deadline", message, "the site looks at the node's way to the server")
             time.sleep(WAIT_SECONDS)
         return descriptor
 
@@ -159,6 +164,19 @@ class TarballCache:
                 os.unlink(os.path.join(self.directory, name))
             total -= size
 
+    def _of_the_system(self, error: OSError) -> PilotError:
+        sort = self.publication
+        message = f"the cache of {sort.name} {self.directory} cannot be used: {error.strerror or error}"
+        if error.errno in _FULL:
+            hint = f"the site frees space in the file system of {sort.cache_key}, or of the pilot's scratch directory"
+            return self._error("disk.full", message, hint)
+        hint = f"the site makes the directory that {sort.cache_key} names usable"
+        return self._error(f"{sort.code}.cache", message, hint)
+
+    def _error(self, code: str, message: str, hint: str) -> PilotError:
+        failure = Failure(FailureKind.NODE_RESOURCE, code, message, hint, stage=self.publication.stage, retry=True)
+        return PilotError(failure)
+
 
 def _is_good(path: str, tarball: Tarball) -> bool:
     """Whether the file is there and what it should be: it may have been damaged since."""
@@ -169,15 +187,3 @@ def _is_good(path: str, tarball: Tarball) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == tarball.sha256
     except FileNotFoundError:
         return False
-
-
-def _of_the_system(error: OSError, directory: str) -> PilotError:
-    message = f"the cache of HTCondor tarballs {directory} cannot be used: {error.strerror or error}"
-    if error.errno in _FULL:
-        hint = "the site frees space in the file system of startd.condor_cache, or of the pilot's scratch directory"
-        return _error("disk.full", message, hint)
-    return _error("condor.cache", message, "the site makes the directory that startd.condor_cache names usable")
-
-
-def _error(code: str, message: str, hint: str) -> PilotError:
-    return PilotError(Failure(FailureKind.NODE_RESOURCE, code, message, hint, stage="handoff", retry=True))

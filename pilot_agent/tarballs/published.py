@@ -21,13 +21,13 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.trust.local import writable_by_others
 
 if TYPE_CHECKING:
-    from pilot_agent.startd.artifacts import Tarball
-    from pilot_agent.startd.tarball_cache import TarballCache
+    from pilot_agent.tarballs.cache import TarballCache
+    from pilot_agent.tarballs.index import Tarball
+    from pilot_agent.tarballs.publication import Publication
 
 INDEX = "index.json"
 MOST_INDEX_BYTES = 1 << 20
 STALL_SECONDS = 30.0
-NO_ROOM = "the site frees space in the file system of startd.condor_cache, or of the pilot's scratch directory"
 
 
 class Published(Protocol):
@@ -48,22 +48,25 @@ class Published(Protocol):
         ...
 
 
-def published(place: str, index_sha256: str | None, environment: Mapping[str, str]) -> Published:
-    """What ``startd.condor_tarballs`` names. Raises ``PilotError`` (artifact.unsigned) for an address without a pinned
-    digest of its index."""
+def published(
+    publication: Publication, place: str, index_sha256: str | None, environment: Mapping[str, str]
+) -> Published:
+    """What the publication's ``place_key`` names. Raises ``PilotError`` (artifact.unsigned) for an address without a
+    pinned digest of its index."""
     if place.startswith("/"):
-        return LocalDirectory(place, index_sha256 or "")
+        return LocalDirectory(publication, place, index_sha256 or "")
     if not index_sha256:
-        message = f"the index of HTCondor tarballs at {place} comes over the network, and nothing says what it must be"
-        hint = "the factory sets startd.condor_index_sha256 to the digest that packaging/build_condor.py printed"
-        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.unsigned", message, hint, stage="handoff"))
-    return PinnedAddress(place, index_sha256, dict(environment))
+        message = f"the index of {publication.name} at {place} comes over the network, and nothing says what it must be"
+        hint = f"the factory sets {publication.digest_key} to the digest that {publication.tool} printed"
+        raise _error(publication, FailureKind.CORRUPTION, "artifact.unsigned", message, hint)
+    return PinnedAddress(publication, place, index_sha256, dict(environment))
 
 
 @dataclass(frozen=True, slots=True)
 class LocalDirectory:
     """A directory of the node, with an index.json. ``index_sha256`` may be empty."""
 
+    publication: Publication
     place: str
     index_sha256: str
 
@@ -74,15 +77,16 @@ class LocalDirectory:
             content = read_bounded(path, limit_bytes=MOST_INDEX_BYTES + 1)
         except OSError as error:
             message = f"{path} cannot be read: {error.strerror}"
-            hint = "the factory makes startd.condor_tarballs a directory that packaging/build_condor.py wrote"
-            raise PilotError(Failure(FailureKind.CONFIG, "artifact.missing", message, hint, stage="handoff")) from error
+            sort = self.publication
+            hint = f"the factory makes {sort.place_key} a directory that {sort.tool} wrote"
+            raise _error(sort, FailureKind.CONFIG, "artifact.missing", message, hint) from error
         if len(content) > MOST_INDEX_BYTES:
-            raise _too_large(path)
+            raise _too_large(self.publication, path)
         found = hashlib.sha256(content).hexdigest()
         if self.index_sha256 and found != self.index_sha256:
-            message = f"{path} has the digest {found}, and startd.condor_index_sha256 is {self.index_sha256}"
+            message = f"{path} has the digest {found}, and {self.publication.digest_key} is {self.index_sha256}"
             hint = "whoever publishes the tarballs finds out who changed it; a new index needs a new digest"
-            raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.digest", message, hint, stage="handoff"))
+            raise _error(self.publication, FailureKind.CORRUPTION, "artifact.digest", message, hint)
         return content
 
     def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
@@ -90,21 +94,23 @@ class LocalDirectory:
         if not os.path.isfile(path):
             message = f"{path} is not there, though the index lists it"
             hint = "whoever publishes the tarballs puts it there again"
-            raise PilotError(Failure(FailureKind.CONFIG, "artifact.missing", message, hint, stage="handoff"))
+            raise _error(self.publication, FailureKind.CONFIG, "artifact.missing", message, hint)
         return path
 
     def _believe(self, path: str) -> None:
         reason = writable_by_others(self.place) or writable_by_others(path)
         if reason and not self.index_sha256:
-            hint = "the site lets only root or the pilot's account write there, or startd.condor_index_sha256 pins it"
-            message = f"the index of HTCondor tarballs cannot be believed: {reason}"
-            raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.unsigned", message, hint, stage="handoff"))
+            sort = self.publication
+            hint = f"the site lets only root or the pilot's account write there, or {sort.digest_key} pins it"
+            message = f"the index of {sort.name} cannot be believed: {reason}"
+            raise _error(sort, FailureKind.CORRUPTION, "artifact.unsigned", message, hint)
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedAddress:
     """The https:// or http:// address of an index with a known digest; its tarballs lie beside it."""
 
+    publication: Publication
     place: str
     index_sha256: str
     environment: Mapping[str, str]
@@ -131,11 +137,13 @@ class PinnedAddress:
 
         def admit(size: int, there: int) -> None:
             if max(size, there) > most_bytes:
-                raise _too_large(url)
+                raise _too_large(self.publication, url)
             status = os.statvfs(os.path.dirname(path))
             if size - there > status.f_bavail * status.f_frsize:
                 message = f"{url} has {size} bytes: too many for the disk of {os.path.dirname(path)}"
-                raise StoreError("disk.full", NODE, message, NO_ROOM, temporary=True)
+                hint = f"the site frees space in the file system of {self.publication.cache_key}, "
+                hint += "or of the pilot's scratch directory"
+                raise StoreError("disk.full", NODE, message, hint, temporary=True)
 
         download = Download(
             url=url,
@@ -150,7 +158,11 @@ class PinnedAddress:
         download.run(admit, lambda *_: None)
 
 
-def _too_large(place: str) -> PilotError:
+def _too_large(publication: Publication, place: str) -> PilotError:
     message = f"{place} is larger than it may be"
     hint = "whoever publishes the tarballs puts the right file there"
-    return PilotError(Failure(FailureKind.CORRUPTION, "artifact.digest", message, hint, stage="handoff"))
+    return _error(publication, FailureKind.CORRUPTION, "artifact.digest", message, hint)
+
+
+def _error(publication: Publication, kind: FailureKind, code: str, message: str, hint: str) -> PilotError:
+    return PilotError(Failure(kind, code, message, hint, stage=publication.stage))
