@@ -31,6 +31,50 @@ CVMFS_KEYS: tuple[Key, ...] = (
         "one the pilot mounts nothing itself",
     ),
     Key(
+        "cvmfs.distributions",
+        Kind.TARBALLS,
+        None,
+        "where published distributions of CVMFS's client are, of which the pilot takes the one that works on its node: "
+        "a directory of the node with an index.json, or the https:// or http:// address of an index, which needs "
+        "cvmfs.distributions_sha256",
+    ),
+    Key(
+        "cvmfs.distributions_sha256",
+        Kind.SHA256,
+        None,
+        "SHA-256 of the index of distributions, 64 hexadecimal digits",
+    ),
+    Key(
+        "cvmfs.distribution_source",
+        Kind.STRING,
+        "any",
+        "whose configuration of CVMFS the distribution must carry, as upstream's makedist names them",
+        choices=("any", "osg", "egi", "default", "none"),
+    ),
+    Key(
+        "cvmfs.distribution_cache",
+        Kind.STRING,
+        None,
+        "directory of the node where fetched distributions are kept, shared by the pilots of one account; otherwise "
+        "none is",
+    ),
+    Key(
+        "cvmfs.distribution_cache_mib",
+        Kind.INTEGER,
+        512,
+        "most that kept distributions may take, MiB",
+        "smallest",
+        minimum=1,
+    ),
+    Key(
+        "cvmfs.distribution_seconds",
+        Kind.NUMBER,
+        300,
+        "time for fetching and unpacking one distribution, seconds",
+        "smallest",
+        minimum=1,
+    ),
+    Key(
         "cvmfs.look_period_seconds",
         Kind.NUMBER,
         60,

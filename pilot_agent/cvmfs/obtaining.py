@@ -1,0 +1,216 @@
+"""The client of CVMFS that a pilot brings along: the first published distribution whose programs load on this node.
+
+Those that cannot fit are left by what the index says, the others are tried in their order: fetched, verified, unpacked,
+and asked of the node's own loader. Each one that was not taken has its reason in the report and in ``cvmfs plan``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pilot_agent.cvmfs.loading import load_problem
+from pilot_agent.cvmfs.offer import ANY_SOURCE, DISTRIBUTIONS, Offer, choose_distributions
+from pilot_agent.environment import clean_environment
+from pilot_agent.model import Failure, FailureKind, Json, PilotError, worst_failure
+from pilot_agent.tarballs.index import Choice, NodeSystem, parse_index
+from pilot_agent.tarballs.stepping import step
+
+if TYPE_CHECKING:
+    from pilot_agent.process import WakeUp
+
+UNUSABLE = "cvmfs.no_distribution"
+HINT = (
+    "the factory adds a distribution for this platform to cvmfs.distributions (packaging/cvmfs_distributions.py), or "
+    "the site installs what its programs lack here"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributionRequest:
+    """Which distribution is wanted and where they are. ``artifacts`` is a directory of this pilot's own, ``cache`` one
+    that it shares with other pilots of its account (empty: none)."""
+
+    artifacts: str
+    environment: Mapping[str, str]
+    index: str
+    index_sha256: str = ""
+    node: NodeSystem = field(default_factory=NodeSystem)
+    source: str = ANY_SOURCE
+    cache: str = ""
+    cache_mib: int = 512
+    fetch_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionVerdict:
+    """What became of one distribution: ``file`` is its name in the index, or the index itself; ``state`` is ``taken``,
+    ``possible`` (not tried) or ``refused``."""
+
+    file: str
+    version: str
+    machine_type: str
+    source: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionChoice:
+    """``taken`` is the one that the pilot uses, with its digest; ``why`` has every one that was looked at."""
+
+    taken: DistributionVerdict | None = None
+    sha256: str = ""
+    seconds: float = 0.0
+    why: tuple[DistributionVerdict, ...] = ()
+
+
+class NoDistributionError(PilotError):
+    """None can be used on this node; ``choice`` says why not."""
+
+    def __init__(self, failure: Failure, choice: DistributionChoice) -> None:
+        super().__init__(failure)
+        self.choice = choice
+
+
+def distribution_request(
+    config: Mapping[str, Json], node: NodeSystem, environment: Mapping[str, str], artifacts: str
+) -> DistributionRequest | None:
+    """What the configuration says; None where it names no published distributions."""
+    cvmfs = config["cvmfs"]
+    if not cvmfs["distributions"]:
+        return None
+    return DistributionRequest(
+        artifacts=artifacts,
+        environment=environment,
+        index=cvmfs["distributions"],
+        index_sha256=cvmfs["distributions_sha256"] or "",
+        node=node,
+        source=cvmfs["distribution_source"],
+        cache=cvmfs["distribution_cache"] or "",
+        cache_mib=cvmfs["distribution_cache_mib"],
+        fetch_seconds=cvmfs["distribution_seconds"],
+    )
+
+
+def consider(request: DistributionRequest, *, wake: WakeUp | None = None) -> DistributionChoice:
+    """What the index says of every distribution, without fetching one: those that are ``possible`` in the order in
+    which they would be tried, then the refused. Raises ``PilotError`` where there is no index to be had."""
+    choice = _listed(request, wake)
+    possible = [_verdict(offer, "possible", _told(offer)) for offer in choice.fitting]
+    return DistributionChoice(why=(*possible, *_refused(choice)))
+
+
+def obtain_distribution(
+    request: DistributionRequest, directory: str, *, wake: WakeUp | None = None
+) -> DistributionChoice:
+    """Unpack the first distribution that works here to ``directory``, which must not exist.
+
+    Raises ``NoDistributionError`` with all that was tried, and nothing is left then: cvmfs.no_distribution where none
+    fits, otherwise the failure of whoever must act first (artifact.*, disk.full, cvmfs.hung); ``Interrupted``.
+    """
+    began = time.monotonic()
+    try:
+        choice = _listed(request, wake)
+    except PilotError as error:
+        verdict = DistributionVerdict(request.index, "", "", "", "refused", error.failure.message)
+        raise NoDistributionError(error.failure, DistributionChoice(why=(verdict,))) from error
+    why, failures = _refused(choice), []
+    for offer in choice.fitting:
+        try:
+            _try(request, offer, directory, wake)
+        except PilotError as error:
+            why.append(_verdict(offer, "refused", error.failure.message))
+            failures.append(error.failure)
+            continue
+        taken = _verdict(offer, "taken", "its programs load on this node")
+        seconds = round(time.monotonic() - began, 3)
+        return DistributionChoice(taken, offer.sha256, seconds, (*why, taken))
+    raise NoDistributionError(_failure(request, why, failures), DistributionChoice(why=tuple(why)))
+
+
+def _listed(request: DistributionRequest, wake: WakeUp | None) -> Choice[Offer]:
+    # Late, here and below: most pilots find CVMFS mounted, and this loads what reads archives and addresses.
+    from pilot_agent.tarballs.published import published
+
+    source = published(DISTRIBUTIONS, request.index, request.index_sha256, request.environment)
+    content: str = step(
+        DISTRIBUTIONS,
+        f"reading the index of {DISTRIBUTIONS.name} in {source.place}",
+        lambda: source.index(request.artifacts, _end(request)).decode("utf-8", "replace"),
+        seconds=request.fetch_seconds,
+        wake=wake,
+    )
+    offers = parse_index(content.encode(), source.place, DISTRIBUTIONS, Offer)
+    return choose_distributions(offers, request.node, request.source)
+
+
+def _try(request: DistributionRequest, offer: Offer, directory: str, wake: WakeUp | None) -> None:
+    """Raises ``PilotError`` where it cannot be had or does not load here; nothing is left then."""
+    try:
+        step(
+            DISTRIBUTIONS,
+            f"fetching and unpacking {offer.file}",
+            lambda: _unpack(request, offer, directory),
+            seconds=request.fetch_seconds,
+            wake=wake,
+        )
+        environment = clean_environment(request.environment, home=request.artifacts, temporary=request.artifacts)
+        problem = load_problem(directory, environment, wake=wake)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    if problem:
+        shutil.rmtree(directory, ignore_errors=True)
+        failure = Failure(FailureKind.NODE_RESOURCE, UNUSABLE, problem, HINT, stage=DISTRIBUTIONS.stage, retry=True)
+        raise PilotError(failure)
+
+
+def _unpack(request: DistributionRequest, offer: Offer, directory: str) -> None:
+    """In the step's child; a cache of this pilot's own is not kept."""
+    from pilot_agent.tarballs.cache import TarballCache
+    from pilot_agent.tarballs.published import published
+    from pilot_agent.tarballs.unpacking import unpack
+
+    place = request.cache or os.path.join(request.artifacts, "distributions")
+    cache = TarballCache(place, request.cache_mib << 20, DISTRIBUTIONS)
+    source = published(DISTRIBUTIONS, request.index, request.index_sha256, request.environment)
+    path = source.tarball(offer, cache, _end(request))
+    # A mount stage that was cut may have come so far before.
+    shutil.rmtree(directory, ignore_errors=True)
+    unpack(path, directory, offer, DISTRIBUTIONS, _end(request))
+    if not request.cache and path.startswith(f"{cache.directory}/"):
+        with suppress(OSError):
+            os.unlink(path)
+        with suppress(OSError):
+            os.rmdir(cache.directory)
+
+
+def _end(request: DistributionRequest) -> float:
+    return time.monotonic() + request.fetch_seconds
+
+
+def _refused(choice: Choice[Offer]) -> list[DistributionVerdict]:
+    return [_verdict(offer, "refused", reason) for offer, reason in choice.refused]
+
+
+def _verdict(offer: Offer, state: str, reason: str) -> DistributionVerdict:
+    return DistributionVerdict(offer.file, offer.version, offer.machine_type, offer.source, state, reason)
+
+
+def _told(offer: Offer) -> str:
+    return f"built for {offer.machine_type}, needs glibc {offer.glibc}; whether its programs load is tried at the start"
+
+
+def _failure(request: DistributionRequest, why: list[DistributionVerdict], failures: list[Failure]) -> Failure:
+    tried = "; ".join(f"{one.file}: {one.reason}" for one in why) or f"{request.index} lists none"
+    decisive = worst_failure([failure for failure in failures if failure.code != UNUSABLE])
+    if decisive is not None:
+        return replace(decisive, message=decisive.message if len(why) == 1 else f"{decisive.message} (all: {tried})")
+    message = f"no published CVMFS client works on this node: {tried}"
+    return Failure(FailureKind.NODE_RESOURCE, UNUSABLE, message, HINT, stage=DISTRIBUTIONS.stage, retry=True)
