@@ -1,0 +1,112 @@
+"""Whether a client's programs load is asked of the loader, with programs of this machine that were altered."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pilot_agent.cvmfs.loading import CLIENT, LOADERS, load_problem
+from tests.testbed import images
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+def program() -> bytes:
+    """A small program of this machine that needs more libraries than the C library."""
+    return Path("/bin/ls").resolve().read_bytes()
+
+
+def library() -> bytes:
+    """A library that it needs."""
+    told = subprocess.run(["ldd", "/bin/ls"], capture_output=True, text=True, check=True).stdout
+    (path,) = re.findall(r"libselinux\S+ => (\S+)", told)
+    return Path(path).read_bytes()
+
+
+def lay(root: Path, name: str, content: bytes) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The part of a distribution that is loaded."""
+    lay(tmp_path, CLIENT, program())
+    lay(tmp_path, "dist/usr/lib64/libcvmfs_fuse3.so", library())
+    return tmp_path
+
+
+def test_a_client_whose_libraries_are_there_loads(root: Path) -> None:
+    assert load_problem(str(root), ENVIRONMENT) == ""
+
+
+def test_a_client_that_only_says_its_version_is_no_proof(root: Path) -> None:
+    """The program runs, and the library that it would load later does not."""
+    lay(root, "dist/usr/lib64/libcvmfs_fuse3.so", library().replace(b"libpcre2-8.so.0", b"libpcre2-8.so.9"))
+    assert subprocess.run([str(root / CLIENT), "--version"], capture_output=True, check=False).returncode == 0
+    said = load_problem(str(root), ENVIRONMENT)
+    assert said == "libcvmfs_fuse3.so needs libpcre2-8.so.9, which this node does not have"
+
+
+def test_a_newer_c_library_than_the_nodes_is_named(root: Path) -> None:
+    newer = re.sub(rb"GLIBC_2\.3\d", b"GLIBC_9.87", program())
+    lay(root, CLIENT, newer)
+    assert load_problem(str(root), ENVIRONMENT) == "cvmfs2 needs GLIBC_9.87, which this node does not have"
+
+
+def test_a_library_that_the_distribution_brings_along_is_found_in_it(root: Path) -> None:
+    lay(root, "dist/usr/lib64/libcvmfs_fuse3.so", library().replace(b"libpcre2-8.so.0", b"libpcre2-8.so.9"))
+    told = subprocess.run(["ldd", "/bin/ls"], capture_output=True, text=True, check=True).stdout
+    (path,) = re.findall(r"libpcre2-8\S+ => (\S+)", told)
+    lay(root, "dist/usr/lib64/libpcre2-8.so.9", Path(path).read_bytes())
+    assert load_problem(str(root), ENVIRONMENT) == ""
+
+
+def test_one_of_the_two_versions_of_fuse_will_do(root: Path) -> None:
+    lay(root, "dist/usr/lib64/libcvmfs_fuse.so", library().replace(b"libpcre2-8.so.0", b"libpcre2-8.so.9"))
+    assert load_problem(str(root), ENVIRONMENT) == ""
+    lay(root, "dist/usr/lib64/libcvmfs_fuse3_stub.so", b"")
+    said = load_problem(str(root), ENVIRONMENT)
+    assert "libcvmfs_fuse3_stub.so: file too short" in said
+    assert "libcvmfs_fuse.so needs libpcre2-8.so.9" in said
+
+
+def test_a_distribution_without_the_clients_library_is_none(tmp_path: Path) -> None:
+    lay(tmp_path, CLIENT, program())
+    assert load_problem(str(tmp_path), ENVIRONMENT) == "it has no library libcvmfs_fuse*.so"
+
+
+def test_a_node_without_glibc_gets_a_sentence(root: Path) -> None:
+    strange = next(
+        machine for machine in LOADERS if machine != os.uname().machine and not os.path.exists(LOADERS[machine])
+    )
+    assert f"no loader {LOADERS[strange]}" in load_problem(str(root), ENVIRONMENT, machine=strange)
+    assert "no loader of sparc64" in load_problem(str(root), ENVIRONMENT, machine="sparc64")
+
+
+@pytest.mark.parametrize(
+    ("made_of", "node", "problem"),
+    [
+        ("debian12", "debian12", ""),
+        ("debian13", "debian13", ""),
+        ("debian12", "debian13", ""),
+        ("debian13", "debian12", "cvmfs2 needs GLIBC_2.38, which this node does not have"),
+    ],
+)
+def test_what_was_made_on_a_newer_distribution_loads_there_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_of: str, node: str, problem: str
+) -> None:
+    """The programs are those of the testbed's trees, and so are the node's loader and libraries."""
+    trees, below = images.ensure(), f"usr/lib/{os.uname().machine}-linux-gnu"
+    lay(tmp_path, CLIENT, (trees / made_of / "usr/bin/ls").read_bytes())
+    lay(tmp_path, "dist/usr/lib/libcvmfs_fuse3.so", (trees / made_of / below / "libselinux.so.1").read_bytes())
+    (tmp_path / "dist/lib").symlink_to(trees / node / below)
+    loader = (trees / node / below / os.path.basename(LOADERS[os.uname().machine])).resolve()
+    monkeypatch.setitem(LOADERS, os.uname().machine, str(loader))
+    assert load_problem(str(tmp_path), ENVIRONMENT) == problem
