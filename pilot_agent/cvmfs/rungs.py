@@ -177,9 +177,11 @@ def _hindrance(grounds: Grounds) -> str:
 
 def _with_client(judged: Judged, grounds: Grounds) -> Judged:
     """The same, but refused where there is nothing to mount with: what the node itself forbids is told first."""
-    if judged.allowed is False or grounds.config["cvmfs"]["distribution"]:
+    settings = grounds.config["cvmfs"]
+    if judged.allowed is False or settings["distribution"] or settings["distributions"]:
         return judged
-    change = "the factory names one, made by cvmfsexec's makedist, in cvmfs.distribution"
+    change = "the factory names one, made by cvmfsexec's makedist, in cvmfs.distribution, or published ones in "
+    change += "cvmfs.distributions"
     return Judged(False, f"the pilot has no client of CVMFS; {change}")
 
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
 from pilot_agent.hookspecs import Context, Mount, hookimpl
-from pilot_agent.model import Fact, Failure, Json
+from pilot_agent.model import Fact, Failure, FailureKind, Json
+from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from pilot_agent.cvmfs.fusermount import Tell
+    from pilot_agent.cvmfs.rungs import Judged
+    from pilot_agent.cvmfs.supply import Client
     from pilot_agent.cvmfs.taking import Way
     from pilot_agent.lifecycle.journal import Journal
     from pilot_agent.process import WakeUp
@@ -61,24 +64,46 @@ def take(
     from pilot_agent.cvmfs.ladder import climb, failure_of
     from pilot_agent.cvmfs.taking import climb_up
 
-    workspace, distribution = _workspace(context), context.config["cvmfs"]["distribution"]
+    workspace, (client, without) = _workspace(context), _client(context, wake)
     ways: dict[str, Way] = {}
-    if distribution and workspace is not None:
+    if client.source and workspace is not None:
         from pilot_agent.cvmfs.fusermount import Fusermount
 
         wanted = tuple(dict.fromkeys(context.config["cvmfs"]["repositories"]))
-        source = os.path.abspath(distribution)
         ways["fusermount"] = Fusermount(
-            source, workspace, wanted, environment=environment, journal=journal, tell=tell, wake=wake
+            client.source, workspace, wanted, environment=environment, journal=journal, tell=tell, wake=wake
         )
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     climbed = climb_up(
-        lambda tried: climb(context.facts, context.config, workspace=workspace, tried=tried), ways, refused
+        lambda tried: climb(context.facts, context.config, workspace=workspace, tried={**without, **tried}),
+        ways,
+        refused,
     )
+    client.discard()
     ladder = climbed.ladder
     # Where nothing was tried, that something is missing is for the check to say.
-    ends = ladder.decision == "FAIL" or bool(climbed.tried)
-    return to_json(ladder), climbed.facts, failure_of(ladder) if ends else None
+    ends = ladder.decision == "FAIL" or bool(climbed.tried) or bool(without)
+    failure = failure_of(ladder) if ends else None
+    if failure is not None and client.failure is not None and client.failure.kind != FailureKind.NODE_RESOURCE:
+        failure = client.failure  # not the site must act, but who publishes the clients
+    return to_json(ladder), (*client.facts, *climbed.facts), failure
+
+
+def _client(context: Context, wake: WakeUp | None) -> tuple[Client, dict[str, Judged]]:
+    """What the pilot's own rungs mount with, and what becomes of them without. Raises ``Interrupted``."""
+    from pilot_agent.cvmfs.ladder import climb
+    from pilot_agent.cvmfs.supply import Client, published_client
+
+    settings, workspace = context.config["cvmfs"], _workspace(context)
+    if settings["distribution"]:
+        # Relative to the start directory, into which a batch system puts a job's files.
+        return Client(os.path.abspath(settings["distribution"])), {}
+    if not settings["distributions"] or workspace is None:
+        return Client(), {}
+    ladder = climb(context.facts, context.config, workspace=workspace)
+    artifacts = Workspace(workspace).artifacts
+    client = published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
+    return client, client.without(ladder)
 
 
 def _asked_for(config: Mapping[str, Json]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pilot_agent.cvmfs.loading import CLIENT
 from pilot_agent.cvmfs.offer import DISTRIBUTIONS, Offer
+from tests.cvmfs.distributions import CONFIGURATION, MOUNTS, UNMOUNTS
 from tests.startd.published import pack
 
 MISSING = b"libpcre2-8.so.9"
@@ -25,13 +26,12 @@ def library(needs: bytes = b"libpcre2-8.so.0") -> bytes:
 
 def distribution_files(needs: bytes = b"libpcre2-8.so.0") -> dict[str, bytes]:
     """A distribution whose client loads where ``needs`` is there."""
-    script = b"#!/bin/sh\n"
     return {
-        "mountrepo": script,
-        "umountrepo": script,
-        CLIENT: script,
+        "mountrepo": MOUNTS.encode(),
+        "umountrepo": UNMOUNTS.encode(),
+        CLIENT: b"#!/bin/sh\n",
         "dist/usr/lib64/libcvmfs_fuse3.so": library(needs),
-        "dist/etc/cvmfs/default.d/60-example.conf": b"CVMFS_CONFIG_REPOSITORY=config.example.org\n",
+        "dist/etc/cvmfs/default.d/60-example.conf": f"CVMFS_CONFIG_REPOSITORY={CONFIGURATION}\n".encode(),
     }
 
 
