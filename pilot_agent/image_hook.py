@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import sys
 
+from pilot_agent.containers.cvmfs_paths import physical, resolve
 from pilot_agent.containers.store.errors import NO_HOLDER, NODE, RecentFailureError, StoreError
 from pilot_agent.containers.store.failures import FIRST_SECONDS
 from pilot_agent.containers.store.named import NAMED
@@ -63,7 +64,10 @@ def main(arguments: list[str]) -> int:
     place = ""
     try:
         if reference.startswith("/"):
-            _try_there(settings, reference)
+            real = _without_links(reference, settings["cvmfs"])
+            _try_there(settings, reference, real)
+            there = physical(real, settings["cvmfs"])
+            place = f"{attribute} = {string(there)}\n" if there != real else ""
         else:
             place = f"{attribute} = {string(_fetched(settings, reference, digest, int(starter)).path)}\n"
     except StoreError as error:
@@ -103,9 +107,20 @@ def _fetched(settings: dict[str, Any], reference: str, digest: str, starter: int
     return image
 
 
-def _try_there(settings: dict[str, Any], path: str) -> None:
-    """Run a program in an image of the node that the job named, unless that went well a while ago. Raises
-    ``StoreError``."""
+def _without_links(path: str, mount_point: str) -> str:
+    """Where CVMFS is mounted elsewhere, the runtime could not follow a link that says /cvmfs. What leads nowhere is for
+    the runtime to tell."""
+    if physical(path, mount_point) == path:
+        return path
+    try:
+        return resolve(path, mount_point)
+    except OSError:
+        return path
+
+
+def _try_there(settings: dict[str, Any], path: str, real: str) -> None:
+    """Run a program in an image of the node that the job named, and that is ``real`` without links, unless that went
+    well a while ago. Raises ``StoreError``."""
     store = _store(settings)
     try:
         if store.ran_lately(path, settings["runtime_name"]):
@@ -116,7 +131,7 @@ def _try_there(settings: dict[str, Any], path: str) -> None:
             raise
     from pilot_agent.containers.first_use import prove_image
 
-    diagnosis = prove_image(settings, path)
+    diagnosis = prove_image(settings, real)
     if diagnosis is None:
         try:
             store.note_ran(path, settings["runtime_name"])

@@ -336,7 +336,8 @@ class JobSurroundings:
 @dataclass(frozen=True, slots=True)
 class ContainerDecision:
     """How jobs will be contained: the negotiated decision and its cell, the runtime and the proven images, what
-    became of every image and every runtime that was looked at, and what jobs get beside their image."""
+    became of every image and every runtime that was looked at, and what jobs get beside their image. ``cvmfs`` is where
+    the node has what is below /cvmfs."""
 
     decision: Literal["DISABLE", "NEVER", "PREFERRED", "REQUIRED", "FAIL"]
     cell: str
@@ -346,6 +347,7 @@ class ContainerDecision:
     verdicts: tuple[ImageVerdict, ...] = ()
     runtimes: tuple[RuntimeVerdict, ...] = ()
     surroundings: JobSurroundings = JobSurroundings()
+    cvmfs: str = "/cvmfs"
 
     @property
     def images(self) -> dict[str, str]:

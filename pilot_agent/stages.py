@@ -134,6 +134,7 @@ def container(session: Session, state: State) -> State:
     except containers.NoContainersError as error:
         decision = error.decision
         failures += (error.at(stage="container").failure,)
+    state = state.with_findings(cvmfs.unseen(state.facts, contained=decision.runtime is not None))
     for verdict in decision.verdicts:
         session.events.write("image.judged", path=verdict.path, taken=verdict.taken, reason=verdict.reason)
     return replace(state, container=decision, failures=failures)

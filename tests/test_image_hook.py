@@ -156,6 +156,19 @@ def test_an_image_of_the_node_stays_where_it_is_and_is_tried_once(
     assert bench.announced() == []
 
 
+def test_an_image_of_a_mount_of_the_pilots_own_is_tried_by_its_name_and_gets_its_place(
+    bench: Bench, tried: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    mounts = tmp_path / "cvmfs"
+    (mounts / "x" / "1" / "good").mkdir(parents=True)
+    (mounts / "x" / "link").symlink_to("/cvmfs/x/1/good")
+    bench.install(cvmfs=str(mounts))
+    assert bench.ask(capfd, "/cvmfs/x/link") == (0, f'SingularityImage = "{mounts}/x/1/good"\nHookStatusCode = 0\n')
+    assert bench.ask(capfd, "/images/good") == (0, "HookStatusCode = 0\n")
+    assert tried == ["/cvmfs/x/1/good", "/images/good"]
+    assert "image.missing: /cvmfs/x/missing" in bench.ask(capfd, "/cvmfs/x/missing")[1]
+
+
 def test_an_image_that_is_not_on_this_node_sends_the_job_elsewhere_and_the_next_without_trying(
     bench: Bench, tried: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

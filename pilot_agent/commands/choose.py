@@ -67,7 +67,8 @@ def _wanted(decision: ContainerDecision, wanted: str) -> Place:
         return _place(decision, Choice(decision.images[platform], platform, f"--image names the platform {platform}"))
     if wanted.startswith(tuple(f"{scheme}://" for scheme in FETCHED)):
         return _place(decision, Choice(wanted, None, "--image names it"))
-    located = locate_all([ImageCandidate(wanted, os.path.abspath(wanted), origin="--image")])[0]
+    candidate = ImageCandidate(wanted, os.path.abspath(wanted), origin="--image")
+    located = locate_all([candidate], mount_point=decision.cvmfs)[0]
     if isinstance(located, Located):
         return _place(decision, Choice(located.path, None, "--image names it"))
     if located.code != "image.missing":

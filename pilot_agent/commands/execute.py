@@ -13,6 +13,7 @@ from pilot_agent import configure
 from pilot_agent.commands.choose import Place, must_fetch, place_for
 from pilot_agent.commands.trial import program_of, prove, refuse_unfit, setting_of
 from pilot_agent.configure import Given
+from pilot_agent.containers.cvmfs_paths import physical
 from pilot_agent.containers.inside import WORKING_VARIABLES, Interior
 from pilot_agent.containers.job_ad import MOST_BYTES, JobAd, parse_job_ad
 from pilot_agent.environment import clean_path
@@ -137,6 +138,7 @@ def _contained(
     if must_fetch(place):
         progress.clear()
         image = _fetched(image, session, state, decision)
+    image = physical(image, decision.cvmfs)
     outside = session.around.environment
     gpus, scratch_inside = _gpus(asked, state), state.config.get("containers.scratch")
     interior = Interior.in_image(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pilot_agent.containers import runtime
 from pilot_agent.containers.abilities import AbilityTrial, Established, Known
 from pilot_agent.containers.command import Bind, runtime_environment
+from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.containers.inside import JobContainer
 from pilot_agent.containers.messages import Diagnosis
 from pilot_agent.containers.negotiation import Negotiation, negotiate
@@ -116,9 +117,15 @@ def decide(
     if isinstance(found, Failure):
         return _without(outcome, found, known, trying)
     decision, failure = conclude(outcome, found.runtime, known, found.trials)
+    decision = replace(decision, cvmfs=mount_point(context))
     if failure is not None:
         return _without_images(decision, outcome, failure, known, found, trying)
     return _with_runtimes(decision, decision.reason, found, trying)
+
+
+def mount_point(context: Context) -> str:
+    """Where the node has what is below /cvmfs."""
+    return str(context.value("cvmfs.mount_point", CVMFS))
 
 
 def _search(
@@ -197,7 +204,13 @@ class _Trying:
         repositories = tuple(self.context.value("cvmfs.repositories") or ())
         scratch = self.context.config["containers"]["scratch"]
         setting = ProofSetting(
-            program, self.search.environment, self.temporary, *self._jobs(), repositories, target=scratch
+            program,
+            self.search.environment,
+            self.temporary,
+            *self._jobs(),
+            repositories,
+            target=scratch,
+            cvmfs=mount_point(self.context),
         )
         files = any(ladder and ladder[0].form == "file" for ladder in known.ladders)
         abilities = AbilityTrial(setting, self._vendors(), sif_files=files)

@@ -19,8 +19,9 @@ SECONDS = 30.0
 def prove_image(settings: Mapping[str, Any], image: str) -> Diagnosis | None:
     """Run a program in ``image``; None when it ran, otherwise why not.
 
-    ``settings`` are those of the image hook: ``runtime``, ``options``, ``binds``, ``scratch``, ``pid_namespace``, and
-    ``temporary``, a directory for what the run leaves. Raises ``OSError`` when there is no room.
+    ``settings`` are those of the image hook: ``runtime``, ``options``, ``binds``, ``scratch``, ``pid_namespace``,
+    ``cvmfs``, where the node has what is below /cvmfs, and ``temporary``, a directory for what the run leaves. Raises
+    ``OSError`` when there is no room.
     """
     temporary = settings["temporary"]
     environment = clean_environment(os.environ, home=temporary, temporary=temporary)
@@ -29,7 +30,8 @@ def prove_image(settings: Mapping[str, Any], image: str) -> Diagnosis | None:
     program = RuntimeProgram(settings["runtime"], "apptainer", "", (), "the pilot's own choice")
     options = tuple(settings["options"])
     outside = runtime_environment(environment, temporary)
-    setting = ProofSetting(program, outside, temporary, binds, options, target=settings["scratch"])
+    target, cvmfs = settings["scratch"], settings["cvmfs"]
+    setting = ProofSetting(program, outside, temporary, binds, options, target=target, cvmfs=cvmfs)
     attempt = prepare(setting, image, pid_namespace=settings["pid_namespace"])
     try:
         result = run(attempt.argv, deadline_seconds=SECONDS, environment=setting.environment, directory=attempt.scratch)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pilot_agent.config_images import flattened
+from pilot_agent.containers import cvmfs_paths
 from pilot_agent.containers.candidates import (
     CVMFS,
     REFUSED_CHARACTERS,
@@ -20,6 +21,7 @@ from pilot_agent.containers.candidates import (
     pin_of,
     refusal,
 )
+from pilot_agent.containers.cvmfs_paths import CVMFS as MOUNT_POINT
 from pilot_agent.containers.needs import NodeNeeds
 from pilot_agent.containers.restrictions import Restrictions
 from pilot_agent.model import FailureKind, ImageCandidate, Json
@@ -56,9 +58,13 @@ def dictionary(images: Json, *, origin: str = "configuration") -> Iterator[Image
 
 
 def locate_all(
-    candidates: Sequence[ImageCandidate], wake: WakeUp | None = None, restrictions: Restrictions | None = None
+    candidates: Sequence[ImageCandidate],
+    wake: WakeUp | None = None,
+    restrictions: Restrictions | None = None,
+    mount_point: str = MOUNT_POINT,
 ) -> list[Located | Refused]:
-    """Resolve every path, in a child: a look at a dead mount would never return. Raises ``Interrupted``."""
+    """Resolve every path, in a child: a look at a dead mount would never return. ``mount_point`` is where the node has
+    what is below /cvmfs. Raises ``Interrupted``."""
     rules = restrictions or Restrictions()
     asked = [(candidate.path, rules.directories_above(candidate.path)) for candidate in candidates]
     found: list[Located | Refused] = []
@@ -66,7 +72,7 @@ def locate_all(
         rest = asked[len(found) :]
         with Runner(wake) as runner:
             handle = runner.start_call(
-                lambda rest=rest: _look_at(rest),  # type: ignore[misc]
+                lambda rest=rest: _look_at(rest, mount_point),  # type: ignore[misc]
                 name="image paths",
                 deadline_seconds=LOCATE_SECONDS,
             )
@@ -81,26 +87,34 @@ def locate_all(
     return found
 
 
-def _look_at(asked: Sequence[tuple[str, Sequence[str]]]) -> bytes:
+def _look_at(asked: Sequence[tuple[str, Sequence[str]]], mount_point: str) -> bytes:
     """One line of JSON for each path, each written before the next is looked at."""
     for path, prefixes in asked:
-        answer: dict[str, Json] = dict(_looked(path))
-        answer["prefixes"] = {prefix: os.path.realpath(prefix) for prefix in prefixes}
+        answer: dict[str, Json] = dict(_looked(path, mount_point))
+        answer["prefixes"] = {prefix: _resolved(prefix, mount_point) for prefix in prefixes}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
     return b""
 
 
-def _looked(path: str) -> dict[str, str]:
+def _resolved(prefix: str, mount_point: str) -> str:
     try:
-        real = os.path.realpath(path, strict=True)
-        mode = os.stat(real).st_mode
+        return cvmfs_paths.resolve(prefix, mount_point)
+    except OSError:
+        return os.path.realpath(prefix)
+
+
+def _looked(path: str, mount_point: str) -> dict[str, str]:
+    try:
+        real = cvmfs_paths.resolve(path, mount_point)
+        place = cvmfs_paths.physical(real, mount_point)
+        mode = os.stat(place).st_mode
         if stat.S_ISDIR(mode):
-            os.listdir(real)
+            os.listdir(place)
             return {"path": real, "form": "directory"}
         if not stat.S_ISREG(mode):
             return {"path": real, "form": "unknown"}
-        with open(real, "rb") as file:
+        with open(place, "rb") as file:
             head = file.read(1082)
     except OSError as error:
         return {"error": error.strerror or str(error)}
@@ -139,7 +153,9 @@ def _place(image: Located) -> dict[str, Json]:
     return {"leads_to": image.path} if image.path != image.candidate.path else {}
 
 
-def check_digests(found: Sequence[Located | Refused], wake: WakeUp | None = None) -> list[Located | Refused]:
+def check_digests(
+    found: Sequence[Located | Refused], wake: WakeUp | None = None, mount_point: str = MOUNT_POINT
+) -> list[Located | Refused]:
     """``found`` with those files refused that have another content than their digest says. Raises ``Interrupted``.
 
     Files are read in a child; those that could not be read to their end in ``DIGEST_SECONDS`` are refused too.
@@ -153,7 +169,8 @@ def check_digests(found: Sequence[Located | Refused], wake: WakeUp | None = None
             checked.append(image)
             continue
         if image.path not in read:
-            read[image.path] = _digest_of(image.path, max(0.0, end - time.monotonic()), wake)
+            place = cvmfs_paths.physical(image.path, mount_point)
+            read[image.path] = _digest_of(place, max(0.0, end - time.monotonic()), wake)
         checked.append(_compared(image, pin, read[image.path]))
     return checked
 
@@ -195,6 +212,7 @@ def resolve(
     node: NodeNeeds,
     wake: WakeUp | None = None,
     restrictions: Restrictions | None = None,
+    mount_point: str = MOUNT_POINT,
 ) -> list[Located | Refused]:
     """What this node can take of ``candidates``, each located; of remote ones nothing is looked at.
 
@@ -203,7 +221,8 @@ def resolve(
     rules = restrictions or Restrictions()
     refusals = [refusal(candidate, node) for candidate in candidates]
     wanted = [candidate for candidate, refused in zip(candidates, refusals, strict=True) if refused is None]
-    located = iter(locate_all([candidate for candidate in wanted if not is_remote(candidate.path)], wake, rules))
+    local = [candidate for candidate in wanted if not is_remote(candidate.path)]
+    located = iter(locate_all(local, wake, rules, mount_point))
     found: list[Located | Refused] = []
     for candidate, refused in zip(candidates, refusals, strict=True):
         if refused is not None:
@@ -212,7 +231,7 @@ def resolve(
             found.append(_allowed(Located(candidate, candidate.path, "remote"), rules, {}))
         else:
             found.append(next(located))
-    return check_digests(found, wake)
+    return check_digests(found, wake, mount_point)
 
 
 def resolver(context: Context, wake: WakeUp | None = None) -> Resolver:
@@ -225,4 +244,5 @@ def resolver(context: Context, wake: WakeUp | None = None) -> Resolver:
         cuda_driver=str(context.value("gpu.cuda_driver", "")),
     )
     restrictions = Restrictions.of(context.config["containers"])
-    return lambda candidates: resolve(candidates, node, wake, restrictions)
+    mount_point = str(context.value("cvmfs.mount_point", MOUNT_POINT))
+    return lambda candidates: resolve(candidates, node, wake, restrictions, mount_point)

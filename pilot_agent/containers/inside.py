@@ -14,6 +14,7 @@ from pilot_agent.containers.command import (
     runtime_environment,
     runtime_options,
 )
+from pilot_agent.containers.cvmfs_paths import physical
 from pilot_agent.containers.messages import diagnose
 from pilot_agent.containers.runtime import parse_version
 from pilot_agent.hookspecs import INSIDE_SCRIPT_DIRECTORY
@@ -76,6 +77,8 @@ class Interior:
         that is only fetched for a job.
         """
         image, runtime = _image(decision, platform)
+        if decision is not None:
+            image = physical(image, decision.cvmfs)
         return cls.in_image(image, runtime, jobs, environment, temporary, gpus=True)
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pilot_agent.containers import fitness
 from pilot_agent.containers.command import TARGET_DIRECTORY, Bind, ContainerRun, runtime_options
+from pilot_agent.containers.cvmfs_paths import CVMFS, physical
 from pilot_agent.containers.messages import Diagnosis, diagnose
 from pilot_agent.containers.runtime import RuntimeProgram, mode_of
 from pilot_agent.model import FailureKind, Json
@@ -48,6 +49,8 @@ class ProofSetting:
     """CVMFS repositories that answer on the node, to be looked for inside."""
     target: str = TARGET_DIRECTORY
     """Where jobs' scratch directory appears inside."""
+    cvmfs: str = CVMFS
+    """Where the node has what is below /cvmfs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Attempt:
     mark: str
     scratch: str
     repositories: tuple[str, ...] = ()
+    own_mount: bool = False
+    """Whether the image lies in a mount that this account made, and that it alone may enter."""
 
     def clear(self) -> None:
         """Remove what the run left; what cannot be removed goes with the workspace."""
@@ -81,9 +86,10 @@ def prepare(setting: ProofSetting, image: str, *, pid_namespace: bool) -> Attemp
     mark = f"proof-{os.urandom(8).hex()}"
     scratch = os.path.join(setting.temporary, mark)
     os.mkdir(scratch, 0o700)
+    place = physical(image, setting.cvmfs)
     run = ContainerRun(
         runtime=setting.program.path,
-        image=image,
+        image=place,
         program=("/bin/sh", "-c", SCRIPT + fitness.SCRIPT + END, "sh", mark, *setting.repositories),
         scratch=scratch,
         target=setting.target,
@@ -91,7 +97,7 @@ def prepare(setting: ProofSetting, image: str, *, pid_namespace: bool) -> Attemp
         pid_namespace=pid_namespace,
         options=(*runtime_options(setting.program.numbers, singularity=setting.program.singularity), *setting.options),
     )
-    return Attempt(run.command_line(), mark, scratch, setting.repositories)
+    return Attempt(run.command_line(), mark, scratch, setting.repositories, own_mount=place != image)
 
 
 def read(attempt: Attempt, result: Result) -> Proof:
@@ -112,9 +118,12 @@ def read(attempt: Attempt, result: Result) -> Proof:
     unfit = fitness.unfit(facts, "\n".join(lines) + errors)
     if unfit is not None:
         return Proof(result.seconds, unfit, facts=facts)
+    mode = mode_of(told["uid_map"][0] if told["uid_map"] else "")
+    if attempt.own_mount and mode == "setuid":
+        return Proof(result.seconds, NOT_FOR_SETUID, mode, facts=facts)
     return Proof(
         seconds=result.seconds,
-        mode=mode_of(told["uid_map"][0] if told["uid_map"] else ""),
+        mode=mode,
         pid_namespace="1" in " ".join(told["pid"]).split(),
         facts=facts,
     )
@@ -126,6 +135,15 @@ UNPACKED = Diagnosis(
     "sif",
     "the runtime cannot mount SIF files here and unpacks the whole image for every job",
     "the site installs squashfuse and makes /dev/fuse usable, or the VO offers an unpacked image directory",
+)
+
+
+NOT_FOR_SETUID = Diagnosis(
+    "image.mounted_by_account",
+    FailureKind.NODE_RESOURCE,
+    "image",
+    "the runtime is setuid, and root must not read an image from a mount that this account made",
+    "the site lets Apptainer run unprivileged, or mounts CVMFS at /cvmfs itself",
 )
 
 

@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pilot_agent.containers.candidates import NOT_FOR_THIS_NODE, Located, Refused, pin_of, source_of
+from pilot_agent.containers.cvmfs_paths import CVMFS, physical
 from pilot_agent.containers.default_platform import DefaultPlatform
 from pilot_agent.containers.images import Resolver, resolver
 from pilot_agent.containers.negotiation import Negotiation
@@ -37,11 +38,13 @@ LOOKED_AT = ("image.missing", "image.format", "image.restricted", "image.digest"
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """All candidates by platform, each either located or refused; ``order`` is that of the platforms."""
+    """All candidates by platform, each either located or refused; ``order`` is that of the platforms, and
+    ``cvmfs`` where the node has what is below /cvmfs."""
 
     platforms: Mapping[str, tuple[Located | Refused, ...]]
     order: tuple[str, ...]
     default: DefaultPlatform
+    cvmfs: str = CVMFS
 
     @classmethod
     def of(cls, context: Context, candidates: Sequence[ImageCandidate], wake: WakeUp | None = None) -> Dictionary:
@@ -52,7 +55,8 @@ class Dictionary:
         # The workspace has the pilot's id in its name.
         pilot_id = os.path.basename(context.workspace or "").removeprefix(WORKSPACE_PREFIX)
         default = context.config["containers"]["default"]
-        return cls.arrange(candidates, context.config["images"], default, resolver(context, wake), pilot_id)
+        known = cls.arrange(candidates, context.config["images"], default, resolver(context, wake), pilot_id)
+        return replace(known, cvmfs=str(context.value("cvmfs.mount_point", CVMFS)))
 
     @classmethod
     def arrange(
@@ -120,7 +124,7 @@ class Dictionary:
                 listed.append(replace(verdict, source=item.source or "", digest=pin_of(item.candidate)))
                 step += 1
         unseen = {path for path, proof in self._failed(trials) if not proof.facts}
-        return _with_facts(listed, unseen | self._refused_before())
+        return _with_facts(listed, {path: physical(path, self.cvmfs) for path in unseen | self._refused_before()})
 
     def _refused_before(self) -> set[str]:
         """Those of the node that were refused before any proof, and that can be looked at without harm."""
@@ -142,12 +146,13 @@ class Dictionary:
         ]
 
 
-def _with_facts(verdicts: list[ImageVerdict], paths: set[str]) -> list[ImageVerdict]:
+def _with_facts(verdicts: list[ImageVerdict], places: Mapping[str, str]) -> list[ImageVerdict]:
     """The verdicts with what the files of refused images say: their programs could say nothing, and who judged them
     before saw only what the judgement needed."""
-    if not paths:
+    if not places:
         return verdicts
-    found = facts_of_refused(sorted(paths))
+    read = facts_of_refused(sorted(places.values()))
+    found = {path: read[place] for path, place in places.items() if place in read}
     return [
         replace(verdict, facts={**found[verdict.path], **verdict.facts}) if verdict.path in found else verdict
         for verdict in verdicts

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
+from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.hookspecs import Context, Mount, hookimpl
 from pilot_agent.model import Fact, Failure, FailureKind, Json
 from pilot_agent.workspace import Workspace
@@ -104,6 +106,25 @@ def _client(context: Context, wake: WakeUp | None) -> tuple[Client, dict[str, Ju
     artifacts = Workspace(workspace).artifacts
     client = published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
     return client, client.without(ladder)
+
+
+def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
+    """The facts that are true instead where the pilot mounted CVMFS for containers, and no job gets into one."""
+    place, answering = facts.get("cvmfs.mount_point"), facts.get("cvmfs.repositories")
+    if (
+        contained
+        or place is None
+        or not place.known
+        or place.value == CVMFS
+        or answering is None
+        or not answering.value
+    ):
+        return []
+    why = "only jobs in containers would see it, and there are none here; the site installs Apptainer, or mounts it"
+    before = facts.get("cvmfs.refused")
+    refused = list(before.value) if before is not None and before.known else []
+    refused += [{"repository": repository, "reason": why} for repository in answering.value]
+    return [replace(answering, value=[], detail=why), Fact("cvmfs.refused", refused, source=answering.source)]
 
 
 def _asked_for(config: Mapping[str, Json]) -> bool:

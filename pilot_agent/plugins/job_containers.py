@@ -70,6 +70,7 @@ def plan_containers(inputs: HandoffInputs, condor: CondorPaths) -> ContainerPlan
         forbidden_fifo=_forbidden_fifo(inputs),
         fetcher=(*module_command("pilot_agent.image_hook"), _settings_path(inputs)),
         fetched=_allowed_schemes(inputs),
+        cvmfs=decision.cvmfs,
     )
 
 
@@ -129,6 +130,7 @@ def install_image_hook(inputs: HandoffInputs, container: ContainerPlan) -> None:
         "options": [*inputs.gpu_options, *container.extra_arguments],
         "scratch": container.target_directory,
         "pid_namespace": container.pid_namespace,
+        "cvmfs": container.cvmfs,
         "temporary": workspace.temporary,
         "starter_lock": os.path.join(workspace.private, LOCK),
         "environment": {name: site[name] for name in AUTHORITIES if name in site},

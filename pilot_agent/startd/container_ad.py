@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilot_agent.containers.cvmfs_paths import CVMFS
+
 if TYPE_CHECKING:
     from pilot_agent.model import ContainerDecision, Fact, Json, RuntimeAbilities
     from pilot_agent.startd.plan import ContainerPlan
 
 NESTED_ATTRIBUTE = "PilotNestedContainers"
 """True where a job may run an unprivileged container runtime of its own inside its container."""
+
+CVMFS_ATTRIBUTE = "PilotCvmfsOnlyInContainers"
+"""True where the pilot mounted CVMFS so that jobs without a container do not see it."""
 
 
 def container_attributes(container: ContainerPlan | None, decision: ContainerDecision | None = None) -> dict[str, Json]:
@@ -36,6 +41,7 @@ def container_attributes(container: ContainerPlan | None, decision: ContainerDec
         **(_tested(container, full_version, abilities) if container.proven else {}),
         "PilotJobIsolation": "strong" if _isolates(container) else "weak",
         "PilotStarterIsolation": _starters(container),
+        **({CVMFS_ATTRIBUTE: True} if container.cvmfs != CVMFS else {}),
     }
 
 

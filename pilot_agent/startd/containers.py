@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.containers.selection import ANY_PLATFORM
 from pilot_agent.startd.classad import LiteralError, config_literal, config_text, string
 from pilot_agent.startd.confinement import COPY, RUNTIME, STARTER
@@ -52,8 +53,8 @@ def container_knobs(container: ContainerPlan | None, slot_types: int = 1) -> dic
         "SINGULARITY": "" if container.proven else runtime,
         **({f"{name}.SINGULARITY": runtime for name in starters} if container.proven else {}),
         "PILOT_IMAGE": config_text(image_expression(container)),
-        "SINGULARITY_JOB": _job_expression(container),
-        "SINGULARITY_IMAGE_EXPR": "$(PILOT_IMAGE)",
+        "SINGULARITY_JOB": contained_expression(container),
+        "SINGULARITY_IMAGE_EXPR": _place_expression(container),
         "SINGULARITY_TARGET_DIR": config_text(container.target_directory),
         # A job's own SingularityBind would reach the pilot's private directory: only the pilot's binds count.
         "SINGULARITY_BIND_EXPR": config_literal(",".join(_checked_bind(bind) for bind in container.binds)),
@@ -119,12 +120,22 @@ def runtime_environment(container: ContainerPlan | None, workspace: str) -> dict
     }
 
 
+def _place_expression(container: ContainerPlan) -> str:
+    """The job's image where the node has it: jobs and dictionary say /cvmfs/... wherever that is mounted. The mount
+    point has no character that a configuration could not carry (``cvmfs.rungs.PLAIN_PATH``)."""
+    if container.cvmfs == CVMFS:
+        return "$(PILOT_IMAGE)"
+    place = f"strcat({string(container.cvmfs)}, substr($(PILOT_IMAGE), {len(CVMFS)}))"
+    return f'ifThenElse(regexp("^{CVMFS}/", $(PILOT_IMAGE)), {place}, $(PILOT_IMAGE))'
+
+
 def _any_platform() -> str:
     members = (f'stringListIMember({string(word)}, TARGET.REQUIRED_OS, ", ")' for word in ANY_PLATFORM)
     return "(" + " || ".join((*members, 'TARGET.REQUIRED_OS =?= ""')) + ")"
 
 
-def _job_expression(container: ContainerPlan) -> str:
+def contained_expression(container: ContainerPlan) -> str:
+    """Which jobs run in a container."""
     if container.required:
         return "True"
     return "(TARGET.WantContainer =!= False) && isString($(PILOT_IMAGE))"

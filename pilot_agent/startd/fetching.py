@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.containers.selection import ANY_PLATFORM
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _CHOICE = """\
 # into the job's ad, or tries an image of the node that is not of the dictionary.
 fetch() {
     case $2 in
-        @PROVEN@) ;;
+        @PROVEN@)@PLACE@ ;;
         @REMOTE@) exec @FETCHER@ "$PPID" "$@" ;;
     esac
     exit 0
@@ -53,6 +54,15 @@ def is_remote(image: str) -> bool:
     return not image.startswith("/")
 
 
+def _place_text(container: ContainerPlan) -> str:
+    """The line of the job's ad that says where an image of CVMFS is, where that is not /cvmfs. Neither path has a
+    character that a string could not hold."""
+    if container.cvmfs == CVMFS:
+        return ""
+    line = f'echo "$1 = \\"{container.cvmfs}${{2#{CVMFS}}}\\""; echo \'HookStatusCode = 0\''
+    return f" case $2 in {CVMFS}/*) {line} ;; esac"
+
+
 def choice_text(container: ContainerPlan, any_case: Callable[[str], str]) -> str:
     """The shell lines at the guard's end, empty when this plan fetches nothing."""
     if not container.fetcher:
@@ -64,6 +74,7 @@ def choice_text(container: ContainerPlan, any_case: Callable[[str], str]) -> str
         for platform, image in container.images.items()
     ]
     replacements = {
+        "PLACE": _place_text(container),
         "PROVEN": " | ".join(
             ["''", *(shlex.quote(image) for image in container.images.values() if not is_remote(image))]
         ),

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.startd.classad import attribute_name
+from pilot_agent.startd.containers import contained_expression
 
 if TYPE_CHECKING:
     from pilot_agent.startd.plan import StartdPlan
@@ -46,4 +48,7 @@ def health_conditions(plan: StartdPlan) -> list[str]:
         parts = 'split($(PILOT_IMAGE), "/")'
         lost = f'({parts}[0] =?= "cvmfs") && (stringListMember({parts}[1], {down}, " ") =?= True)'
         conditions.append(f"(isUndefined({down}) || (({lost}) =!= True))")
+        if plan.container.cvmfs != CVMFS:
+            inside = contained_expression(plan.container)
+            conditions.append(f"(isUndefined(TARGET.{repositories}) || (({inside}) =?= True))")
     return conditions

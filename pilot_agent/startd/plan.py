@@ -87,6 +87,7 @@ class ContainerPlan:
     and the dictionary. Jobs that name others are held, or, with ``forbidden_fifo``, given back and told of there.
     ``confinement`` is what jobs' starters are kept from. ``proven`` spares HTCondor its own test of the runtime at its
     start, and ``full_version`` is the line that the runtime said of its version.
+    ``cvmfs`` is where the node has what is below /cvmfs: elsewhere only jobs in containers see it.
     ``fetcher`` is the beginning of the command that brings a remote image to the node, and ``fetched`` are the schemes
     of the images that jobs may have brought.
     """
@@ -108,6 +109,7 @@ class ContainerPlan:
     opencl: bool = True
     allowed_paths: tuple[str, ...] = ()
     forbidden_fifo: str = ""
+    cvmfs: str = "/cvmfs"
     target_directory: str = "/srv"
     confinement: Confinement | None = None
     fetcher: tuple[str, ...] = ()

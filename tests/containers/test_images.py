@@ -224,10 +224,10 @@ def test_a_path_that_never_answers_is_refused_and_the_others_are_located(
 ) -> None:
     look = images._looked
 
-    def hang(path: str) -> dict[str, str]:
+    def hang(path: str, mount_point: str) -> dict[str, str]:
         if path.endswith("dead"):
             time.sleep(60)
-        return look(path)
+        return look(path, mount_point)
 
     monkeypatch.setattr(images, "LOCATE_SECONDS", 0.2)
     monkeypatch.setattr(images, "_looked", hang)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def test_noise_of_the_image_and_the_runtime_does_no_harm() -> None:
     proof = said("Welcome!", *WHOLE, "Goodbye", "proof-99 os ID=other", errors="WARNING: something\n")
     assert proof.diagnosis is None
     assert proof.facts["os.id"] == "rocky"
+
+
+def test_an_image_of_a_mount_of_the_account_is_run_from_its_place_and_never_by_a_setuid_runtime(
+    tmp_path: Path,
+) -> None:
+    elsewhere = replace(setting(tmp_path), cvmfs="/w/cvmfs")
+    attempt = prepare(elsewhere, "/cvmfs/images.example.org/el9", pid_namespace=True)
+    assert "/w/cvmfs/images.example.org/el9" in attempt.argv
+    assert attempt.own_mount
+    assert not prepare(elsewhere, "/images/el9", pid_namespace=True).own_mount
+    setuid = [line.replace("1500 1500 1", "0 0 4294967295").replace("proof-00", attempt.mark) for line in WHOLE]
+    result = Result(("apptainer",), 0, stdout="\n".join(setuid).encode())
+    proof = read(attempt, result)
+    assert proof.diagnosis is not None
+    assert (proof.diagnosis.code, proof.diagnosis.scope) == ("image.mounted_by_account", "image")
+    assert read(replace(attempt, own_mount=False), result).diagnosis is None
 
 
 def test_another_c_library_is_told_too() -> None:

@@ -10,7 +10,7 @@ from pilot_agent.config import Layer, load_config
 from pilot_agent.hookspecs import Context
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.model import Fact, FailureKind, Json
-from pilot_agent.plugins.cvmfs import decide, pilot_mounts
+from pilot_agent.plugins.cvmfs import decide, pilot_mounts, unseen
 from pilot_agent.process import run
 
 
@@ -87,3 +87,25 @@ def test_the_workspace_of_this_machine_says_nothing_of_a_recorded_node(root: str
     context = Context(config=configured(repositories=["a.example.org"]), root=root, workspace="/scratch/a b")
     ladder, _ = decide(context)
     assert ("/scratch/a b" in ladder["rungs"][1]["reason"]) is refused
+
+
+@pytest.mark.parametrize(
+    ("place", "contained", "told"), [("/w/c", False, True), ("/w/c", True, False), ("/cvmfs", False, False)]
+)
+def test_where_no_job_is_in_a_container_nobody_sees_what_the_pilot_mounted_for_them(
+    place: str, contained: bool, told: bool
+) -> None:
+    facts = {
+        name: Fact(name, value)
+        for name, value in (
+            ("cvmfs.mount_point", place),
+            ("cvmfs.repositories", ["a.example.org"]),
+            ("cvmfs.refused", [{"repository": "b.example.org", "reason": "x"}]),
+        )
+    }
+    found = {fact.name: fact for fact in unseen(facts, contained=contained)}
+    assert bool(found) == told
+    if told:
+        assert found["cvmfs.repositories"].value == []
+        assert [one["repository"] for one in found["cvmfs.refused"].value] == ["b.example.org", "a.example.org"]
+    assert unseen({}, contained=False) == []

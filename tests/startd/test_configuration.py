@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pilot_agent.config_slots import parse_resource_slots
@@ -187,6 +189,17 @@ def test_an_image_in_a_lost_repository_is_looked_for_only_where_jobs_get_images(
     lost = 'split($(PILOT_IMAGE), "/")[0] =?= "cvmfs"'
     assert lost in knobs(render(plan()))["PILOT_START"]
     assert lost not in knobs(render(plan(container=None)))["PILOT_START"]
+
+
+def test_where_the_pilot_mounted_cvmfs_images_get_their_place_and_jobs_outside_of_containers_none() -> None:
+    elsewhere = replace(CONTAINER, cvmfs="/w/cvmfs/dist/cvmfs", required=False)
+    here, there = knobs(render(plan())), knobs(render(plan(container=elsewhere)))
+    assert here["SINGULARITY_IMAGE_EXPR"] == "$(PILOT_IMAGE)"
+    place = 'strcat("/w/cvmfs/dist/cvmfs", substr($(PILOT_IMAGE), 6))'
+    assert there["SINGULARITY_IMAGE_EXPR"] == f'ifThenElse(regexp("^/cvmfs/", $(PILOT_IMAGE)), {place}, $(PILOT_IMAGE))'
+    contained = "isUndefined(TARGET.WantCvmfs) || (((TARGET.WantContainer =!= False)"
+    assert contained not in here["PILOT_START"]
+    assert contained in there["PILOT_START"]
 
 
 def test_a_name_that_names_no_attribute_of_a_job_is_refused() -> None:

@@ -94,6 +94,22 @@ def test_without_remote_images_only_a_path_that_the_job_names_takes_another_prog
     assert "fetch" not in guard_text(replace(REMOTE, fetcher=()))
 
 
+def test_an_image_of_a_mount_of_the_pilots_own_gets_its_place_into_the_jobs_ad(shell: str, program: Path) -> None:
+    own = "/cvmfs/images.example.org/own"
+    images = {"el9": "/cvmfs/images.example.org/el9", "el8": "/images/el8"}
+    container = replace(CONTAINER, images=images, fetcher=("/bin/echo", "an argument"), fetched=(), cvmfs="/w/c")
+    program.write_text(guard_text(container))
+    answer = '{0} = "/w/c/images.example.org/el9"\nHookStatusCode = 0\n'
+    for line, attribute in (
+        ("", "SingularityImage"),
+        (f'SingularityImage = "{images["el9"]}"', "SingularityImage"),
+        (f'ContainerImage = "{images["el9"]}"', "ContainerImage"),
+    ):
+        assert asked(shell, program, f"{PLAIN}{line}\n") == (0, answer.format(attribute))
+    assert asked(shell, program, f'{PLAIN}REQUIRED_OS = "el8"\n') == (0, "")
+    assert fetched(shell, program, f'{PLAIN}ContainerImage = "{own}"\n') == ["ContainerImage", own]
+
+
 WORD = st.sampled_from(
     [*IMAGES, "EL9", "elx8", "any", "DEFAULT", "*", "?l9", "$(exit 7)", "`exit 7`", "-n", "[e]l9", ""]
 )

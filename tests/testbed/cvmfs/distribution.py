@@ -18,6 +18,8 @@ CONFIGURATION = "config.example.org"
 COMMANDS = ("mountrepo", "umountrepo", "cvmfsexec")
 LIBRARY = "dist/usr/lib/libcvmfs_fuse3.so"
 LOCAL = "dist/etc/cvmfs/default.local"
+PLAIN = ("-noI", "-noD", "-noF", "-noX")
+"""Nothing is packed: it costs more time than the space is worth."""
 PROXY = 'CVMFS_HTTP_PROXY="DIRECT"\n'
 
 _HERE = Path(__file__).parent
@@ -30,17 +32,22 @@ class Server:
     host: Host
     directory: str
 
-    def publish(self, repository: str, files: Mapping[str, str], *, revision: int = 1) -> None:
-        """Make a repository with these files, or its next revision. Without files it mounts as an empty directory
-        that tells nothing of itself, as the real client leaves one behind that could not mount."""
+    def publish(
+        self, repository: str, files: Mapping[str, str], *, revision: int = 1, copies: Mapping[str, str] | None = None
+    ) -> None:
+        """Make a repository with these files, or its next revision, and with ``copies`` of paths of the host. Without
+        files it mounts as an empty directory that tells nothing of itself, as the real client leaves one behind that
+        could not mount."""
         image, content = self.image(repository), f"{self.directory}/{repository}"
         _run(self.host, ["rm", "-rf", content, image])
         _run(self.host, ["mkdir", "-p", content])
         for name, text in files.items():
             _write(self.host, f"{content}/{name}", text)
+        for name, source in (copies or {}).items():
+            _run(self.host, ["cp", "-a", source, f"{content}/{name}"])
         told = {"fqrn": repository, "revision": revision, "nioerr": 0, "host": self.address} if files else {}
         attributes = [word for key, value in told.items() for word in ("-p", f"/ x user.{key}={value}")]
-        _run(self.host, ["mksquashfs", content, image, "-quiet", "-no-progress", "-noappend", *attributes])
+        _run(self.host, ["mksquashfs", content, image, "-quiet", "-no-progress", "-noappend", *PLAIN, *attributes])
         _run(self.host, ["chmod", "-R", "a+rX", self.directory])
 
     def publish_configuration(self) -> None:
