@@ -118,6 +118,7 @@ class _Child:
     signals_sent: int = 0
     timed_out: bool = False
     truncated: bool = False
+    leaves_daemons: bool = False
 
 
 class Runner:
@@ -160,11 +161,13 @@ class Runner:
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
         give: bytes | None = None,
         keep: tuple[int, ...] = (),
+        leaves_daemons: bool = False,
     ) -> int | Result:
         """Start a program; a handle for ``wait``, or the result at once when it could not be started.
 
         It inherits the descriptors in ``keep``. With ``give``, the argument ``{give}`` becomes the path of a descriptor
-        that holds these bytes and ``{answer}`` the number of the descriptor for its answer.
+        that holds these bytes and ``{answer}`` the number of the descriptor for its answer. What it leaves in its
+        process group is ended with it, unless it ``leaves_daemons`` and ended by itself.
         """
         pipes = {name: os.pipe() for name in ("stdout", "stderr", "answer")}
         given = _memory_file(give) if give is not None else None
@@ -198,7 +201,9 @@ class Runner:
                 os.close(given)
         # This class waits for the child itself; Popen must not try to reap it a second time.
         popen.returncode = 0
-        return self._adopt(tuple(argv), popen.pid, pipes, deadline_seconds, output_limit_bytes)
+        handle = self._adopt(tuple(argv), popen.pid, pipes, deadline_seconds, output_limit_bytes)
+        self._children[handle].leaves_daemons = leaves_daemons
+        return handle
 
     def start_call(
         self,
@@ -317,7 +322,8 @@ class Runner:
     def _reap(self, child: _Child) -> Result:
         _, status = os.waitpid(child.pid, 0)
         # Whatever it left in its process group ends with it; only then can its pipes be read to their end.
-        _signal_group(child.pid, signal.SIGKILL)
+        if child.signals_sent or not child.leaves_daemons:
+            _signal_group(child.pid, signal.SIGKILL)
         self._forget(child)
         code = os.waitstatus_to_exitcode(status)
         return self._result(child, code=code if code >= 0 else None, ended_by=-code if code < 0 else None)
@@ -383,9 +389,10 @@ def run(
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     wake: WakeUp | None = None,
     keep: tuple[int, ...] = (),
+    leaves_daemons: bool = False,
 ) -> Result:
-    """Run one program to its end; it inherits the descriptors in ``keep``. Raises ``Interrupted`` only when ``wake``
-    becomes readable."""
+    """Run one program to its end; it inherits the descriptors in ``keep``, and may be one that ``leaves_daemons``.
+    Raises ``Interrupted`` only when ``wake`` becomes readable."""
     with Runner(wake) as runner:
         started = runner.start(
             argv,
@@ -394,6 +401,7 @@ def run(
             directory=directory,
             output_limit_bytes=output_limit_bytes,
             keep=keep,
+            leaves_daemons=leaves_daemons,
         )
         return started if isinstance(started, Result) else runner.wait(started)
 

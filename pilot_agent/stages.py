@@ -97,7 +97,7 @@ def mount(session: Session, state: State) -> State:
             tell=session.events.write,
             wake=session.around.wake,
         )
-        state = state.with_findings(list(facts))
+        state = state.with_changed(facts)
     else:
         ladder, failure = cvmfs.decide(context)
     failures = (replace(failure, stage="mount"),) if failure is not None else ()
@@ -134,7 +134,7 @@ def container(session: Session, state: State) -> State:
     except containers.NoContainersError as error:
         decision = error.decision
         failures += (error.at(stage="container").failure,)
-    state = state.with_findings(cvmfs.unseen(state.facts, contained=decision.runtime is not None))
+    state = state.with_changed(cvmfs.unseen(state.facts, contained=decision.runtime is not None))
     for verdict in decision.verdicts:
         session.events.write("image.judged", path=verdict.path, taken=verdict.taken, reason=verdict.reason)
     return replace(state, container=decision, failures=failures)

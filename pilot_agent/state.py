@@ -92,6 +92,10 @@ class State:
                 facts[finding.name] = finding
         return replace(self, facts=facts, limits=tuple(limits))
 
+    def with_changed(self, facts: Iterable[Fact]) -> State:
+        """This state with facts that are true now, whatever was found before the pilot changed it."""
+        return replace(self, facts={**self.facts, **{fact.name: fact for fact in facts}})
+
     def require_comparable(self, findings: Iterable[Finding]) -> None:
         """Raises ``BadFinding`` for a limit below zero, and for one in another unit than others gave for its resource:
         their numbers must not be compared."""

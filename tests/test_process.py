@@ -236,6 +236,24 @@ def test_the_directory_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
     assert result.text == str(tmp_path)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_a_child_leaves_in_its_group_ends_with_it_unless_it_is_to_stay(leaves: bool) -> None:
+    script = "sleep 600 > /dev/null 2>&1 & echo $!"
+    result = run(["sh", "-c", script], deadline_seconds=60, environment=dict(os.environ), leaves_daemons=leaves)
+    left = int(result.text)
+
+    def lives() -> bool:
+        return psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE
+
+    if leaves:
+        assert lives()
+        os.kill(left, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while lives():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_every_child_has_a_session_and_a_group_of_its_own() -> None:
     result = python("import os; print(os.getpid() == os.getsid(0) == os.getpgid(0), os.getsid(0))")
     mine, session = result.text.split()

@@ -161,11 +161,11 @@ def _mount_one(
     if not is_repository_name(repository):
         return _not_so(distribution, repository, "that is no name of a repository")
     argv = [distribution.mountrepo, repository]
-    ended = run(argv, deadline_seconds=mount_seconds, environment=environment, wake=wake)
+    ended = _mountrepo(argv, mount_seconds, environment, wake)
     if ended.code == _MOUNT_FAILED and is_mount_point(path):
         # What a client that died left there is in the way, and mountrepo does not take it away.
         unmount(distribution, [repository], environment=environment, lazy=True, configuration=False, wake=wake)
-        ended = run(argv, deadline_seconds=mount_seconds, environment=environment, wake=wake)
+        ended = _mountrepo(argv, mount_seconds, environment, wake)
     reason, revision = _why(distribution, repository, ended), None
     if ended.ok:
         state = prove(path, repository, seconds=proof_seconds, wake=wake)
@@ -177,6 +177,11 @@ def _mount_one(
         _take_away(distribution, repository, environment, wake)
     seconds = round(time.monotonic() - began, 4)
     return Mounted(repository, path, not reason, reason[:REASON_LETTERS], ended.code, revision, seconds)
+
+
+def _mountrepo(argv: list[str], seconds: float, environment: Mapping[str, str], wake: WakeUp | None) -> Result:
+    # The client's processes stay behind, and not all of them need leave its process group.
+    return run(argv, deadline_seconds=seconds, environment=environment, wake=wake, leaves_daemons=True)
 
 
 def _take_away(

@@ -111,14 +111,8 @@ def _client(context: Context, wake: WakeUp | None) -> tuple[Client, dict[str, Ju
 def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
     """The facts that are true instead where the pilot mounted CVMFS for containers, and no job gets into one."""
     place, answering = facts.get("cvmfs.mount_point"), facts.get("cvmfs.repositories")
-    if (
-        contained
-        or place is None
-        or not place.known
-        or place.value == CVMFS
-        or answering is None
-        or not answering.value
-    ):
+    elsewhere = place is not None and place.known and place.value != CVMFS
+    if contained or not elsewhere or answering is None or not answering.value:
         return []
     why = "only jobs in containers would see it, and there are none here; the site installs Apptainer, or mounts it"
     before = facts.get("cvmfs.refused")
