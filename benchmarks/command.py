@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from benchmarks import first_use, job_rate, lives, memory, probing, proving, small, teardown, timeline
+from benchmarks import cvmfs_rungs, first_use, job_rate, lives, memory, probing, proving, small, teardown, timeline
 from benchmarks.estimate import FEWEST_ROUNDS
 from benchmarks.figures import Figure, table, write
 from benchmarks.node import PAYLOADS, REPOSITORY, MeasurementError, place
@@ -30,6 +30,7 @@ NAMES = (
     "first-use-hook",
     *job_rate.NAMES,
     "teardown",
+    *cvmfs_rungs.NAMES,
     "memory",
     "size",
 )
@@ -85,6 +86,7 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
             (job_rate.NAMES, "job rate", lambda: job_rate.measure(where, rounds, _say)),
             (LIVES, "whole lives", lambda: lives.measure(where, rounds, wanted, _say)),
             (("teardown",), "teardown", lambda: teardown.measure(where, rounds, _say)),
+            (cvmfs_rungs.NAMES, "ways to CVMFS", lambda: cvmfs_rungs.measure(where, rounds, _say)),
             (("memory",), "memory", lambda: memory.measure(where, rounds, _say)),
         ):
             if set(names) & set(wanted):

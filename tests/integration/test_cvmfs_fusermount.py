@@ -69,7 +69,7 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     for job in (named, container, needs):
         assert job.wait_done().output() == SEEN
     (ad,) = slot_ads(grid, first, "PartitionableSlot")
-    assert (ad["PilotCvmfsOnlyInContainers"], ad["PilotCvmfsRepositories"]) == (True, f"{DATA},{IMAGES}")
+    assert (ad["PilotCvmfsOnlyInContainers"], ad["PilotCvmfsRepositories"]) == (True, [DATA, IMAGES])
     name = workspace_name(first)
     assert len(of_workspace(first, name)) == 6
     first.signal(SIGTERM)
