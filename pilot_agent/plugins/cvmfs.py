@@ -15,11 +15,15 @@ from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from pilot_agent.cvmfs.fusermount import Tell
+    from pilot_agent.cvmfs.ladder import Ladder
     from pilot_agent.cvmfs.rungs import Judged
     from pilot_agent.cvmfs.supply import Client
     from pilot_agent.cvmfs.taking import Way
     from pilot_agent.lifecycle.journal import Journal
     from pilot_agent.process import WakeUp
+
+OWN_RUNGS = ("namespace", "fusermount")
+"""Those that the pilot takes itself."""
 
 
 @hookimpl
@@ -64,9 +68,15 @@ def take(
     if not _asked_for(context.config):
         return None, (), None
     from pilot_agent.cvmfs.ladder import climb, failure_of
+
+    workspace = _workspace(context)
+    ladder = climb(context.facts, context.config, workspace=workspace)
+    if ladder.taken is None or ladder.taken.name not in OWN_RUNGS:
+        # That something is missing is for the check to say, which knows what each repository answered.
+        return to_json(ladder), (), failure_of(ladder) if ladder.decision == "FAIL" else None
     from pilot_agent.cvmfs.taking import climb_up
 
-    workspace, (client, without) = _workspace(context), _client(context, wake)
+    client, without = _client(context, ladder, wake)
     ways: dict[str, Way] = {}
     if client.source and workspace is not None:
         from pilot_agent.cvmfs.fusermount import Fusermount
@@ -82,18 +92,14 @@ def take(
         refused,
     )
     client.discard()
-    ladder = climbed.ladder
-    # Where nothing was tried, that something is missing is for the check to say.
-    ends = ladder.decision == "FAIL" or bool(climbed.tried) or bool(without)
-    failure = failure_of(ladder) if ends else None
+    ladder, failure = climbed.ladder, failure_of(climbed.ladder)
     if failure is not None and client.failure is not None and client.failure.kind != FailureKind.NODE_RESOURCE:
         failure = client.failure  # not the site must act, but who publishes the clients
     return to_json(ladder), (*client.facts, *climbed.facts), failure
 
 
-def _client(context: Context, wake: WakeUp | None) -> tuple[Client, dict[str, Judged]]:
+def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> tuple[Client, dict[str, Judged]]:
     """What the pilot's own rungs mount with, and what becomes of them without. Raises ``Interrupted``."""
-    from pilot_agent.cvmfs.ladder import climb
     from pilot_agent.cvmfs.supply import Client, published_client
 
     settings, workspace = context.config["cvmfs"], _workspace(context)
@@ -102,7 +108,6 @@ def _client(context: Context, wake: WakeUp | None) -> tuple[Client, dict[str, Ju
         return Client(os.path.abspath(settings["distribution"])), {}
     if not settings["distributions"] or workspace is None:
         return Client(), {}
-    ladder = climb(context.facts, context.config, workspace=workspace)
     artifacts = Workspace(workspace).artifacts
     client = published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
     return client, client.without(ladder)
