@@ -94,7 +94,7 @@ class Fusermount:
         """Why each repository does not answer."""
         if not self._mounted:
             return dict.fromkeys(self._wanted, self._problem)
-        return {one.repository: one.reason for one in self._mounted if not one.ok}
+        return {one.repository: one.reason for one in self._mounted if not one.ok and one.repository in self._wanted}
 
     def give_back(self) -> None:
         """Unmount all of it, whoever still looks into it, and remove the distribution."""
@@ -166,6 +166,5 @@ class Fusermount:
         if len(ok) == len(set(self._wanted)):
             where = f"at {distribution.mount_point}, which containers see at /cvmfs"
             return Judged(True, f"all of {', '.join(ok)} were mounted {where}", answering=len(ok))
-        missing = {name: reason for name, reason in self.refused().items() if name in self._wanted}
         count = f"{len(ok)} of {len(set(self._wanted))} were mounted"
-        return Judged(False, f"{count}; {by_reason(missing)}", partial=bool(ok), answering=len(ok))
+        return Judged(False, f"{count}; {by_reason(self.refused())}", partial=bool(ok), answering=len(ok))

@@ -63,18 +63,16 @@ def climb_up(
             ways[other].give_back()
     if not tried:
         return Climbed(ladder)
-    facts = ways[name].facts() if name in tried else (_refused_by_all(refused, [ways[one] for one in tried], tried),)
+    facts = ways[name].facts() if name in tried else (_refused_by_all(refused, ways, tried),)
     return Climbed(ladder, facts, tuple(tried))
 
 
-def _refused_by_all(native: Mapping[str, str], ways: list[Way], tried: Mapping[str, Judged]) -> Fact:
+def _refused_by_all(native: Mapping[str, str], ways: Mapping[str, Way], tried: Mapping[str, Judged]) -> Fact:
     """Why repositories answer neither at /cvmfs nor in any way that was tried."""
+    refused = {name: ways[name].refused() for name in tried}
     told: list[Json] = []
-    for repository, reason in native.items():
-        reasons = [reason]
-        reasons += [
-            f"by {name}: {way.refused().get(repository) or judged.reason}"
-            for (name, judged), way in zip(tried.items(), ways, strict=True)
-        ]
+    for repository in dict.fromkeys([*native, *(one for reasons in refused.values() for one in reasons)]):
+        reasons = [native[repository]] if repository in native else []
+        reasons += [f"by {name}: {refused[name].get(repository) or judged.reason}" for name, judged in tried.items()]
         told.append({"repository": repository, "reason": "; ".join(reasons)})
     return Fact("cvmfs.refused", told, source="stat and readdir below /cvmfs, and mountrepo")

@@ -35,13 +35,15 @@ class Ground:
         self.journal = str(directory / "journal.jsonl")
         self.events = directory / "events"
 
-    def climb(self, then: Callable[[], Any] = lambda: None, **sections: dict[str, Json]) -> tuple[Any, ...]:
+    def climb(
+        self, then: Callable[[], Any] = lambda: None, native: Json = MISSING, **sections: dict[str, Json]
+    ) -> tuple[Any, ...]:
         """The ladder, the facts by name, the failure, and what ``then`` found in the namespace."""
         cvmfs = {"distribution": str(self.source), **sections.pop("cvmfs", {})}
         facts = known(
             Fact.absent("cvmfs.mount_point", "this node has no /cvmfs"),
             cvmfs_repositories=[],
-            cvmfs_refused=MISSING,
+            cvmfs_refused=native,
             fuse_helper_mount=True,
         )
         config = configured(cvmfs=cvmfs, **sections)
@@ -100,17 +102,15 @@ def test_what_is_mounted_is_recorded_proven_and_told(ground: Ground) -> None:
 
 
 def test_the_journal_names_a_mount_before_it_is_there(ground: Ground) -> None:
-    tell(ground.source, CONFIGURATION, f"cp {ground.journal} {ground.workspace}/seen")
-    # What a test says of a repository lies beside the commands, which alone are copied.
-    script = (ground.source / "mountrepo").read_text().replace("$here/told", f"{ground.source}/told")
-    (ground.source / "mountrepo").write_text(script)
+    spoil(ground, CONFIGURATION, f"cp {ground.journal} {ground.workspace}/seen")
     ground.climb()
     seen = read_journal(str(ground.workspace / "seen")).mounts
     assert [os.path.basename(entry.path) for entry in seen] == [CONFIGURATION, A, B]
 
 
 def spoil(ground: Ground, repository: str, script: str) -> None:
-    """Let the copy's mountrepo run this for a repository."""
+    """Let the copy's mountrepo run this for a repository: what a test says lies beside the commands, which alone are
+    copied."""
     tell(ground.source, repository, script)
     text = (ground.source / "mountrepo").read_text().replace("$here/told", f"{ground.source}/told")
     (ground.source / "mountrepo").write_text(text)
@@ -152,6 +152,15 @@ def test_a_rung_that_fails_is_left_for_the_next_with_its_reason(ground: Ground) 
     assert "no proxy was found" in reason(ladder, "fusermount")
     assert facts["cvmfs.refused"].value[0]["reason"].startswith("no /cvmfs; by fusermount: it was not tried without")
     assert left == []
+
+
+def test_where_the_site_s_own_was_not_looked_at_the_reason_is_that_of_the_rung(ground: Ground) -> None:
+    spoil(ground, A, "exit 16")
+    spoil(ground, B, "exit 23")
+    _, facts, _, _ = ground.climb(native=[], cvmfs={"rungs": ["fusermount"]})
+    refused = {one["repository"]: one["reason"] for one in facts["cvmfs.refused"].value}
+    assert refused[A].startswith("by fusermount: mountrepo exited 16")
+    assert refused[B].startswith("by fusermount: mountrepo exited 23")
 
 
 @pytest.mark.parametrize("place", ["nowhere", "text"])

@@ -59,6 +59,15 @@ def of_workspace(run: PilotRun, name: str) -> list[str]:
     return mounts + [" ".join(one.argv) for one in clients if one.argv[0].endswith("squashfuse_ll")]
 
 
+def test_a_command_in_a_jobs_container_finds_it_and_leaves_nothing(
+    pilot: StartPilot, distribution: Distribution
+) -> None:
+    run = pilot(configuration(distribution))
+    done = run.call("exec", "--config", f"factory={run.factory_file}", "--", "/bin/sh", "-c", READ)
+    assert (done.returncode, done.stdout) == (0, SEEN), done.stderr
+    run.nothing_left()
+
+
 def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     pilot: StartPilot, jobs: Jobs, grid: Grid, distribution: Distribution
 ) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pilot_agent.lifecycle.budget import Budget
-from pilot_agent.lifecycle.mounts import mounts_below, unmount_all
+from pilot_agent.lifecycle.journal import MountEntry
+from pilot_agent.lifecycle.mounts import mounts_below, undo_recorded, unmount_all
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 
 NOBODY = 65534
@@ -107,6 +108,19 @@ def test_a_mount_that_is_in_use_is_undone_lazily(tree: Path, bind: Path) -> None
     with subprocess.Popen(["sleep", "60"], cwd=tree / "a" / "b") as user:
         assert unmount_all(str(tree), [], Budget(10)) == []
         user.kill()
+
+
+def test_a_recorded_mount_is_undone_by_its_own_command_and_one_in_use_stays(tree: Path, bind: Path) -> None:
+    place = str(tree / "a" / "b")
+    gone = MountEntry(1, str(tree / "a"), ("rm", str(bind / "precious")))
+    recorded = [gone, MountEntry(2, place, ("umount", place))]
+    with subprocess.Popen(["sleep", "60"], cwd=place) as user:
+        undo_recorded(recorded, Budget(60))
+        assert [mount.path for mount in mounts_below(str(tree))] == [place]
+        user.kill()
+    undo_recorded(recorded, Budget(60))
+    assert mounts_below(str(tree)) == []
+    assert (bind / "precious").exists(), "what is not mounted is not undone"
 
 
 def test_a_table_with_odd_names_is_read(tmp_path: Path) -> None:
