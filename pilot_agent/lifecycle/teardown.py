@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from pilot_agent.workspace import Workspace
 
+UNMOUNT_SHARE = 0.25
+"""Of the time that is left: what the mounts of clients that are still alive may take."""
 REMOVAL_SHARE_SECONDS = 2.0
 """What stopping processes leaves for unmounting and removing."""
 
@@ -48,7 +50,7 @@ def stop_everything(workspace: Workspace, budget: Budget) -> list[dict[str, Any]
     setup's first, give the control group back, and unmount; what is left over."""
     _stop_journalled(workspace, budget)
     # Before the clients of these mounts are killed: one that is unmounted leaves its cache in order.
-    undo_recorded(read_journal(workspace.journal).mounts, budget)
+    undo_recorded(read_journal(workspace.journal).mounts, Budget(budget.left() * UNMOUNT_SHARE))
     leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))
     if run_commands(workspace, budget):
         leftovers = kill_descendants(Budget(max(1.0, budget.left() - REMOVAL_SHARE_SECONDS)))

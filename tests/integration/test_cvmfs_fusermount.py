@@ -81,6 +81,9 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     assert (ad["PilotCvmfsOnlyInContainers"], ad["PilotCvmfsRepositories"]) == (True, [DATA, IMAGES])
     name = workspace_name(first)
     assert len(of_workspace(first, name)) == 6
+    # One that hangs, as a client does whose server does not answer.
+    hanging = next(one for one in first.processes() if one.argv[-1].endswith(f"/{name}/cvmfs/dist/cvmfs/{DATA}"))
+    first.host.run(["kill", "-STOP", str(hanging.pid)])
     first.signal(SIGTERM)
     assert first.wait() == 143, first.story()
     assert of_workspace(first, name) == []
