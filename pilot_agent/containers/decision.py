@@ -138,6 +138,7 @@ def _search(
         order=config["containers"]["search"],
         condor_directory=config["startd"]["condor_directory"],
         repositories=tuple(context.value("cvmfs.repositories") or ()),
+        cvmfs=mount_point(context),
         environment=environment,
         site=context.environment,
         wake=wake,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pilot_agent.containers import modules
+from pilot_agent.containers.cvmfs_paths import CVMFS, physical
 from pilot_agent.probes.search_path import exchangeable, status_here
 from pilot_agent.process import Runner, WakeUp
 
@@ -39,7 +40,8 @@ class Place:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """What decides where is looked. ``site`` is the environment that the pilot was started with, ``environment`` the
-    clean one of its children; ``offered`` are (path, plugin); ``repositories`` the CVMFS repositories that answer.
+    clean one of its children; ``offered`` are (path, plugin); ``repositories`` the CVMFS repositories that answer,
+    and ``cvmfs`` where the node has what is below /cvmfs.
     """
 
     configured: str | None = None
@@ -47,6 +49,7 @@ class Search:
     order: Sequence[str] = ALL
     condor_directory: str | None = None
     repositories: tuple[str, ...] = ()
+    cvmfs: str = CVMFS
     environment: Mapping[str, str] = field(default_factory=dict)
     site: Mapping[str, str] = field(default_factory=dict)
     wake: WakeUp | None = None
@@ -113,7 +116,8 @@ class Search:
     def _in_cvmfs(self) -> Iterator[Place]:
         if CVMFS_REPOSITORY not in self.repositories:
             return
-        for path, real in zip(CVMFS_PLACES, _looked_at(CVMFS_PLACES, self.wake), strict=True):
+        paths = [physical(path, self.cvmfs) for path in CVMFS_PLACES]
+        for path, real in zip(paths, _looked_at(paths, self.wake), strict=True):
             if real:
                 yield Place(path, "CVMFS")
 

@@ -122,6 +122,12 @@ def test_cvmfs_is_looked_at_only_when_its_repository_answers(tmp_path: Path, mon
     assert found(order=["cvmfs"], repositories=("oasis.opensciencegrid.org",)) == [(there, "CVMFS")]
 
 
+def test_a_runtime_in_cvmfs_is_looked_for_where_the_pilot_mounted_it(tmp_path: Path) -> None:
+    there = program(tmp_path / "oasis.opensciencegrid.org/mis/apptainer/bin/apptainer")
+    repositories = ("oasis.opensciencegrid.org",)
+    assert found(order=["cvmfs"], repositories=repositories, cvmfs=str(tmp_path)) == [(there, "CVMFS")]
+
+
 def test_a_search_path_into_a_repository_that_does_not_answer_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
