@@ -71,7 +71,9 @@ def test_a_command_in_a_jobs_container_finds_it_and_leaves_nothing(
 def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     pilot: StartPilot, jobs: Jobs, grid: Grid, distribution: Distribution
 ) -> None:
-    first, second = (pilot(configuration(distribution)).start() for _ in range(2))
+    first = pilot(configuration(distribution)).start()
+    # What is mounted outlives the process that mounted it.
+    second = pilot(configuration(distribution), arguments=("--cut-after", "mount")).start()
     named = jobs.shell(READ, pilot=first, extra=f'+SingularityImage = "{LATEST}"')
     container = jobs.shell(READ, pilot=first, extra=f"universe = container\ncontainer_image = {LATEST}")
     needs = jobs.shell(READ, pilot=first, extra=f'+WantCvmfs = "{DATA}"')
