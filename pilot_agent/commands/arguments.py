@@ -121,6 +121,7 @@ def add_cvmfs(add: Add) -> None:
     """``cvmfs plan``."""
     plan = add("cvmfs plan", "show by which way jobs get CVMFS on this node, and why not by another")
     plan.add_argument("--json", action="store_true", help="print JSON")
+    plan.add_argument("--fetch", action="store_true", help="fetch published clients and try which of them load here")
     plan.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     plan.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -207,10 +207,18 @@ def _told(offer: Offer) -> str:
     return f"built for {offer.machine_type}, needs glibc {offer.glibc}; whether its programs load is tried at the start"
 
 
-def _failure(request: DistributionRequest, why: list[DistributionVerdict], failures: list[Failure]) -> Failure:
-    tried = "; ".join(f"{one.file}: {one.reason}" for one in why) or f"{request.index} lists none"
-    decisive = worst_failure([failure for failure in failures if failure.code != UNUSABLE])
-    if decisive is not None:
-        return replace(decisive, message=decisive.message if len(why) == 1 else f"{decisive.message} (all: {tried})")
-    message = f"no published CVMFS client works on this node: {tried}"
+def _tried(request: DistributionRequest, why: Sequence[DistributionVerdict]) -> str:
+    return "; ".join(f"{one.file}: {one.reason}" for one in why) or f"{request.index} lists none"
+
+
+def nothing_fits(request: DistributionRequest, why: Sequence[DistributionVerdict]) -> Failure:
+    """The failure where every distribution was refused for what the node is."""
+    message = f"no published CVMFS client works on this node: {_tried(request, why)}"
     return Failure(FailureKind.NODE_RESOURCE, UNUSABLE, message, HINT, stage=DISTRIBUTIONS.stage, retry=True)
+
+
+def _failure(request: DistributionRequest, why: Sequence[DistributionVerdict], failures: list[Failure]) -> Failure:
+    decisive = worst_failure([failure for failure in failures if failure.code != UNUSABLE])
+    if decisive is None:
+        return nothing_fits(request, why)
+    return decisive if len(why) == 1 else replace(decisive, message=f"{decisive.message} (all: {_tried(request, why)})")

@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
 from pilot_agent.cvmfs.ladder import Ladder
-from pilot_agent.cvmfs.obtaining import NoDistributionError, distribution_request, obtain_distribution
+from pilot_agent.cvmfs.obtaining import (
+    DistributionVerdict,
+    NoDistributionError,
+    consider,
+    distribution_request,
+    nothing_fits,
+    obtain_distribution,
+)
 from pilot_agent.cvmfs.rungs import Judged
-from pilot_agent.model import Fact, Failure, Json
+from pilot_agent.model import Fact, Failure, Json, PilotError
 from pilot_agent.tarballs.index import node_system
 
 if TYPE_CHECKING:
@@ -25,6 +32,14 @@ if TYPE_CHECKING:
 OWN = ("namespace", "fusermount")
 """The rungs that need a client beside the pilot."""
 NAME = "cvmfs-client"
+
+
+def _without(ladder: Ladder, failure: Failure | None) -> dict[str, Judged]:
+    """What becomes of the rungs that were not refused before, where there is no client."""
+    if failure is None:
+        return {}
+    judged = Judged(False, f"{failure.message}; {failure.hint}")
+    return {rung.name: judged for rung in ladder.rungs if rung.name in OWN and rung.state != "refused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +55,7 @@ class Client:
 
     def without(self, ladder: Ladder) -> dict[str, Judged]:
         """What becomes of the rungs that were not refused before, where there is no client."""
-        if self.failure is None:
-            return {}
-        reason = f"{self.failure.message}; {self.failure.hint}"
-        return {
-            rung.name: Judged(False, reason) for rung in ladder.rungs if rung.name in OWN and rung.state != "refused"
-        }
+        return _without(ladder, self.failure)
 
     def discard(self) -> None:
         """Remove it once the rungs have their copies."""
@@ -84,3 +94,48 @@ def published_client(
     taken |= {"sha256": choice.sha256, "seconds": choice.seconds}
     told = Fact("cvmfs.distributions", to_json(choice.why), source=request.index)
     return Client(place, True, (Fact("cvmfs.distribution", taken, source=request.index), told))
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """What became of every published client in ``place``, an index; ``failure`` says why none could be taken."""
+
+    place: str
+    why: tuple[DistributionVerdict, ...]
+    failure: Failure | None = None
+
+    def without(self, ladder: Ladder) -> dict[str, Judged]:
+        """What becomes of the rungs that were not refused before, where there is no client."""
+        return _without(ladder, self.failure)
+
+
+def needs_client(ladder: Ladder, config: Mapping[str, Json]) -> bool:
+    """Whether a published client may be needed: none is named by its path, and a rung of the pilot's own is open."""
+    settings = config["cvmfs"]
+    if settings["distribution"] or not settings["distributions"]:
+        return False
+    return any(rung.name in OWN and rung.state != "refused" for rung in ladder.rungs)
+
+
+def considered(
+    config: Mapping[str, Json],
+    facts: Mapping[str, Fact],
+    environment: Mapping[str, str],
+    directory: str,
+    *,
+    fetch: bool,
+) -> Considered:
+    """Every published client with what the index says of it for this node; with ``fetch`` they are tried as by a pilot.
+    ``directory`` is the caller's own, for what is fetched. Raises ``Interrupted``."""
+    request = distribution_request(config, node_system(facts), environment, directory)
+    assert request is not None, "the caller asked needs_client"
+    try:
+        choice = obtain_distribution(request, os.path.join(directory, NAME)) if fetch else consider(request)
+    except NoDistributionError as error:
+        return Considered(request.index, error.choice.why, error.failure)
+    except PilotError as error:
+        verdict = DistributionVerdict(request.index, "", "", "", "refused", error.failure.message)
+        return Considered(request.index, (verdict,), error.failure)
+    if not any(one.state != "refused" for one in choice.why):
+        return Considered(request.index, choice.why, nothing_fits(request, choice.why))
+    return Considered(request.index, choice.why)

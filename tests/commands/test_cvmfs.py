@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from pilot_agent.cvmfs.supply import considered
 from pilot_agent.environment import clean_environment
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.process import Result, run
 from pilot_agent.report import report_schema
+from tests.cvmfs.grounds import configured, known
+from tests.cvmfs.shop import MISSING, offer
+from tests.cvmfs.shop import index as published
 from tests.probes.trees import NODES
+
+MACHINE = os.uname().machine
 
 GRID = 'cvmfs.repositories=["grid.example.org"]'
 
@@ -129,3 +136,53 @@ def test_the_command_without_its_second_word_is_told_the_whole(tmp_path: Path) -
     result = pilot(tmp_path, "cvmfs")
     assert result.code == 2
     assert "did you mean cvmfs plan?" in result.stderr.decode()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Published clients: one that does not load here, one for another machine, and one that loads."""
+    directory = tmp_path / "shop"
+    lacking, foreign = offer(directory, f"rhel9-{MACHINE}", needs=MISSING), offer(directory, "rhel9-s390x")
+    published(directory, lacking, foreign, *(offer(directory, f"rhel8-{one}") for one in {MACHINE, "x86_64"}))
+    return directory
+
+
+def verdicts(answer: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {one["machine_type"]: (one["state"], one["reason"]) for one in answer["distributions"]}
+
+
+def test_every_published_client_has_its_reason(tmp_path: Path, shop: Path) -> None:
+    words = ["--set", GRID, "--set", f"cvmfs.distributions={shop}"]
+    code, answer = plan(tmp_path, *words, node="recorded_virtual_machine")
+    assert code == 0
+    assert states(answer)["namespace"] == "unknown"
+    found = verdicts(answer)
+    assert found["rhel9-s390x"] == ("refused", "it is for s390x, and this node is x86_64")
+    assert found["rhel8-x86_64"][0] == "possible"
+    page = pilot(tmp_path, "cvmfs", "plan", *words, node="recorded_virtual_machine").text
+    assert f"Clients in {shop}" in page
+    assert "it is for s390x" in " ".join(page.split())
+
+
+def test_where_no_client_fits_the_ways_that_need_one_are_refused(tmp_path: Path, shop: Path) -> None:
+    published(shop, offer(shop, "rhel9-s390x"))
+    _, answer = plan(tmp_path, "--set", GRID, "--set", f"cvmfs.distributions={shop}", node="recorded_virtual_machine")
+    assert states(answer)["namespace"] == "refused"
+    assert "it is for s390x" in next(rung["reason"] for rung in answer["rungs"] if rung["name"] == "namespace")
+
+
+def test_an_index_that_cannot_be_believed_is_a_reason_and_no_end(tmp_path: Path) -> None:
+    address = "cvmfs.distributions=https://127.0.0.1:1/index.json"
+    code, answer = plan(tmp_path, "--set", GRID, "--set", address, node="ubuntu2404_apparmor")
+    assert code == 0
+    assert "nothing says what it must be" in answer["distributions"][0]["reason"]
+    assert states(answer)["fusermount"] == "refused"
+
+
+def test_published_clients_are_tried_when_asked(tmp_path: Path, shop: Path) -> None:
+    config = configured(cvmfs={"distribution": None, "distributions": str(shop)})
+    found = considered(config, known(os_arch=MACHINE), {}, str(tmp_path), fetch=True)
+    told = {one.machine_type: (one.state, one.reason) for one in found.why}
+    assert "needs libpcre2-8.so.9" in told[f"rhel9-{MACHINE}"][1]
+    assert told[f"rhel8-{MACHINE}"][0] == "taken"
+    assert found.failure is None
