@@ -28,7 +28,7 @@ CVMFS_KEYS: tuple[Key, ...] = (
         Kind.STRING,
         None,
         "CVMFS's client for this node, as cvmfsexec's makedist makes it: its directory or a tar archive of it; without "
-        "one the pilot mounts nothing itself",
+        "one and without cvmfs.distributions the pilot mounts nothing itself",
     ),
     Key(
         "cvmfs.distributions",
