@@ -76,12 +76,14 @@ def test_the_check_page_lists_every_rule_of_the_profile() -> None:
 
 def test_the_facts_page_names_every_fact_of_the_built_in_probes() -> None:
     from pilot_agent.config import load_config
+    from pilot_agent.cvmfs.supply import FACTS
     from pilot_agent.plugins.cvmfs import pilot_mounts
     from pilot_agent.plugins.probes import pilot_probes
 
     page = (REPOSITORY / "docs/reference/facts.md").read_text(encoding="utf-8")
     probed = {fact for probe in pilot_probes() for fact in probe.gives}
     given = probed | {fact for mount in pilot_mounts(load_config([]).values) for fact in mount.gives}
+    given |= set(FACTS)
     named = set(re.findall(r"`((?:[a-z]+)\.[a-z0-9_]+)`", page))
     assert given - named == set(), "facts that the page does not name"
     known = {name for name in named if name.partition(".")[0] in {fact.partition(".")[0] for fact in given}}

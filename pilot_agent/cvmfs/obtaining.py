@@ -121,7 +121,7 @@ def obtain_distribution(
         verdict = DistributionVerdict(request.index, "", "", "", "refused", error.failure.message)
         raise NoDistributionError(error.failure, DistributionChoice(why=(verdict,))) from error
     why, failures = _refused(choice), []
-    for offer in choice.fitting:
+    for number, offer in enumerate(choice.fitting):
         try:
             _try(request, offer, directory, wake)
         except PilotError as error:
@@ -130,7 +130,10 @@ def obtain_distribution(
             continue
         taken = _verdict(offer, "taken", "its programs load on this node")
         seconds = round(time.monotonic() - began, 3)
-        return DistributionChoice(taken, offer.sha256, seconds, (*why, taken))
+        others = [
+            _verdict(other, "possible", f"not needed beside {offer.file}") for other in choice.fitting[number + 1 :]
+        ]
+        return DistributionChoice(taken, offer.sha256, seconds, (*why, taken, *others))
     raise NoDistributionError(_failure(request, why, failures), DistributionChoice(why=tuple(why)))
 
 

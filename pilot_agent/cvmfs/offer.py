@@ -48,7 +48,8 @@ class Offer(Tarball):
 
 def choose_distributions(offers: Iterable[Offer], node: NodeSystem, source: str = ANY_SOURCE) -> Choice[Offer]:
     """Which distributions may run on the node, the likeliest first: those built for its own release, then for its
-    family, then any; of these the ones for the newest C library that the node has, then the newest client."""
+    family, then any; of these the ones for the newest C library that the node has, for the newest release, and of the
+    newest client."""
     fitting: list[Offer] = []
     refused: list[tuple[Offer, str]] = []
     for offer in offers:
@@ -59,7 +60,7 @@ def choose_distributions(offers: Iterable[Offer], node: NodeSystem, source: str 
             fitting.append(offer)
 
     def order(offer: Offer) -> tuple[object, ...]:
-        newest = [tuple(-part for part in numbers(one)) for one in (offer.glibc, offer.version)]
+        newest = [tuple(-part for part in numbers(one)) for one in (offer.glibc, offer.os_version, offer.version)]
         return (_nearness(offer, node), *newest, offer.file)
 
     return Choice(tuple(sorted(fitting, key=order)), tuple(refused))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 OWN = ("namespace", "fusermount")
 """The rungs that need a client beside the pilot."""
 NAME = "cvmfs-client"
+TAKEN, LOOKED_AT = FACTS = ("cvmfs.distribution", "cvmfs.distributions")
+"""The client that is used, and what became of every published one."""
 
 
 def _without(ladder: Ladder, failure: Failure | None) -> dict[str, Judged]:
@@ -45,8 +47,7 @@ def _without(ladder: Ladder, failure: Failure | None) -> dict[str, Judged]:
 @dataclass(frozen=True, slots=True)
 class Client:
     """``source`` is the directory of the distribution or its archive, ``fetched`` whether the pilot brought it. Empty
-    where there is none: ``failure`` says why none could be had. ``facts`` are cvmfs.distribution and
-    cvmfs.distributions, every one that was looked at with the reason."""
+    where there is none: ``failure`` says why none could be had. ``facts`` are those of ``FACTS`` that are known."""
 
     source: str = ""
     fetched: bool = False
@@ -87,13 +88,13 @@ def published_client(
     try:
         choice = obtain_distribution(request, place, wake=wake)
     except NoDistributionError as error:
-        told = Fact("cvmfs.distributions", to_json(error.choice.why), source=request.index)
+        told = Fact(LOOKED_AT, to_json(error.choice.why), source=request.index)
         return Client(facts=(told,), failure=error.failure)
     assert choice.taken is not None, "what was obtained is told"
     taken = {name: value for name, value in to_json(choice.taken).items() if name not in ("state", "reason")}
     taken |= {"sha256": choice.sha256, "seconds": choice.seconds}
-    told = Fact("cvmfs.distributions", to_json(choice.why), source=request.index)
-    return Client(place, True, (Fact("cvmfs.distribution", taken, source=request.index), told))
+    told = Fact(LOOKED_AT, to_json(choice.why), source=request.index)
+    return Client(place, True, (Fact(TAKEN, taken, source=request.index), told))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def request(tmp_path: Path, shop: Path, **changes: Any) -> DistributionRequest:
 def taken(tmp_path: Path, shop: Path, **changes: Any) -> DistributionChoice:
     choice = obtain_distribution(request(tmp_path, shop, **changes), str(tmp_path / "cvmfs"))
     assert choice.taken is not None
-    assert choice.why[-1] == choice.taken
+    assert choice.taken in choice.why
     assert os.access(tmp_path / "cvmfs/mountrepo", os.X_OK)
     assert os.listdir(tmp_path / "artifacts") == []
     return choice
@@ -74,6 +74,15 @@ def test_one_with_fewer_needs_is_not_even_fetched_for_another_architecture(tmp_p
     (shop / foreign.file).unlink()
     choice = taken(tmp_path, shop)
     assert choice.why[0].reason == f"it is for s390x, and this node is {MACHINE}"
+
+
+def test_those_that_were_not_needed_are_told_too(tmp_path: Path, shop: Path) -> None:
+    nearest, other = offer(shop, f"rhel9-{MACHINE}"), offer(shop, f"rhel8-{MACHINE}")
+    index(shop, other, nearest)
+    assert [(one.file, one.state, one.reason) for one in taken(tmp_path, shop).why] == [
+        (nearest.file, "taken", "its programs load on this node"),
+        (other.file, "possible", f"not needed beside {nearest.file}"),
+    ]
 
 
 def test_where_none_loads_the_failure_names_what_each_lacks(tmp_path: Path, shop: Path) -> None:

@@ -88,6 +88,11 @@ def test_only_the_wanted_configuration_is_taken() -> None:
     assert len(choose_distributions((EL9, egi), node, "any").fitting) == 2
 
 
+def test_of_two_that_need_the_same_the_one_for_the_newer_release_comes_first() -> None:
+    plain = replace(EL9, glibc="2.28")
+    assert choose_distributions((EL8, plain), NodeSystem("debian", "13", (), "x86_64", "2.41")).fitting == (plain, EL8)
+
+
 def test_of_two_for_one_release_the_newer_client_comes_first() -> None:
     newer = replace(EL9, version="2.13.1", file="newer")
     node = NodeSystem("rocky", "9.4", ("rhel",), "x86_64", "2.34")
