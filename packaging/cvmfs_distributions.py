@@ -18,7 +18,7 @@ from condor_tarball.libraries import architecture_of, glibc_of
 from condor_tarball.listing import INDEX, write
 from cvmfs_distribution.contents import client_version, members_of, needed_of_the_node
 from cvmfs_distribution.making import PLATFORMS, SOURCES, Platform, cvmfsexec_version, made, platform
-from cvmfs_distribution.publishing import Distribution, add, alone, prune
+from cvmfs_distribution.publishing import Distribution, add, alone, prune, require_taken
 from payload.console import BuildError, step
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -89,6 +89,7 @@ def publish(options: argparse.Namespace, wanted: Platform) -> Distribution:
         needs=needed_of_the_node(members),
         made=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+    require_taken(distribution)
     with alone(options.output):
         write(options.output / distribution.file, data)
         name, index_digest = add(options.output, distribution, options.keep)

@@ -25,6 +25,8 @@ from payload.console import BuildError
 SCHEMA = "pilot-agent/cvmfs-index/1"
 LETTERS = 12
 """Of a digest in a file's name."""
+MOST = {"size_bytes": 256 << 20, "unpacked_bytes": 1 << 30, "members": 20_000}
+"""As ``pilot_agent.tarballs.index`` has it."""
 _NAMED = re.compile(r"index-[0-9a-f]{12}\.json")
 _ARCHIVE = re.compile(r"cvmfs-[0-9A-Za-z._-]+\.tar\.gz")
 
@@ -48,6 +50,13 @@ def alone(directory: Path) -> Iterator[None]:
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def require_taken(distribution: Distribution) -> None:
+    """Refuse what no pilot would take: one such entry spoils the index for all. BuildError."""
+    for name, most in MOST.items():
+        if getattr(distribution, name) > most:
+            raise BuildError(f"{name} is {getattr(distribution, name)}, and pilots take {most} at most")
 
 
 def listed(directory: Path) -> list[dict[str, Any]]:

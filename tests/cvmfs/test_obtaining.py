@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from pilot_agent.cvmfs.obtaining import (
 from pilot_agent.model import FailureKind
 from pilot_agent.tarballs.index import NodeSystem
 from tests.cvmfs.shop import MISSING, index, offer
+from tests.startd.test_sources import SERVER
 
 MACHINE = os.uname().machine
 NODE = NodeSystem("debian", "12", (), MACHINE, "2.36")
@@ -124,6 +128,26 @@ def test_an_address_needs_the_digest_of_its_index(tmp_path: Path, shop: Path) ->
     assert error.failure.code == "artifact.unsigned"
     assert "cvmfs.distributions_sha256" in error.failure.hint
     assert error.choice.why[0].file == "https://127.0.0.1:1/index.json"
+
+
+def test_plain_http_will_do_for_what_is_pinned_and_is_kept_for_the_next_pilot(tmp_path: Path, shop: Path) -> None:
+    wanted = offer(shop, f"rhel9-{MACHINE}")
+    digest = index(shop, wanted)
+    cache = tmp_path / "cache"
+    # A program of its own: with a thread in this process it could not be forked safely.
+    command = [sys.executable, "-I", "-c", SERVER]
+    with subprocess.Popen(command, cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        try:
+            address = f"http://127.0.0.1:{int(server.stdout.readline())}/index.json"
+            words = {"index": address, "index_sha256": digest, "cache": str(cache)}
+            assert taken(tmp_path, shop, **words).sha256 == wanted.sha256
+            assert [path.name for path in cache.glob("*.tar")] == [f"{wanted.sha256}.tar"]
+            (shop / wanted.file).unlink()
+            shutil.rmtree(tmp_path / "cvmfs")
+            assert taken(tmp_path, shop, **words).sha256 == wanted.sha256
+        finally:
+            server.kill()
 
 
 def test_what_may_be_tried_is_told_without_fetching_anything(tmp_path: Path, shop: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from pilot_agent.cvmfs.obtaining import DistributionRequest, obtain_distribution
 from pilot_agent.cvmfs.offer import DISTRIBUTIONS, Offer
-from pilot_agent.tarballs.index import NodeSystem, parse_index
+from pilot_agent.tarballs.index import MOST_BYTES, MOST_MEMBERS, MOST_UNPACKED_BYTES, NodeSystem, parse_index
 from tests.cvmfs.shop import library
 from tests.packaging.conftest import PROJECT
 from tests.packaging.cvmfsexec_stand_in import checkout, package
@@ -220,6 +220,18 @@ def test_what_nobody_waits_for_any_more_is_removed_when_asked(upstream: Path) ->
     (entry,) = entries(upstream)
     assert {path.name for path in shop.iterdir() if path.name.startswith("cvmfs-")} == {str(entry["file"])}
     assert len(list(shop.glob("index-*.json"))) == 1
+
+
+def test_what_no_pilot_would_take_is_not_published() -> None:
+    from cvmfs_distribution.publishing import MOST, Distribution, require_taken
+    from payload.console import BuildError
+
+    assert MOST == {"size_bytes": MOST_BYTES, "unpacked_bytes": MOST_UNPACKED_BYTES, "members": MOST_MEMBERS}
+    values = json.loads((PROJECT / "tests/packaging/condor_manifest.json").read_text())
+    more = {"source": "osg", "machine_type": EL9, "cvmfsexec": "4.51", "needs": (), "made": ""}
+    require_taken(Distribution(**values | more))
+    with pytest.raises(BuildError, match="pilots take 20000 at most"):
+        require_taken(Distribution(**values | more | {"members": 20_001}))
 
 
 def test_an_index_that_is_none_is_not_overwritten(upstream: Path) -> None:
