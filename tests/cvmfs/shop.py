@@ -14,17 +14,18 @@ from pilot_agent.cvmfs.offer import DISTRIBUTIONS, Offer
 from tests.cvmfs.distributions import CONFIGURATION, MOUNTS, UNMOUNTS
 from tests.startd.published import pack
 
-MISSING = b"libpcre2-8.so.9"
+NEEDED, MISSING = b"libpcre2-8.so.0", b"libpcre2-8.so.9"
+"""Names of a library that every Debian has, and of one that none has."""
 
 
-def library(needs: bytes = b"libpcre2-8.so.0") -> bytes:
+def library(needs: bytes = NEEDED) -> bytes:
     """A library of this machine, which needs ``libpcre2-8`` by this name."""
     told = subprocess.run(["ldd", "/bin/ls"], capture_output=True, text=True, check=True).stdout
     (path,) = re.findall(r"libselinux\S+ => (\S+)", told)
-    return Path(path).read_bytes().replace(b"libpcre2-8.so.0", needs)
+    return Path(path).read_bytes().replace(NEEDED, needs)
 
 
-def distribution_files(needs: bytes = b"libpcre2-8.so.0") -> dict[str, bytes]:
+def distribution_files(needs: bytes = NEEDED) -> dict[str, bytes]:
     """A distribution whose client loads where ``needs`` is there."""
     return {
         "mountrepo": MOUNTS.encode(),
@@ -35,9 +36,7 @@ def distribution_files(needs: bytes = b"libpcre2-8.so.0") -> dict[str, bytes]:
     }
 
 
-def offer(
-    directory: Path, machine_type: str = "rhel9-x86_64", *, needs: bytes = b"libpcre2-8.so.0", **changes: str
-) -> Offer:
+def offer(directory: Path, machine_type: str = "rhel9-x86_64", *, needs: bytes = NEEDED, **changes: str) -> Offer:
     """Write a distribution into the directory; its entry, with changes."""
     files = distribution_files(needs)
     content, digest, members = pack(files)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pilot_agent.cvmfs.loading import CLIENT, LOADERS, load_problem
+from tests.cvmfs.shop import MISSING, library
 from tests.testbed import images
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
@@ -18,13 +19,6 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 def program() -> bytes:
     """A small program of this machine that needs more libraries than the C library."""
     return Path("/bin/ls").resolve().read_bytes()
-
-
-def library() -> bytes:
-    """A library that it needs."""
-    told = subprocess.run(["ldd", "/bin/ls"], capture_output=True, text=True, check=True).stdout
-    (path,) = re.findall(r"libselinux\S+ => (\S+)", told)
-    return Path(path).read_bytes()
 
 
 def lay(root: Path, name: str, content: bytes) -> None:
@@ -48,7 +42,7 @@ def test_a_client_whose_libraries_are_there_loads(root: Path) -> None:
 
 def test_a_client_that_only_says_its_version_is_no_proof(root: Path) -> None:
     """The program runs, and the library that it would load later does not."""
-    lay(root, "dist/usr/lib64/libcvmfs_fuse3.so", library().replace(b"libpcre2-8.so.0", b"libpcre2-8.so.9"))
+    lay(root, "dist/usr/lib64/libcvmfs_fuse3.so", library(MISSING))
     assert subprocess.run([str(root / CLIENT), "--version"], capture_output=True, check=False).returncode == 0
     said = load_problem(str(root), ENVIRONMENT)
     assert said == "libcvmfs_fuse3.so needs libpcre2-8.so.9, which this node does not have"
@@ -61,7 +55,7 @@ def test_a_newer_c_library_than_the_nodes_is_named(root: Path) -> None:
 
 
 def test_a_library_that_the_distribution_brings_along_is_found_in_it(root: Path) -> None:
-    lay(root, "dist/usr/lib64/libcvmfs_fuse3.so", library().replace(b"libpcre2-8.so.0", b"libpcre2-8.so.9"))
+    lay(root, "dist/usr/lib64/libcvmfs_fuse3.so", library(MISSING))
     told = subprocess.run(["ldd", "/bin/ls"], capture_output=True, text=True, check=True).stdout
     (path,) = re.findall(r"libpcre2-8\S+ => (\S+)", told)
     lay(root, "dist/usr/lib64/libpcre2-8.so.9", Path(path).read_bytes())
@@ -69,7 +63,7 @@ def test_a_library_that_the_distribution_brings_along_is_found_in_it(root: Path)
 
 
 def test_one_of_the_two_versions_of_fuse_will_do(root: Path) -> None:
-    lay(root, "dist/usr/lib64/libcvmfs_fuse.so", library().replace(b"libpcre2-8.so.0", b"libpcre2-8.so.9"))
+    lay(root, "dist/usr/lib64/libcvmfs_fuse.so", library(MISSING))
     assert load_problem(str(root), ENVIRONMENT) == ""
     lay(root, "dist/usr/lib64/libcvmfs_fuse3_stub.so", b"")
     said = load_problem(str(root), ENVIRONMENT)

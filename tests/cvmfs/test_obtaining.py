@@ -72,7 +72,7 @@ def test_the_nearest_that_loads_is_taken_and_not_the_nearest_by_name(tmp_path: P
     assert "needs libpcre2-8.so.9, which this node does not have" in choice.why[0].reason
 
 
-def test_one_with_fewer_needs_is_not_even_fetched_for_another_architecture(tmp_path: Path, shop: Path) -> None:
+def test_one_for_another_architecture_is_not_even_fetched(tmp_path: Path, shop: Path) -> None:
     foreign, own = offer(shop, "rhel9-s390x"), offer(shop, f"rhel9-{MACHINE}")
     index(shop, foreign, own)
     (shop / foreign.file).unlink()
