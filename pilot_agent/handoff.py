@@ -12,6 +12,7 @@ from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import condor, features
 from pilot_agent.plugins.batch import hold_seconds
+from pilot_agent.plugins.cvmfs_watching import watch_plan
 from pilot_agent.programs import is_program
 from pilot_agent.stages import Session
 from pilot_agent.startd.choice import NoCondorError
@@ -22,7 +23,6 @@ from pilot_agent.tasks import job_container, periodic_command
 
 JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
-LISTING_PROGRAMS = ("/usr/bin/ls", "/bin/ls")
 
 __all__ = ["NoCondorError", "keeper_plan"]
 
@@ -73,7 +73,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         history=handoff.history,
         token=_token(session, state, environment),
         disk=_disk(session, state, handoff.plan.execute_directory),
-        cvmfs=_cvmfs(state, environment),
+        cvmfs=_cvmfs(session, state, environment),
         black_hole=_black_hole(state),
     )
     return made, replace(state, attributes=dict(handoff.plan.attributes), condor=taken, startd=handoff.told)
@@ -149,21 +149,16 @@ def _disk(session: Session, state: State, execute_directory: str) -> plan.DiskPl
     )
 
 
-def _cvmfs(state: State, environment: dict[str, str]) -> plan.CvmfsPlan:
-    """The repositories that answered; nothing is watched where they are not known, or no program can list them."""
-    fact = state.facts.get("cvmfs.repositories")
-    repositories = [str(name) for name in fact.value or []] if fact is not None and fact.known else []
-    program = next((path for path in LISTING_PROGRAMS if os.access(path, os.X_OK)), None)
-    if program is None or not repositories:
-        return plan.CvmfsPlan()
-    place = state.facts.get("cvmfs.mount_point")
-    return plan.CvmfsPlan(
-        repositories=repositories,
-        mount_point=str(place.value) if place is not None and place.known else "/cvmfs",
-        command=[program, "-1"],
-        environment={name: value for name, value in environment.items() if not name.startswith("CONDOR_")},
-        period_seconds=state.config.get("cvmfs.look_period_seconds"),
-        timeout_seconds=state.config.get("cvmfs.look_timeout_seconds"),
+def _cvmfs(session: Session, state: State, environment: dict[str, str]) -> plan.CvmfsPlan:
+    contained = state.container is not None and state.container.decision == "REQUIRED"
+    clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
+    return watch_plan(
+        state.facts,
+        state.config.values,
+        state.cvmfs,
+        interpreter=session.around.interpreter,
+        environment=clean,
+        contained=contained,
     )
 
 

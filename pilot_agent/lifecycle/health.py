@@ -67,7 +67,7 @@ class Health:
         Services(plan.services, self._loop, self._channel, self._service_died)
         ImageFailures(image_failures, self._loop, self._channel, self._events)
         DiskWatch(plan.disk, self._loop, self._channel, self._events, self._acceptance, self._disk_full)
-        CvmfsWatch(plan.cvmfs, self._loop, self._channel, self._events)
+        CvmfsWatch(plan.cvmfs, self._loop, self._channel, self._events, self._acceptance)
         if plan.history:
             BlackHoleWatch(plan.black_hole, plan.history, self._loop, self._jobs_fail)
         Periodics(

@@ -231,9 +231,14 @@ class DiskPlan(_Record):
 
 
 class CvmfsPlan(_Record):
-    """The repositories that answered, and the command that lists one: its path below ``mount_point`` is added."""
+    """The repositories that answered, with their ``revisions`` then, and the command that looks at one: its path below
+    ``mount_point`` is added. ``absent`` are those that were wanted and did not answer; without ``required`` ones no job
+    at all is taken. ``advertised``: every job sees them at /cvmfs, so that attributes may say that they are there.
+    ``remount`` is the command that mounts again, to which names are added; where it is empty ``repair`` says who must
+    do it."""
 
-    __slots__ = ("command", "environment", "mount_point", "period_seconds", "repositories", "timeout_seconds")
+    __slots__ = ("absent", "advertised", "command", "environment", "mount_point", "period_seconds", "remount",
+                 "remount_seconds", "repair", "repositories", "required", "revisions", "timeout_seconds")  # fmt: skip
 
     def __init__(
         self,
@@ -244,6 +249,13 @@ class CvmfsPlan(_Record):
         mount_point: str = "/cvmfs",
         period_seconds: float = 60.0,
         timeout_seconds: float = 20.0,
+        revisions: Mapping[str, int] | None = None,
+        absent: Sequence[str] = (),
+        required: Sequence[str] = (),
+        advertised: bool = True,
+        remount: Sequence[str] = (),
+        remount_seconds: float = 120.0,
+        repair: str = "the site mounts it again",
     ) -> None:
         self.repositories = tuple(repositories)
         self.command = tuple(command)
@@ -251,6 +263,13 @@ class CvmfsPlan(_Record):
         self.mount_point = mount_point
         self.period_seconds = period_seconds
         self.timeout_seconds = timeout_seconds
+        self.revisions = dict(revisions or {})
+        self.absent = tuple(absent)
+        self.required = tuple(required)
+        self.advertised = advertised
+        self.remount = tuple(remount)
+        self.remount_seconds = remount_seconds
+        self.repair = repair
 
 
 class BlackHolePlan(_Record):

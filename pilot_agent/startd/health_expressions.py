@@ -27,7 +27,7 @@ TALLY_ATTRIBUTES = (
 
 HEALTH_ATTRIBUTES = (
     *(READY_SERVICES_ATTRIBUTE, CVMFS_DOWN_ATTRIBUTE, "PilotNotAccepting", "PilotDraining", "PilotBlackHole"),
-    *("PilotDiskFreeMiB", "PilotFailingTests", *TALLY_ATTRIBUTES),
+    *("PilotCvmfsStale", "PilotDiskFreeMiB", "PilotFailingTests", *TALLY_ATTRIBUTES),
 )
 """What the keeper alone sends: a constant of that name would hide it."""
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pilot_agent.lifecycle.signals import Alarm
+from pilot_agent.light import signal
+from tests.lifecycle.bench import Bench
 from tests.lifecycle.scenario import Pilot
 
 
@@ -16,3 +19,18 @@ def pilot(tmp_path: Path) -> Iterator[Pilot]:
     made = Pilot(tmp_path)
     yield made
     made.destroy()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A part of the keeper's surroundings, with this process's signals; they are put back after the test."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    alarm = Alarm.install(None, also=(signal.SIGCHLD,), sticky=False)
+    made = Bench(tmp_path, alarm)
+    yield made
+    while made.loop._children:  # a task that still runs belongs to the test that started it
+        made.loop.turn()
+    alarm.close()
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)

@@ -6,91 +6,27 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilot_agent import process
-from pilot_agent.events import EventLog
 from pilot_agent.lifecycle import cvmfs_watch, disk_watch, sidecars
-from pilot_agent.lifecycle.acceptance import REASONS_ATTRIBUTE, Acceptance
+from pilot_agent.lifecycle.acceptance import REASONS_ATTRIBUTE
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE
-from pilot_agent.lifecycle.cvmfs_watch import DOWN_ATTRIBUTE, CvmfsWatch
 from pilot_agent.lifecycle.disk_watch import FREE_ATTRIBUTE, LOW, SILENT, DiskWatch, free_mib, statfs_command
 from pilot_agent.lifecycle.identity import read_stat
-from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.periodic_tasks import FAILING_ATTRIBUTE, MOST_ATTRIBUTES, Periodics
-from pilot_agent.lifecycle.plan import CvmfsPlan, DiskPlan, PeriodicPlan
+from pilot_agent.lifecycle.plan import DiskPlan, PeriodicPlan
 from pilot_agent.lifecycle.processes import children
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.task_tally import FAILED_LAST_END, LAST_END, TALLY_ATTRIBUTES
 from pilot_agent.light import signal
 from pilot_agent.startd import health_expressions
+from tests.lifecycle.bench import ENVIRONMENT, PATIENCE_SECONDS, Bench
 from tests.probes.hanging_fuse import STATFS, hanging_mount
 from tests.probes.namespaced import in_namespace
-
-PATIENCE_SECONDS = 60.0
-ENVIRONMENT = {"PATH": os.environ["PATH"]}
-
-
-class Ad:
-    """The channel's other end: the attributes as they are now."""
-
-    def __init__(self) -> None:
-        self.now: dict[str, Any] = {}
-        self.states: set[str] = set()
-
-    def update(self, attributes: Mapping[str, Any], *, state: bool = True) -> None:
-        self.now |= attributes
-        if state:
-            self.states |= set(attributes)
-
-    def note(self, attributes: Mapping[str, Any]) -> None:
-        self.now |= attributes
-
-    def without_tally(self) -> dict[str, Any]:
-        """What the ad has beside how the tasks went."""
-        return {name: value for name, value in self.now.items() if name not in TALLY_ATTRIBUTES}
-
-
-class Bench:
-    """A loop, an ad, events, and what was called."""
-
-    def __init__(self, directory: Path, alarm: Alarm) -> None:
-        self.loop = Loop(alarm)
-        self.ad = Ad()
-        self.log = directory / "events.jsonl"
-        self.events = EventLog(str(self.log), 0.0)
-        self.calls: list[Any] = []
-        self.acceptance = Acceptance(self.ad, lambda: self.calls.append("changed"))  # type: ignore[arg-type]
-
-    def until(self, what: str, condition: Callable[[], object]) -> None:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert time.monotonic() < end, f"{what} did not happen: {self.names()} {self.ad.now}"
-            self.loop.turn()
-
-    def names(self) -> list[str]:
-        return [event["event"] for event in self.all_events()]
-
-    def all_events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    alarm = Alarm.install(None, also=(signal.SIGCHLD,), sticky=False)
-    made = Bench(tmp_path, alarm)
-    yield made
-    while made.loop._children:  # a task that still runs belongs to the test that started it
-        made.loop.turn()
-    alarm.close()
-    for number, handler in before.items():
-        if signal.getsignal(number) is not handler:
-            signal.signal(number, handler)
 
 
 def test_the_configuration_names_the_same_attributes() -> None:
@@ -235,55 +171,6 @@ def test_a_mount_that_really_hangs_neither_keeps_the_keeper_nor_gets_a_second_ch
 
     names, reasons, states, told = in_namespace(work)
     assert (names, reasons, states, told) == (["disk.silent"], [SILENT], ["D"], True)
-
-
-def cvmfs(bench: Bench, place: Path, script: str = 'ls "$1"', timeout: float = 30.0) -> None:
-    made = CvmfsPlan(
-        repositories=["a.example.org", "b.example.org"],
-        command=["/bin/sh", "-c", script, "list"],
-        environment=ENVIRONMENT,
-        mount_point=str(place),
-        period_seconds=0.1,
-        timeout_seconds=timeout,
-    )
-    CvmfsWatch(made, bench.loop, bench.ad, bench.events)  # type: ignore[arg-type]
-
-
-def test_a_repository_that_goes_away_is_told_and_that_it_came_back(bench: Bench, tmp_path: Path) -> None:
-    for name in ("a.example.org", "b.example.org", "c"):
-        (tmp_path / name).mkdir()
-    cvmfs(bench, tmp_path)
-    (tmp_path / "b.example.org").rmdir()
-    bench.until("it is down", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) == "b.example.org")
-    (tmp_path / "a.example.org").rmdir()
-    bench.until("both are down", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) == "a.example.org b.example.org")
-    (tmp_path / "a.example.org").mkdir()
-    (tmp_path / "b.example.org").mkdir()
-    bench.until("both are back", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) is None)
-    assert sorted(bench.names()) == ["cvmfs.back", "cvmfs.back", "cvmfs.down", "cvmfs.down"]
-    assert "No such file" in bench.all_events()[0]["reason"]
-
-
-def test_a_mount_that_hangs_is_down_when_its_time_is_over_and_only_one_child_waits_for_it(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A child that waits in the kernel does not even end by SIGKILL: this one gets none."""
-    monkeypatch.setattr("pilot_agent.lifecycle.loop.os.killpg", lambda group, number: None)
-    wait = f"until test -e {tmp_path}/go; do sleep 0.1; done"
-    script = f"case $1 in */a.*) echo x >> {tmp_path}/a;; *) echo x >> {tmp_path}/b; {wait}; esac"
-    cvmfs(bench, tmp_path, script, timeout=0.3)
-    bench.until("it is down", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) == "b.example.org")
-    assert "does not answer within 0.3 s" in bench.all_events()[0]["reason"]
-    asked = len((tmp_path / "a").read_text().split())
-    bench.until("the other was asked again", lambda: len((tmp_path / "a").read_text().split()) >= asked + 2)
-    assert (tmp_path / "b").read_text() == "x\n"
-    (tmp_path / "go").touch()
-    bench.until("it is back", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) is None)
-
-
-def test_without_repositories_nothing_is_looked_at(bench: Bench) -> None:
-    CvmfsWatch(CvmfsPlan(), bench.loop, bench.ad, bench.events)  # type: ignore[arg-type]
-    assert not bench.loop._timers
 
 
 def task(script: str, on_failure: str = "report", seconds: float = 30.0, name: str = "load") -> PeriodicPlan:

@@ -1,0 +1,15 @@
+"""What the keeper has a child do with CVMFS: ``_cvmfs look PATH``, ``_cvmfs remount DISTRIBUTION REPOSITORY ...``."""
+
+from __future__ import annotations
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of them; its exit code."""
+    verb, *rest = arguments
+    if verb == "remount":
+        from pilot_agent.cvmfs import remounting
+
+        return remounting.main(rest)
+    from pilot_agent.cvmfs import looking
+
+    return looking.main(rest)
