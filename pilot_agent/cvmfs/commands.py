@@ -7,6 +7,9 @@ def main(arguments: list[str]) -> int:
     """Run one of them; its exit code."""
     verb, *rest = arguments
     if verb == "remount":
+        from pilot_agent import dataclass_code
+
+        dataclass_code.use_carried()
         from pilot_agent.cvmfs import remounting
 
         return remounting.main(rest)

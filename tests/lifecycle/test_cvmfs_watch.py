@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +204,7 @@ def test_values_that_change_are_told_and_only_more_errors_are_an_alarm(bench: Be
         ({"expires": "soon", "offline": "yes", "io_errors": None}, ""),
     ],
 )
-def test_an_answer_may_be_stale(told: Mapping[str, Any], stale: str) -> None:
+def test_an_answer_may_be_stale(told: dict[str, Any], stale: str) -> None:
     repository = Repository(A)
     repository.told({"state": "ok"} | told)
     assert (stale in repository.stale) if stale else not repository.stale
