@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pilot_agent.config_collectors import DOMAIN, LARGEST_PORT, collectors_problem
+from pilot_agent.config_cvmfs import PLAIN_DIRECTORY, PROXY_GROUP, parameters_problems, repositories_problems
 from pilot_agent.config_expressions import expression_problem
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
@@ -54,6 +55,7 @@ from pilot_agent.config_values import (
     places,
     plain_problems,
     sequence_problems,
+    signal_name,
     type_name,
 )
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
@@ -165,7 +167,7 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
             return sequence_problems(value, path, lambda item, where: _address_problems(kind, item, where))
         case Kind.BINDS:
             return sequence_problems(value, path, _bind_problems)
-        case _ if kind in _TEXTS or kind in _GRAMMARS:
+        case _ if kind in _TEXTS or kind in _GRAMMARS or kind in _MAPPINGS:
             return _text_problems(kind, value, path)
         case Kind.SERVICES:
             return mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
@@ -271,19 +273,22 @@ _TEXTS = {
     Kind.DIRECTORIES: (BIND_PATH, "no directory: an absolute path without space, comma, colon or quote is needed"),
     Kind.DOMAIN: (DOMAIN, "no domain, such as example.org: letters, digits and - only, a dot between its parts"),
     Kind.REPOSITORIES: (REPOSITORY, "no repository of CVMFS: its name alone is needed, such as sft.cern.ch"),
+    Kind.PLAIN_DIRECTORY: (PLAIN_DIRECTORY, "no absolute path of letters, digits and /._+@-, which cvmfsexec needs"),
+    Kind.CVMFS_PROXIES: (PROXY_GROUP, "no group of proxies: http://host:port, several with | between them, or auto"),
     Kind.OPTIONS: (RUNTIME_OPTION, "no option of one word in its long form: --name or --name=value is needed"),
     Kind.VARIABLES: (VARIABLE_PATTERN, "no name of a variable: letters, digits and _ only, and * for any characters"),
 }
-
-
-_SINGLE = (Kind.DOMAIN, Kind.SCRATCH, Kind.CONDOR_VERSION, Kind.TARBALLS, Kind.SHA256)
+_SINGLE = (Kind.DOMAIN, Kind.SCRATCH, Kind.CONDOR_VERSION, Kind.TARBALLS, Kind.SHA256, Kind.PLAIN_DIRECTORY)
 """One text, and no list of them."""
 _GRAMMARS = {Kind.EXPRESSION: expression_problem, Kind.RESOURCE_SLOTS: resource_slots_problem}
 """What is wrong with a text, or None."""
+_MAPPINGS = {Kind.CVMFS_PARAMETERS: parameters_problems, Kind.CVMFS_REPOSITORY_PARAMETERS: repositories_problems}
 
 
 def _text_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
-    """Of a text, or a list of texts, for which there is a pattern or a grammar."""
+    """Of a text, a list or a mapping of texts, for which there is a pattern or a grammar."""
+    if kind in _MAPPINGS:
+        return _MAPPINGS[kind](value, path)
     if kind in _GRAMMARS:
         problem = _GRAMMARS[kind](value) if isinstance(value, str) else f"expected a text, found {type_name(value)}"
         return [(path, problem)] if problem else []
@@ -362,12 +367,6 @@ def _service_problems(value: Json, path: str) -> list[tuple[str, str]]:
     if len(ways) > 1:
         problems.append((path, f"has {' and '.join(ways)}; give one way to know that it is ready"))
     return problems
-
-
-def signal_name(given: str) -> str:
-    """A signal's whole name: ``SIGTERM`` for ``term``."""
-    word = given.upper()
-    return word if word.startswith("SIG") else f"SIG{word}"
 
 
 def _requirement_problems(value: Json, path: str) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilot_agent.config_kinds import CVMFS_RUNGS, CVMFS_WISHES, Key, Kind
+from pilot_agent.config_kinds import CVMFS_CACHES, CVMFS_DIRECT, CVMFS_RUNGS, CVMFS_WISHES, Key, Kind
 
 CVMFS_KEYS: tuple[Key, ...] = (
     Key(
@@ -87,5 +87,74 @@ CVMFS_KEYS: tuple[Key, ...] = (
         20,
         "a repository that does not answer for so long has gone away, seconds",
         minimum=1,
+    ),
+    Key(
+        "cvmfs.proxies",
+        Kind.CVMFS_PROXIES,
+        [],
+        "proxies for the pilot's own CVMFS client, the first that works is taken: each http://host:port, several of "
+        "equal rank with a bar between them, or auto (WPAD); without any those that the probes found working",
+    ),
+    Key(
+        "cvmfs.direct",
+        Kind.STRING,
+        None,
+        "whether the pilot's own CVMFS client goes to the servers without a proxy: never, only when no proxy works, or "
+        "always; otherwise fallback. Never counts whoever says it",
+        "all",
+        choices=CVMFS_DIRECT,
+    ),
+    Key(
+        "cvmfs.cache",
+        Kind.STRING,
+        "private",
+        "whose the cache of the pilot's own CVMFS client is: this pilot's alone, shared with pilots of the account "
+        "(the end of one ends the mounts of all), or alien: files for everybody that nobody ever removes",
+        choices=CVMFS_CACHES,
+    ),
+    Key(
+        "cvmfs.cache_directory",
+        Kind.PLAIN_DIRECTORY,
+        None,
+        "where caches of the pilots' own CVMFS client lie, on a disk of the node; otherwise in the workspace",
+    ),
+    Key(
+        "cvmfs.cache_mib",
+        Kind.INTEGER,
+        4000,
+        "the most that the cache of the pilot's own CVMFS client may take, MiB",
+        "smallest",
+        minimum=100,
+    ),
+    Key(
+        "cvmfs.cache_share",
+        Kind.NUMBER,
+        0.5,
+        "the most that this cache may take of the free space of its disk, a share of 1",
+        "smallest",
+        minimum=0.01,
+        maximum=1,
+    ),
+    Key(
+        "cvmfs.keys",
+        Kind.STRINGS,
+        [],
+        "files with public keys of repositories, put into the client's /etc/cvmfs/keys: root's or this account's, not "
+        "writable by others",
+        "append",
+    ),
+    Key(
+        "cvmfs.parameters",
+        Kind.CVMFS_PARAMETERS,
+        {},
+        "further parameters of the pilot's own CVMFS client by name, such as CVMFS_TIMEOUT",
+        "join",
+    ),
+    Key(
+        "cvmfs.repository_parameters",
+        Kind.CVMFS_REPOSITORY_PARAMETERS,
+        {},
+        "repository -> parameters of the pilot's own CVMFS client for it alone",
+        "join",
     ),
 )

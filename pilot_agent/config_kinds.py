@@ -44,6 +44,10 @@ class Kind(enum.StrEnum):
     COLLECTORS = "list of collectors"
     DOMAIN = "domain"
     REPOSITORIES = "list of repositories"
+    PLAIN_DIRECTORY = "directory"
+    CVMFS_PROXIES = "list of proxy groups"
+    CVMFS_PARAMETERS = "parameters of the CVMFS client"
+    CVMFS_REPOSITORY_PARAMETERS = "repositories with parameters of the CVMFS client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,9 @@ IMAGE_SOURCES = ("cvmfs", "directory", "file", "docker", "oras", "https")
 CONTAINER_WISHES = ("disable_gwms", "never", "optional", "preferred", "required", "required_gwms")
 
 CVMFS_WISHES = ("never", "optional", "preferred", "required")
+
+CVMFS_DIRECT = ("never", "fallback", "only")
+CVMFS_CACHES = ("private", "shared", "alien")
 
 CVMFS_RUNGS = ("native", "namespace", "fusermount", "container")
 """The ways in which CVMFS comes to jobs, the best first (design section 9)."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from pilot_agent.config_collectors import COLLECTORS, DOMAIN, LARGEST_PORT
+from pilot_agent.config_cvmfs import PARAMETER, PARAMETER_VALUE, PLAIN_DIRECTORY, PROXY_GROUP
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
     ARCHITECTURES,
@@ -59,6 +60,7 @@ _TEXTS = {
     Kind.CONDOR_PLACES: CONDOR_PLACE,
     Kind.COLLECTORS: COLLECTORS,
     Kind.REPOSITORIES: REPOSITORY,
+    Kind.CVMFS_PROXIES: PROXY_GROUP,
 }
 """The patterns of what is in lists of texts."""
 _SINGLE = {
@@ -67,6 +69,7 @@ _SINGLE = {
     Kind.CONDOR_VERSION: CONDOR_VERSION,
     Kind.TARBALLS: TARBALLS,
     Kind.SHA256: SHA256,
+    Kind.PLAIN_DIRECTORY: PLAIN_DIRECTORY,
 }
 """The patterns of texts."""
 _PLAIN: Mapping[Kind, Json] = {
@@ -75,6 +78,23 @@ _PLAIN: Mapping[Kind, Json] = {
     Kind.MAPPING: "object",
     Kind.EXPRESSION: "string",
     Kind.RESOURCE_SLOTS: "string",
+}
+
+
+def _whole(pattern: str) -> str:
+    """The pattern for all of a text; ``$`` would also match before a newline at the end."""
+    return f"^(?:{pattern})(?![\\s\\S])"
+
+
+def _named(names: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A mapping whose names have this pattern."""
+    return {"type": "object", "propertyNames": {"pattern": _whole(names)}, "additionalProperties": values}
+
+
+_PARAMETERS = _named(PARAMETER, {"type": "string", "pattern": _whole(PARAMETER_VALUE)})
+_MADE: Mapping[Kind, Mapping[str, Json]] = {
+    Kind.CVMFS_PARAMETERS: _PARAMETERS,
+    Kind.CVMFS_REPOSITORY_PARAMETERS: _named(REPOSITORY, _PARAMETERS),
 }
 
 
@@ -150,12 +170,7 @@ def _kind_schema(kind: Kind) -> dict[str, Json]:
         case _ if kind in _TEXTS:
             return {"type": "array", "items": {"type": "string", "pattern": _whole(_TEXTS[kind])}}
         case _:
-            return {"type": _PLAIN.get(kind, kind.value)}
-
-
-def _whole(pattern: str) -> str:
-    """The pattern for all of a text; ``$`` would also match before a newline at the end."""
-    return f"^(?:{pattern})(?![\\s\\S])"
+            return dict(_MADE.get(kind) or {"type": _PLAIN.get(kind, kind.value)})
 
 
 def _images_schema() -> dict[str, Json]:

@@ -93,3 +93,9 @@ def type_name(value: Json) -> str:
     names = {"str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "NoneType": "nothing"}
     names |= {"list": "a list", "dict": "a mapping"}
     return names.get(type(value).__name__, type(value).__name__)
+
+
+def signal_name(given: str) -> str:
+    """A signal's whole name: ``SIGTERM`` for ``term``."""
+    word = given.upper()
+    return word if word.startswith("SIG") else f"SIG{word}"

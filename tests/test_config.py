@@ -143,6 +143,10 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.COLLECTORS: st.lists(st.sampled_from(GOOD_COLLECTORS), max_size=3),
         Kind.DOMAIN: st.sampled_from(["", "pilot.local", "a-b.example.org", "d"]),
         Kind.REPOSITORIES: st.lists(st.sampled_from(["sft.cern.ch", "cms-ib.cern.ch", "a_b.org"]), max_size=3),
+        Kind.PLAIN_DIRECTORY: st.sampled_from(["/", "/var/cache/pilots", "/a+b/c@d_e-1.x"]),
+        Kind.CVMFS_PROXIES: st.lists(st.sampled_from(GOOD_PROXIES), max_size=3),
+        Kind.CVMFS_PARAMETERS: cvmfs_parameters,
+        Kind.CVMFS_REPOSITORY_PARAMETERS: st.dictionaries(st.just("a.example.org"), cvmfs_parameters, max_size=1),
         Kind.CONDOR_VERSION: st.sampled_from(["any", "latest", "23", "23.9.6"]),
         Kind.CONDOR_PLACES: st.lists(st.sampled_from(["/cvmfs/a.org/condor", "/cvmfs/b.org/el9/23.9.6"]), max_size=2),
         Kind.TARBALLS: st.sampled_from(["/srv/condor", "https://a:1/index.json", "http://a/b/index.json"]),
@@ -161,6 +165,12 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
     }[kind]
 
 
+GOOD_PROXIES = ["auto", "http://squid:3128", "http://a.example.org:80|http://u:p@[2001:db8::1]:3128/"]
+cvmfs_parameters = st.dictionaries(
+    st.sampled_from(["CVMFS_TIMEOUT", "CVMFS_SERVER_URL", "CVMFS_X_1"]),
+    st.sampled_from(["", "5", "http://a/cvmfs/@fqrn@;http://b/@fqrn@", "//var/x", "/etc/cvmfs/keys/a.pub", "a b"]),
+    max_size=2,
+)
 platforms = st.sampled_from(["el9", "debian-13", "75% el9, 25% el8", "0.5 %a,0.5%b"])
 weighted = st.dictionaries(st.sampled_from(["el9", "el8"]), st.integers(1, 99) | finite, min_size=1)
 architectures = st.sampled_from(["x86_64", "AMD64", "arm64", "aarch64"])
@@ -986,7 +996,10 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
         "smallest": {Kind.INTEGER, Kind.NUMBER},
         "strictest": {Kind.CORES},
         "append": {Kind.STRINGS, Kind.REPOSITORIES, Kind.REQUIREMENTS},
-        "join": {Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES},
+        "join": {
+            *(Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES),
+            *(Kind.CVMFS_PARAMETERS, Kind.CVMFS_REPOSITORY_PARAMETERS),
+        },
         "all": {
             *(Kind.STRINGS, Kind.STRING, Kind.PREFIXES, Kind.DIRECTORIES, Kind.BINDS, Kind.OPTIONS, Kind.VARIABLES),
             *(Kind.STRING_MAPPING, Kind.SETUPS, Kind.CHECKS, Kind.PERIODICS, Kind.EXPRESSION),
@@ -1000,7 +1013,7 @@ def test_a_path_in_seconds_or_mebibytes_says_so() -> None:
     numbers = [key for key in KEYS if key.kind in (Kind.INTEGER, Kind.NUMBER)]
     units = (
         *("seconds", "_mib", "cpus", "startd.gpus", "_slots", "cores_per_slot", "factory.cluster", "factory.process"),
-        *("black_hole_jobs", "black_hole_clusters", "black_hole_share"),
+        *("black_hole_jobs", "black_hole_clusters", "black_hole_share", "cvmfs.cache_share"),
     )
     assert [key.path for key in numbers if not key.path.endswith(units)] == []
 

@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("process", "config", "config_check", "config_images", "config_keys", "config_programs", "config_read"),
         *("config_collectors", "config_expressions", "config_schema", "config_slots", "config_values"),
-        *("config_keys_containers", "config_keys_cvmfs", "config_keys_startd", "config_kinds"),
+        *("config_cvmfs", "config_keys_containers", "config_keys_cvmfs", "config_keys_startd", "config_kinds"),
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
         *("requirements", "requirement_text", "spelling", "foreground", "forked", "dataclass_code", "pidfd"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pilot_agent.config_check import signal_name
+from pilot_agent.config_values import signal_name
 from pilot_agent.hookspecs import Readiness, Service, hookimpl
 from pilot_agent.model import Json
 from pilot_agent.services.start import start_service

@@ -1,0 +1,160 @@
+"""The client's settings put into a distribution, and the cache that they name taken for this pilot."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pilot_agent.cvmfs.client_settings import ClientSettings, Places, client_settings
+from pilot_agent.cvmfs.distribution import Distribution, place_problem
+from pilot_agent.files import read_bounded, write_atomically
+from pilot_agent.lifecycle.lock import take
+from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
+from pilot_agent.trust.local import writable_by_others
+
+MOST_CACHES = 64
+"""In one directory; more pilots on a node than that have been seen nowhere (cvmfs issue 3674)."""
+LIMIT_BYTES = 64 << 10
+_PUBLIC, _PRIVATE = b"PUBLIC KEY-----", b"PRIVATE KEY"
+_KEY_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a distribution was given, and where its cache is."""
+
+    settings: ClientSettings
+    cache: str
+
+
+def install(
+    distribution: Distribution, config: Mapping[str, Json], facts: Mapping[str, Fact], *, workspace_cache: str
+) -> Installed:
+    """Configure the client of a private distribution: its ``default.local`` keeps what it has and goes on with the
+    pilot's lines; files that may hold a password are this account's alone. ``workspace_cache`` is where the cache lies
+    without ``cvmfs.cache_directory``; a directory of the site gives each pilot one of its own, and keeps it.
+
+    Whoever calls it holds the cache: it must be the pipeline itself. Raises
+    ``PilotError`` as ``client_settings`` does; cvmfs.keys (config), cvmfs.cache (node).
+    """
+    wanted = config["cvmfs"]
+    named = str(wanted["cache_directory"] or "")
+    private = wanted["cache"].lower() == "private"
+    cache = _own_cache(named) if named and private else _made(workspace_cache)
+    free = free_mib(_made(named) if named and not private else cache)
+    settings = client_settings(config, facts, Places(distribution.root, cache, free))
+    etc = os.path.dirname(distribution.local_settings)
+    try:
+        _copy_keys(settings, os.path.join(etc, "keys"))
+        content = _before(distribution.local_settings) + settings.text.encode()
+        write_atomically(distribution.local_settings, content, mode=0o600)
+        for repository in settings.repositories:
+            path = os.path.join(etc, "config.d", f"{repository}.local")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write_atomically(path, _before(path) + settings.text_of(repository).encode(), mode=0o600)
+    except OSError as error:
+        raise _unusable(f"{etc} cannot be written: {error.strerror}") from error
+    return Installed(settings, cache)
+
+
+def free_mib(directory: str) -> int | None:
+    """What an ordinary account may still write there, MiB; None when nobody can tell."""
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize >> 20
+
+
+def _own_cache(directory: str) -> str:
+    """The first cache there that no other pilot has: one that was used before is warm. Raises ``PilotError``.
+
+    Two clients in one private cache block each other for ever and without a word (observed with CVMFS 2.12). The lock
+    is held until this process and all that it becomes and starts have ended.
+    """
+    _made(directory)
+    for number in range(MOST_CACHES):
+        path = os.path.join(directory, f"pilot-cache-{number}")
+        try:
+            descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except PermissionError:  # another account's
+            continue
+        except OSError as error:
+            raise _unusable(f"{path}.lock cannot be made: {error.strerror}") from error
+        try:
+            locked = take(descriptor, fcntl.LOCK_EX)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        if not locked:
+            os.close(descriptor)
+            raise _unusable(f"{directory} is on a file system without locks, so that pilots cannot keep apart there")
+        try:
+            made = _made(path)
+            if problem := writable_by_others(made):
+                raise _unusable(f"a cache that others may fill is not used: {problem}")
+        except PilotError:
+            os.close(descriptor)
+            raise
+        os.set_inheritable(descriptor, True)
+        return made
+    raise _unusable(f"all {MOST_CACHES} caches in {directory} are in use")
+
+
+def _made(directory: str) -> str:
+    """A directory that is there now, as upstream's scripts can use it. Raises ``PilotError``."""
+    problem = place_problem(directory)
+    if problem:
+        raise _unusable(problem)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise _unusable(f"{directory} cannot be made: {error.strerror}") from error
+    real = os.path.realpath(directory)
+    if not os.access(real, os.W_OK | os.X_OK):
+        raise _unusable(f"{directory} may not be written by this account")
+    return real
+
+
+def _copy_keys(settings: ClientSettings, directory: str) -> None:
+    """Put the configured public keys where the client looks. Raises ``PilotError`` (cvmfs.keys) and ``OSError``."""
+    taken: dict[str, str] = {}
+    for source in settings.keys:
+        name = os.path.basename(source)
+        if not name or not _KEY_LETTERS.issuperset(name) or name.startswith("."):
+            raise _no_key(f"{name!r} cannot be a key's name: letters, digits and . _ - only", "rename it")
+        if name in taken:
+            raise _no_key(f"{source} and {taken[name]} have the same name", "rename one of them")
+        taken[name] = source
+        try:
+            content = read_bounded(source, limit_bytes=LIMIT_BYTES)
+        except OSError as error:
+            raise _no_key(f"{source} cannot be read: {error.strerror}", "correct its path") from error
+        if problem := writable_by_others(source):
+            raise _no_key(problem, f"make it root's or this account's and `chmod go-w {source}`")
+        if _PRIVATE in content or _PUBLIC not in content:
+            kind = "a private key" if _PRIVATE in content else "no public key in PEM form"
+            raise _no_key(f"{source} is {kind}", "name the public key of the repository (....pub)")
+        os.makedirs(directory, exist_ok=True)
+        write_atomically(os.path.join(directory, name), content, mode=0o644)
+
+
+def _before(path: str) -> bytes:
+    """What the file has, with an end to its last line."""
+    try:
+        content = read_bounded(path, limit_bytes=LIMIT_BYTES)
+    except FileNotFoundError:
+        return b""
+    return content if content.endswith(b"\n") or not content else content + b"\n"
+
+
+def _no_key(message: str, change: str) -> PilotError:
+    hint = f"whoever set cvmfs.keys: {change}"
+    return PilotError(Failure(FailureKind.CONFIG, "cvmfs.keys", message, hint))
+
+
+def _unusable(message: str) -> PilotError:
+    hint = "the site gives pilots another directory (cvmfs.cache_directory, site.scratch)"
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, "cvmfs.cache", message, hint, retry=True))
