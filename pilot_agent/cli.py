@@ -1,5 +1,5 @@
 """The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | negotiate |
-images | cvmfs plan | exec | report | config``."""
+images | cvmfs plan | cvmfs config | exec | report | config``."""
 
 from __future__ import annotations
 
@@ -364,6 +364,13 @@ def _cvmfs_plan(parsed: argparse.Namespace) -> int:
     return run_plan(parsed, _given(parsed), os.environ)
 
 
+def _cvmfs_config(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.cvmfs import run_config
+
+    _leave_root(parsed)
+    return run_config(parsed, _given(parsed), os.environ)
+
+
 def _exec(parsed: argparse.Namespace) -> int:
     from pilot_agent.commands.execute import run_exec
 
@@ -431,6 +438,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "images inspect": _inspect,
     "images build": _build,
     "cvmfs plan": _cvmfs_plan,
+    "cvmfs config": _cvmfs_config,
     "exec": _exec,
     "report": _report,
     "config": _config,

@@ -1,4 +1,4 @@
-"""The parsers of ``negotiate``, ``images``, ``cvmfs plan``, ``exec`` and ``report``."""
+"""The parsers of ``negotiate``, ``images``, ``cvmfs``, ``exec`` and ``report``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pilot_agent.config_kinds import CONTAINER_WISHES
 
-_OF_TWO_WORDS = (("images", "inspect"), ("images", "build"), ("cvmfs", "plan"))
+_OF_TWO_WORDS = (("images", "inspect"), ("images", "build"), ("cvmfs", "plan"), ("cvmfs", "config"))
 
 Add = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command by name and one-line help; the parser takes configuration."""
@@ -55,6 +55,17 @@ examples:
   pilot-agent cvmfs plan --set 'cvmfs.repositories=["images.example.org"]'
   pilot-agent cvmfs plan --config vo=vo.yaml --config site=site.yaml --json
   pilot-agent cvmfs plan --config vo=vo.yaml --root node1       a recorded node
+""",
+    "cvmfs config": """It probes the node, writes nothing, and shows the lines for the client with
+which the pilot mounts CVMFS itself, and where each comes from. Passwords are
+left out.
+
+Exit code: 0, 64 where the disk is too small for the cache, 65 where no proxy
+is known and the client may not go without, 66 for a wrong configuration.
+
+examples:
+  pilot-agent cvmfs config --set 'cvmfs.proxies=["http://squid:3128"]'
+  pilot-agent cvmfs config --config site=site.yaml --json
 """,
     "exec": """Image, binds, options, variables, home and scratch directory are those of a job
 on this node; terminal, standard streams and signals are yours. The scratch
@@ -118,12 +129,14 @@ def add_images(add: Add) -> None:
 
 
 def add_cvmfs(add: Add) -> None:
-    """``cvmfs plan``."""
+    """``cvmfs plan`` and ``cvmfs config``."""
     plan = add("cvmfs plan", "show by which way jobs get CVMFS on this node, and why not by another")
-    plan.add_argument("--json", action="store_true", help="print JSON")
     plan.add_argument("--fetch", action="store_true", help="fetch published clients and try which of them load here")
-    plan.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
-    plan.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
+    config = add("cvmfs config", "show how the client is configured with which the pilot mounts CVMFS itself")
+    for command in (plan, config):
+        command.add_argument("--json", action="store_true", help="print JSON")
+        command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
+        command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
 
 
 def add_exec(add: Add) -> None:

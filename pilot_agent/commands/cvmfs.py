@@ -1,24 +1,30 @@
-"""``cvmfs plan``: by which way jobs get CVMFS on a node, and why not by another."""
+"""``cvmfs plan``: by which way jobs get CVMFS on a node, and why not by another. ``cvmfs config``: what the pilot's own
+client would be configured with there."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from tempfile import TemporaryDirectory
 
 from pilot_agent import configure
 from pilot_agent.codec import to_json
 from pilot_agent.configure import Given
+from pilot_agent.cvmfs.client_settings import ClientSettings, Places, Setting, client_settings
 from pilot_agent.cvmfs.ladder import Ladder, climb, failure_of
 from pilot_agent.cvmfs.supply import Considered, considered, needs_client
-from pilot_agent.model import PilotError
+from pilot_agent.model import Fact, Json, PilotError
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import cvmfs, paragraph, table
 from pilot_agent.standalone import PROBE_STAGES, View, look
 
 PROBES = frozenset(("batch", "cvmfs", "disk", "fuse", "network", "os", "software", "userns"))
 """The probes whose facts decide."""
+CONFIG_PROBES = frozenset(("batch", "disk", "network"))
+"""Those from which proxies and the size of the cache follow."""
+WORKSPACE = "pilot-ID"
+"""In the place of the directory that a pilot makes for itself."""
 
 
 def run_plan(parsed: argparse.Namespace, given: Given, environment: Mapping[str, str]) -> int:
@@ -54,3 +60,60 @@ def distributions(clients: Considered) -> str:
     """What became of every published client, for people."""
     rows = [(f"  {one.state}", one.machine_type or one.source, one.file, one.reason) for one in clients.why]
     return f"\n{paragraph(f'Clients in {clients.place}')}\n{table(rows)}\n"
+
+
+def run_config(parsed: argparse.Namespace, given: Given, environment: Mapping[str, str]) -> int:
+    """Print the client's settings with where they come from; nothing is written. Raises ``PilotError`` as
+    ``client_settings``."""
+    config = configure.read_layers(given, environment)
+    state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, CONFIG_PROBES))
+    settings = client_settings(state.config.values, state.facts, _places(state.config.values, state.facts))
+    if parsed.json:
+        print_text(json.dumps(_as_json(settings), indent=2) + "\n")
+    else:
+        print_text("\n".join(_lines(settings)) + "\n")
+    return 0
+
+
+def _places(config: Mapping[str, Json], facts: Mapping[str, Fact]) -> Places:
+    """Where a pilot would put distribution and cache on this node."""
+    candidates = facts.get("disk.candidates")
+    entries = candidates.value if candidates is not None and candidates.known else []
+    scratch = next((str(entry["path"]) for entry in entries if entry.get("usable") is True), "/SCRATCH")
+    distribution = f"{scratch.rstrip('/')}/{WORKSPACE}/cvmfs"
+    named = config["cvmfs"]["cache_directory"]
+    if named:
+        own = f"{named}/pilot-cache-0" if config["cvmfs"]["cache"].lower() == "private" else f"{distribution}/cache"
+        return Places(distribution, own)
+    free = facts.get("disk.workspace_free_mib")
+    return Places(distribution, f"{distribution}/cache", int(free.value) if free is not None and free.known else None)
+
+
+def _lines(settings: ClientSettings) -> Iterator[str]:
+    """As the files would have it, a comment with its origin before each line."""
+    yield "# dist/etc/cvmfs/default.local, after what the distribution has there"
+    yield from _shown(settings.settings)
+    for repository, own in settings.repositories.items():
+        yield from ("", f"# dist/etc/cvmfs/config.d/{repository}.local", *_shown(own))
+    if settings.keys:
+        yield from ("", "# dist/etc/cvmfs/keys: " + ", ".join(settings.keys))
+    if settings.notes:
+        yield from ("", *(f"# note: {note}" for note in settings.notes))
+
+
+def _shown(settings: tuple[Setting, ...]) -> Iterator[str]:
+    for setting in settings:
+        yield f"# {setting.origin}"
+        yield f'{setting.name}="{setting.shown}"'
+
+
+def _as_json(settings: ClientSettings) -> Json:
+    def listed(some: tuple[Setting, ...]) -> Json:
+        return [{"name": one.name, "value": one.shown, "origin": one.origin} for one in some]
+
+    return {
+        "settings": listed(settings.settings),
+        "repositories": {name: listed(own) for name, own in settings.repositories.items()},
+        "keys": list(settings.keys),
+        "notes": list(settings.notes),
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pilot_agent.cvmfs.client_settings import ClientSettings, Places, client_settings
 from pilot_agent.cvmfs.distribution import Distribution, place_problem
@@ -21,17 +20,9 @@ _PUBLIC, _PRIVATE = b"PUBLIC KEY-----", b"PRIVATE KEY"
 _KEY_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """What a distribution was given, and where its cache is."""
-
-    settings: ClientSettings
-    cache: str
-
-
 def install(
     distribution: Distribution, config: Mapping[str, Json], facts: Mapping[str, Fact], *, workspace_cache: str
-) -> Installed:
+) -> ClientSettings:
     """Configure the client of a private distribution: its ``default.local`` keeps what it has and goes on with the
     pilot's lines; files that may hold a password are this account's alone. ``workspace_cache`` is where the cache lies
     without ``cvmfs.cache_directory``; a directory of the site gives each pilot one of its own, and keeps it.
@@ -56,7 +47,7 @@ def install(
             write_atomically(path, _before(path) + settings.text_of(repository).encode(), mode=0o600)
     except OSError as error:
         raise _unusable(f"{etc} cannot be written: {error.strerror}") from error
-    return Installed(settings, cache)
+    return settings
 
 
 def free_mib(directory: str) -> int | None:

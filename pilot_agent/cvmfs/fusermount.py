@@ -33,7 +33,8 @@ Tell = Callable[..., None]
 
 
 class Fusermount:
-    """The rung for these repositories, with the distribution that lies at ``source``."""
+    """The rung for these repositories, with the distribution that lies at ``source``; ``configure`` writes the settings
+    of its client (raises ``PilotError``)."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Fusermount:
         workspace: str,
         repositories: Sequence[str],
         *,
+        configure: Callable[[Distribution], None],
         environment: Mapping[str, str],
         journal: Journal | None,
         tell: Tell,
@@ -49,6 +51,7 @@ class Fusermount:
         self._source = source
         self._workspace = workspace
         self._wanted = tuple(repositories)
+        self._configure = configure
         self._environment = environment
         self._journal = journal
         self._tell = tell
@@ -62,6 +65,7 @@ class Fusermount:
         """Lay the distribution out and mount; what came of it. Raises ``Interrupted``."""
         try:
             self._distribution = self._laid_out()
+            self._configure(self._distribution)
             self._record(self._distribution)
             self._mounted = mount(self._distribution, self._wanted, environment=self._environment, wake=self._wake)
         except PilotError as error:

@@ -14,6 +14,7 @@ from pilot_agent.model import Fact, Failure, FailureKind, Json
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pilot_agent.cvmfs.distribution import Distribution
     from pilot_agent.cvmfs.fusermount import Tell
     from pilot_agent.cvmfs.ladder import Ladder
     from pilot_agent.cvmfs.rungs import Judged
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 OWN_RUNGS = ("namespace", "fusermount")
 """Those that the pilot takes itself."""
+CACHE = "cache"
+"""Where the client keeps its files, in the directory of its distribution."""
 
 
 @hookimpl
@@ -83,7 +86,14 @@ def take(
 
         wanted = tuple(dict.fromkeys(context.config["cvmfs"]["repositories"]))
         ways["fusermount"] = Fusermount(
-            client.source, workspace, wanted, environment=environment, journal=journal, tell=tell, wake=wake
+            client.source,
+            workspace,
+            wanted,
+            configure=lambda laid_out: _configure(laid_out, context, tell),
+            environment=environment,
+            journal=journal,
+            tell=tell,
+            wake=wake,
         )
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     climbed = climb_up(
@@ -124,6 +134,16 @@ def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
     refused = list(before.value) if before is not None and before.known else []
     refused += [{"repository": repository, "reason": why} for repository in answering.value]
     return [replace(answering, value=[], detail=why), Fact("cvmfs.refused", refused, source=answering.source)]
+
+
+def _configure(distribution: Distribution, context: Context, tell: Tell) -> None:
+    """Write the settings of a private distribution's client. Raises ``PilotError`` as ``client_files.install``."""
+    from pilot_agent.cvmfs.client_files import install
+
+    cache = os.path.join(distribution.root, CACHE)
+    settings = install(distribution, context.config, context.facts, workspace_cache=cache)
+    shown = {setting.name: setting.shown for setting in settings.settings}
+    tell("cvmfs.configured", settings=shown, notes=list(settings.notes))
 
 
 def _asked_for(config: Mapping[str, Json]) -> bool:

@@ -13,7 +13,15 @@ from pilot_agent.containers.negotiation import SITE_WORDS, TABLE
 
 @pytest.mark.parametrize(
     "command",
-    [["negotiate"], ["images"], ["images", "inspect"], ["images", "build"], ["cvmfs", "plan"], ["exec"]],
+    [
+        ["negotiate"],
+        ["images"],
+        ["images", "inspect"],
+        ["images", "build"],
+        ["cvmfs", "plan"],
+        ["cvmfs", "config"],
+        ["exec"],
+    ],
     ids=" ".join,
 )
 def test_every_command_explains_itself_with_an_example_in_80_columns(

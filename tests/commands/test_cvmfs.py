@@ -186,3 +186,38 @@ def test_published_clients_are_tried_when_asked(tmp_path: Path, shop: Path) -> N
     assert "needs libpcre2-8.so.9" in told[f"rhel9-{MACHINE}"][1]
     assert told[f"rhel8-{MACHINE}"][0] == "taken"
     assert found.failure is None
+
+
+SECRET = "hunter2"
+PROXIES = f'cvmfs.proxies=["http://pilot:{SECRET}@127.0.0.1:9"]'
+
+
+def test_the_settings_of_the_client_are_shown_with_their_origins_and_without_passwords(tmp_path: Path) -> None:
+    parameters = f'cvmfs.parameters={{"CVMFS_TIMEOUT": "7", "CVMFS_AUTH_TOKEN": "{SECRET}"}}'
+    endpoint = 'probes.endpoints=["http://127.0.0.1:9/"]'
+    never = ["--set", "cvmfs.direct=never", "--set", PROXIES, "--set", parameters, "--set", endpoint]
+    result = pilot(tmp_path, "cvmfs", "config", "--json", *never)
+    assert result.code == 0, result.explain()
+    answer = json.loads(result.stdout)
+    told = {setting["name"]: (setting["value"], setting["origin"]) for setting in answer["settings"]}
+    assert told["CVMFS_HTTP_PROXY"] == ("http://(removed)@127.0.0.1:9", "cvmfs.proxies")
+    assert told["CVMFS_TIMEOUT"] == ("7", "cvmfs.parameters")
+    assert told["CVMFS_SHARED_CACHE"][0] == "yes"
+    assert int(told["CVMFS_QUOTA_LIMIT"][0]) > 0
+    assert "http://127.0.0.1:9 (" in answer["notes"][0], "the probe tried it: nobody listens there"
+    shown = pilot(tmp_path, "cvmfs", "config", *never)
+    assert '# cvmfs.parameters\nCVMFS_TIMEOUT="7"\n' in shown.stdout.decode()
+    assert SECRET.encode() not in result.stdout + shown.stdout + result.stderr + shown.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_that_may_not_go_straight_and_knows_no_proxy_is_refused(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "cvmfs", "config", "--set", "cvmfs.direct=never", node="bare_metal_el9")
+    assert result.code == 65, result.explain()
+    assert b"cvmfs.no_proxy" in result.stderr
+    assert b"cvmfs.direct: never (command line)" in result.stderr
+
+
+def test_a_cache_without_its_directory_is_refused(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "cvmfs", "config", "--set", "cvmfs.cache=alien")
+    assert (result.code, b"no cvmfs.cache_directory" in result.stderr) == (66, True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.cvmfs.client_files import Installed, free_mib, install
+from pilot_agent.cvmfs.client_files import free_mib, install
+from pilot_agent.cvmfs.client_settings import ClientSettings
 from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.probes.kernel.namespaces import mount
@@ -28,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     return make(tmp_path / "w")
 
 
-def installed(root: Path, **cvmfs: Json) -> Installed:
+def installed(root: Path, **cvmfs: Json) -> ClientSettings:
     config = configured(cvmfs={**SMALL, **cvmfs})
     return install(Distribution(str(root)), config, {}, workspace_cache=str(root / "cache"))
 
@@ -47,8 +48,8 @@ def test_the_lines_follow_those_of_the_distribution_and_are_for_this_account_alo
         "CVMFS_PAC_URLS=http://grid-wpad/wpad.dat", "CVMFS_HTTP_PROXY=auto", 'CVMFS_HTTP_PROXY="DIRECT"',
     ]  # fmt: skip
     assert f'CVMFS_CACHE_BASE="{root}/cache"' in lines
-    assert done.cache == str(root / "cache")
-    assert Path(done.cache).is_dir()
+    assert done.value("CVMFS_CACHE_BASE") == str(root / "cache")
+    assert (root / "cache").is_dir()
     own = root / "dist/etc/cvmfs/config.d" / f"{A}.local"
     assert own.read_text() == 'CVMFS_TIMEOUT="3"\n'
     assert (own.stat().st_mode & 0o777, (root / LOCAL).stat().st_mode & 0o777) == (0o600, 0o600)
@@ -97,7 +98,8 @@ from pilot_agent.cvmfs.client_files import install
 from pilot_agent.cvmfs.distribution import Distribution
 from tests.cvmfs.grounds import configured
 config = configured(cvmfs={"cache_mib": 100, "cache_share": 1, "cache_directory": sys.argv[2]})
-print(install(Distribution(sys.argv[1]), config, {}, workspace_cache="/none").cache, flush=True)
+settings = install(Distribution(sys.argv[1]), config, {}, workspace_cache="/none")
+print(settings.value("CVMFS_CACHE_BASE"), flush=True)
 sys.stdin.read()
 """
 

@@ -96,9 +96,21 @@ def test_what_is_mounted_is_recorded_proven_and_told(ground: Ground) -> None:
     assert facts["cvmfs.refused"].value == []
     assert facts["cvmfs.mount_point"].value == point
     assert paths == [f"{point}/{name}" for name in (CONFIGURATION, A, B)]
-    assert [(name, data["repository"]) for name, data in ground.told()] == [
+    configured, *mounted = ground.told()
+    assert (configured[0], configured[1]["settings"]["CVMFS_SHARED_CACHE"]) == ("cvmfs.configured", "yes")
+    assert [(name, data["repository"]) for name, data in mounted] == [
         ("cvmfs.mounted", name) for name in (CONFIGURATION, A, B)
     ]
+    local = ground.workspace / "cvmfs/dist/etc/cvmfs/default.local"
+    assert f'CVMFS_CACHE_BASE="{ground.workspace}/cvmfs/cache"\n' in local.read_text()
+
+
+def test_a_client_that_cannot_be_configured_mounts_nothing_and_says_why(ground: Ground) -> None:
+    ladder, _, failure, mounts = ground.climb(then=ground.mounts, cvmfs={"direct": "never"})
+    assert (failure, mounts) == (None, [])
+    assert states(ladder)["fusermount"] == "refused"
+    assert "no proxy for CVMFS is known to work" in reason(ladder, "fusermount")
+    assert "cvmfs.proxies" in reason(ladder, "fusermount")
 
 
 def test_the_journal_names_a_mount_before_it_is_there(ground: Ground) -> None:

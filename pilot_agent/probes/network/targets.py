@@ -124,6 +124,8 @@ def clock_targets(config: Mapping[str, Json]) -> tuple[Target, ...]:
 def candidate_proxies(config: Mapping[str, Json], environment: Mapping[str, str], node: Node) -> tuple[Target, ...]:
     """Every HTTP proxy that the configuration, the site's variables or the CVMFS configuration name, each once."""
     found = [parse_proxy(text, "probes.proxies") for text in _texts(config, "probes", "proxies")]
+    for group in _texts(config, "cvmfs", "proxies"):
+        found += [parse_proxy(proxy, "cvmfs.proxies") for proxy in split_cvmfs_proxies(group)]
     for variable in _PROXY_VARIABLES:
         if environment.get(variable):
             found.append(parse_proxy(environment[variable], variable))
