@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import pytest
 
 from tests.integration import plugins
 from tests.integration.conftest import StartPilot
+from tests.testbed.cvmfs.distribution import Server
 from tests.testbed.grid import Grid
+from tests.testbed.hosts import Host
 from tests.testbed.pilots import PilotRun
 from tests.testbed.user_jobs import Jobs, slot_ads
 
 RAPID_JOBS = int(os.environ.get("PILOT_TEST_RAPID_JOBS", "24"))
 REPOSITORY = "health.example.org"
+SERVED = "served.example.org"
+SERVER = "/var/tmp/health-server"
 SMALL = "/small-scratch"
 APPTAINER = "/usr/bin/apptainer"
 STOP = "/home/pilot/stop-cache"
@@ -45,8 +50,47 @@ def wait_for_ad(grid: Grid, run: PilotRun, constraint: str) -> None:
     )
 
 
+class Served:
+    """A repository that the site has mounted with a client: real FUSE, with the attributes of a CVMFS mount."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.place = f"/cvmfs/{SERVED}"
+        self.server = Server(host, SERVER)
+        self.server.publish(SERVED, {"new_repository": "served\n"}, revision=7)
+        host.run(["mkdir", "-p", self.place])
+        self.mount()
+
+    def mount(self) -> None:
+        """Mount it, as the site's autofs would."""
+        options = "ro,nosuid,nodev,allow_other"
+        done = self.host.run(["squashfuse_ll", "-o", options, self.server.image(SERVED), self.place])
+        assert done.returncode == 0, done.stderr
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to its client."""
+        clients = [process for process in self.host.processes() if process.argv[-1:] == (self.place,)]
+        assert clients
+        self.host.run(["kill", f"-{number.value}", *(str(client.pid) for client in clients)])
+
+    def remove(self) -> None:
+        """Take it away with its client and its server."""
+        self.signal(signal.SIGCONT)
+        self.host.run(["umount", "-l", self.place])
+        self.host.run(["rmdir", self.place])
+        self.server.remove()
+
+
 @pytest.fixture(scope="module")
-def watched(grid: Grid, payload: object, good_token: str) -> Iterator[PilotRun]:
+def served(grid: Grid) -> Iterator[Served]:
+    """One such repository on the node of the watched pilot."""
+    made = Served(grid.wn1)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def watched(grid: Grid, payload: object, good_token: str, served: Served) -> Iterator[PilotRun]:
     """One pilot with a service, a repository and a small disk, for all tests that let it live."""
     host = grid.wn1
     for place, options in ((f"/cvmfs/{REPOSITORY}", "size=1m"), (SMALL, "size=400m,mode=1777")):
@@ -56,7 +100,7 @@ def watched(grid: Grid, payload: object, good_token: str) -> Iterator[PilotRun]:
     looks = {"look_period_seconds": 1, "look_timeout_seconds": 10}
     changes = {
         "site": {"scratch": [SMALL]},
-        "cvmfs": {"repositories": [REPOSITORY], **looks},
+        "cvmfs": {"repositories": [REPOSITORY, SERVED], **looks},
         "startd": {"disk_floor_mib": 200, "disk_period_seconds": 1, **STRICT},
     }
     run = SmallDiskPilot(host, good_token, changes, plugins={"cache": plugins.PREAMBLE + CACHE})
@@ -100,6 +144,30 @@ def test_a_repository_that_goes_away_keeps_those_jobs_out_that_need_it(
     watched.host.run(["mount", "--move", "/mnt", place])
     wait_for_ad(grid, watched, "PilotCvmfsDown is undefined")
     needs.wait_done()
+
+
+def test_a_client_that_is_stopped_and_one_that_died_are_told_apart_and_keep_those_jobs_out(
+    watched: PilotRun, served: Served, jobs: Jobs, grid: Grid
+) -> None:
+    name = SERVED.replace(".", "_")
+    wait_for_ad(grid, watched, f"HAS_CVMFS_{name} && CVMFS_{name}_REVISION == 7 && CVMFS_{name}_NIOERR == 0")
+    wait_for_ad(grid, watched, f"HAS_CVMFS_{REPOSITORY.replace('.', '_')} && CVMFS_health_example_org_NIOERR == -1")
+    served.signal(signal.SIGSTOP)
+    wait_for_ad(grid, watched, f'HAS_CVMFS_{name} is False && PilotCvmfsDown == "{SERVED}"')
+    needs = jobs.shell("exit 0", pilot=watched, extra=f'+WantCvmfs = "{SERVED}"')
+    jobs.shell("exit 0", pilot=watched, extra=f'+WantCvmfs = "{REPOSITORY}"').wait_done()
+    assert needs.events(1) == 0
+    served.signal(signal.SIGCONT)
+    needs.wait_done()
+    served.signal(signal.SIGKILL)
+    wait_for_ad(grid, watched, f"HAS_CVMFS_{name} is False")
+    served.host.run(["umount", "-l", served.place])
+    served.mount()
+    wait_for_ad(grid, watched, f"HAS_CVMFS_{name} && PilotCvmfsDown is undefined")
+    told = [event for event in watched.events() if event.get("repository") == SERVED]
+    states = [event["state"] for event in told if event["event"] == "cvmfs.down"]
+    assert (states[0], "broken" in states) == ("hung", True)
+    assert told[-1]["event"] == "cvmfs.back"
 
 
 def test_a_job_that_needs_a_service_that_went_down_does_not_begin_and_others_do(
