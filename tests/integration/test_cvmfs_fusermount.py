@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import StartPilot
+from tests.integration.test_health import wait_for_ad
 from tests.integration.test_sweep import kill_at_once, nothing_is_left_of, swept, workspace_name
 from tests.testbed.cvmfs.distribution import Distribution, Server
 from tests.testbed.grid import IMAGES_INSIDE, Grid
@@ -44,7 +45,7 @@ def distribution(grid: Grid) -> Iterator[Distribution]:
 def configuration(distribution: Distribution, **cvmfs: Any) -> dict[str, Any]:
     """Of a pilot whose only image lies in CVMFS."""
     own = {"repositories": [DATA, IMAGES], "rungs": ["native", "fusermount"], "distribution": distribution.directory}
-    return {"cvmfs": {**own, **cvmfs}, "images": {"debian12": [{"path": LATEST}]}}
+    return {"cvmfs": {**own, "look_period_seconds": 1, **cvmfs}, "images": {"debian12": [{"path": LATEST}]}}
 
 
 def rungs(run: PilotRun) -> dict[str, dict[str, Any]]:
@@ -78,7 +79,7 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     container = jobs.shell(READ, pilot=first, extra=f"universe = container\ncontainer_image = {LATEST}")
     needs = jobs.shell(READ, pilot=first, extra=f'+WantCvmfs = "{DATA}"')
     for job in (named, container, needs):
-        assert job.wait_done().output() == SEEN
+        assert job.wait_done().output() == SEEN, job.error()
     (ad,) = slot_ads(grid, first, "PartitionableSlot")
     assert (ad["PilotCvmfsOnlyInContainers"], ad["PilotCvmfsRepositories"]) == (True, [DATA, IMAGES])
     name = workspace_name(first)
@@ -95,7 +96,18 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     assert rungs(first)["fusermount"]["state"] == "taken"
     assert report["node"]["cvmfs"]["mount_point"]["value"].endswith(f"/{name}/cvmfs/dist/cvmfs")
     assert report["node"]["cvmfs"]["revisions"]["value"] == {DATA: 7, IMAGES: 1}
-    assert jobs.shell(READ, pilot=second).wait_done().output() == SEEN
+
+    # A client that died is replaced, and later jobs find its repository again.
+    name = workspace_name(second)
+    dead = [one for one in second.processes() if one.argv[-1].endswith(f"/{name}/cvmfs/dist/cvmfs/{DATA}")]
+    assert len(dead) == 1
+    second.host.run(["kill", "-9", str(dead[0].pid)])
+    second.wait_for("cvmfs.back")
+    told = [event for event in second.events() if event["event"] in ("cvmfs.down", "cvmfs.remounted")]
+    assert [event["event"] for event in told] == ["cvmfs.down", "cvmfs.remounted"]
+    assert (told[0]["state"], told[0]["repair"]) == ("broken", "the pilot mounts it again")
+    wait_for_ad(grid, second, f"HAS_CVMFS_{DATA.replace('.', '_')} && PilotCvmfsDown is undefined")
+    assert jobs.shell(READ, pilot=second, extra=f'+WantCvmfs = "{DATA}"').wait_done().output() == SEEN
 
     # Nobody is left who would unmount, while the clients go on; then not even those.
     name = workspace_name(second)
