@@ -35,6 +35,9 @@ def install(
     private = wanted["cache"].lower() == "private"
     cache = _own_cache(named) if named and private else _made(workspace_cache)
     free = free_mib(_made(named) if named and not private else cache)
+    limit = facts.get("disk.workspace_free_mib")
+    if free is not None and not named and limit is not None and limit.known:
+        free = min(free, int(limit.value))  # a quota, or the batch system, may allow less than the disk has
     settings = client_settings(config, facts, Places(distribution.root, cache, free))
     etc = os.path.dirname(distribution.local_settings)
     try:

@@ -12,7 +12,7 @@ import pytest
 from pilot_agent.cvmfs.client_files import free_mib, install
 from pilot_agent.cvmfs.client_settings import ClientSettings
 from pilot_agent.cvmfs.distribution import Distribution
-from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
 from pilot_agent.probes.kernel.namespaces import mount
 from tests.cvmfs.distributions import make, write
 from tests.cvmfs.grounds import A, configured
@@ -165,6 +165,16 @@ def test_a_disk_that_is_too_small_is_refused_with_its_free_space(root: Path, tmp
     assert code == "cvmfs.cache_too_small"
     assert "300 MiB are free" in message
     assert "3201 MiB are needed for 500 MiB of files" in message
+
+
+def test_what_the_batch_system_allows_counts_in_the_workspace(root: Path, tmp_path: Path) -> None:
+    def quota(**cvmfs: Json) -> str | None:
+        config, limit = configured(cvmfs={"cache_share": 1, **cvmfs}), Fact("disk.workspace_free_mib", 2200)
+        settings = install(Distribution(str(root)), config, {limit.name: limit}, workspace_cache=str(root / "cache"))
+        return settings.value("CVMFS_QUOTA_LIMIT")
+
+    assert quota() == "1000"
+    assert quota(cache="shared", cache_directory=str(tmp_path / "site"), cache_mib=1500) == "1500"
 
 
 def test_what_is_free_in_a_directory_that_is_not_there_nobody_can_tell(tmp_path: Path) -> None:
