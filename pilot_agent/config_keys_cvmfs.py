@@ -124,7 +124,7 @@ CVMFS_KEYS: tuple[Key, ...] = (
         4000,
         "the most that the cache of the pilot's own CVMFS client may take, MiB",
         "smallest",
-        minimum=100,
+        minimum=1,
     ),
     Key(
         "cvmfs.cache_share",

@@ -72,12 +72,9 @@ def test_public_keys_are_put_where_the_client_looks(root: Path, tmp_path: Path) 
     ],
 )
 def test_a_key_that_is_none_or_that_others_can_change_is_refused(
-    root: Path, tmp_path: Path, name: str, text: str, mode: int, said: str
+    root: Path, open_path: Path, name: str, text: str, mode: int, said: str
 ) -> None:
-    tmp_path.chmod(0o755)
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    key = write(tmp_path / name, text, mode=mode)
+    key = write(open_path / name, text, mode=mode)
     refused = failure(root, keys=[str(key)])
     assert (refused.kind, refused.code) == (FailureKind.CONFIG, "cvmfs.keys")
     assert said in refused.message
@@ -127,10 +124,8 @@ def test_each_pilot_has_a_cache_of_its_own_and_the_next_one_finds_it_warm(root: 
     assert taken in ("pilot-cache-0", "pilot-cache-1")
 
 
-def test_a_cache_that_others_may_fill_is_not_used(root: Path, tmp_path: Path) -> None:
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
-    open_to_all = tmp_path / "caches"
+def test_a_cache_that_others_may_fill_is_not_used(root: Path, open_path: Path) -> None:
+    open_to_all = open_path / "caches"
     open_to_all.mkdir()
     (open_to_all / "pilot-cache-0").mkdir()
     (open_to_all / "pilot-cache-0").chmod(0o777)
