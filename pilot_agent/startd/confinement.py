@@ -62,7 +62,7 @@ LOCK = "starter.lock"
 # be written to on a read-only mount. The capabilities of the new namespace end before the program begins. Every job
 # pays for each program here: one mounts everything, and makes the directories of the private one. HTCondor's part,
 # which the first line covers, is found by its open descriptor: mount(8) looks up no path itself. It takes no pipe as a
-# table.
+# table. What runs up to here looks for no messages in the daemons' language: that is a dozen files for each program.
 _COVER = """
 umask 077
 cd /
@@ -83,6 +83,8 @@ done
 [ -z "$inherited" ] || CONDOR_PRIVATE_INHERIT=$inherited
 lock=${5:+@LOCKS@/$5}
 shift 5
+LC_ALL=$pilot_locale
+unset pilot_locale
 exec setpriv --ambient-caps -all --inh-caps -all -- @BEGIN@ "$@"
 """
 
@@ -153,7 +155,8 @@ def starter_text(starter: str, confinement: Confinement) -> str:
     """The program that HTCondor takes for its starter. The startd knows it by the number of the first process, and
     removes ``dir_<number>`` in EXECUTE when that one has ended."""
     places = shlex.join((confinement.source, confinement.private, confinement.execute))
-    lines = ["#!/bin/sh", "# Starts HTCondor's starter where only its own job is; made by the pilot.", "lock="]
+    lines = ["#!/bin/sh", "# Starts HTCondor's starter where only its own job is; made by the pilot."]
+    lines += ["pilot_locale=$LC_ALL LC_ALL=C", "export pilot_locale LC_ALL", "lock="]
     if confinement.locks:
         name = f"starter.{os.path.basename(os.path.dirname(confinement.private))}.$$"
         lines[-1] = f'umask 077; lock="{name}"'

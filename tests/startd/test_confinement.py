@@ -42,6 +42,24 @@ def test_the_starter_gets_its_own_arguments_and_paths_are_no_shell_words(tmp_pat
     assert ("<--pid>" in said) is processes
 
 
+@pytest.mark.parametrize("locale", ["C.UTF-8", ""])
+def test_what_prepares_a_starter_reads_no_locale_and_the_starter_has_the_daemons(
+    workspace: Path, tmp_path: Path, locale: str
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("unshare", "mkdir", "mount"):
+        (tools / name).write_text(f'#!/bin/sh\necho {name} "$LC_ALL"\nexec /usr/bin/{name} "$@"\n')
+        (tools / name).chmod(0o755)
+    program = tmp_path / "program"
+    look = 'echo starter "$LC_ALL"; export -p | grep -c locale'
+    program.write_text(starter_text("/bin/sh", confinement(str(workspace / "private"), processes=False)))
+    environment = {"PATH": f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin", **({"LC_ALL": locale} if locale else {})}
+    done = subprocess.run(["/bin/sh", program, "-c", look], env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["unshare C", "mkdir C", "mount C", f"starter {locale}", "0"]
+
+
 def test_a_starter_holds_its_lock_as_long_as_it_lives(tmp_path: Path) -> None:
     locks, tools = tmp_path / "the locks", tmp_path / "bin"
     locks.mkdir()
