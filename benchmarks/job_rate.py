@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import life
@@ -24,6 +26,14 @@ TERMINATED = 5
 LAYER = f"{HOME}/no-broker.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the jobs of one round took together: time, and CPU time of all that the pilot's account runs on the node."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 def measure(place: Place, rounds: int, say: Callable[[str], None]) -> list[Figure]:
     """Seconds for 30 jobs of `/bin/true` in one image on a slot of two cores, by each of three startds in turn.
 
@@ -31,55 +41,69 @@ def measure(place: Place, rounds: int, say: Callable[[str], None]) -> list[Figur
     """
     # HTCondor's defaults have no connection broker, with which every starter would register.
     put(place.worker, LAYER, json.dumps({"pool": {"ccb": False}}).encode(), 0o644)
-    sides: dict[str, Callable[[int], float]] = {
+    sides: dict[str, Callable[[int], Taken]] = {
         "pilot": lambda turn: _by_pilot(place),
         "tested": lambda turn: _by_hand(place, f"tested{turn}", CONTAINERS),
         "untested": lambda turn: _by_hand(place, f"untested{turn}", UNTESTED),
     }
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    taken: dict[str, list[Taken]] = {name: [] for name in sides}
     for turn in range(rounds):
         order = list(sides) if turn % 2 == 0 else list(sides)[::-1]
         for name in order:
             taken[name].append(sides[name](turn))
-        say(f"round {turn + 1}/{rounds}: " + ", ".join(f"{name} {taken[name][-1]:.2f} s" for name in sides))
+        told = (f"{name} {taken[name][-1].seconds:.2f} s (CPU {taken[name][-1].cpu_seconds:.2f})" for name in sides)
+        say(f"round {turn + 1}/{rounds}: " + ", ".join(told))
     return [
         _figure("job-rate", taken["pilot"], taken["tested"], "HTCondor by hand, which tests the image", 1 / 1.1),
         _figure("job-rate-untested", taken["pilot"], taken["untested"], "the same without its test", 1.0),
     ]
 
 
-def _figure(name: str, ours: list[float], theirs: list[float], peer: str, most: float) -> Figure:
+def _figure(name: str, ours: Sequence[Taken], theirs: Sequence[Taken], peer: str, most: float) -> Figure:
     return Figure(
         name,
         "s",
-        Samples(f"{JOBS} jobs by the pilot's startd", tuple(ours)),
-        Samples(peer, tuple(theirs)),
+        Samples(f"{JOBS} jobs by the pilot's startd", _seconds(ours)),
+        Samples(peer, _seconds(theirs)),
         Goal(most, "ratio"),
         method=f"from the end of job {FIRST} to that of job {FIRST + JOBS} of one cluster, seen in its event log every "
         f"{POLL_SECONDS * 1000:g} ms; /bin/true in /images/debian13 on wn1 with two cores; the peer is "
         "benchmarks/hand_condor.conf with hand_containers.conf; no connection broker (CCB) on either side",
-        parts={"pilot's jobs per minute": 60 * JOBS / sorted(ours)[len(ours) // 2]},
+        parts={
+            "pilot's jobs per minute": 60 * JOBS / statistics.median(_seconds(ours)),
+            "pilot's CPU seconds per job": _cpu_per_job(ours),
+            "peer's CPU seconds per job": _cpu_per_job(theirs),
+        },
     )
 
 
-def _by_pilot(place: Place) -> float:
+def _seconds(rounds: Sequence[Taken]) -> tuple[float, ...]:
+    return tuple(one.seconds for one in rounds)
+
+
+def _cpu_per_job(rounds: Sequence[Taken]) -> float:
+    return statistics.median(one.cpu_seconds for one in rounds) / JOBS
+
+
+def _by_pilot(place: Place) -> Taken:
     with life.pilot(place, "--config", f"vo={LAYER}") as started:
-        seconds = _jobs_seconds(place, "TARGET.IS_GLIDEIN =?= true")
+        taken = _run_jobs(place, "TARGET.IS_GLIDEIN =?= true")
         life.stop(place, started)
-    return seconds
+    return taken
 
 
-def _by_hand(place: Place, name: str, lines: str) -> float:
+def _by_hand(place: Place, name: str, lines: str) -> Taken:
     with life.by_hand(place, name, lines):
-        return _jobs_seconds(place, f'regexp("@{name}@", TARGET.Name)')
+        return _run_jobs(place, f'regexp("@{name}@", TARGET.Name)')
 
 
-def _jobs_seconds(place: Place, requirement: str) -> float:
+def _run_jobs(place: Place, requirement: str) -> Taken:
     text = f"executable = /bin/true\nrequirements = {requirement}\n"
     job = Jobs(place.grid).submit(text, pilot=None, count=FIRST + JOBS)
     try:
-        began = _end_of(job, FIRST)
-        return _end_of(job, FIRST + JOBS) - began
+        began, spent = _end_of(job, FIRST), place.spent_seconds()
+        seconds = _end_of(job, FIRST + JOBS) - began
+        return Taken(seconds, place.spent_seconds() - spent)
     finally:
         job.remove()
 

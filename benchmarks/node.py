@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks import processes
 from tests.testbed import condor
 from tests.testbed.grid import USER_POOL, Grid
 from tests.testbed.hosts import Host
@@ -97,13 +98,18 @@ class Place:
             time.sleep(LOG_POLL_SECONDS)
         raise MeasurementError(f"no slot ad came to the collector within {AD_SECONDS:.0f} s")
 
+    def spent_seconds(self) -> float:
+        """CPU time so far of all that the pilot's account runs on the node, with what has ended below it."""
+        pids = [process.pid for process in self.worker.processes() if process.uid == PILOT.uid]
+        return processes.spent_seconds(pids, self.worker.path("/proc"))
+
     def left_behind(self) -> list[str]:
         """Processes of the pilot's account and workspaces that are there now."""
-        processes = [" ".join(process.argv) for process in self.worker.processes() if process.uid == PILOT.uid]
+        running = [" ".join(process.argv) for process in self.worker.processes() if process.uid == PILOT.uid]
         roots = (HOME, PILOT.home, "/tmp", "/var/tmp")
         patterns = ("pilot-*", "pilot-runtime*")
         files = [path for root in roots for pattern in patterns for path in self.worker.path(root).glob(pattern)]
-        return processes + [str(path) for path in files]
+        return running + [str(path) for path in files]
 
 
 def slot_ad_moments(log: str) -> list[float]:

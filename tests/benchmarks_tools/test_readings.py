@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from benchmarks.memory import role
 from benchmarks.node import slot_ad_moments
-from benchmarks.processes import Memory, parse_rollup
+from benchmarks.processes import Memory, parse_rollup, parse_spent, spent_seconds
 from benchmarks.timeline import parse_imports
 
 COLLECTOR_LOG = """\
@@ -41,6 +46,19 @@ def test_slot_ads_are_found_among_the_others() -> None:
 
 def test_memory_is_read_in_kib() -> None:
     assert parse_rollup(ROLLUP) == Memory(rss_kib=10944, pss_kib=9184, private_kib=4100)
+
+
+def test_cpu_time_is_that_of_a_process_and_of_what_ended_below_it() -> None:
+    before = " ".join(str(number) for number in range(1, 11))
+    assert parse_spent(f"77 (a) b (c)) S {before} 100 20 3000 400 20 0 1 0\n") == 3520
+
+
+def test_the_cpu_time_of_an_ended_child_is_its_parents(tmp_path: Path) -> None:
+    before = spent_seconds([os.getpid()])
+    until = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-S", "-c", until], check=True)
+    assert spent_seconds([os.getpid()]) - before > 0.2
+    assert spent_seconds([os.getpid()], tmp_path) == 0
 
 
 def test_imports_are_read_with_their_depth() -> None:
