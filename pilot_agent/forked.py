@@ -7,13 +7,14 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 
-def live(function: Callable[[], bytes], ends: dict[str, int]) -> NoReturn:
+def live(function: Callable[[], bytes], ends: dict[str, int], keep: Collection[int] = ()) -> NoReturn:
     """The whole life of a child that was forked just now: call ``function``, write what it returns to the answer's
-    descriptor, exit. ``ends`` are the ends it writes to, by stream. Never returns."""
+    descriptor, exit. ``ends`` are the ends it writes to, by stream; of other descriptors it has those in ``keep``, all
+    above 3. Never returns."""
     code = 70
     try:
         os.setsid()
@@ -34,7 +35,7 @@ def live(function: Callable[[], bytes], ends: dict[str, int]) -> NoReturn:
         os.dup2(lifted["stdout"], 1)
         os.dup2(lifted["stderr"], 2)
         answer = os.dup2(lifted["answer"], 3, inheritable=False)
-        os.closerange(4, 65536)
+        _close_others(keep)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", 1, closefd=False)
         content = memoryview(function())
         while content:
@@ -47,6 +48,14 @@ def live(function: Callable[[], bytes], ends: dict[str, int]) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(code)
+
+
+def _close_others(keep: Collection[int]) -> None:
+    low = 4
+    for kept in sorted(keep):
+        os.closerange(low, kept)
+        low = kept + 1
+    os.closerange(low, 65536)
 
 
 def _told(error: BaseException) -> str:

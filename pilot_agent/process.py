@@ -212,8 +212,10 @@ class Runner:
         name: str,
         deadline_seconds: float,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
+        keep: tuple[int, ...] = (),
     ) -> int:
-        """Run ``function`` in a forked child; what it returns is the result's ``answer``.
+        """Run ``function`` in a forked child; what it returns is the result's ``answer``. It has the descriptors in
+        ``keep``, which must be above 3.
 
         For code of the payload itself: a fork costs two milliseconds where a new interpreter costs twenty. Raises
         ``PilotError`` (process.limit) where the node allows no further process.
@@ -229,7 +231,7 @@ class Runner:
                 os.close(pair[1])
             raise _no_process(name, error) from error
         if pid == 0:
-            forked.live(function, {stream: pair[1] for stream, pair in pipes.items()})
+            forked.live(function, {stream: pair[1] for stream, pair in pipes.items()}, keep)
         for pair in pipes.values():
             os.close(pair[1])
         return self._adopt((name,), pid, pipes, deadline_seconds, output_limit_bytes)

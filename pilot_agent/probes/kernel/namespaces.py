@@ -27,7 +27,9 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MS_RDONLY, MS_REMOUNT, MS_BIND = 0x1, 0x20, 0x1000
+MS_REC, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE = 0x4000, 0x20000, 0x40000, 0x80000
+MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -61,6 +63,29 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     _checked(_libc().mount(*arguments, ctypes.c_ulong(flags), data.encode() or None), "mount")
 
 
+def setns(descriptor: int, kind: int) -> None:
+    """Move this process to the namespace of an open file of /proc/PID/ns (setns(2)). Raises ``OSError``."""
+    import ctypes
+
+    _checked(_libc().setns(ctypes.c_int(descriptor), ctypes.c_int(kind)), "setns")
+
+
+def pivot_root(new_root: str) -> None:
+    """Make a mount the root of this process's mount namespace, and let the old root go (pivot_root(2), "pivot_root(".",
+    ".")"). The working directory is the new root then. Raises ``OSError``."""
+    os.chdir(new_root)
+    _checked(_libc().pivot_root(b".", b"."), "pivot_root")
+    detach(".")
+    os.chdir("/")
+
+
+def detach(path: str) -> None:
+    """Take a mount away at once; it ends with its last use (umount2(2), MNT_DETACH). Raises ``OSError``."""
+    import ctypes
+
+    _checked(_libc().umount2(os.fsencode(path), ctypes.c_int(MNT_DETACH)), "umount")
+
+
 def private_mounts() -> None:
     """Keep the mounts that follow from all other mount namespaces. Raises ``OSError``."""
     mount("none", "/", "", MS_REC | MS_PRIVATE)
@@ -75,14 +100,20 @@ def enter_user_namespace(flags: int = 0) -> None:
 
 def map_to_root(user: int, group: int) -> None:
     """Make the account that this process had root of its new user namespace. Raises ``OSError``."""
+    map_account((0, 0), (user, group))
+
+
+def map_account(inside: tuple[int, int], outside: tuple[int, int]) -> None:
+    """Map one account into the new user namespace of this process: user and group, as they are called inside and
+    outside. Raises ``OSError``."""
     # A process that changed its account since it was started may not write its own maps otherwise (proc(5)).
     _checked(_libc().prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
     # The kernel lets an ordinary user map its group only after setgroups was given up (user_namespaces(7)). Kernels
     # before 3.19 have no such file and ask for nothing.
     if os.path.exists("/proc/self/setgroups"):
         write_kernel_file("/proc/self/setgroups", "deny")
-    write_kernel_file("/proc/self/uid_map", f"0 {user} 1")
-    write_kernel_file("/proc/self/gid_map", f"0 {group} 1")
+    write_kernel_file("/proc/self/uid_map", f"{inside[0]} {outside[0]} 1")
+    write_kernel_file("/proc/self/gid_map", f"{inside[1]} {outside[1]} 1")
 
 
 def give_up_root() -> bool:
