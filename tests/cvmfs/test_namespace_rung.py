@@ -1,0 +1,181 @@
+"""The rung taken for real, with a distribution whose commands mount tmpfs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.cvmfs.namespace import join, own_mounts
+from pilot_agent.cvmfs.namespace_rung import InNamespace
+from pilot_agent.lifecycle.processes import descendants
+from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.model import Json
+from tests.cvmfs.distributions import CONFIGURATION, make, tell
+from tests.probes.namespaced import NOBODY, as_nobody, in_namespace
+from tests.probes.seccomp import refuse
+
+A, B = "a.example.org", "b.example.org"
+NEW = "/pilot-agent-new"
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """The ordinary account's own directory, with a distribution and a workspace in it."""
+    # Not tmp_path: the directories above that are the test account's alone.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        command = make(Path(directory) / "source") / "mountrepo"
+        # The copy has nothing but the distribution itself.
+        command.write_text(command.read_text().replace("$here/told", f"{directory}/source/told"))
+        Path(directory, "workspace").mkdir()
+        yield Path(directory)
+
+
+def rung(place: Path, *wanted: str, told: list[Any] | None = None) -> InNamespace:
+    def tell(name: str, **data: Json) -> None:
+        if told is not None:
+            told.append([name, data["repository"]])
+
+    source, workspace = str(place / "source"), str(place / "workspace")
+    return InNamespace(source, workspace, wanted, environment=ENVIRONMENT, tell=tell, mount_point=NEW)
+
+
+def give_away(place: Path) -> None:
+    """Let it be the ordinary account's."""
+    if os.geteuid() == 0:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+def taken(place: Path, *wanted: str, then: Callable[[InNamespace], Any]) -> Any:
+    """The judgement of an ordinary account's rung, and what ``then`` finds afterwards."""
+    give_away(place)
+
+    def work() -> Any:
+        become_subreaper()
+        way = rung(place, *wanted)
+        judged = way.take()
+        return [asdict(judged), then(way)]
+
+    return as_nobody(work)
+
+
+def read_inside(way: InNamespace) -> Any:
+    assert way.namespaces is not None
+    join(way.namespaces)
+    return {name: Path(NEW, name, "new_repository").read_text() for name in sorted(os.listdir(NEW))}
+
+
+def nothing_left(way: InNamespace) -> Any:
+    workspace = Path(way._workspace)
+    return [way.namespaces is None, list(map(str, workspace.iterdir())), descendants(os.getpid()), os.path.exists(NEW)]
+
+
+NOTHING = [True, [], [], False]
+
+
+def test_who_joins_reads_what_was_mounted_and_the_configuration_repository(place: Path) -> None:
+    judged, found = taken(place, A, B, then=read_inside)
+    assert (judged["allowed"], judged["answering"]) == (True, 2)
+    assert found == {name: f"this is {name}\n" for name in (A, B, CONFIGURATION)}
+
+
+def test_its_facts_speak_of_what_is_inside(place: Path) -> None:
+    _, facts = taken(place, A, then=lambda way: [[fact.name, fact.value, fact.where] for fact in way.facts()])
+    assert facts == [
+        ["cvmfs.repositories", [A], "inside"],
+        ["cvmfs.refused", [], "inside"],
+        ["cvmfs.revisions", {}, "inside"],
+        ["cvmfs.mount_point", NEW, "inside"],
+    ]
+
+
+def test_some_that_cannot_be_mounted_leave_the_others_and_are_told_with_the_reason(place: Path) -> None:
+    tell(place / "source", B, "echo 'no such catalog'; exit 16\n")
+    judged, (found, refused) = taken(place, A, B, then=lambda way: [read_inside(way), dict(way.refused())])
+    assert (judged["allowed"], judged["partial"], judged["answering"]) == (False, True, 1)
+    assert sorted(found) == [A, CONFIGURATION]
+    assert "mountrepo exited 16" in refused[B]
+    assert "no such catalog" in judged["reason"]
+
+
+def test_what_is_given_back_leaves_nothing(place: Path) -> None:
+    def then(way: InNamespace) -> Any:
+        before = own_mounts()
+        way.give_back()
+        return [*nothing_left(way), own_mounts() == before]
+
+    assert taken(place, A, then=then)[1] == [*NOTHING, True]
+
+
+def test_clients_end_with_what_is_given_back(place: Path) -> None:
+    tell(place / "source", A, "setsid sleep 600 < /dev/null > /dev/null 2>&1 &\n")
+
+    def then(way: InNamespace) -> Any:
+        before = len(descendants(os.getpid()))
+        way.give_back()
+        return [before, *nothing_left(way)]
+
+    assert taken(place, A, then=then)[1] == [1, *NOTHING]
+
+
+def test_a_distribution_that_is_none_is_refused_with_what_to_change(place: Path) -> None:
+    (place / "source/mountrepo").unlink()
+    judged, left = taken(place, A, then=nothing_left)
+    assert judged["allowed"] is False
+    assert "it has no program mountrepo" in judged["reason"]
+    assert left == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("calls", "reason"),
+    [
+        ("userns", "the node refused a user and a mount namespace: EPERM"),
+        ("mount", "the node refused mounts of its own"),
+    ],
+)
+def test_what_the_node_refuses_is_the_reason_and_nothing_is_left(place: Path, calls: str, reason: str) -> None:
+    give_away(place)
+
+    def work() -> Any:
+        become_subreaper()
+        refuse(calls)
+        way = rung(place, A)
+        judged = way.take()
+        return [judged.allowed, judged.reason, dict(way.refused()), nothing_left(way)]
+
+    allowed, said, refused, left = as_nobody(work)
+    assert allowed is False
+    assert said.startswith(reason)
+    assert refused == {A: said}
+    assert left == NOTHING
+
+
+def test_root_is_refused_before_anything_is_made(place: Path) -> None:
+    def work() -> Any:
+        judged = rung(place, A).take()
+        return [judged.allowed, "as root" in judged.reason, os.listdir(place / "workspace")]
+
+    assert in_namespace(work) == [False, True, []]
+
+
+def test_events_tell_of_each_repository(place: Path) -> None:
+    tell(place / "source", B, "exit 16\n")
+    give_away(place)
+
+    def work() -> Any:
+        told: list[Any] = []
+        rung(place, A, B, told=told).take()
+        return told
+
+    assert as_nobody(work) == [
+        ["cvmfs.mounted", CONFIGURATION],
+        ["cvmfs.mounted", A],
+        ["cvmfs.not_mounted", B],
+    ]
