@@ -102,7 +102,9 @@ class Probe:
 
     It starts when every fact in ``requires`` exists (known or not) and every probe named in ``after`` has
     ended; ``before`` is the same seen from the other side. Facts named in ``gives`` become unknown, with the
-    reason, when the function fails or runs out of ``timeout_seconds``.
+    reason, when the function fails or runs out of ``timeout_seconds``. With ``again_inside`` it runs a second time
+    where the pilot went into a user and mount namespace of its own, in which all that follows lives: what it finds
+    there counts from then on.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Probe:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     timeout_seconds: float = 10.0
+    again_inside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.hookspecs import Event
+from pilot_agent.inside import settled
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import DISK_ERRORS, FREE_SPACE, FULL, bug, preempted, unwritten
 from pilot_agent.lifecycle import finish, plan
@@ -138,7 +139,8 @@ class _Run:
                 state = _with_time_left(self._stage(session, name, stage, state), beginning=name == "probe")
                 if worst_failure(list(state.failures)) or os.path.lexists(self.workspace.drain):
                     return self._end(state, events)
-                if name in self.options.cut_after or "every" in self.options.cut_after:
+                went_inside = name == "mount" and state.inside
+                if went_inside or name in self.options.cut_after or "every" in self.options.cut_after:
                     self._cut()
             state = self._hand_over(session, state)
         except Interrupted:
@@ -192,7 +194,9 @@ class _Run:
         else:
             loaded = host.Loaded(tuple(declared_from_json(state.declared)), state.plugins)
             events.write("pilot.resumed", finished=list(state.finished_stages))
-        return state, Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True)
+            session = Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True)
+            state = settled(session, state)
+        return state, session
 
     def _sweep(self, state: State, events: EventLog, teardowns: Teardowns | None) -> State:
         """Undo what killed pilots of this account left on this node."""

@@ -35,6 +35,7 @@ def build_report(state: State, *, status: str | None = None, finished: bool = Fa
         "failures": to_json(state.failures),
         "timeline": to_json(state.timeline),
         "node": nest_facts(state.facts),
+        **({"outside": nest_facts(state.outside)} if state.outside else {}),
         "cvmfs": state.cvmfs,
         "container": _container(state.container),
         "checks": to_json(state.checks),

@@ -59,6 +59,8 @@ class Session:
     """Where what must be undone is recorded before it is made; None where nobody would undo it."""
     mounts: bool = False
     """Whether the mount stage mounts what the site did not; otherwise it says what it would do."""
+    enters: bool = True
+    """Whether the mount stage may take this process into namespaces of its own, for good."""
     record: str | None = None
     """The directory that keeps what probes and mounts read, to become a recording."""
 
@@ -81,23 +83,27 @@ def probe(session: Session, state: State) -> State:
 
     Nobody lives on a recording of a node.
     """
-    state = _gather(session, state, "probe", session.loaded.of("pilot_probes")).with_resolved_limits()
+    state = gather(session, state, "probe", session.loaded.of("pilot_probes")).with_resolved_limits()
     return state if session.root.strip("/") else replace(state, deadline=deadline_of(state))
 
 
 def mount(session: Session, state: State) -> State:
     """Find or mount file systems, and tell by which way jobs get CVMFS."""
-    state = _gather(session, state, "mount", session.loaded.of("pilot_mounts"))
+    state = gather(session, state, "mount", session.loaded.of("pilot_mounts"))
     context = session.context(state)
     if session.mounts and not session.root.strip("/"):
-        ladder, facts, failure = cvmfs.take(
+        taken = cvmfs.take(
             context,
             environment=session.around.environment,
+            enters=session.enters,
             journal=session.journal,
             tell=session.events.write,
             wake=session.around.wake,
         )
-        state = state.with_changed(facts)
+        ladder, failure = taken.ladder, taken.failure
+        state = state.with_changed(taken.facts)
+        if taken.namespaces is not None:
+            state = replace(state, inside=cvmfs.go_inside(taken.namespaces))
     else:
         ladder, failure = cvmfs.decide(context)
     failures = (replace(failure, stage="mount"),) if failure is not None else ()
@@ -266,8 +272,8 @@ def _run(session: Session, state: State, declared: Sequence[Declared], *, width:
     return ended
 
 
-def _gather(session: Session, state: State, stage: str, tasks: Sequence[Declared]) -> State:
-    """Run tasks whose results are findings; each sees the facts of those that ended before it."""
+def gather(session: Session, state: State, stage: str, tasks: Sequence[Declared]) -> State:
+    """The state after probes or mounts, whose results are findings; each sees the facts of those that ended before."""
     current = state
 
     def note(ended: host.Ended) -> None:

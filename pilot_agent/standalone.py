@@ -11,6 +11,7 @@ from pilot_agent import configure, host
 from pilot_agent.config import Config
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
+from pilot_agent.inside import settled
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import preempted
 from pilot_agent.lifecycle.budget import Budget
@@ -43,12 +44,14 @@ CHECK_STAGES = ("mount", "setup_early", "container", "validate")
 @dataclass(frozen=True, slots=True)
 class View:
     """What is looked at: the node itself or a recording below ``root``; ``only`` probes of these names; ``record`` is
-    the directory that becomes a recording. With ``mounts`` the mount stage mounts what the site did not."""
+    the directory that becomes a recording. With ``mounts`` the mount stage mounts what the site did not, for
+    which this process goes into namespaces of its own if it ``enters`` them."""
 
     root: str = "/"
     only: frozenset[str] = frozenset()
     record: str | None = None
     mounts: bool = False
+    enters: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def check(
             state = _judged(bench, state, subject, stages, probed, several=len(subjects) > 1)
         return state
 
-    return _at_the_bench(config, environment, replace(view, mounts=True), work)
+    return _at_the_bench(config, environment, replace(view, mounts=True, enters=len(subjects) == 1), work)
 
 
 def _judged(
@@ -174,11 +177,12 @@ class _Bench:
             self.view.root,
             journal=Journal(self.workspace.journal),
             mounts=self.view.mounts,
+            enters=self.view.enters,
             record=self.view.record,
         )
         for name in stages:
             self.progress.say(name)
-            state = _stage(session, name, state)
+            state = settled(session, _stage(session, name, state))
         if act is not None:
             act(session, state, self.progress)
         _stop_services(session, state)

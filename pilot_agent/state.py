@@ -52,6 +52,11 @@ class State:
     output: str = "."
     finished_stages: tuple[str, ...] = ()
     facts: dict[str, Fact] = field(default_factory=dict)
+    inside: str = ""
+    """The mount namespace of its own that the pilot went into; empty while it is in the node's."""
+    outside: dict[str, Fact] | None = None
+    """What facts were in the node's namespaces, where they differ from those inside; None until they were looked at
+    inside."""
     limits: tuple[Limit, ...] = ()
     checks: tuple[CheckResult, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("look", "commands", "usage"),
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
+    ("inside",),
     ("stages", "tasks", "configure", "report", "lifetime"),
     ("host", "state", "collect", "child", "image_hook", "uploading"),
     ("plugins",),

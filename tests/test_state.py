@@ -55,6 +55,8 @@ def full() -> State:
         output="/home/pilot",
         finished_stages=("probe", "mount"),
         facts={"cpu.usable": Fact("cpu.usable", 4, "cores"), "x": Fact.unknown("x", "nobody looked")},
+        inside="mnt:[4026532000]",
+        outside={"fuse.helper_mount": Fact("fuse.helper_mount", True)},
         limits=(Limit("cpu.usable", 4, "cores", "affinity"),),
         checks=(CheckResult("userns", CheckStatus.FAIL, "no", "yes", "image", FailureKind.CONFIG, "userns.disabled"),),
         timeline=(TimelineEntry("probe", "builtin.probes", "cpu", 0.01, 0.02, "ok"),),

@@ -25,7 +25,7 @@ from pilot_agent.cvmfs.wishes import Decision, Outcome, wishes_of
 from pilot_agent.model import Fact, Failure, FailureKind, Json
 
 NONE = "none"
-ABLE = ("native", "fusermount")
+ABLE = ("native", "namespace", "fusermount")
 """The rungs that this version of the pilot takes. Of the others it says what the node allows."""
 REASON_LIMIT = 1500
 _LEFT_OUT = "cvmfs.rungs allows"

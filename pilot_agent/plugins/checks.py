@@ -222,7 +222,7 @@ def _cvmfs_change(config: Mapping[str, Json], what: str) -> str:
     """Who must do what, and who can do without where CVMFS is required."""
     change = f"the site mounts {what} at /cvmfs"
     if not native_allowed(config):
-        change = "whoever set cvmfs.rungs adds native or fusermount, the ways that this version takes"
+        change = "whoever set cvmfs.rungs adds native, namespace or fusermount, the ways that this version takes"
     keys = [
         f"the {who} sets {section}.{name} to preferred"
         for who, section, name in (("VO", "cvmfs", "use"), ("site", "site", "cvmfs"))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
 from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.hookspecs import Context, Mount, hookimpl
-from pilot_agent.model import Fact, Failure, FailureKind, Json
+from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from pilot_agent.cvmfs.distribution import Distribution
     from pilot_agent.cvmfs.fusermount import Tell
     from pilot_agent.cvmfs.ladder import Ladder
+    from pilot_agent.cvmfs.namespace import Namespaces
+    from pilot_agent.cvmfs.namespace_rung import InNamespace
     from pilot_agent.cvmfs.rungs import Judged
     from pilot_agent.cvmfs.supply import Client
     from pilot_agent.cvmfs.taking import Way
@@ -27,6 +29,18 @@ OWN_RUNGS = ("namespace", "fusermount")
 """Those that the pilot takes itself."""
 CACHE = "cache"
 """Where the client keeps its files, in the directory of its distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The ladder as the report has it, the facts of what is mounted now, and the namespaces that the pilot must join to
+    see it, where it is to be seen there. The failure is that of wishes that contradict each other, or of CVMFS that is
+    required and that no way gave."""
+
+    ladder: Json = None
+    facts: tuple[Fact, ...] = ()
+    failure: Failure | None = None
+    namespaces: Namespaces | None = None
 
 
 @hookimpl
@@ -61,30 +75,44 @@ def decide(context: Context) -> tuple[Json, Failure | None]:
 
 
 def take(
-    context: Context, *, environment: Mapping[str, str], journal: Journal | None, tell: Tell, wake: WakeUp | None = None
-) -> tuple[Json, tuple[Fact, ...], Failure | None]:
-    """As ``decide``, and the pilot's own rungs are taken; with the facts of what is mounted then. The failure is also
-    that of CVMFS that is required and that no way gave.
+    context: Context,
+    *,
+    environment: Mapping[str, str],
+    journal: Journal | None,
+    tell: Tell,
+    enters: bool = True,
+    wake: WakeUp | None = None,
+) -> Taken:
+    """As ``decide``, and the pilot's own rungs are taken.
 
-    ``environment`` is that of the pilot's children, ``tell`` writes an event. Raises ``Interrupted``.
+    ``environment`` is that of the pilot's children, ``tell`` writes an event, ``enters`` says whether this process may
+    join namespaces. Raises ``Interrupted``.
     """
     if not _asked_for(context.config):
-        return None, (), None
+        return Taken()
     from pilot_agent.cvmfs.ladder import climb, failure_of
 
     workspace = _workspace(context)
     ladder = climb(context.facts, context.config, workspace=workspace)
     if ladder.taken is None or ladder.taken.name not in OWN_RUNGS:
         # That something is missing is for the check to say, which knows what each repository answered.
-        return to_json(ladder), (), failure_of(ladder) if ladder.decision == "FAIL" else None
+        return Taken(to_json(ladder), failure=failure_of(ladder) if ladder.decision == "FAIL" else None)
+    from pilot_agent.cvmfs.rungs import Judged
     from pilot_agent.cvmfs.taking import climb_up
 
     client, without = _client(context, ladder, wake)
+    if not enters:
+        reason = "one process cannot go into the namespaces of several VOs; check each alone"
+        without["namespace"] = Judged(False, reason)
     ways: dict[str, Way] = {}
+    inside: InNamespace | None = None
     if client.source and workspace is not None:
         from pilot_agent.cvmfs.fusermount import Fusermount
+        from pilot_agent.cvmfs.namespace_rung import InNamespace
 
         wanted = tuple(dict.fromkeys(context.config["cvmfs"]["repositories"]))
+        inside = InNamespace(client.source, workspace, wanted, environment=environment, tell=tell, wake=wake)
+        ways["namespace"] = inside
         ways["fusermount"] = Fusermount(
             client.source,
             workspace,
@@ -105,7 +133,8 @@ def take(
     ladder, failure = climbed.ladder, failure_of(climbed.ladder)
     if failure is not None and client.failure is not None and client.failure.kind != FailureKind.NODE_RESOURCE:
         failure = client.failure  # not the site must act, but who publishes the clients
-    return to_json(ladder), (*client.facts, *climbed.facts), failure
+    namespaces = inside.namespaces if inside is not None else None
+    return Taken(to_json(ladder), (*client.facts, *climbed.facts), failure, namespaces)
 
 
 def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> tuple[Client, dict[str, Judged]]:
@@ -144,6 +173,22 @@ def _configure(distribution: Distribution, context: Context, tell: Tell) -> None
     settings = install(distribution, context.config, context.facts, workspace_cache=cache)
     shown = {setting.name: setting.shown for setting in settings.settings}
     tell("cvmfs.configured", settings=shown, notes=list(settings.notes))
+
+
+def go_inside(namespaces: Namespaces) -> str:
+    """Move this process to the namespaces for good; the name of its mounts. Raises ``PilotError`` (cvmfs.join), after
+    which it cannot go on: a child was able to."""
+    from pilot_agent.cvmfs.namespace import StepError, join, own_mounts
+
+    try:
+        join(namespaces)
+    except StepError as error:
+        message = f"the pilot could not follow a child of its own into the namespace for CVMFS: {error}"
+        hint = "the site looks what limits the pilot's process (seccomp, AppArmor), or cvmfs.rungs leaves namespace out"
+        raise PilotError(Failure(FailureKind.NODE_RESOURCE, "cvmfs.join", message, hint, retry=True)) from error
+    finally:
+        namespaces.close()
+    return own_mounts()
 
 
 def _asked_for(config: Mapping[str, Json]) -> bool:

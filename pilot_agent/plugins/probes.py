@@ -94,6 +94,9 @@ _PROBES: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ),
 )
 
+AGAIN_INSIDE = ("disk", "software", "userns", "fuse", "cvmfs")
+"""In a user and mount namespace others are mounted, setuid programs are none, and fewer namespaces may be left."""
+
 
 @hookimpl
 def pilot_probes() -> Iterable[Probe]:
@@ -104,4 +107,5 @@ def pilot_probes() -> Iterable[Probe]:
             run=f"pilot_agent.probes.{run}",
             gives=tuple(f"{name}.{fact}" for fact in gives),
             timeout_seconds=seconds,
+            again_inside=name in AGAIN_INSIDE,
         )

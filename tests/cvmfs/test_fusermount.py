@@ -45,15 +45,14 @@ class Ground:
             cvmfs_repositories=[],
             cvmfs_refused=native,
             fuse_helper_mount=True,
+            fuse_userns_mount=False,
         )
         config = configured(cvmfs=cvmfs, **sections)
         context = Context(facts=facts, config=config, workspace=str(self.workspace))
 
         def work() -> Any:
-            ladder, found, failure = take(
-                context, environment=ENVIRONMENT, journal=Journal(self.journal), tell=self.tell
-            )
-            return [ladder, to_json(found), to_json(failure), then()]
+            taken = take(context, environment=ENVIRONMENT, journal=Journal(self.journal), tell=self.tell)
+            return [taken.ladder, to_json(taken.facts), to_json(taken.failure), then()]
 
         ladder, found, failure, after = in_namespace(work)
         known_now = {fact.name: fact for fact in (from_json(Fact, one) for one in found)}
@@ -150,7 +149,7 @@ def test_what_is_required_and_mounts_in_part_ends_the_pilot_with_the_clients_wor
     assert (failure.kind, failure.code) == (FailureKind.NODE_RESOURCE, "cvmfs.broken")
     assert "signature does not verify" in failure.message
     assert states(ladder) == {
-        "native": "refused", "namespace": "unknown", "fusermount": "refused", "container": "unknown", "none": "refused"
+        "native": "refused", "namespace": "refused", "fusermount": "refused", "container": "unknown", "none": "refused"
     }  # fmt: skip
     assert set(facts) == {"cvmfs.refused"}
     assert left == [[], []]

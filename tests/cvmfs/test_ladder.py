@@ -20,6 +20,7 @@ from tests.cvmfs.grounds import A, B, configured, known, refused
 NATIVE = known(cvmfs_repositories=[A, B])
 SOME = known(cvmfs_repositories=[A], cvmfs_refused=[{"repository": B, "reason": "it hangs"}])
 BARE = known(Fact.absent("cvmfs.mount_point", "this node has no /cvmfs"), cvmfs_repositories=[])
+NO_NAMESPACE = known(refused("fuse.userns_mount", "user namespaces are switched off"))
 INSIDE, HELPER = known(fuse_userns_mount=True), known(fuse_helper_mount=True)
 NO_FUSE = known(refused("fuse.device", "chmod 0666 /dev/fuse"))
 SUID = known(software_apptainer=[{"path": "/usr/bin/apptainer", "mode": "setuid", "config": {}}])
@@ -45,18 +46,18 @@ def states(ladder: Ladder) -> str:
         (NATIVE | INSIDE, "preferred", "never", "RRRRT", "RRRRT"),
         (NATIVE | INSIDE, "never", "required", "RRRRR", "RRRRR"),
         (NATIVE | INSIDE, "required", "never", "RRRRR", "RRRRR"),
-        (BARE | INSIDE | HELPER, "preferred", "optional", "RTPUP", "RPTUP"),
-        (BARE | INSIDE | HELPER, "required", "optional", "RTPUR", "RPTUR"),
+        (BARE | INSIDE | HELPER, "preferred", "optional", "RTPUP", "RTPUP"),
+        (BARE | INSIDE | HELPER, "required", "optional", "RTPUR", "RTPUR"),
         (BARE | INSIDE | HELPER, "optional", "optional", "RRRRT", "RRRRT"),
-        (BARE | INSIDE | HELPER, "optional", "preferred", "RTPUP", "RPTUP"),
+        (BARE | INSIDE | HELPER, "optional", "preferred", "RTPUP", "RTPUP"),
         (BARE | HELPER | known(refused("userns.usable", "")), "preferred", "optional", "RRTUP", "RRTUP"),
-        (BARE | SUID | known(refused("fuse.helper_mount", "")), "preferred", "optional", "RURTP", "RURPT"),
+        (BARE | SUID | known(refused("fuse.helper_mount", "")), "preferred", "optional", "RURTP", "RURPU"),
         (BARE | NO_FUSE, "preferred", "optional", "RRRRT", "RRRRT"),
         (BARE | NO_FUSE, "optional", "required", "RRRRR", "RRRRR"),
         (SOME | NO_FUSE, "preferred", "optional", "TRRRP", "TRRRP"),
         (SOME | NO_FUSE, "optional", "optional", "TRRRP", "TRRRP"),
         (SOME | NO_FUSE, "required", "optional", "RRRRR", "RRRRR"),
-        (SOME | INSIDE, "preferred", "optional", "RTUUP", "TPUUP"),
+        (SOME | INSIDE, "preferred", "optional", "RTUUP", "RTUUP"),
         ({}, "preferred", "optional", "UUUUU", "UUUUU"),
         ({}, "required", "optional", "UUUUU", "UUUUU"),
         (BARE, "preferred", "optional", "RUUUU", "RUUUU"),
@@ -90,7 +91,7 @@ def test_what_was_tried_is_told_from_what_facts_alone_decide() -> None:
         return [rung.name for rung in ladder.rungs if rung.tried]
 
     facts = BARE | INSIDE | HELPER
-    assert tried(climb(facts, configured())) == ["native", "fusermount"]
+    assert tried(climb(facts, configured())) == ["native", "namespace"]
     assert tried(climb(facts, configured(), able=CVMFS_RUNGS)) == ["native", "namespace"]
     assert tried(climb(facts, configured(cvmfs={"rungs": ["namespace"]}), able=CVMFS_RUNGS)) == ["namespace"]
     assert tried(climb(facts, configured(cvmfs={"use": "never"}))) == []
@@ -99,23 +100,23 @@ def test_what_was_tried_is_told_from_what_facts_alone_decide() -> None:
 def test_a_rung_that_is_possible_says_why_it_is_not_taken() -> None:
     reasons = {rung.name: rung.reason for rung in climb(NATIVE | INSIDE, configured(), able=CVMFS_RUNGS).rungs}
     assert reasons["namespace"].endswith("not needed beside native")
-    reasons = {rung.name: rung.reason for rung in climb(BARE | INSIDE, configured()).rungs}
-    assert reasons["namespace"].endswith("this version of the pilot does not mount so itself")
+    reasons = {rung.name: rung.reason for rung in climb(NATIVE | SUID, configured()).rungs}
+    assert reasons["container"].endswith("this version of the pilot does not mount so itself")
     reasons = {rung.name: rung.reason for rung in climb(BARE | NO_FUSE, configured()).rungs}
     assert reasons["none"] == "jobs run without CVMFS"
 
 
 def test_what_became_of_a_rung_stands_for_what_facts_say_of_it() -> None:
-    facts = BARE | HELPER
+    facts = BARE | HELPER | NO_NAMESPACE
     failed = climb(facts, configured(), tried={"fusermount": Judged(False, "mountrepo exited 16")})
-    assert states(failed) == "RURUT"
+    assert states(failed) == "RRRUT"
     assert [rung.name for rung in failed.rungs if rung.tried] == ["native", "fusermount", "none"]
     assert failed.rungs[2].reason == "mountrepo exited 16"
     required = configured(cvmfs={"use": "required"})
     some = {"fusermount": Judged(False, "1 of 2 were mounted", partial=True, answering=1)}
-    assert states(climb(facts, configured(), tried=some)) == "RUTUP"
+    assert states(climb(facts, configured(), tried=some)) == "RRTUP"
     ended = climb(facts, required, tried=some)
-    assert states(ended) == "RURUR"
+    assert states(ended) == "RRRUR"
     failure = failure_of(ended)
     assert failure is not None
     assert "fusermount: 1 of 2 were mounted" in failure.message
@@ -155,7 +156,7 @@ def test_what_is_required_and_cannot_be_had_ends_the_pilot_with_the_reason_of_ea
     [
         ("required", "optional", None, "the site makes one of the ways possible"),
         ("optional", "required", None, "the site makes one of the ways possible"),
-        ("required", "required", ["namespace"], "whoever set cvmfs.rungs adds native or fusermount"),
+        ("required", "required", ["container"], "whoever set cvmfs.rungs adds native or namespace or fusermount"),
     ],
 )
 def test_what_is_required_and_cannot_be_had_names_those_who_require_it(

@@ -115,7 +115,7 @@ def test_mounts_that_do_not_answer_are_told_also_where_no_repository_is_asked_fo
             "required",
             "preferred",
             ["namespace"],
-            "whoever set cvmfs.rungs adds native or fusermount, the ways that this version takes",
+            "whoever set cvmfs.rungs adds native, namespace or fusermount, the ways that this version takes",
         ),
     ],
 )
