@@ -83,7 +83,7 @@ def went_inside(run: PilotRun) -> None:
 def test_container_jobs_read_cvmfs_and_one_has_its_image_there(
     pilot: StartPilot, jobs: Jobs, grid: Grid, distribution: Distribution
 ) -> None:
-    run = pilot(configured(distribution)).start()
+    run = pilot(configured(distribution, startd={"starter_isolation": "job"})).start()
     run.joined()
     stays = jobs.shell("touch made; exec sleep 300", pilot=run)
     contained = jobs.shell(READ, pilot=run)
