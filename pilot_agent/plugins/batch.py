@@ -17,16 +17,27 @@ RANKS = (
 )
 """What srun(1), Open MPI's mpiexec and those that speak PMI (MPICH, Intel MPI, Cray) say to each of their tasks: its
 number, and of how many."""
+PMIX_RANK = "PMIX_RANK"
+"""The number alone: prterun(1) says no more in variables (seen with the one of Debian 13's Open MPI 5.0.7)."""
 
 
 def own_output(directory: str, environment: Mapping[str, str]) -> str:
     """Where this pilot's output goes: ``directory``, or below it, where several tasks of one job are pilots that were
     all given the same one."""
-    for rank, size in RANKS:
-        number, tasks = environment.get(rank, ""), environment.get(size, "")
-        if number.isdecimal() and tasks.isdecimal() and len(number) < 10 and int(tasks) > 1:
-            return os.path.join(directory, f"rank-{int(number)}")
-    return directory
+    pairs = [(_number(environment, rank), _number(environment, size)) for rank, size in RANKS]
+    told = [(rank, size) for rank, size in pairs if rank is not None and size is not None]
+    number = next((rank for rank, size in told if size > 1), None)
+    if number is None:
+        number = _number(environment, PMIX_RANK)
+        # srun(1) says that it is the only one, too, where it speaks PMIx.
+        if number is None or (number == 0 and told):
+            return directory
+    return os.path.join(directory, f"rank-{number}")
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def hold_seconds(configured: int | None, environment: Mapping[str, str]) -> int:

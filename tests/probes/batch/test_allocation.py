@@ -70,6 +70,13 @@ def test_a_failed_pilot_holds_its_slot_only_inside_a_job() -> None:
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "out/rank-0"),
         ({"PMI_RANK": "../../etc", "PMI_SIZE": "2"}, "out"),
         ({"PMI_RANK": "1" * 400, "PMI_SIZE": "2"}, "out"),
+        ({"PMIX_RANK": "0", "PMIX_NAMESPACE": "prterun-n1-7@1"}, "out/rank-0"),
+        ({"PMIX_RANK": "1", "PMIX_NAMESPACE": "prterun-n1-7@1"}, "out/rank-1"),
+        ({"PMIX_RANK": "1", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, "out/rank-1"),
+        ({"PMIX_RANK": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, "out"),
+        ({"PMIX_RANK": "1", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, "out/rank-1"),
+        ({"PMIX_RANK": "../../etc"}, "out"),
+        ({"PMIX_RANK": "1" * 400}, "out"),
     ],
 )
 def test_each_of_several_tasks_has_an_output_of_its_own(environment: dict[str, str], output: str) -> None:
