@@ -121,6 +121,12 @@ STARTD_KEYS: tuple[Key, ...] = (
     ),
     Key("startd.domain", Kind.DOMAIN, "pilot.local", "domain used when there are no name look-ups"),
     Key("startd.channel_period_seconds", Kind.INTEGER, 20, "period of the ad channel", minimum=1),
+    Key(
+        "startd.shared_port",
+        Kind.BOOLEAN,
+        False,
+        "let all daemons of a pilot listen at one port, any that is free, with one process more",
+    ),
     Key("startd.ssh_to_job", Kind.BOOLEAN, True, "let users enter their running jobs with condor_ssh_to_job"),
     Key(
         "startd.services_attribute",

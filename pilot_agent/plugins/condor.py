@@ -223,6 +223,7 @@ def build_plan(
         claim_worklife_seconds=startd["claim_worklife_seconds"],
         idle_shutdown_seconds=startd["idle_shutdown_seconds"],
         tail_shutdown_seconds=startd["tail_shutdown_seconds"],
+        shared_port=bool(config["startd"]["shared_port"]),
         vacate_seconds=int(config["time"]["vacate_seconds"]),
         channel_period_seconds=config["startd"]["channel_period_seconds"],
         ssh_to_job=bool(config["startd"]["ssh_to_job"]),

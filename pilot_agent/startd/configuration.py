@@ -92,6 +92,11 @@ def gpu_inventory(plan: StartdPlan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def daemon_list(plan: StartdPlan) -> str:
+    """What condor_master starts. Without a shared port one daemon less: the pool reaches the others through CCB."""
+    return "MASTER, SHARED_PORT, STARTD" if plan.shared_port else "MASTER, STARTD"
+
+
 def history_path(plan: StartdPlan) -> str:
     """The file with one ad for each job that ended here."""
     return os.path.join(plan.workspace, "condor", "log", HISTORY)
@@ -140,15 +145,15 @@ def _identity(plan: StartdPlan) -> dict[str, str]:
     collectors = ", ".join(_collector(address) for address in plan.collectors)
     network = plan.network
     knobs = {
-        "DAEMON_LIST": "MASTER, STARTD",
+        "DAEMON_LIST": daemon_list(plan),
         "MASTER_NAME": config_text(plan.name),
         "STARTD_NAME": config_text(plan.name),
         "COLLECTOR_HOST": collectors,
         "CONDOR_HOST": config_text(split_address(plan.collectors[0])[0]),
         "CCB_ADDRESS": _brokers(plan),
-        # One daemon less; the pool reaches the others through CCB. And a confined starter does not reach its startd
-        # through a shared port (seen with HTCondor 23.9.6: every job is evicted at once).
-        "USE_SHARED_PORT": "False",
+        "USE_SHARED_PORT": str(plan.shared_port).lower(),
+        # Any free one: other pilots of the node have theirs.
+        "SHARED_PORT_PORT": "0",
         # Unlike any other host's: no job may take this node's files or users for its own.
         "UID_DOMAIN": config_text(plan.name),
         "FILESYSTEM_DOMAIN": config_text(plan.name),

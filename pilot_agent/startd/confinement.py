@@ -81,6 +81,15 @@ for word in $CONDOR_PRIVATE_INHERIT; do
     case $word in FamilySessionKey:*) ;; *) inherited="$inherited $word" ;; esac
 done
 [ -z "$inherited" ] || CONDOR_PRIVATE_INHERIT=$inherited
+# With a shared port its parent's address has the broker in it, which it leaves out where both are on one host. Then it
+# would not find the session that it has for that address, and take the other (seen with HTCondor 23.9.6).
+parent=${CONDOR_INHERIT#* }
+parent=${parent%% *}
+case $parent in
+    *[?]CCBID=*"&sock="*)
+        direct=${parent#*CCBID=}
+        CONDOR_INHERIT="${CONDOR_INHERIT%% *} ${parent%%CCBID=*}${direct#*&}${CONDOR_INHERIT#*"$parent"}" ;;
+esac
 lock=${5:+@LOCKS@/$5}
 shift 5
 LC_ALL=$pilot_locale

@@ -177,6 +177,7 @@ class StartdPlan:
     ``execute_directory`` is where jobs' scratch directories are made. ``wish`` is how the node is to be divided into
     ``slot_groups``. ``expressions`` are those of the layers, ``ad_expressions`` attributes that are no constants.
     ``tail_shutdown_seconds`` None: as ``idle_shutdown_seconds``. ``ccb_brokers`` empty: the collectors.
+    ``shared_port``: all daemons listen at one port, which is the pilot's own.
     """
 
     name: str
@@ -199,6 +200,7 @@ class StartdPlan:
     idle_shutdown_seconds: int = 1200
     tail_shutdown_seconds: int | None = None
     ccb_brokers: tuple[str, ...] = ()
+    shared_port: bool = False
     job_cgroups: JobCgroups = JobCgroups()
     ad_expressions: Mapping[str, str] = field(default_factory=dict)
     vacate_seconds: int = 10

@@ -27,7 +27,9 @@ def expected(plan: StartdPlan) -> dict[str, str]:
     features = ("AUTHENTICATION", "ENCRYPTION", "INTEGRITY")
     values = {
         **slot_knobs(plan.slot_groups, plan.memory_mib, plan.disk_mib),
-        "DAEMON_LIST": "MASTER, STARTD",
+        "DAEMON_LIST": "MASTER, SHARED_PORT, STARTD" if plan.shared_port else "MASTER, STARTD",
+        "USE_SHARED_PORT": str(plan.shared_port).lower(),
+        "SHARED_PORT_PORT": "0",
         "SEC_TOKEN_DIRECTORY": plan.token_directory,
         "EXECUTE": plan.execute_directory,
     }

@@ -69,6 +69,7 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
             "condor_fetch_seconds": 300,
             "no_dns": True,
             "ssh_to_job": True,
+            "shared_port": False,
             "services_attribute": "WantServices",
             "cvmfs_attribute": "WantCvmfs",
             "domain": "d",

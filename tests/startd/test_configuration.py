@@ -143,6 +143,14 @@ def test_brokers_of_their_own_take_the_place_of_the_collectors() -> None:
     assert knobs(render(plan()))["CCB_ADDRESS"] == "$(COLLECTOR_HOST)"
 
 
+def test_one_port_for_all_daemons_is_any_that_is_free() -> None:
+    found = knobs(render(plan(shared_port=True)))
+    assert found["DAEMON_LIST"] == "MASTER, SHARED_PORT, STARTD"
+    assert (found["USE_SHARED_PORT"], found["SHARED_PORT_PORT"]) == ("true", "0")
+    assert {name: found[name] for name in expected(plan(shared_port=True))} == expected(plan(shared_port=True))
+    assert knobs(render(plan()))["DAEMON_LIST"] == "MASTER, STARTD"
+
+
 def test_every_type_of_slot_has_starters_that_know_the_runtime() -> None:
     wish = SlotWish(resources=parse_resource_slots("ioslot,2;license"))
     found = knobs(render(plan(wish=wish)))

@@ -176,6 +176,30 @@ def test_a_delivered_token_that_is_gone_keeps_no_job_away(workspace: Path, tmp_p
     assert subprocess.run(["/bin/sh", program]).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("inherited", "passed"),
+    [
+        ("9 <h:1?CCBID=b:2%3fsock%3dc#1&PrivNet=w&sock=s_1> 0 1*2", "<h:1?PrivNet=w&sock=s_1> 0 1*2"),
+        ("9 <h:1?CCBID=b:2#1%20c#7&sock=s_1> 0 1*<i?CCBID=d#4&sock=t>", "<h:1?sock=s_1> 0 1*<i?CCBID=d#4&sock=t>"),
+        ("9 <h:1?PrivNet=w&sock=s_1> 1 <i:3?CCBID=d#4&sock=t>", "<h:1?PrivNet=w&sock=s_1> 1 <i:3?CCBID=d#4&sock=t>"),
+        ("9 <h:1?CCBID=b:2#1&PrivNet=w> 0", "<h:1?CCBID=b:2#1&PrivNet=w> 0"),
+        ("9 <h:1> 0", "<h:1> 0"),
+    ],
+)
+@pytest.mark.parametrize("processes", [True, False])
+def test_behind_a_shared_port_the_starters_parent_is_known_without_a_broker(
+    workspace: Path, tmp_path: Path, inherited: str, passed: str, processes: bool
+) -> None:
+    look = tmp_path / "look"
+    look.write_text('#!/bin/sh\nprintf \'%s|\' "$CONDOR_INHERIT" "$CONDOR_PRIVATE_INHERIT"\n')
+    look.chmod(0o755)
+    program = tmp_path / "program"
+    program.write_text(starter_text(str(look), confinement(str(workspace / "private"), processes=processes)))
+    told = {"CONDOR_INHERIT": inherited, "CONDOR_PRIVATE_INHERIT": "SessionKey:a FamilySessionKey:b"}
+    said = subprocess.check_output(["/bin/sh", program], env={**os.environ, **told}, text=True)
+    assert said == f"{'1' if processes else '9'} {passed}| SessionKey:a|"
+
+
 def test_paths_with_blanks_are_covered_too(tmp_path: Path) -> None:
     root = tmp_path / "a b\\c$HOME\"'`#" / "pilot-x"
     for name in ("private/tokens", "private/condor", "condor/execute", "tmp"):
