@@ -155,10 +155,12 @@ def _prove(settings: dict[str, Any], image: StoredImage) -> None:
     """Run a program in a new image, with the options of jobs. Raises ``StoreError``."""
     # Paid once for each image: these modules cost more than the look at an image that is there.
     from pilot_agent.containers.first_use import prove_image
+    from pilot_agent.containers.messages import BIND_TARGET
 
     diagnosis = prove_image(settings, image.path)
     if diagnosis is not None:
-        temporary = diagnosis.scope == "node"
+        # The binds are the site's, and others elsewhere.
+        temporary = diagnosis.scope == "node" or diagnosis.code == BIND_TARGET
         raise StoreError(diagnosis.code, diagnosis.kind.value, diagnosis.message, diagnosis.hint, temporary=temporary)
 
 

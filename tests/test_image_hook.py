@@ -138,7 +138,8 @@ def tried(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def prove(settings: Any, image: str) -> Diagnosis | None:
         asked.append(image)
-        code = f"image.{os.path.basename(image)}"
+        name = os.path.basename(image)
+        code = f"container.{name}" if name.startswith("bind") else f"image.{name}"
         return None if code == "image.good" else Diagnosis(code, node, "image", "what was found", "what to change")
 
     bench.install()
@@ -181,7 +182,11 @@ def test_an_image_that_is_not_on_this_node_sends_the_job_elsewhere_and_the_next_
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("damaged", 400), ("format", 1), ("incomplete", 1), ("no_shell", 0), ("tmp_not_writable", 0)]
+    ("name", "code"),
+    [
+        *(("damaged", 400), ("format", 1), ("incomplete", 1), ("no_shell", 0), ("tmp_not_writable", 0)),
+        *(("bind_target", 400), ("bind_missing", 400)),
+    ],
 )
 def test_only_what_is_wrong_on_every_node_holds_the_job(
     bench: Bench, tried: list[str], capfd: pytest.CaptureFixture[str], name: str, code: int

@@ -39,6 +39,9 @@ _USERNS_HINT = (
 
 _SITE_CONFIGURATION = "the site changes that line of apptainer.conf, or the pilot uses another runtime"
 
+BIND_TARGET = "container.bind_target"
+"""The place of a bind is not in this image: the fault of whoever asked for both, never of the image alone."""
+
 # The first that matches decides, so the narrower ones come first. The texts are those of Apptainer 1.1 to 1.5.
 _KNOWN = (
     _Known(
@@ -109,8 +112,10 @@ _KNOWN = (
     _Known(r"could not retrieve ld cache|could not execute ldconfig|could not find any nv libraries",
            "gpu.libraries_missing", _NODE, "gpu",
            "the site installs the driver's libraries and ldconfig where the pilot runs"),
-    _Known(r"destination .* doesn't exist in container", "image.incomplete", _CONFIG, "image",
-           "the image lacks a directory that every image needs (/dev /proc /sys /tmp /var/tmp): add it"),
+    _Known(r"destination (/dev|/proc|/sys|/tmp|/var/tmp) doesn't exist in container", "image.incomplete", _CONFIG,
+           "image", "the image lacks a directory that every image needs (/dev /proc /sys /tmp /var/tmp): add it"),
+    _Known(r"destination .* doesn't exist in container", BIND_TARGET, _CONFIG, "image",
+           "the site or the VO takes the bind to that place out of containers.binds, or the image gets the place"),
     _Known(r"is not readable by the current user", "image.not_readable", _CONFIG, "image",
            "whoever publishes the image lets everybody read it"),
     _Known(r"/bin/sh: no such file|\"/bin/sh\": executable file not found", "image.no_shell", _CONFIG, "image",

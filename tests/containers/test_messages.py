@@ -108,6 +108,16 @@ SEEN = [
         "apptainer.no_overlay", NODE, "node",
     ),
     (
+        ("FATAL:   container creation failed: mount hook function failure: mount /data->/srv/data error: while "
+        "mounting /data: destination /srv/data doesn't exist in container\n"),
+        "container.bind_target", CONFIG, "image",
+    ),
+    (
+        ("FATAL:   container creation failed: mount hook function failure: mount /data->/dev/data error: while "
+        "mounting /data: destination /dev/data doesn't exist in container\n"),
+        "container.bind_target", CONFIG, "image",
+    ),
+    (
         ("FATAL:   container creation failed: mount hook function failure: mount proc->/proc error: while mounting "
         "proc: can't mount proc filesystem to /proc: operation not permitted\n"),
         "apptainer.pid_namespace", NODE, "pid_namespace",
