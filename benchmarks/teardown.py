@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks import life
 from benchmarks.figures import Figure, Goal, Samples
 from benchmarks.node import HOME, NOTHING, MeasurementError, Place, put
+from pilot_agent.model import Json
 from tests.testbed.user_jobs import Jobs
 
-# One core each, and a pilot offers no more cores than there are.
-JOBS = min(4, len(os.sched_getaffinity(0)))
+JOBS = 4
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 REPEATED = 3
@@ -58,7 +58,11 @@ def _prepare(place: Place) -> None:
     made = worker.run(["install", "-d", "-m", "755", PLUGINS], user="pilot")
     if made.returncode != 0:
         raise MeasurementError(f"{PLUGINS}: {made.stderr.strip()}")
-    layer = {"plugins": {"directories": [PLUGINS], "load": [PLUGIN.stem]}}
+    layer: dict[str, Json] = {"plugins": {"directories": [PLUGINS], "load": [PLUGIN.stem]}}
+    # A job has one core of the slot, and a pilot offers no more cores than there are, but for those of such a resource.
+    missing = JOBS - len(os.sched_getaffinity(0))
+    if missing > 0:
+        layer["startd"] = {"resource_slots": f"busy,{missing},type=extra"}
     put(worker, f"{PLUGINS}/{PLUGIN.name}", PLUGIN.read_bytes(), 0o644)
     put(worker, LAYER, json.dumps(layer).encode(), 0o644)
 
