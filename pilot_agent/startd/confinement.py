@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from pilot_agent.process import run
 from pilot_agent.startd.covers import Cover
+from pilot_agent.startd.own_images import OWN_IMAGE
 from pilot_agent.startd.token import TOKEN_FILE
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ while [ $# -gt 0 ] && [ "$pilot_before" != -- ]; do
     eval "pilot_word$pilot_number=\$pilot_word"
     pilot_options="$pilot_options \"\$pilot_word$pilot_number\""
 done
-eval "exec \"\$pilot_runtime\"$pilot_options \"\$@\""
+@IMAGE@eval "exec \"\$pilot_runtime\"$pilot_options \"\$@\""
 """
 
 
@@ -262,7 +263,7 @@ def runtime_text(runtime: str, version: str = "", *, gpu_libraries: bool = True,
         if version
         else ""
     )
-    words = {"ASKED": asked, "DROPPED": dropped, "RUNTIME": shlex.quote(runtime)}
+    words = {"ASKED": asked, "DROPPED": dropped, "RUNTIME": shlex.quote(runtime), "IMAGE": OWN_IMAGE}
     return re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], _RUNTIME_TEXT)
 
 

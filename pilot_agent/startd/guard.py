@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.containers.job_ad import LOADED
 from pilot_agent.startd.confinement import COPY
 from pilot_agent.startd.fetching import FETCHED, choice_text
+from pilot_agent.startd.own_images import REMEMBERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,6 +126,7 @@ image() {
     esac
 }
 
+pilot_job=
 universe=
 transfer=
 streams=
@@ -144,6 +146,9 @@ while read -r line || [ "$line" ]; do
         @UNIVERSE@)
             [ "$value" = 5 ] || refuse "only the vanilla and the container universe run here."
             universe=5 ;;
+        @JOB@)
+            literal
+            pilot_job=$text ;;
         @SHOULD@)
             case $value in
                 '"YES"' | '"IF_NEEDED"') transfer=$value ;;
@@ -225,7 +230,7 @@ if [ "$absolute" ] && [ "$streams" ]; then
         done
     done
 fi
-@CHOICE@exit 0
+@REMEMBERED@@CHOICE@exit 0
 """
 
 
@@ -256,6 +261,8 @@ def guard_text(container: ContainerPlan) -> str:
         "SCHEMES": " | ".join(f"{scheme}://[A-Za-z0-9_]*" for scheme in schemes),
         "FORBIDDEN": _any(FORBIDDEN),
         "UNIVERSE": _any(("JobUniverse",)),
+        "JOB": _any(("GlobalJobId",)),
+        "REMEMBERED": REMEMBERED,
         "SHOULD": _any(("ShouldTransferFiles",)),
         "DOMAIN": _any(("FileSystemDomain",)),
         "DOCKER": _any(("WantDocker",)),

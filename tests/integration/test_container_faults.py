@@ -21,7 +21,7 @@ from tests.integration.test_remote_images import ended, server, started
 from tests.testbed.grid import IMAGES_INSIDE, Grid
 from tests.testbed.hosts import Host
 from tests.testbed.image_server import ImageServer
-from tests.testbed.trees import PILOT
+from tests.testbed.trees import PILOT, USER
 from tests.testbed.user_jobs import Jobs, slot_ads
 
 __all__ = ["server"]
@@ -215,6 +215,22 @@ def test_an_image_that_a_job_names_is_tried_on_the_node_before_its_files_come(
     gone = jobs.shell("true", pilot=run, extra='+SingularityImage = "/cvmfs/gone.example.org/image"').wait_evicted()
     assert "image.missing: /cvmfs/gone.example.org/image" in gone.log
     assert (gone.events(5), gone.events(12)) == (0, 0)
+    ended(run)
+
+
+def test_an_image_that_a_job_transfers_cut_short_is_its_owners_to_mend(
+    pilot: StartPilot, jobs: Jobs, grid: Grid
+) -> None:
+    own, whole = grid.pool.path(USER.home) / "cut.sif", grid.pool.path(f"{IMAGES_INSIDE}/debian12.sif").read_bytes()
+    own.write_bytes(whole[: len(whole) // 2])
+    run = pilot().start()
+    job = jobs.shell(CODENAME, pilot=run, extra="container_image = cut.sif").wait_held()
+    assert "The job wrapper failed to execute the job: image.damaged: the image that the job transfers" in job.log
+    assert "This pilot refuses the job: image.damaged: the image that the job transfers is no image" in job.log
+    assert job.events(5) == 0
+    own.write_bytes(whole)
+    assert job.release().wait_done().output().strip() == "bookworm"
+    own.unlink()
     ended(run)
 
 

@@ -60,6 +60,7 @@ class Job:
         self._files = files
         self._account = account
         self.count = count
+        self._held = 0
 
     @property
     def log(self) -> str:
@@ -126,13 +127,19 @@ class Job:
         self._pool.run(["condor_hold", str(self.cluster)], user=self._account)
         return self.wait_held()
 
+    def release(self) -> Job:
+        """Let it go on, as its user would who mended what it was held for."""
+        self._pool.run(["condor_release", str(self.cluster)], user=self._account)
+        self._held = self.events(12)
+        return self
+
     def _wait(self, what: str, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         until = time.monotonic() + seconds
         while True:
             began = time.monotonic()
             if condition():
                 return
-            if self.events(12):
+            if self.events(12) > self._held:
                 raise PilotError(f"job {self.cluster} was held\n{self.log}")
             if time.monotonic() > until:
                 analysis = self._pool.run(["condor_q", "-better-analyze", str(self.cluster)], user="user").stdout
