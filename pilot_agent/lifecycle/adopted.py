@@ -29,11 +29,16 @@ class Adopted:
     def __init__(self) -> None:
         self._noted: dict[int, Identity] = {}
 
+    def others(self, parent: int) -> list[int]:
+        """The children of ``parent`` and of this process; none if all of them are noted."""
+        pids = [pid for pid in (*children(parent), *children(os.getpid())) if pid != parent][:MOST]
+        return [] if all(pid in self._noted for pid in pids) else pids
+
     def look(self, workspace: Workspace, parent: int) -> None:
         """Note the children of ``parent`` and of this process, if others came. What cannot be written is tried again
         with the next one."""
-        pids = [pid for pid in (*children(parent), *children(os.getpid())) if pid != parent][:MOST]
-        if all(pid in self._noted for pid in pids):
+        pids = self.others(parent)
+        if not pids:
             return
         found = {pid: identity for pid in pids if (identity := identify(pid)) is not None}
         try:

@@ -41,6 +41,13 @@ def preempted(number: int) -> dict[str, Any]:
     return failure("preempted", f"signal.{number}", f"signal {number} told the pilot to end", retry=True, number=number)
 
 
+def silent(directory: str) -> dict[str, Any]:
+    """The failure of a pilot whose workspace, ``directory``, is on a file system that does not answer any more."""
+    message = f"the file system of the workspace {directory} does not answer; what is there could not be undone"
+    hint = "the site looks at that mount, or site.scratch names a disk of the node"
+    return failure("node_resource", "workspace.silent", message, hint=hint, stage="run", retry=True)
+
+
 def master_died(code: int | None, *, of_startd: bool) -> dict[str, Any]:
     """The failure of a pilot whose ``condor_master`` ended unasked with exit code ``code`` (-N for signal N, None for
     unknown), because its startd did or by itself."""

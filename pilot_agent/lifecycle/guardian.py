@@ -21,7 +21,9 @@ from pilot_agent.lifecycle.control import ControlSocket
 from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, leave_note, read_outcome, remove_the_rest
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, hold_beside
 from pilot_agent.lifecycle.processes import kill_descendants, reap
+from pilot_agent.lifecycle.publish import save_report, say_problem
 from pilot_agent.lifecycle.signals import PILOT_REQUESTS, Alarm, reset_inherited
+from pilot_agent.lifecycle.silence import answers
 from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.standing import in_one_line, standing
 from pilot_agent.lifecycle.subreaper import become_subreaper
@@ -42,6 +44,8 @@ GRACE_SECONDS = FINAL_SECONDS
 COMMANDS = ("status", "drain", "stop")
 EXIT_INTERNAL = 70
 NODE_RESOURCE_EXIT = 64
+SILENT_LOOK_SECONDS = 60.0
+"""How long the guardian leaves a workspace alone that did not answer."""
 CHILD_ENDINGS = (0, 2, *range(64, 71), *range(129, 192))
 """Exit codes of design section 6: with one of them the child ended as it meant to."""
 
@@ -78,6 +82,7 @@ class Guardian:
         self._killed = False
         self._adopted = Adopted()
         self._next_look = Budget(LOOK_SECONDS)
+        self._silence = Budget(0)
 
     def run(self) -> int:
         """Start the child, wait for it, clean up after it; the exit code."""
@@ -106,7 +111,7 @@ class Guardian:
             self._note_adopted()
         if listening:
             self._hear()
-        if self._control is not None:
+        if self._control is not None and self._can_write():
             self._control.close()
         return self._clean_up(self._status)
 
@@ -147,6 +152,9 @@ class Guardian:
             self._patience = Budget(self._budget_seconds + GRACE_SECONDS)
             self._send(stop)
             self._send(signal.SIGCONT)
+            if not self._can_write():
+                # The child will not come to its end, and the rest takes its time, too.
+                self._patience = Budget(self._budget_seconds / 2)
         elif self._alarm.fast and self._forwarded != signal.SIGQUIT:
             self._forwarded = signal.SIGQUIT
             self._send(signal.SIGQUIT)
@@ -155,6 +163,8 @@ class Guardian:
         """Run no further job and end when the running ones have: the pipeline looks for the file after each stage, the
         keeper is told by signal."""
         self._draining = True
+        if not self._can_write():
+            return
         if self._workspace is not None:
             EventLog(self._workspace.events, self._started).write("pilot.draining", by=by)
         self._pass_drain_on()
@@ -171,7 +181,7 @@ class Guardian:
 
     def _dump(self) -> None:
         """The status into the event log, and a line of it to standard error."""
-        if self._workspace is None:
+        if self._workspace is None or not self._can_write():
             return
         status = self._standing(self._workspace)
         EventLog(self._workspace.events, self._started).write("pilot.status", **{**status, "events": []})
@@ -193,6 +203,10 @@ class Guardian:
         command = request.get("command")
         if self._workspace is None or command not in COMMANDS:
             return {"error": f"unknown command; known: {', '.join(COMMANDS)}"}
+        if not self._can_write():
+            if command == "stop":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return {"error": f"the file system of {self._workspace.root} does not answer"}
         if command == "drain":
             self._drain("pilot-agent drain")
         elif command == "stop":
@@ -253,8 +267,20 @@ class Guardian:
     def _note_adopted(self) -> None:
         if self._role == "keeper" and self._status is None and self._next_look.left() <= 0:
             self._next_look = Budget(LOOK_SECONDS)
-            if self._workspace is not None:
+            if self._workspace is not None and self._adopted.others(self._pid) and self._can_write():
                 self._adopted.look(self._workspace, self._pid)
+
+    def _can_write(self) -> bool:
+        """Whether the workspace answers: this process waits for nothing in it that may never come. One that did not
+        is left alone for a while."""
+        if self._workspace is None:
+            return True
+        if self._silence.left() > 0:
+            return False
+        if answers(self._workspace.root):
+            return True
+        self._silence = Budget(SILENT_LOOK_SECONDS)
+        return False
 
     def _lose_patience(self) -> None:
         if self._status is None and self._patience is not None and self._patience.left() <= 0:
@@ -273,6 +299,8 @@ class Guardian:
                 return code
             leave_note(None, self._problem(code))
             return self._explain(self._problem(code))
+        if not self._can_write():
+            return self._end_without(self._workspace)
         known = self._ended or read_outcome(self._workspace)
         if known is None and code in CHILD_ENDINGS and not os.path.lexists(self._workspace.root):
             # It ended as it meant to, but somebody removed the workspace and with it the outcome.
@@ -302,6 +330,26 @@ class Guardian:
             started=self._started,
         )
         remove_the_rest(workspace, Outcome(exit_code, report["outcome"], leftovers), self._output)
+
+    def _end_without(self, workspace: Workspace) -> int:
+        """The end where the workspace does not answer: kill what can be killed, list the rest, touch nothing there."""
+        began = time.monotonic()
+        silent = {"kind": "path", "path": workspace.root, "cause": "its file system does not answer"}
+        leftovers = [*kill_descendants(Budget(FINAL_SECONDS)), silent]
+        number = self._alarm.signal
+        problem: Any = final_report.preempted(number) if number is not None else final_report.silent(workspace.root)
+        exit_code = NODE_RESOURCE_EXIT if number is None else 128 + number
+        if self._ended is not None:
+            problem, exit_code = self._ended.outcome.get("failure"), self._ended.exit_code
+        report = final_report.empty_report(
+            os.path.basename(workspace.root).removeprefix(WORKSPACE_PREFIX), self._started
+        )
+        final_report.set_outcome(report, problem)
+        final_report.set_end(report, leftovers, time.monotonic() - began, self._started)
+        say_problem(final_report.silent(workspace.root))
+        output = self._output if self._output is not None and answers(self._output) else None
+        save_report(report, output, also_print=True)
+        return exit_code
 
     def _left(self) -> float:
         """Seconds for an end that the child did not come to: who told the pilot to stop does not wait twice for it."""

@@ -20,6 +20,7 @@ def guardian(pid: int) -> Guardian:
     """One that told its child to stop and has waited long enough."""
     made = Guardian.__new__(Guardian)
     made._pid, made._status, made._killed = pid, None, False
+    made._silence = Budget(0)
     made._budget_seconds, made._patience = DEFAULT_BUDGET_SECONDS, Budget(0)
     return made
 
