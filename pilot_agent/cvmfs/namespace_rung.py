@@ -55,7 +55,8 @@ Tell = Callable[..., None]
 
 
 class InNamespace:
-    """The rung for these repositories, with the distribution that lies at ``source``.
+    """The rung for these repositories, with the distribution that lies at ``source``; ``configure`` writes the settings
+    of its client (raises ``PilotError``).
 
     Once it was taken, ``namespaces`` are those that the pilot joins. The clients are below this process, and carry the
     workspace in their environment: they end with everything else of the pilot.
@@ -67,6 +68,7 @@ class InNamespace:
         workspace: str,
         repositories: Sequence[str],
         *,
+        configure: Callable[[Distribution], None],
         environment: Mapping[str, str],
         tell: Tell,
         wake: WakeUp | None = None,
@@ -75,6 +77,7 @@ class InNamespace:
         self._source = source
         self._workspace = workspace
         self._wanted = tuple(dict.fromkeys(repositories))
+        self._configure = configure
         self._environment = environment
         self._tell = tell
         self._wake = wake
@@ -87,7 +90,7 @@ class InNamespace:
     def take(self) -> Judged:
         """Mount what is wanted where nobody is but the clients; what came of it. Raises ``Interrupted``: what was begun
         is below this process then."""
-        self._problem = obstacle() or self._lay_out() or self._make() or self._look_inside()
+        self._problem = obstacle() or self._lay_out() or self._configured() or self._make() or self._look_inside()
         if self._problem:
             self.give_back()
             return Judged(False, self._problem)
@@ -146,6 +149,14 @@ class InNamespace:
 
         told, ended = self._child(work, f"the copy of {self._source}", LAYOUT_SECONDS)
         return str(told["problem"]) if told else ended.explain()
+
+    def _configured(self) -> str:
+        """Here and not in a child: this process keeps the cache."""
+        try:
+            self._configure(Distribution(self._place))
+        except PilotError as error:
+            return f"{error.failure.message}; {error.failure.hint}"
+        return ""
 
     def _make(self) -> str:
         """Make the namespaces and mount, all in a child; why there are none."""

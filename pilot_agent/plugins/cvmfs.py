@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
@@ -111,13 +112,16 @@ def take(
         from pilot_agent.cvmfs.namespace_rung import InNamespace
 
         wanted = tuple(dict.fromkeys(context.config["cvmfs"]["repositories"]))
-        inside = InNamespace(client.source, workspace, wanted, environment=environment, tell=tell, wake=wake)
+        configure = partial(_configure, context=context, tell=tell)
+        inside = InNamespace(
+            client.source, workspace, wanted, configure=configure, environment=environment, tell=tell, wake=wake
+        )
         ways["namespace"] = inside
         ways["fusermount"] = Fusermount(
             client.source,
             workspace,
             wanted,
-            configure=lambda laid_out: _configure(laid_out, context, tell),
+            configure=configure,
             environment=environment,
             journal=journal,
             tell=tell,
@@ -165,7 +169,7 @@ def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
     return [replace(answering, value=[], detail=why), Fact("cvmfs.refused", refused, source=answering.source)]
 
 
-def _configure(distribution: Distribution, context: Context, tell: Tell) -> None:
+def _configure(distribution: Distribution, *, context: Context, tell: Tell) -> None:
     """Write the settings of a private distribution's client. Raises ``PilotError`` as ``client_files.install``."""
     from pilot_agent.cvmfs.client_files import install
 

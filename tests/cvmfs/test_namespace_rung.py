@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.cvmfs.namespace import join, own_mounts
 from pilot_agent.cvmfs.namespace_rung import InNamespace
 from pilot_agent.lifecycle.processes import descendants
 from pilot_agent.lifecycle.subreaper import become_subreaper
-from pilot_agent.model import Json
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from tests.cvmfs.distributions import CONFIGURATION, make, tell
 from tests.probes.namespaced import NOBODY, as_nobody, in_namespace
 from tests.probes.seccomp import refuse
@@ -37,13 +38,28 @@ def place() -> Iterator[Path]:
         yield Path(directory)
 
 
-def rung(place: Path, *wanted: str, told: list[Any] | None = None) -> InNamespace:
+def left_alone(distribution: Distribution) -> None:
+    """Its own settings do."""
+
+
+def not_writable(distribution: Distribution) -> None:
+    raise PilotError(Failure(FailureKind.NODE_RESOURCE, "cvmfs.cache", "no cache here", "the site makes one"))
+
+
+def rung(
+    place: Path,
+    *wanted: str,
+    told: list[Any] | None = None,
+    configure: Callable[[Distribution], None] = left_alone,
+) -> InNamespace:
     def tell(name: str, **data: Json) -> None:
         if told is not None:
             told.append([name, data["repository"]])
 
     source, workspace = str(place / "source"), str(place / "workspace")
-    return InNamespace(source, workspace, wanted, environment=ENVIRONMENT, tell=tell, mount_point=NEW)
+    return InNamespace(
+        source, workspace, wanted, configure=configure, environment=ENVIRONMENT, tell=tell, mount_point=NEW
+    )
 
 
 def give_away(place: Path) -> None:
@@ -53,13 +69,18 @@ def give_away(place: Path) -> None:
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
-def taken(place: Path, *wanted: str, then: Callable[[InNamespace], Any]) -> Any:
+def taken(
+    place: Path,
+    *wanted: str,
+    then: Callable[[InNamespace], Any],
+    configure: Callable[[Distribution], None] = left_alone,
+) -> Any:
     """The judgement of an ordinary account's rung, and what ``then`` finds afterwards."""
     give_away(place)
 
     def work() -> Any:
         become_subreaper()
-        way = rung(place, *wanted)
+        way = rung(place, *wanted, configure=configure)
         judged = way.take()
         return [asdict(judged), then(way)]
 
@@ -84,6 +105,25 @@ def test_who_joins_reads_what_was_mounted_and_the_configuration_repository(place
     judged, found = taken(place, A, B, then=read_inside)
     assert (judged["allowed"], judged["answering"]) == (True, 2)
     assert found == {name: f"this is {name}\n" for name in (A, B, CONFIGURATION)}
+
+
+def written(distribution: Distribution) -> None:
+    Path(distribution.local_settings).write_text("CVMFS_TIMEOUT=7\n")
+
+
+def test_the_client_is_configured_in_the_copy_before_anything_is_mounted(place: Path) -> None:
+    settings = "etc/cvmfs/default.local"
+    tell(place / "source", A, f'grep -q CVMFS_TIMEOUT=7 "$here/dist/{settings}" || exit 23\n')
+    judged, _ = taken(place, A, then=lambda way: None, configure=written)
+    assert judged["allowed"], judged
+    judged, refused = taken(place, A, then=lambda way: dict(way.refused()))
+    assert "exited 23" in refused[A], "without them"
+
+
+def test_a_client_that_cannot_be_configured_mounts_nothing_and_leaves_nothing(place: Path) -> None:
+    judged, left = taken(place, A, then=nothing_left, configure=not_writable)
+    assert (judged["allowed"], judged["reason"]) == (False, "no cache here; the site makes one")
+    assert left == NOTHING
 
 
 def test_its_facts_speak_of_what_is_inside(place: Path) -> None:
