@@ -120,7 +120,7 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     name = workspace_name(third)
     third.signal_all(SIGKILL)
     third.wait()
-    assert len(of_workspace(third, name)) == 3
+    third.wait_until("only mounts are left", lambda: len(of_workspace(third, name)) == 3)
     fourth = pilot(configuration(distribution, use="required", repositories=["nosuch.example.org"]))
     assert fourth.run() == 64, fourth.story()
     swept(fourth, name)
