@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import gates, ledger, programs
-from tests.chaos.ground import CONTROL_DIRECTORY, Ground
+from tests.chaos.ground import CLIENT, CONTROL_DIRECTORY, REPOSITORY, RUNGS, Ground
 from tests.chaos.ledger import PointJob, made_by_job
 from tests.chaos.traces import BACKING
 from tests.testbed.hosts import Host
@@ -50,7 +50,10 @@ class Arena:
         self.stage = stage
         self.payload = payload
         self.plugins: dict[str, str] = {}
-        self.changes: dict[str, Any] = {"time": {"vacate_seconds": 3}}
+        self.changes: dict[str, Any] = {
+            "time": {"vacate_seconds": 3},
+            "cvmfs": {"distribution": CLIENT, "repositories": [REPOSITORY], "rungs": [RUNGS[payload]]},
+        }
         self.script = ledger.STUBBORN_JOB if stage == "teardown" else ledger.PATIENT_JOB
         self.job_count = 1
         self.undo = ExitStack()

@@ -13,9 +13,11 @@ from typing import Self
 
 from tests.chaos.programs import ProgramFiles
 from tests.testbed import condor, images, trees
+from tests.testbed.cvmfs.distribution import Distribution, Server
 from tests.testbed.grid import IMAGES_INSIDE, USER_POOL, Grid
 from tests.testbed.hosts import Bind, Host, HostPlan
 from tests.testbed.pilots import RUN_ATTRIBUTE, PilotRun, install_payload
+from tests.testbed.trees import PILOT
 
 RESCUE = "rescue"
 """The name of the pilot that runs again what a broken pilot gave back."""
@@ -26,6 +28,11 @@ RESCUE_CONFIGURATION = {
 SHORT_KEEP_ALIVES = "ALIVE_INTERVAL = 5\nMAX_CLAIM_ALIVES_MISSED = 3\nTCP_KEEPALIVE_INTERVAL = 5\n"
 COLLECTOR_COMES_BACK = "MASTER_BACKOFF_CONSTANT = 1\nMASTER_BACKOFF_FACTOR = 1\n"
 CONTROL_DIRECTORY = "/opt/chaos"
+CVMFS_DIRECTORY = "/opt/cvmfs"
+REPOSITORY = "data.example.org"
+CLIENT = f"{CVMFS_DIRECTORY}/distribution"
+RUNGS = {"pyz": "namespace", "sh": "fusermount"}
+"""The way in which a pilot of each payload mounts CVMFS."""
 
 
 class Ground(Grid):
@@ -82,6 +89,11 @@ class Ground(Grid):
         directory = host.path(CONTROL_DIRECTORY)
         directory.mkdir(exist_ok=True)
         self._programs.install(directory)
+        server = Server(host, f"{CVMFS_DIRECTORY}/server")
+        server.publish_configuration()
+        server.publish(REPOSITORY, {"new_repository": f"this is {REPOSITORY}\n"})
+        host.run(["install", "-d", "-o", PILOT.name, "-g", PILOT.name, CLIENT])
+        Distribution.lay_out(server, CLIENT)
 
     def renew(self, host: Host) -> None:
         """Give a node a new disk, after a point that left something on it."""
