@@ -102,10 +102,11 @@ class Guardian:
             self._poll.poll(self._longest_wait())
             if self._control is not None:
                 self._control.serve()
-            self._forward()
+            # First, as it may say that the child has become the keeper, for whom a signal is that came since.
             if listening and not self._hear():
                 listening = False
                 self._poll.unregister(self._socket)
+            self._forward()
             self._status = reap().get(self._pid)
             self._lose_patience()
             self._note_adopted()
