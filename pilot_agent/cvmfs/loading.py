@@ -1,7 +1,7 @@
 """Whether the programs of a distribution can run on this node: its loader is asked to find all that they load.
 
 ``cvmfs2 --version`` is no test, as it loads none of the client's libraries, and says its version where no mount can
-work (``cvmfs-observed``, section 4.1). The loader's ``--list`` (ld.so(8)) maps a program or library with all that it
+work (seen with CVMFS 2.12). The loader's ``--list`` (ld.so(8)) maps a program or library with all that it
 needs, checks the versions of symbols, and runs nothing of them.
 """
 

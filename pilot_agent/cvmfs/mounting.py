@@ -2,7 +2,7 @@
 
 One at a time and the configuration repository first, as the client needs it; each command has a deadline. What the
 command returns is believed only where it says no: it may return 0 and have mounted an empty directory, and ``stat``
-goes on to answer for a client that died (``cvmfs-observed``, sections 4.1 and 4.2).
+goes on to answer for a client that died (both seen with CVMFS 2.12).
 """
 
 from __future__ import annotations

@@ -159,9 +159,9 @@ def test_every_published_client_has_its_reason(tmp_path: Path, shop: Path) -> No
     found = verdicts(answer)
     assert found["rhel9-s390x"] == ("refused", "it is for s390x, and this node is x86_64")
     assert found["rhel8-x86_64"][0] == "possible"
-    page = pilot(tmp_path, "cvmfs", "plan", *words, node="recorded_virtual_machine").text
+    page = " ".join(pilot(tmp_path, "cvmfs", "plan", *words, node="recorded_virtual_machine").text.split())
     assert f"Clients in {shop}" in page
-    assert "it is for s390x" in " ".join(page.split())
+    assert "it is for s390x" in page
 
 
 def test_where_no_client_fits_the_ways_that_need_one_are_refused(tmp_path: Path, shop: Path) -> None:
