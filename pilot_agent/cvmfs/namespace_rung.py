@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pilot_agent.codec import from_json, to_json
-from pilot_agent.cvmfs.distribution import Distribution, lay_out
+from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.cvmfs.mounting import MOUNT_SECONDS, PROOF_SECONDS, Mounted, in_order, mount, prove
 from pilot_agent.cvmfs.namespace import (
     MOUNT_POINT,
@@ -31,35 +31,24 @@ from pilot_agent.cvmfs.namespace import (
     seal,
     show,
 )
-from pilot_agent.cvmfs.rungs import Judged, by_reason
+from pilot_agent.cvmfs.own_rung import OwnRung, Tell
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.processes import POLL_SECONDS, descendants, running
-from pilot_agent.lifecycle.removal import NotOurs, remove_tree
-from pilot_agent.light import dumps, loads
-from pilot_agent.model import Fact, Json, PilotError
-from pilot_agent.process import Result, Runner
+from pilot_agent.model import Fact, Json
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
 
-NAME = "cvmfs"
-"""The directory of the distribution's copy in the workspace, or what it begins with."""
 SPARE = "root"
-LAYOUT_SECONDS = 120.0
 END_SECONDS = 10.0
-MOST_PLACES = 64
 LOWEST_KEPT = 10
 
-Tell = Callable[..., None]
-"""Writes an event: (name, **data)."""
 
+class InNamespace(OwnRung):
+    """As ``OwnRung``; once it was taken, ``namespaces`` are those that the pilot joins.
 
-class InNamespace:
-    """The rung for these repositories, with the distribution that lies at ``source``; ``configure`` writes the settings
-    of its client (raises ``PilotError``).
-
-    Once it was taken, ``namespaces`` are those that the pilot joins. The clients are below this process, and carry the
-    workspace in their environment: they end with everything else of the pilot.
+    The clients are below this process, and carry the workspace in their environment: they end with everything else of
+    the pilot, also where taking it is interrupted.
     """
 
     def __init__(
@@ -74,52 +63,15 @@ class InNamespace:
         wake: WakeUp | None = None,
         mount_point: str = MOUNT_POINT,
     ) -> None:
-        self._source = source
-        self._workspace = workspace
-        self._wanted = tuple(dict.fromkeys(repositories))
-        self._configure = configure
-        self._environment = environment
-        self._tell = tell
-        self._wake = wake
+        super().__init__(
+            source, workspace, repositories, configure=configure, environment=environment, tell=tell, wake=wake
+        )
         self._mount_point = mount_point
-        self._place = ""
-        self._mounted: tuple[Mounted, ...] = ()
-        self._problem = ""
         self.namespaces: Namespaces | None = None
-
-    def take(self) -> Judged:
-        """Mount what is wanted where nobody is but the clients; what came of it. Raises ``Interrupted``: what was begun
-        is below this process then."""
-        self._problem = obstacle() or self._lay_out() or self._configured() or self._make() or self._look_inside()
-        if self._problem:
-            self.give_back()
-            return Judged(False, self._problem)
-        for one in self._mounted:
-            data = {"repository": one.repository, "path": one.path, "seconds": one.seconds}
-            if one.ok:
-                self._tell("cvmfs.mounted", revision=one.revision, **data)
-            else:
-                self._tell("cvmfs.not_mounted", reason=one.reason, code=one.code, **data)
-        return self._judged()
 
     def facts(self) -> tuple[Fact, ...]:
         """The same facts as of what the site mounted."""
-        source = "mountrepo in a namespace, and readdir"
-        wanted = [one for one in self._mounted if one.repository in self._wanted]
-        refused: list[Json] = [{"repository": one.repository, "reason": one.reason} for one in wanted if not one.ok]
-        revisions = {one.repository: one.revision for one in wanted if one.ok and one.revision is not None}
-        return (
-            Fact("cvmfs.repositories", [one.repository for one in wanted if one.ok], source=source, where="inside"),
-            Fact("cvmfs.refused", refused, source=source, where="inside"),
-            Fact("cvmfs.revisions", revisions, source="extended attribute user.revision", where="inside"),
-            Fact("cvmfs.mount_point", self._mount_point, source=source, where="inside"),
-        )
-
-    def refused(self) -> Mapping[str, str]:
-        """Why each repository does not answer."""
-        if not self._mounted:
-            return dict.fromkeys(self._wanted, self._problem)
-        return {one.repository: one.reason for one in self._mounted if not one.ok}
+        return self._facts(self._mount_point, source="mountrepo in a namespace, and readdir", where="inside")
 
     def give_back(self) -> None:
         """End the clients, with whom the mounts go, and remove the copy. What could not be is looked for again at the
@@ -127,40 +79,18 @@ class InNamespace:
         if self.namespaces is not None:
             self.namespaces.close()
             self.namespaces = None
-        if _end_clients(Budget(END_SECONDS)) and self._place:
-            try:
-                remove_tree(self._place, Budget(END_SECONDS), prefix=NAME)
-            except NotOurs:  # somebody put something else there: the workspace's own removal tells
-                return
+        if _end_clients(Budget(END_SECONDS)):
+            self._remove_copy()
 
-    def _lay_out(self) -> str:
-        """Make the copy in a child, as the source may lie on a file system that hangs; why it could not be made."""
-        names = [NAME, *(f"{NAME}.{number}" for number in range(2, MOST_PLACES))]
-        places = [os.path.join(os.path.realpath(self._workspace), name) for name in names]
-        self._place = next((place for place in places if not os.path.lexists(place)), places[-1])
+    def _mount(self) -> str:
+        """Where nobody is but the clients."""
+        return obstacle() or self._make(self._configured_copy()) or self._look_inside()
 
-        def work() -> Json:
-            try:
-                lay_out(self._source, self._place)
-                os.mkdir(os.path.join(self._place, SPARE), 0o700)
-            except PilotError as error:
-                return {"problem": f"{error.failure.message}; {error.failure.hint}"}
-            return {"problem": ""}
+    def _where(self) -> str:
+        return f"at {self._mount_point}"
 
-        told, ended = self._child(work, f"the copy of {self._source}", LAYOUT_SECONDS)
-        return str(told["problem"]) if told else ended.explain()
-
-    def _configured(self) -> str:
-        """Here and not in a child: this process keeps the cache."""
-        try:
-            self._configure(Distribution(self._place))
-        except PilotError as error:
-            return f"{error.failure.message}; {error.failure.hint}"
-        return ""
-
-    def _make(self) -> str:
+    def _make(self, distribution: Distribution) -> str:
         """Make the namespaces and mount, all in a child; why there are none."""
-        distribution = Distribution(self._place)
         ours, theirs = _channel()
 
         def work() -> Json:
@@ -187,7 +117,9 @@ class InNamespace:
     def _fill(self, distribution: Distribution, mounted: list[Mounted], channel: socket.socket) -> None:
         """In the child. Raises ``StepError``."""
         user, group = os.getuid(), os.getgid()
-        another_root = make_room(os.path.join(distribution.root, SPARE), self._mount_point)
+        spare = os.path.join(distribution.root, SPARE)
+        os.mkdir(spare, 0o700)
+        another_root = make_room(spare, self._mount_point)
         mounted += mount(distribution, self._wanted, environment=self._environment)
         # All were mounted before the first is moved: mountrepo reads the configuration repository where it put it.
         for one in mounted:
@@ -225,26 +157,6 @@ class InNamespace:
         if state.ok:
             return replace(one, path=path, revision=state.revision)
         return replace(one, path=path, ok=False, reason=f"it does not answer at {path}: {state.reason}")
-
-    def _judged(self) -> Judged:
-        there = [one.repository for one in self._mounted if one.ok and one.repository in self._wanted]
-        if len(there) == len(self._wanted):
-            names = ", ".join(there)
-            return Judged(True, f"all of {names} were mounted at {self._mount_point}", answering=len(there))
-        missing = {name: reason for name, reason in self.refused().items() if name in self._wanted}
-        count = f"{len(there)} of {len(self._wanted)} were mounted"
-        return Judged(False, f"{count}; {by_reason(missing)}", partial=bool(there), answering=len(there))
-
-    def _child(self, work: Callable[[], Json], name: str, seconds: float, *keep: int) -> tuple[dict[str, Any], Result]:
-        """What ``work`` gives in a child that has the descriptors ``keep``; empty where it gave nothing."""
-        with Runner(self._wake) as runner:
-            handle = runner.start_call(lambda: dumps(work()).encode(), name=name, deadline_seconds=seconds, keep=keep)
-            ended = runner.wait(handle)
-        try:
-            told = loads(ended.answer) if ended.ok else None
-        except ValueError:
-            told = None
-        return (told if isinstance(told, dict) else {}), ended
 
 
 def _mounts_of(pid: int) -> str:

@@ -16,10 +16,10 @@ from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from pilot_agent.cvmfs.distribution import Distribution
-    from pilot_agent.cvmfs.fusermount import Tell
     from pilot_agent.cvmfs.ladder import Ladder
     from pilot_agent.cvmfs.namespace import Namespaces
     from pilot_agent.cvmfs.namespace_rung import InNamespace
+    from pilot_agent.cvmfs.own_rung import Tell
     from pilot_agent.cvmfs.rungs import Judged
     from pilot_agent.cvmfs.supply import Client
     from pilot_agent.cvmfs.taking import Way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -194,6 +195,23 @@ def test_what_the_node_refuses_is_the_reason_and_nothing_is_left(place: Path, ca
     assert allowed is False
     assert said.startswith(reason)
     assert refused == {A: said}
+    assert left == NOTHING
+
+
+def test_a_node_without_room_for_a_process_is_the_reason_and_nothing_is_left(place: Path) -> None:
+    give_away(place)
+
+    def work() -> Any:
+        become_subreaper()
+        way = rung(place, A)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        judged = way.take()
+        return [judged.allowed, judged.reason, nothing_left(way)]
+
+    allowed, said, left = as_nobody(work)
+    assert allowed is False
+    assert "no process could be started for the copy of" in said
+    assert "ulimit -u" in said
     assert left == NOTHING
 
 
