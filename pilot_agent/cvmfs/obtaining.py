@@ -6,11 +6,9 @@ and asked of the node's own loader. Each one that was not taken has its reason i
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,8 +16,8 @@ from pilot_agent.cvmfs.loading import load_problem
 from pilot_agent.cvmfs.offer import ANY_SOURCE, DISTRIBUTIONS, Offer, choose_distributions
 from pilot_agent.environment import clean_environment
 from pilot_agent.model import Failure, FailureKind, Json, PilotError, worst_failure
-from pilot_agent.tarballs.index import Choice, NodeSystem, parse_index
-from pilot_agent.tarballs.stepping import step
+from pilot_agent.tarballs.index import Choice, NodeSystem
+from pilot_agent.tarballs.source import TarballSource
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -138,31 +136,14 @@ def obtain_distribution(
 
 
 def _listed(request: DistributionRequest, wake: WakeUp | None) -> Choice[Offer]:
-    # Late, here and below: most pilots find CVMFS mounted, and this loads what reads archives and addresses.
-    from pilot_agent.tarballs.published import published
-
-    source = published(DISTRIBUTIONS, request.index, request.index_sha256, request.environment)
-    content: str = step(
-        DISTRIBUTIONS,
-        f"reading the index of {DISTRIBUTIONS.name} in {source.place}",
-        lambda: source.index(request.artifacts, _end(request)).decode("utf-8", "replace"),
-        seconds=request.fetch_seconds,
-        wake=wake,
-    )
-    offers = parse_index(content.encode(), source.place, DISTRIBUTIONS, Offer)
+    offers = _source(request).listed(Offer, wake=wake)
     return choose_distributions(offers, request.node, request.source)
 
 
 def _try(request: DistributionRequest, offer: Offer, directory: str, wake: WakeUp | None) -> None:
     """Raises ``PilotError`` where it cannot be had or does not load here; nothing is left then."""
     try:
-        step(
-            DISTRIBUTIONS,
-            f"fetching and unpacking {offer.file}",
-            lambda: _unpack(request, offer, directory),
-            seconds=request.fetch_seconds,
-            wake=wake,
-        )
+        _source(request).unpack(offer, directory, wake=wake)
         environment = clean_environment(request.environment, home=request.artifacts, temporary=request.artifacts)
         problem = load_problem(directory, environment, wake=wake)
     except BaseException:
@@ -174,28 +155,17 @@ def _try(request: DistributionRequest, offer: Offer, directory: str, wake: WakeU
         raise PilotError(failure)
 
 
-def _unpack(request: DistributionRequest, offer: Offer, directory: str) -> None:
-    """In the step's child; a cache of this pilot's own is not kept."""
-    from pilot_agent.tarballs.cache import TarballCache
-    from pilot_agent.tarballs.published import published
-    from pilot_agent.tarballs.unpacking import unpack
-
-    place = request.cache or os.path.join(request.artifacts, "distributions")
-    cache = TarballCache(place, request.cache_mib << 20, DISTRIBUTIONS)
-    source = published(DISTRIBUTIONS, request.index, request.index_sha256, request.environment)
-    path = source.tarball(offer, cache, _end(request))
-    # A mount stage that was cut may have come so far before.
-    shutil.rmtree(directory, ignore_errors=True)
-    unpack(path, directory, offer, DISTRIBUTIONS, _end(request))
-    if not request.cache and path.startswith(f"{cache.directory}/"):
-        with suppress(OSError):
-            os.unlink(path)
-        with suppress(OSError):
-            os.rmdir(cache.directory)
-
-
-def _end(request: DistributionRequest) -> float:
-    return time.monotonic() + request.fetch_seconds
+def _source(request: DistributionRequest) -> TarballSource:
+    return TarballSource(
+        publication=DISTRIBUTIONS,
+        place=request.index,
+        index_sha256=request.index_sha256,
+        environment=request.environment,
+        artifacts=request.artifacts,
+        cache=request.cache,
+        cache_mib=request.cache_mib,
+        seconds=request.fetch_seconds,
+    )
 
 
 def _refused(choice: Choice[Offer]) -> list[DistributionVerdict]:

@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,8 @@ from pilot_agent.startd.choice import CondorChoice, CondorVerdict, NoCondorError
 from pilot_agent.startd.discovery import MISSING_HINT, USUAL_SBIN, find_condor
 from pilot_agent.startd.plan import CondorPaths
 from pilot_agent.startd.proof import prove
-from pilot_agent.tarballs.index import NodeSystem, Tarball, parse_index
+from pilot_agent.tarballs.index import NodeSystem, Tarball
+from pilot_agent.tarballs.source import TarballSource
 from pilot_agent.tarballs.stepping import step
 
 if TYPE_CHECKING:
@@ -124,19 +124,18 @@ class _Search:
         request = self._request
         if not request.tarballs:
             return
-        # Late, here and below: few pilots fetch an HTCondor, and this loads what reads archives and addresses.
-        from pilot_agent.tarballs.published import published
-
+        source = TarballSource(
+            publication=CONDOR,
+            place=request.tarballs,
+            index_sha256=request.index_sha256,
+            environment=request.environment,
+            artifacts=request.artifacts,
+            cache=request.cache,
+            cache_mib=request.cache_mib,
+            seconds=request.fetch_seconds,
+        )
         try:
-            source = published(CONDOR, request.tarballs, request.index_sha256, request.environment)
-            content: str = step(
-                CONDOR,
-                f"reading the index of HTCondor tarballs in {source.place}",
-                lambda: source.index(request.artifacts, self._end()).decode("utf-8", "replace"),
-                seconds=request.fetch_seconds,
-                wake=self._wake,
-            )
-            listed = parse_index(content.encode(), source.place, CONDOR, Tarball)
+            listed = source.listed(Tarball, wake=self._wake)
         except PilotError as error:
             self._failed("tarball", request.tarballs, "", error.failure)
             return
@@ -147,19 +146,12 @@ class _Search:
             many = f"none of its {len(listed)} tarballs fits this node" if listed else "it lists no tarball"
             self._refuse("tarball", request.tarballs, "", many)
         for tarball in choice.fitting:
-            yield from self._unpacked(tarball)
+            yield from self._unpacked(source, tarball)
 
-    def _unpacked(self, tarball: Tarball) -> Iterator[tuple[str, CondorPaths, str]]:
-        request = self._request
-        release = os.path.join(request.artifacts, f"condor-{tarball.version}-{tarball.sha256[:12]}")
+    def _unpacked(self, source: TarballSource, tarball: Tarball) -> Iterator[tuple[str, CondorPaths, str]]:
+        release = os.path.join(self._request.artifacts, f"condor-{tarball.version}-{tarball.sha256[:12]}")
         try:
-            step(
-                CONDOR,
-                f"fetching and unpacking {tarball.file}",
-                lambda: self._unpack(tarball, release),
-                seconds=request.fetch_seconds,
-                wake=self._wake,
-            )
+            source.unpack(tarball, release, wake=self._wake)
             paths = self._look(release)
             prove(paths, self._environment(), wake=self._wake)
         except PilotError as error:
@@ -168,33 +160,12 @@ class _Search:
             return
         yield tarball.file, paths, tarball.sha256
 
-    def _unpack(self, tarball: Tarball, release: str) -> None:
-        """In the step's child: fetch, verify, unpack; a cache of this pilot's own is not kept."""
-        from pilot_agent.tarballs.cache import TarballCache
-        from pilot_agent.tarballs.published import published
-        from pilot_agent.tarballs.unpacking import unpack
-
-        request, end = self._request, self._end()
-        directory = request.cache or os.path.join(request.artifacts, "tarballs")
-        cache = TarballCache(directory, request.cache_mib << 20, CONDOR)
-        source = published(CONDOR, request.tarballs, request.index_sha256, request.environment)
-        path = source.tarball(tarball, cache, end)
-        # A handoff that was cut may have come so far before.
-        shutil.rmtree(release, ignore_errors=True)
-        unpack(path, release, tarball, CONDOR, end)
-        if not request.cache and path.startswith(f"{cache.directory}/"):
-            with suppress(OSError):
-                os.unlink(path)
-
     def _environment(self) -> dict[str, str]:
         clean = clean_environment(
             self._request.environment, home=self._request.artifacts, temporary=self._request.artifacts
         )
         # No configuration of the node's may decide whether a program starts.
         return clean | {"CONDOR_CONFIG": "/dev/null"}
-
-    def _end(self) -> float:
-        return time.monotonic() + self._request.fetch_seconds
 
     def _refuse(self, source: str, place: str, version: str, reason: str) -> None:
         self._why.append(CondorVerdict(source, place, version, taken=False, reason=reason))
