@@ -7,7 +7,6 @@ exception is ``Interrupted``: the pilot itself was told to stop while it waited.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -17,13 +16,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
 from pilot_agent import forked
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.pidfd import Ending
+from pilot_agent.running import Child, Result
+
+__all__ = ["Interrupted", "Result", "Runner", "WakeUp", "run", "start_resident"]
 
 KILL_AFTER_SECONDS = 0.5
 GIVE_UP_AFTER_SECONDS = 2.0
@@ -50,75 +51,10 @@ class WakeUp(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a child ended.
-
-    ``code`` is its exit code, or None when ``signal`` ended it or it never started (``error`` then says why, as
-    an errno name such as ENOENT). ``answer`` is what it wrote to its result descriptor. ``abandoned`` is
-    the pid of a child that even SIGKILL did not end (it sleeps in the kernel, for example on a dead mount).
-    ``allowed_seconds`` is its deadline, ``seconds`` how long it took.
-    """
-
-    argv: tuple[str, ...]
-    code: int | None
-    signal: int | None = None
-    stdout: bytes = b""
-    stderr: bytes = b""
-    answer: bytes = b""
-    seconds: float = 0.0
-    allowed_seconds: float = 0.0
-    timed_out: bool = False
-    truncated: bool = False
-    error: str | None = None
-    abandoned: int | None = None
-
-    @property
-    def ok(self) -> bool:
-        """True when the child started, ended by itself in time, and exited 0."""
-        return self.code == 0 and not self.timed_out
-
-    @property
-    def text(self) -> str:
-        """Standard output as text, stripped."""
-        return self.stdout.decode("utf-8", "replace").strip()
-
-    def explain(self) -> str:
-        """What went wrong in one line, with the last line the child said."""
-        said = (self.stderr or self.stdout).decode("utf-8", "replace").strip().splitlines()
-        tail = f": {said[-1][:300]}" if said else ""
-        if self.error:
-            return f"{self.argv[0]} could not be started ({self.error})"
-        if self.abandoned is not None:
-            return f"{self.argv[0]} did not end by SIGKILL either (process {self.abandoned} sleeps in the kernel){tail}"
-        if self.timed_out:
-            return f"{self.argv[0]} did not end within {self.allowed_seconds:.1f} s{tail}"
-        if self.signal is not None:
-            return f"{self.argv[0]} was ended by signal {self.signal}{tail}"
-        return f"{self.argv[0]} exited {self.code}{tail}"
-
-
 def _no_process(name: str, error: OSError) -> PilotError:
     message = f"no process could be started for {name}: {error.strerror}"
     hint = "the site raises the account's limit of processes (ulimit -u) or of memory, or ends what else it runs"
     return PilotError(Failure(FailureKind.NODE_RESOURCE, "process.limit", message, hint, retry=True))
-
-
-@dataclass(slots=True)
-class _Child:
-    argv: tuple[str, ...]
-    pid: int
-    end: Ending
-    streams: dict[int, str]
-    started: float
-    deadline: float
-    allowed: float
-    limit: int
-    data: dict[str, bytearray] = field(default_factory=dict)
-    signals_sent: int = 0
-    timed_out: bool = False
-    truncated: bool = False
-    leaves_daemons: bool = False
 
 
 class Runner:
@@ -130,7 +66,7 @@ class Runner:
     def __init__(self, wake: WakeUp | None = None) -> None:
         self._wake = wake
         self._selector = selectors.DefaultSelector()
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Child] = {}
         if wake is not None:
             self._selector.register(wake.fileno(), selectors.EVENT_READ, None)
 
@@ -142,7 +78,7 @@ class Runner:
     ) -> None:
         children = list(self._children.values())
         for child in children:
-            _signal_child(child, signal.SIGKILL)
+            child.signal_all(signal.SIGKILL)
         end = time.monotonic() + GIVE_UP_AFTER_SECONDS
         for child in children:
             if child.end.wait(end - time.monotonic()):
@@ -240,7 +176,7 @@ class Runner:
         self, argv: tuple[str, ...], pid: int, pipes: dict[str, tuple[int, int]], seconds: float, limit: int
     ) -> int:
         now = time.monotonic()
-        child = _Child(
+        child = Child(
             argv=argv,
             pid=pid,
             end=Ending(pid),
@@ -288,7 +224,7 @@ class Runner:
             raise ValueError("several children are running; use wait_any")
         return result
 
-    def _past_help(self, child: _Child, now: float) -> bool:
+    def _past_help(self, child: Child, now: float) -> bool:
         """Past its deadline a child gets TERM, then KILL; true when neither ended it."""
         if now < child.deadline:
             return False
@@ -297,12 +233,12 @@ class Runner:
         child.timed_out = True
         number = signal.SIGKILL if child.signals_sent else signal.SIGTERM
         patience = GIVE_UP_AFTER_SECONDS if child.signals_sent else KILL_AFTER_SECONDS
-        _signal_child(child, number)
+        child.signal_all(number)
         child.signals_sent += 1
         child.deadline = now + patience
         return False
 
-    def _drain(self, child: _Child, descriptor: int) -> bool:
+    def _drain(self, child: Child, descriptor: int) -> bool:
         """Read what is there; False at the end of the stream."""
         try:
             chunk = os.read(descriptor, 65536)
@@ -315,22 +251,19 @@ class Runner:
             os.close(descriptor)
             del child.streams[descriptor]
             return False
-        kept = child.data[child.streams[descriptor]]
-        room = child.limit - len(kept)
-        kept += chunk[:room]
-        child.truncated = child.truncated or len(chunk) > room
+        child.keep(descriptor, chunk)
         return True
 
-    def _reap(self, child: _Child) -> Result:
+    def _reap(self, child: Child) -> Result:
         _, status = os.waitpid(child.pid, 0)
         # Whatever it left in its process group ends with it; only then can its pipes be read to their end.
         if child.signals_sent or not child.leaves_daemons:
-            _signal_group(child.pid, signal.SIGKILL)
+            child.end_group()
         self._forget(child)
         code = os.waitstatus_to_exitcode(status)
-        return self._result(child, code=code if code >= 0 else None, ended_by=-code if code < 0 else None)
+        return child.result(code=code if code >= 0 else None, ended_by=-code if code < 0 else None)
 
-    def _ended(self, child: _Child) -> tuple[int, Result]:
+    def _ended(self, child: Child) -> tuple[int, Result]:
         result = self._reap(child)
         if result.signal in REQUESTS and not child.signals_sent:
             self._require_not_told_too()
@@ -343,11 +276,11 @@ class Runner:
             if select.select([self._wake], [], [], left)[0] and self._wake.must_end():
                 raise Interrupted
 
-    def _abandon(self, child: _Child) -> Result:
+    def _abandon(self, child: Child) -> Result:
         self._forget(child)
-        return self._result(child, abandoned=child.pid)
+        return child.result(abandoned=child.pid)
 
-    def _forget(self, child: _Child) -> None:
+    def _forget(self, child: Child) -> None:
         for descriptor in list(child.streams):
             while descriptor in child.streams and self._drain(child, descriptor):
                 pass
@@ -358,28 +291,6 @@ class Runner:
             self._selector.unregister(ending)
         child.end.close()
         del self._children[child.pid]
-
-    def _result(
-        self,
-        child: _Child,
-        *,
-        code: int | None = None,
-        ended_by: int | None = None,
-        abandoned: int | None = None,
-    ) -> Result:
-        return Result(
-            argv=child.argv,
-            code=code,
-            signal=ended_by,
-            stdout=bytes(child.data["stdout"]),
-            stderr=bytes(child.data["stderr"]),
-            answer=bytes(child.data["answer"]),
-            seconds=time.monotonic() - child.started,
-            allowed_seconds=child.allowed,
-            timed_out=child.timed_out,
-            truncated=child.truncated,
-            abandoned=abandoned,
-        )
 
 
 def run(
@@ -448,19 +359,3 @@ def _memory_file(content: bytes) -> int:
         view = view[os.write(descriptor, view) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _signal_child(child: _Child, number: int) -> None:
-    """To its whole group; one that was forked just now has none yet."""
-    try:
-        os.killpg(child.pid, number)
-    except ProcessLookupError:
-        with contextlib.suppress(ProcessLookupError):
-            child.end.signal(number)
-    except PermissionError:
-        return
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)

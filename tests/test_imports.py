@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config_collectors", "config_expressions", "config_schema", "config_slots", "config_values"),
         *("config_cvmfs", "config_keys_containers", "config_keys_cvmfs", "config_keys_startd", "config_kinds"),
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
-        *("requirements", "requirement_text", "spelling", "foreground", "forked", "dataclass_code", "pidfd"),
+        *("requirements", "requirement_text", "spelling", "foreground", "forked", "running", "dataclass_code", "pidfd"),
     ),
     ("model", ""),
 )

@@ -17,6 +17,7 @@ import pytest
 
 from pilot_agent import process
 from pilot_agent.process import Interrupted, Result, Runner, run, start_resident
+from pilot_agent.running import Child
 from tests.wake_pipe import WakePipe
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
@@ -127,7 +128,7 @@ def test_a_child_that_ignores_the_request_is_killed() -> None:
 
 def test_a_child_that_not_even_sigkill_ends_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that sleeps in the kernel on a dead mount cannot be had here; one that gets no signal looks like it."""
-    monkeypatch.setattr(process, "_signal_child", lambda child, number: None)
+    monkeypatch.setattr(Child, "signal_all", lambda child, number: None)
     monkeypatch.setattr(process, "KILL_AFTER_SECONDS", 0.05)
     monkeypatch.setattr(process, "GIVE_UP_AFTER_SECONDS", 0.05)
     result = shell("echo here; exec sleep 60", deadline_seconds=0.2)
@@ -144,7 +145,7 @@ def test_a_child_that_not_even_sigkill_ends_is_left_behind(monkeypatch: pytest.M
 
 
 def test_leaving_the_runner_does_not_wait_for_ever_for_such_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_signal_child", lambda child, number: None)
+    monkeypatch.setattr(Child, "signal_all", lambda child, number: None)
     monkeypatch.setattr(process, "GIVE_UP_AFTER_SECONDS", 0.05)
     with Runner() as runner:
         pid = runner.start(["/bin/sleep", "60"], deadline_seconds=LONG_SECONDS, environment=ENVIRONMENT)
