@@ -13,7 +13,7 @@ from pilot_agent.codec import to_json
 from pilot_agent.configure import Given
 from pilot_agent.cvmfs.client_settings import ClientSettings, Places, Setting, client_settings
 from pilot_agent.cvmfs.ladder import Ladder, climb, failure_of
-from pilot_agent.cvmfs.supply import Considered, considered, needs_client
+from pilot_agent.cvmfs.supply import Considered, considered, needs_client, without_client
 from pilot_agent.model import Fact, Json, PilotError
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import cvmfs, paragraph, table
@@ -38,7 +38,7 @@ def run_plan(parsed: argparse.Namespace, given: Given, environment: Mapping[str,
         with TemporaryDirectory(prefix="pilot-plan-") as directory:
             clients = considered(values, state.facts, environment, directory, fetch=parsed.fetch and not recorded)
         if clients.failure is not None:
-            ladder = climb(state.facts, values, tried=clients.without(ladder))
+            ladder = climb(state.facts, values, tried=without_client(ladder, clients.failure))
     if parsed.json:
         more = {"distributions": to_json(clients.why)} if clients is not None else {}
         print_text(json.dumps(to_json(ladder) | more, indent=2) + "\n")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pilot_agent.config_cvmfs import KEYS_DIRECTORY
+from pilot_agent.cvmfs.rungs import Grounds
 from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
 from pilot_agent.probes.redaction import redact_json
 
@@ -131,7 +132,7 @@ def _groups(
 ) -> tuple[list[str], str]:
     """The groups of proxies in order, and where they come from. A proxy that a probe has found dead is left out where
     another way is left: the client would wait for it at each failover."""
-    tried = {str(entry.get("proxy")): entry for entry in _entries(facts, "network.proxies")}
+    tried = {str(entry.get("proxy")): entry for entry in Grounds(facts, config).entries("network.proxies")}
     dead = {address: str(entry.get("reason")) for address, entry in tried.items() if entry.get("works") is False}
     configured: Sequence[str] = config["cvmfs"]["proxies"]
     if not configured:
@@ -212,9 +213,3 @@ def _parameters(values: Mapping[str, str], origin: str, places: Places) -> Itera
         inside = [f"{keys}{part.removeprefix(KEYS_DIRECTORY)}" if part.startswith(KEYS_DIRECTORY) else part
                   for part in value.split(":")]  # fmt: skip
         yield Setting(name, ":".join(inside), origin)
-
-
-def _entries(facts: Mapping[str, Fact], name: str) -> list[Mapping[str, Json]]:
-    fact = facts.get(name)
-    value = fact.value if fact is not None and fact.known else None
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []

@@ -25,7 +25,9 @@ from pilot_agent.cvmfs.wishes import Decision, Outcome, wishes_of
 from pilot_agent.model import Fact, Failure, FailureKind, Json
 
 NONE = "none"
-ABLE = ("native", "namespace", "fusermount")
+OWN = ("namespace", "fusermount")
+"""The rungs that the pilot takes itself, with a client that it brings."""
+ABLE = ("native", *OWN)
 """The rungs that this version of the pilot takes. Of the others it says what the node allows."""
 REASON_LIMIT = 1500
 _LEFT_OUT = "cvmfs.rungs allows"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
-from pilot_agent.cvmfs.ladder import Ladder
+from pilot_agent.cvmfs.ladder import OWN, Ladder
 from pilot_agent.cvmfs.obtaining import (
     DistributionVerdict,
     NoDistributionError,
@@ -29,15 +29,13 @@ from pilot_agent.tarballs.index import node_system
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
 
-OWN = ("namespace", "fusermount")
-"""The rungs that need a client beside the pilot."""
 NAME = "cvmfs-client"
 TAKEN, LOOKED_AT = FACTS = ("cvmfs.distribution", "cvmfs.distributions")
 """The client that is used, and what became of every published one."""
 
 
-def _without(ladder: Ladder, failure: Failure | None) -> dict[str, Judged]:
-    """What becomes of the rungs that were not refused before, where there is no client."""
+def without_client(ladder: Ladder, failure: Failure | None) -> dict[str, Judged]:
+    """What becomes of the rungs that were not refused before, where ``failure`` is why there is no client."""
     if failure is None:
         return {}
     judged = Judged(False, f"{failure.message}; {failure.hint}")
@@ -53,10 +51,6 @@ class Client:
     fetched: bool = False
     facts: tuple[Fact, ...] = ()
     failure: Failure | None = None
-
-    def without(self, ladder: Ladder) -> dict[str, Judged]:
-        """What becomes of the rungs that were not refused before, where there is no client."""
-        return _without(ladder, self.failure)
 
     def discard(self) -> None:
         """Remove it once the rungs have their copies."""
@@ -104,10 +98,6 @@ class Considered:
     place: str
     why: tuple[DistributionVerdict, ...]
     failure: Failure | None = None
-
-    def without(self, ladder: Ladder) -> dict[str, Judged]:
-        """What becomes of the rungs that were not refused before, where there is no client."""
-        return _without(ladder, self.failure)
 
 
 def needs_client(ladder: Ladder, config: Mapping[str, Json]) -> bool:

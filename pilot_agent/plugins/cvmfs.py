@@ -20,14 +20,11 @@ if TYPE_CHECKING:
     from pilot_agent.cvmfs.namespace import Namespaces
     from pilot_agent.cvmfs.namespace_rung import InNamespace
     from pilot_agent.cvmfs.own_rung import Tell
-    from pilot_agent.cvmfs.rungs import Judged
     from pilot_agent.cvmfs.supply import Client
     from pilot_agent.cvmfs.taking import Way
     from pilot_agent.lifecycle.journal import Journal
     from pilot_agent.process import WakeUp
 
-OWN_RUNGS = ("namespace", "fusermount")
-"""Those that the pilot takes itself."""
 CACHE = "cache"
 """Where the client keeps its files, in the directory of its distribution."""
 
@@ -91,17 +88,19 @@ def take(
     """
     if not _asked_for(context.config):
         return Taken()
-    from pilot_agent.cvmfs.ladder import climb, failure_of
+    from pilot_agent.cvmfs.ladder import OWN, climb, failure_of
 
     workspace = _workspace(context)
     ladder = climb(context.facts, context.config, workspace=workspace)
-    if ladder.taken is None or ladder.taken.name not in OWN_RUNGS:
+    if ladder.taken is None or ladder.taken.name not in OWN:
         # That something is missing is for the check to say, which knows what each repository answered.
         return Taken(to_json(ladder), failure=failure_of(ladder) if ladder.decision == "FAIL" else None)
     from pilot_agent.cvmfs.rungs import Judged
+    from pilot_agent.cvmfs.supply import without_client
     from pilot_agent.cvmfs.taking import climb_up
 
-    client, without = _client(context, ladder, wake)
+    client = _client(context, ladder, wake)
+    without = without_client(ladder, client.failure)
     if not enters:
         reason = "one process cannot go into the namespaces of several VOs; check each alone"
         without["namespace"] = Judged(False, reason)
@@ -111,16 +110,21 @@ def take(
         from pilot_agent.cvmfs.fusermount import Fusermount
         from pilot_agent.cvmfs.namespace_rung import InNamespace
 
-        wanted = tuple(dict.fromkeys(context.config["cvmfs"]["repositories"]))
         configure = partial(_configure, context=context, tell=tell)
         inside = InNamespace(
-            client.source, workspace, wanted, configure=configure, environment=environment, tell=tell, wake=wake
+            client.source,
+            workspace,
+            ladder.repositories,
+            configure=configure,
+            environment=environment,
+            tell=tell,
+            wake=wake,
         )
         ways["namespace"] = inside
         ways["fusermount"] = Fusermount(
             client.source,
             workspace,
-            wanted,
+            ladder.repositories,
             configure=configure,
             environment=environment,
             journal=journal,
@@ -141,19 +145,18 @@ def take(
     return Taken(to_json(ladder), (*client.facts, *climbed.facts), failure, namespaces)
 
 
-def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> tuple[Client, dict[str, Judged]]:
-    """What the pilot's own rungs mount with, and what becomes of them without. Raises ``Interrupted``."""
+def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> Client:
+    """What the pilot's own rungs mount with. Raises ``Interrupted``."""
     from pilot_agent.cvmfs.supply import Client, published_client
 
     settings, workspace = context.config["cvmfs"], _workspace(context)
     if settings["distribution"]:
         # Relative to the start directory, into which a batch system puts a job's files.
-        return Client(os.path.abspath(settings["distribution"])), {}
+        return Client(os.path.abspath(settings["distribution"]))
     if not settings["distributions"] or workspace is None:
-        return Client(), {}
+        return Client()
     artifacts = Workspace(workspace).artifacts
-    client = published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
-    return client, client.without(ladder)
+    return published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
 
 
 def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.lifecycle.plan import CvmfsPlan
 from pilot_agent.model import Fact, Json
 
-EVERYWHERE = "/cvmfs"
-"""Where every job sees a repository, in a container or not."""
 _INSIDE = "mounted by the pilot, which cannot mount again from inside its namespace: the next pilot has it again"
 
 
@@ -27,7 +26,7 @@ def watch_plan(
     wanted = [str(name) for name in config["cvmfs"]["repositories"]]
     repositories = [str(name) for name in _value(facts, "cvmfs.repositories") or []]
     refused = [str(entry.get("repository")) for entry in _value(facts, "cvmfs.refused") or []]
-    mount_point = str(_value(facts, "cvmfs.mount_point") or EVERYWHERE)
+    mount_point = str(_value(facts, "cvmfs.mount_point") or CVMFS)
     rung = next((each["name"] for each in (ladder or {}).get("rungs", ()) if each["state"] == "taken"), "")
     again: dict[str, Json] = {}
     if rung == "fusermount":
@@ -41,7 +40,7 @@ def watch_plan(
         revisions=_value(facts, "cvmfs.revisions") or {},
         absent=[name for name in dict.fromkeys((*wanted, *refused)) if name not in repositories],
         required=wanted if (ladder or {}).get("decision") == "REQUIRED" else (),
-        advertised=mount_point == EVERYWHERE or contained,
+        advertised=mount_point == CVMFS or contained,
         command=[*interpreter, "_cvmfs", "look"],
         environment=environment,
         mount_point=mount_point,
