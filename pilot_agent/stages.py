@@ -10,38 +10,33 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from pilot_agent import host, tasks
-from pilot_agent.codec import CodecError, from_json
+from pilot_agent.codec import CodecError
 from pilot_agent.collect import Declared
 from pilot_agent.events import EventLog
-from pilot_agent.hookspecs import Check, ContainerRequest, Context, Service, SetupResult
+from pilot_agent.hookspecs import ContainerRequest, Context, Service, SetupResult
 from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifetime import check_time, deadline_of
 from pilot_agent.model import (
     BenchmarkScore,
-    CheckResult,
     CheckStatus,
     Fact,
     Failure,
     FailureKind,
     Finding,
     ImageCandidate,
-    Json,
     PilotError,
     ServiceState,
     TimelineEntry,
 )
+from pilot_agent.outcomes import check_result, decoded, requirement_result, spoilt, timeline_entry
 from pilot_agent.plugins import containers, cvmfs, services
 from pilot_agent.plugins.attributes import feature_attributes
-from pilot_agent.requirement_text import REQUIRED, parse
-from pilot_agent.requirements import evaluate, unanswerable
 from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
 
-T = TypeVar("T")
 BETTER_ELSEWHERE = (FailureKind.NODE_RESOURCE, FailureKind.NETWORK)
 """The kinds that another node or a later hour may not have: the site acts, and the same pilot is tried again."""
 
@@ -148,15 +143,15 @@ def container(session: Session, state: State) -> State:
 
 def validate(session: Session, state: State) -> State:
     """Requirements of all layers, then the checks of plugins; a required one that fails ends the pilot."""
-    results = [_requirement(entry, state) for entry in state.config.get("requirements")]
+    results = [requirement_result(entry, state) for entry in state.config.get("requirements")]
     if state.deadline is not None:
         # Again, as a node is checked for several VOs after one look at it.
         results.append(check_time(deadline_of(state)))
     checks = session.loaded.of("pilot_checks")
     ran = _run(session, state, checks)
-    entries = [_entry(state, "validate", ended) for ended in ran]
+    entries = [timeline_entry(state, "validate", ended) for ended in ran]
     # In the order in which they were declared, so that two runs can be compared line by line.
-    results += [_check_result(ended) for task in checks for ended in ran if ended.declared is task]
+    results += [check_result(ended) for task in checks for ended in ran if ended.declared is task]
     failures = [
         Failure(
             result.kind,
@@ -226,8 +221,8 @@ def benchmark(session: Session, state: State) -> State:
     entries: list[TimelineEntry] = []
     scores: list[BenchmarkScore] = []
     for ended in _run(session, state, session.loaded.of("pilot_benchmarks"), width=1):
-        score, ended = _decoded(ended, BenchmarkScore)
-        entries.append(_entry(state, "benchmark", ended))
+        score, ended = decoded(ended, BenchmarkScore)
+        entries.append(timeline_entry(state, "benchmark", ended))
         if score is not None:
             scores.append(score)
     return replace(state, benchmarks=tuple(scores), timeline=(*state.timeline, *entries))
@@ -284,14 +279,14 @@ def gather(session: Session, state: State, stage: str, tasks: Sequence[Declared]
             current.require_comparable(found)
         except (CodecError, KeyError, TypeError, BadFinding) as error:
             found = []
-            ended = _spoilt(ended, f"its answer cannot be used: {error}")
+            ended = spoilt(ended, f"its answer cannot be used: {error}")
         reason = ended.failure.message if ended.failure else "the probe did not say"
         given = {finding.name for finding in found if isinstance(finding, Fact)}
         limited = {finding.resource for finding in found if not isinstance(finding, Fact)}
         missing = [name for name in ended.declared.record.gives if name not in given | limited]
         unknown = [Fact.unknown(name, reason, source=ended.declared.plugin) for name in missing]
         current = current.with_findings([*found, *unknown])
-        current = replace(current, timeline=(*current.timeline, _entry(state, stage, ended)))
+        current = replace(current, timeline=(*current.timeline, timeline_entry(state, stage, ended)))
         session.events.write(
             "task.ended",
             plugin=ended.declared.plugin,
@@ -320,8 +315,8 @@ def _setup(session: Session, state: State, when: str) -> State:
     setups = [task for task in session.loaded.of("pilot_setups") if task.record.stage == when]
     for task in host.in_order(setups):
         ended = _set_up(session, state, task)
-        result, ended = _decoded(ended, SetupResult)
-        state = replace(state, timeline=(*state.timeline, _entry(state, f"setup {when}", ended)))
+        result, ended = decoded(ended, SetupResult)
+        state = replace(state, timeline=(*state.timeline, timeline_entry(state, f"setup {when}", ended)))
         if result is not None:
             state = replace(
                 state,
@@ -347,70 +342,6 @@ def _set_up(session: Session, state: State, task: Declared) -> host.Ended:
         now = state.started + session.events.seconds()
         return host.Ended(task, None, error.at(plugin=task.plugin).failure, now, 0.0)
     return _run(session, state, [task])[0]
-
-
-def _requirement(entry: Json, state: State) -> CheckResult:
-    """The verdict on one configured requirement, over the facts of the node or those found inside an image."""
-    if isinstance(entry, str):
-        return evaluate(parse(entry), state.facts)
-    requirement, level = parse(entry["require"]), entry.get("level") or REQUIRED
-    if entry.get("where") != "image":
-        return evaluate(requirement, state.facts, level)
-    try:
-        inside = containers.image_facts(state.container, entry.get("platform"))
-    except PilotError as error:
-        return unanswerable(requirement, level, error.failure, where="image")
-    return replace(evaluate(requirement, inside, level), where="image")
-
-
-def _check_result(ended: host.Ended) -> CheckResult:
-    record: Check = ended.declared.record
-    result, ended = _decoded(ended, CheckResult)
-    result = _no_verdict(record, ended.failure) if result is None else replace(result, kind=record.kind)
-    if result.status is CheckStatus.FAIL and not record.required:
-        result = replace(result, status=CheckStatus.WARN)
-    return result
-
-
-def _no_verdict(record: Check, failure: Failure | None) -> CheckResult:
-    """What is required and cannot be shown counts as failed; where jobs get no such image there is nothing to check."""
-    message = failure.message if failure else "no verdict"
-    kind, code, hint = FailureKind.PLUGIN, "plugin.crashed", ""
-    status = CheckStatus.FAIL
-    if failure is not None and failure.kind is not FailureKind.PLUGIN:
-        kind, code, hint = failure.kind, failure.code, failure.hint
-        status = CheckStatus.FAIL if record.required else CheckStatus.SKIP
-    return CheckResult(record.name, status, message, hint, where=record.where, kind=kind, code=code)
-
-
-def _decoded(ended: host.Ended, kind: type[T]) -> tuple[T | None, host.Ended]:
-    """The answer as a record; when it is none, the ended task carries the failure that says so."""
-    if ended.failure is not None:
-        return None, ended
-    try:
-        return from_json(kind, ended.answer), ended
-    except CodecError as error:
-        return None, _spoilt(ended, str(error))
-
-
-def _spoilt(ended: host.Ended, problem: str) -> host.Ended:
-    message = f"{ended.declared.record.name}: {problem}"
-    failure = Failure(FailureKind.PLUGIN, "plugin.answer", message, plugin=ended.declared.plugin)
-    return replace(ended, failure=failure)
-
-
-def _entry(state: State, stage: str, ended: host.Ended) -> TimelineEntry:
-    failure = ended.failure
-    status = "ok" if failure is None else "timeout" if failure.code == "plugin.timeout" else "failed"
-    return TimelineEntry(
-        stage=stage,
-        plugin=ended.declared.plugin,
-        what=ended.declared.record.name,
-        start=round(ended.started - state.started, 4),
-        seconds=round(ended.seconds, 4),
-        status=status,
-        detail=failure.message if failure else "",
-    )
 
 
 STAGES: dict[str, Callable[[Session, State], State]] = {

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("inside",),
-    ("stages", "tasks", "configure", "report", "lifetime"),
+    ("stages", "outcomes", "tasks", "configure", "report", "lifetime"),
     ("host", "state", "collect", "child", "image_hook", "uploading"),
     ("plugins",),
     ("programs",),
@@ -133,7 +133,7 @@ def test_a_probe_knows_nothing_but_probes_and_the_ground(name: str) -> None:
     assert {target.partition(".")[0] for target, _ in imports_of(name)} <= allowed
 
 
-@pytest.mark.parametrize("name", ["pipeline", "standalone", "stages", "tasks", "configure", "host"])
+@pytest.mark.parametrize("name", ["pipeline", "standalone", "stages", "outcomes", "tasks", "configure", "host"])
 def test_the_pipeline_reaches_what_plugins_do_only_through_plugins(name: str) -> None:
     behind_plugins = PACKAGES - {"lifecycle", "trust"}
     assert not {target.partition(".")[0] for target, _ in imports_of(name)} & behind_plugins
