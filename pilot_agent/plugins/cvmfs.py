@@ -16,6 +16,7 @@ from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from pilot_agent.cvmfs.distribution import Distribution
+    from pilot_agent.cvmfs.fusermount import Fusermount
     from pilot_agent.cvmfs.ladder import Ladder
     from pilot_agent.cvmfs.namespace import Namespaces
     from pilot_agent.cvmfs.namespace_rung import InNamespace
@@ -107,30 +108,8 @@ def take(
     ways: dict[str, Way] = {}
     inside: InNamespace | None = None
     if client.source and workspace is not None:
-        from pilot_agent.cvmfs.fusermount import Fusermount
-        from pilot_agent.cvmfs.namespace_rung import InNamespace
-
-        configure = partial(_configure, context=context, tell=tell)
-        inside = InNamespace(
-            client.source,
-            workspace,
-            ladder.repositories,
-            configure=configure,
-            environment=environment,
-            tell=tell,
-            wake=wake,
-        )
-        ways["namespace"] = inside
-        ways["fusermount"] = Fusermount(
-            client.source,
-            workspace,
-            ladder.repositories,
-            configure=configure,
-            environment=environment,
-            journal=journal,
-            tell=tell,
-            wake=wake,
-        )
+        inside, below = _rungs(client.source, workspace, context, environment, journal, tell, wake)
+        ways = {"namespace": inside, "fusermount": below}
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     climbed = climb_up(
         lambda tried: climb(context.facts, context.config, workspace=workspace, tried={**without, **tried}),
@@ -157,6 +136,34 @@ def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> Client:
         return Client()
     artifacts = Workspace(workspace).artifacts
     return published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
+
+
+def _rungs(
+    source: str,
+    workspace: str,
+    context: Context,
+    environment: Mapping[str, str],
+    journal: Journal | None,
+    tell: Tell,
+    wake: WakeUp | None,
+) -> tuple[InNamespace, Fusermount]:
+    from pilot_agent.cvmfs.fusermount import Fusermount
+    from pilot_agent.cvmfs.namespace_rung import InNamespace
+
+    wanted = context.config["cvmfs"]["repositories"]
+    configure = partial(_configure, context=context, tell=tell)
+    inside = InNamespace(source, workspace, wanted, configure=configure, environment=environment, tell=tell, wake=wake)
+    below = Fusermount(
+        source,
+        workspace,
+        wanted,
+        configure=configure,
+        environment=environment,
+        journal=journal,
+        tell=tell,
+        wake=wake,
+    )
+    return inside, below
 
 
 def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
