@@ -184,6 +184,20 @@ def test_a_source_that_is_no_distribution_is_a_reason_and_no_end(ground: Ground,
     assert source in facts["cvmfs.refused"].value[0]["reason"]
 
 
+def test_a_source_that_hangs_is_a_reason_and_its_half_copy_is_removed(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = ground.workspace.parent / "hangs"
+    os.mkfifo(hangs, 0o600)
+    monkeypatch.setattr("pilot_agent.cvmfs.own_rung.LAYOUT_SECONDS", 0.5)
+    ladder, _, failure, left = ground.climb(
+        then=lambda: os.listdir(ground.workspace), cvmfs={"distribution": str(hangs)}
+    )
+    assert (failure, states(ladder)["none"]) == (None, "taken")
+    assert f"the copy of {hangs} did not end within 0.5 s" in reason(ladder, "fusermount")
+    assert left == []
+
+
 def test_a_second_attempt_does_not_touch_the_first(ground: Ground) -> None:
     (ground.workspace / "cvmfs").mkdir()
     _, facts, _, _ = ground.climb()
