@@ -30,12 +30,13 @@ def mounts_below(directory: str, mountinfo: str = "/proc/self/mountinfo") -> lis
     """What is mounted below ``directory`` (not at it), the newest first; [] when the table cannot be read."""
     real = os.path.realpath(directory)
     try:
-        with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        with open(mountinfo, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            text = file.read()
     except OSError:
         return []
     found = []
-    for line in lines:
+    # The kernel escapes no other end of a line, and anybody who may mount FUSE chooses a name.
+    for line in filter(None, text.split("\n")):
         before, _, after = line.partition(" - ")
         path = _unescape(before.split(" ")[4])
         if path.startswith(real + "/"):

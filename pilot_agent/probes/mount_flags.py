@@ -14,7 +14,7 @@ Flagged = tuple[Mount, frozenset[str]]
 def parse_flags(text: str) -> list[Flagged]:
     """The mounts in the kernel's order with their own options; lines that do not have its form are left out."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         for mount in parse_mountinfo(line):
             found.append((mount, frozenset(line.split(" ")[5].split(","))))
     return found

@@ -35,7 +35,7 @@ class Mount:
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """The mounts in the kernel's order; lines that do not have its form are left out."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # the kernel escapes no other end of a line in a name
         left, separator, right = line.partition(" - ")
         fields, kind = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(kind) < 3:

@@ -15,6 +15,11 @@ from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.journal import MountEntry
 from pilot_agent.lifecycle.mounts import mounts_below, undo_recorded, unmount_all
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
+from pilot_agent.probes.kernel.namespaces import mount
+from pilot_agent.probes.mount_flags import read_flags
+from pilot_agent.probes.mountinfo import read_mounts
+from pilot_agent.probes.node import Node
+from tests.probes.namespaced import in_namespace
 
 NOBODY = 65534
 
@@ -128,6 +133,24 @@ def test_a_table_with_odd_names_is_read(tmp_path: Path) -> None:
     table.write_text(r"36 35 98:0 / /w/pilot-1/a\040b\134c rw - fuse.x x rw" + "\n")
     assert [(m.path, m.filesystem) for m in mounts_below("/w/pilot-1", str(table))] == [(r"/w/pilot-1/a b\c", "fuse.x")]
     assert mounts_below("/w/pilot", str(table)) == []
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_a_mount_whose_name_looks_like_an_end_of_a_line_hides_nothing_and_ends_nothing(
+    tmp_path: Path, end: str
+) -> None:
+    """The kernel escapes blank, tab, newline and backslash; any account of the node may mount FUSE where it likes."""
+
+    def work() -> list[list[str]]:
+        for name in (f"a{end}b", "c"):
+            (tmp_path / name).mkdir()
+            mount("none", str(tmp_path / name), "tmpfs", 0)
+        seen = [found.point for found in read_mounts(Node()) if found.point.startswith(f"{tmp_path}/")]
+        flagged = [found.point for found, _ in read_flags(Node()) if found.point.startswith(f"{tmp_path}/")]
+        return [[found.path for found in mounts_below(str(tmp_path))][::-1], seen, flagged]
+
+    there = [f"{tmp_path}/a{end}b", f"{tmp_path}/c"]
+    assert in_namespace(work) == [there, there, there]
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o500, 0o300])

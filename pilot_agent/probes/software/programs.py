@@ -90,7 +90,7 @@ class Places:
     def flags(self, mount: Mount) -> tuple[str, ...]:
         """How a file system is mounted there, such as ``rw``, ``nosuid``: the sixth field of the kernel's list."""
         found: tuple[str, ...] = ()
-        for line in (self.node.read("/proc/self/mountinfo", limit_bytes=4 << 20) or "").splitlines():
+        for line in (self.node.read("/proc/self/mountinfo", limit_bytes=4 << 20) or "").split("\n"):
             fields = line.split(" ")
             if len(fields) > 5 and fields[2] == mount.device and parse_mountinfo(line)[:1] == (mount,):
                 found = tuple(fields[5].split(","))
