@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Mapping
 
 from pilot_agent.cvmfs.client_settings import ClientSettings, Places, client_settings
@@ -11,11 +13,13 @@ from pilot_agent.cvmfs.distribution import Distribution, place_problem
 from pilot_agent.files import read_bounded, write_atomically
 from pilot_agent.lifecycle.lock import take
 from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
-from pilot_agent.trust.local import writable_by_others
+from pilot_agent.trust.local import replaceable_by_others, writable_by_others
 
 MOST_CACHES = 64
 """In one directory; more pilots on a node than that have been seen nowhere (cvmfs issue 3674)."""
 LIMIT_BYTES = 64 << 10
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
+"""What the node says of a lock file that another account made, or made something else than a file."""
 _PUBLIC, _PRIVATE = b"PUBLIC KEY-----", b"PRIVATE KEY"
 _KEY_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -34,7 +38,10 @@ def install(
     named = str(wanted["cache_directory"] or "")
     private = wanted["cache"].lower() == "private"
     cache = _own_cache(named) if named and private else _made(workspace_cache)
-    free = free_mib(_made(named) if named and not private else cache)
+    used = _made(named) if named and not private else cache
+    if wanted["cache"].lower() == "shared":
+        _require_own(used)
+    free = free_mib(used)
     limit = facts.get("disk.workspace_free_mib")
     if free is not None and not named and limit is not None and limit.known:
         free = min(free, int(limit.value))  # a quota, or the batch system, may allow less than the disk has
@@ -66,17 +73,23 @@ def _own_cache(directory: str) -> str:
     """The first cache there that no other pilot has: one that was used before is warm. Raises ``PilotError``.
 
     Two clients in one private cache block each other for ever and without a word (observed with CVMFS 2.12). The lock
-    is held until this process and all that it becomes and starts have ended.
+    is held until this process and all that it becomes and starts have ended. Where other accounts may make files too,
+    what is theirs is passed by: a link would lead the client to any directory of this account.
     """
     _made(directory)
+    if problem := replaceable_by_others(directory):
+        raise _unusable(f"no cache is safe in {directory}: {problem}")
     for number in range(MOST_CACHES):
         path = os.path.join(directory, f"pilot-cache-{number}")
         try:
             descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except PermissionError:  # another account's
-            continue
         except OSError as error:
+            if error.errno in _NOT_OURS:
+                continue
             raise _unusable(f"{path}.lock cannot be made: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not (_is_own(f"{path}.lock") and _is_own(path)):
+            os.close(descriptor)
+            continue
         try:
             locked = take(descriptor, fcntl.LOCK_EX)
         except BlockingIOError:
@@ -87,14 +100,28 @@ def _own_cache(directory: str) -> str:
             raise _unusable(f"{directory} is on a file system without locks, so that pilots cannot keep apart there")
         try:
             made = _made(path)
-            if problem := writable_by_others(made):
-                raise _unusable(f"a cache that others may fill is not used: {problem}")
+            _require_own(made)
         except PilotError:
             os.close(descriptor)
             raise
         os.set_inheritable(descriptor, True)
         return made
-    raise _unusable(f"all {MOST_CACHES} caches in {directory} are in use")
+    raise _unusable(f"all {MOST_CACHES} caches in {directory} are in use, or not this account's")
+
+
+def _is_own(path: str) -> bool:
+    """Whether there is nothing at ``path``, or something of this account that is no link."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
+
+
+def _require_own(cache: str) -> None:
+    """Raises ``PilotError`` where others could put something into a cache, or in the place of its manager."""
+    if problem := writable_by_others(cache):
+        raise _unusable(f"a cache that others may fill is not used: {problem}")
 
 
 def _made(directory: str) -> str:

@@ -132,6 +132,47 @@ def test_a_cache_that_others_may_fill_is_not_used(root: Path, open_path: Path) -
     assert "that others may fill" in failure(root, cache_directory=str(open_to_all)).message
 
 
+@pytest.mark.parametrize("kind", ["a link", "a link for a lock", "a directory for a lock", "a pipe for a lock"])
+def test_what_another_account_put_in_the_place_of_a_cache_is_passed_by(root: Path, open_path: Path, kind: str) -> None:
+    everybodys, precious = open_path / "caches", open_path / "home"
+    for directory in (everybodys, precious):
+        directory.mkdir(mode=0o700)
+    everybodys.chmod(0o1777)
+    cache = everybodys / "pilot-cache-0"
+    lock = everybodys / "pilot-cache-0.lock"
+    if kind == "a link":
+        cache.symlink_to(precious)
+    elif kind == "a link for a lock":
+        lock.symlink_to(precious / "lock")
+    elif kind == "a directory for a lock":
+        lock.mkdir()
+    else:
+        os.mkfifo(lock)
+    # The lock is held to the end of the process.
+    argv = [sys.executable, "-c", OTHER_PILOT, str(root), str(everybodys)]
+    other = subprocess.run(argv, input="", capture_output=True, text=True, cwd=os.getcwd(), timeout=60, check=True)
+    assert other.stdout == f"{everybodys}/pilot-cache-1\n"
+    assert list(precious.iterdir()) == []
+
+
+def test_no_cache_is_made_where_everybody_could_exchange_it(root: Path, open_path: Path) -> None:
+    everybodys = open_path / "caches"
+    everybodys.mkdir()
+    everybodys.chmod(0o777)
+    assert "no sticky bit" in failure(root, cache_directory=str(everybodys)).message
+    assert list(everybodys.iterdir()) == []
+
+
+def test_a_shared_cache_whose_manager_everybody_could_be_is_refused(root: Path, open_path: Path) -> None:
+    everybodys = open_path / "shared"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    refused = failure(root, cache="shared", cache_directory=str(everybodys))
+    assert "that others may fill" in refused.message
+    everybodys.chmod(0o700)
+    assert installed(root, cache="shared", cache_directory=str(everybodys)).value("CVMFS_SHARED_CACHE") == "yes"
+
+
 @pytest.mark.parametrize(("cvmfs", "said"), [({"cache_directory": "/proc/none"}, "/proc/none cannot be made")])
 def test_a_directory_that_cannot_be_made_is_the_sites_to_change(root: Path, cvmfs: dict[str, Json], said: str) -> None:
     refused = failure(root, **cvmfs)
