@@ -33,6 +33,7 @@ _LOCK = ".lock-"
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _END = ".tar"
 _DIGEST_LENGTH = 64
+_DIGITS = frozenset("0123456789abcdef")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -130,6 +131,8 @@ class TarballCache:
         for name in os.listdir(self.directory):
             kind = next((kind for kind in (_PARTIAL, _LOCK) if name.startswith(kind)), "")
             owner = name.removeprefix(kind)[:_DIGEST_LENGTH]
+            if not _is_digest(owner):  # somebody else's: the directory may be one that has other files
+                continue
             if kind == _PARTIAL and (owner == digest or not self._is_locked(owner)):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.directory, name))
@@ -150,7 +153,7 @@ class TarballCache:
     def _make_room(self, tarball: Tarball) -> None:
         found = []
         for name in os.listdir(self.directory):
-            if name.endswith(_END):
+            if name.endswith(_END) and _is_digest(name.removesuffix(_END)):
                 # Another pilot may have removed it meanwhile.
                 with suppress(FileNotFoundError):
                     status = os.lstat(os.path.join(self.directory, name))
@@ -176,6 +179,10 @@ class TarballCache:
     def _error(self, code: str, message: str, hint: str) -> PilotError:
         failure = Failure(FailureKind.NODE_RESOURCE, code, message, hint, stage=self.publication.stage, retry=True)
         return PilotError(failure)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == _DIGEST_LENGTH and _DIGITS.issuperset(text)
 
 
 def _is_good(path: str, tarball: Tarball) -> bool:

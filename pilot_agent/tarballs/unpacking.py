@@ -48,7 +48,7 @@ def unpack(path: str, directory: str, tarball: Tarball, publication: Publication
         if digest != tarball.tree_sha256:
             raise unpacking.content("it unpacks to something else than the index announces")
         os.rename(making, directory)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:  # extended headers may hold anything
         raise unpacking.content(f"it cannot be read to its end ({error})") from error
     except OSError as error:
         raise unpacking.of_the_system(error) from error
@@ -83,6 +83,8 @@ class _Unpacking:
             raise self.content(f"{name[:100]!r} in it is neither a file nor a directory")
         if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
             raise self.content(f"{name[:100]!r} in it leads out of its directory")
+        if "\n" in name:  # it would be two lines of the tree
+            raise self.content(f"{name[:100]!r} in it has an end of a line")
         if name in self._lines or len(name) > LONGEST_NAME:
             raise self.content(f"{name[:100]!r} is in it twice, or too long")
         self._bytes += member.size

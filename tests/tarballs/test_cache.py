@@ -163,11 +163,16 @@ def test_the_tarball_that_was_used_least_recently_makes_room(
     directory = Path(cache.directory)
     directory.mkdir(mode=0o700)
     now = time.time()
-    for name, age in (("old", 7200), ("older", 9000), ("just-now", 5)):
+    old, older, just_now = "0" * 64, "1" * 64, "2" * 64
+    for name, age in ((old, 7200), (older, 9000), (just_now, 5), ("somebody-elses", 9999)):
         (directory / f"{name}.tar").write_bytes(bytes(600_000))
         os.utime(directory / f"{name}.tar", (now - age, now - age))
     cache.get(entry, fetching(tmp_path, entry, []), soon())
-    assert {path.name for path in directory.glob("*.tar")} == {"just-now.tar", f"{entry.sha256}.tar"}
+    assert {path.name for path in directory.glob("*.tar")} == {
+        f"{just_now}.tar",
+        f"{entry.sha256}.tar",
+        "somebody-elses.tar",
+    }
 
 
 @pytest.mark.parametrize("fault", ["link", "open to others", "a file"])

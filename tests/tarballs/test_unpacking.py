@@ -69,6 +69,8 @@ def test_files_keep_whether_they_may_be_run_and_nothing_else(tmp_path: Path) -> 
         (member("null", tarfile.CHRTYPE, devmajor=1, devminor=3), "neither a file nor a directory"),
         (member("sbin/condor_master"), "twice"),
         (member("x" * 600), "too long"),
+        (member("a\nd b"), "an end of a line"),
+        (member("a\udcff"), "cannot be read to its end"),
     ],
     ids=lambda value: value.name[:20] if isinstance(value, tarfile.TarInfo) else "",
 )
