@@ -122,7 +122,8 @@ def lay_out(source: str, directory: str) -> Distribution:
             copy.archive()
         for name in (*EMPTIED, "log"):
             os.makedirs(os.path.join(real, name), mode=0o755, exist_ok=True)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ValueError, LookupError, RecursionError) as error:
+        # What the archive's extended headers and hard links say is whatever somebody wrote.
         _discard(real)
         raise _refused(f"{source} is no tar archive that can be read to its end ({error})", _MADE) from error
     except OSError as error:

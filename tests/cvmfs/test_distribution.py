@@ -122,6 +122,28 @@ def test_an_archive_cannot_write_outside(tmp_path: Path, name: str) -> None:
     assert "leads out of its directory" in refusal(path, tmp_path / "cvmfs").message
 
 
+@pytest.mark.parametrize(
+    ("kind", "link", "headers"),
+    [
+        (tarfile.LNKTYPE, "dist/none", {}),
+        (tarfile.LNKTYPE, "dist/odd", {}),
+        (tarfile.SYMTYPE, "", {"linkpath": "a\0b"}),
+        (tarfile.REGTYPE, "", {"GNU.sparse.map": "no,number", "GNU.sparse.size": "3"}),
+    ],
+    ids=["a hard link to nothing", "a hard link to itself", "a zero in a link", "no number"],
+)
+def test_an_archive_whose_headers_make_no_sense_is_refused_and_leaves_nothing(
+    tmp_path: Path, kind: bytes, link: str, headers: dict[str, str]
+) -> None:
+    path = archive(tmp_path / "d.tar", make(tmp_path / "source"), "w")
+    entry = tarfile.TarInfo("dist/odd")
+    entry.type, entry.linkname, entry.pax_headers = kind, link, headers
+    with tarfile.open(path, "a", format=tarfile.PAX_FORMAT) as whole:
+        whole.addfile(entry)
+    assert "is no tar archive that can be read to its end" in refusal(path, tmp_path / "cvmfs").message
+    assert not (tmp_path / "cvmfs").exists()
+
+
 def test_an_archive_cannot_write_through_its_own_link(tmp_path: Path) -> None:
     path = tmp_path / "evil.tar"
     with tarfile.open(path, "w") as tar:
