@@ -15,7 +15,9 @@ _TEXTS = (
 )
 _REASON = "image.damaged: the image that the job transfers is no image, or was cut short; transfer a whole one"
 
-# Both programs lie in LIBEXEC, below the private directory. Names of jobs are theirs of ``GlobalJobId``.
+# Both programs lie in LIBEXEC, below the private directory. Names of jobs are theirs of ``GlobalJobId``. The image may
+# have a program of its own in the place of /bin/true, which writes in the job's directory: so the job's name is read
+# before it runs, and no link is followed after that.
 _MARKS = '"${0%/*}/../../../condor/lock/damaged.$pilot_job"'
 _NO_NAME = "'' | *[!A-Za-z0-9.#_@:-]*"
 
@@ -24,18 +26,23 @@ OWN_IMAGE = (
 pilot_own=
 pilot_job=
 case $1 in "$pilot_scratch"/* | [!/]*) [ ! -f "$1" ] || pilot_own=yes ;; esac
-if [ "$pilot_own" ] && ! pilot_said=$(eval "\"\$pilot_runtime\"$pilot_options \"\$1\" /bin/true" 2>&1 < /dev/null); then
-    case $pilot_said in
-        @TEXTS@)
-            echo '@REASON@' > "$pilot_scratch/.job_wrapper_failure"
-            while read -r pilot_word; do
-                case $pilot_word in
-                    'GlobalJobId = "'*) pilot_job=${pilot_word#*\"} pilot_job=${pilot_job%\"} ;;
-                esac
-            done < "$pilot_scratch/.job.ad"
-            case $pilot_job in @NO_NAME@) ;; *) : > @MARKS@ ;; esac
-            exit 255 ;;
-    esac
+if [ "$pilot_own" ]; then
+    while read -r pilot_word; do
+        case $pilot_word in
+            'GlobalJobId = "'?*'"') pilot_job=${pilot_word#*\"} pilot_job=${pilot_job%\"} ;;
+        esac
+    done < "$pilot_scratch/.job.ad"
+    if ! pilot_said=$(eval "\"\$pilot_runtime\"$pilot_options \"\$1\" /bin/true" 2>&1 < /dev/null); then
+        case $pilot_said in
+            @TEXTS@)
+                rm -rf "$pilot_scratch/.job_wrapper_failure"
+                set -C
+                echo '@REASON@' > "$pilot_scratch/.job_wrapper_failure"
+                set +C
+                case $pilot_job in @NO_NAME@) ;; *) : > @MARKS@ ;; esac
+                exit 255 ;;
+        esac
+    fi
 fi
 """.replace("@TEXTS@", " | ".join(f'*"{text}"*' for text in _TEXTS))
     .replace("@REASON@", _REASON)

@@ -11,6 +11,7 @@ from pilot_agent.startd.confinement import runtime_text
 from pilot_agent.startd.guard import HELD, guard_text
 from tests.startd.plans import CONTAINER
 
+VICTIM = "pool.example#7.0#1795302600"
 JOB = "pool.example#12.3#1795302691"
 CUT = "FATAL:   container creation failed: while loading SIF: the file is cut"
 PAGE = "FATAL:   while checking: image format not recognized"
@@ -21,6 +22,10 @@ RUNTIME_PROGRAM = """#!/bin/sh
 for word do
     case $word in
         *cut.sif) echo "$0: {said}" >&2; exit 255 ;;
+        *hostile.sif)
+            printf 'GlobalJobId = "%s"\\n' '{victim}' > "{scratch}/.job.ad"
+            ln -s "{scratch}/../precious" "{scratch}/.job_wrapper_failure"
+            echo "$0: {said}" >&2; exit 255 ;;
         *other.sif) echo 'FATAL: stat /bin/true: no such file or directory' >&2; exit 255 ;;
     esac
 done
@@ -38,7 +43,8 @@ class Place:
         for directory in (self.scratch, self.libexec, self.locks):
             directory.mkdir(parents=True)
         tool = root / "tool"
-        tool.write_text(RUNTIME_PROGRAM.replace("{said}", said))
+        text = RUNTIME_PROGRAM.replace("{said}", said).replace("{scratch}", str(self.scratch))
+        tool.write_text(text.replace("{victim}", VICTIM))
         tool.chmod(0o755)
         (self.libexec / "runtime").write_text(runtime_text(str(tool)))
         (self.libexec / "guard").write_text(guard_text(CONTAINER))
@@ -78,6 +84,22 @@ def test_a_job_with_a_damaged_image_of_its_own_is_held_once(
     assert (code, "image.damaged: " in told) == (HELD, True)
     assert place.ask(shell) == (0, "")
     assert list(place.locks.iterdir()) == []
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_program_in_the_image_neither_has_another_job_held_nor_a_file_outside_written(
+    tmp_path: Path, shell: str
+) -> None:
+    """It runs in the job's directory, where the pilot reads the job's name and writes the reason."""
+    place = Place(tmp_path, CUT)
+    (place.scratch / "hostile.sif").write_text("an image")
+    precious = place.scratch.parent / "precious"
+    precious.write_text("precious")
+    assert place.start(shell, "hostile.sif").returncode == 255
+    assert precious.read_text() == "precious"
+    assert place.reason.startswith("image.damaged: ")
+    assert place.ask(shell, VICTIM) == (0, "")
+    assert place.ask(shell)[0] == HELD
 
 
 @pytest.mark.parametrize("name", ["whole.sif", "other.sif"])
