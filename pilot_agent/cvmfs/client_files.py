@@ -87,7 +87,8 @@ def _own_cache(directory: str) -> str:
             if error.errno in _NOT_OURS:
                 continue
             raise _unusable(f"{path}.lock cannot be made: {error.strerror}") from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not (_is_own(f"{path}.lock") and _is_own(path)):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or not _is_own(path):
             os.close(descriptor)
             continue
         try:
@@ -100,6 +101,8 @@ def _own_cache(directory: str) -> str:
             raise _unusable(f"{directory} is on a file system without locks, so that pilots cannot keep apart there")
         try:
             made = _made(path)
+            if not _is_own(path):  # a link that came only now
+                raise _unusable(f"{path} was exchanged while it was made")
             _require_own(made)
         except PilotError:
             os.close(descriptor)
