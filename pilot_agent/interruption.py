@@ -26,8 +26,9 @@ def preempted(alarm: Alarm) -> Failure:
 
 
 def unwritten(error: OSError, stage: str) -> Failure:
-    """The failure for a workspace that could not be written in or after ``stage``."""
-    message = f"the workspace cannot be written: {error.strerror}"
+    """The failure for a workspace, or another place, that could not be used in or after ``stage``."""
+    place = error.filename if isinstance(error.filename, str) else "the workspace"
+    message = f"{place} cannot be used: {error.strerror}"
     if error.errno in FULL:
         return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, FREE_SPACE, stage=stage, retry=True)
     if error.errno == errno.ENOENT:

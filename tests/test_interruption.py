@@ -33,6 +33,11 @@ def test_a_disk_that_fails_is_the_nodes_fault_wherever_it_was_met(number: int, c
     assert os.strerror(number) in failure.message
 
 
+def test_the_place_that_fails_is_named() -> None:
+    assert bug(OSError(errno.EIO, "Input/output error", "/cvmfs/data")).message.startswith("/cvmfs/data cannot be used")
+    assert bug(OSError(errno.EIO, "Input/output error")).message.startswith("the workspace cannot be used")
+
+
 def test_a_workspace_that_is_gone_is_told_by_who_writes_there_and_else_a_bug() -> None:
     error = FileNotFoundError(errno.ENOENT, "No such file or directory")
     assert unwritten(error, "probe").code == "workspace.gone"
