@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pilot_agent.config_collectors import DOMAIN, LARGEST_PORT, collectors_problem
-from pilot_agent.config_cvmfs import PLAIN_DIRECTORY, PROXY_GROUP, parameters_problems, repositories_problems
+from pilot_agent.config_cvmfs import PLAIN_DIRECTORY, PROXY_GROUP_FORM, parameters_problems, repositories_problems
 from pilot_agent.config_expressions import expression_problem
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
@@ -274,7 +274,7 @@ _TEXTS = {
     Kind.DOMAIN: (DOMAIN, "no domain, such as example.org: letters, digits and - only, a dot between its parts"),
     Kind.REPOSITORIES: (REPOSITORY, "no repository of CVMFS: its name alone is needed, such as sft.cern.ch"),
     Kind.PLAIN_DIRECTORY: (PLAIN_DIRECTORY, "no absolute path of letters, digits and /._+@-, which cvmfsexec needs"),
-    Kind.CVMFS_PROXIES: (PROXY_GROUP, "no group of proxies: http://host:port, several with | between them, or auto"),
+    Kind.CVMFS_PROXIES: PROXY_GROUP_FORM,
     Kind.OPTIONS: (RUNTIME_OPTION, "no option of one word in its long form: --name or --name=value is needed"),
     Kind.VARIABLES: (VARIABLE_PATTERN, "no name of a variable: letters, digits and _ only, and * for any characters"),
 }

@@ -22,6 +22,12 @@ _ACCOUNT = r"([A-Za-z0-9._~%!*+,=-]+(:[A-Za-z0-9._~%!*+,=-]*)?@)?"
 _PROXY = rf"https?://{_ACCOUNT}([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}}/?"
 PROXY_GROUP = rf"auto|{_PROXY}(\|{_PROXY})*"
 """Proxies of which the client takes one at random, separated by |; auto asks the site's WPAD server."""
+_NO_GROUP = (
+    "no group of proxies: http://host:port, several with | between them, or auto; what CVMFS_HTTP_PROXY "
+    "separates by ; are items of the list, and DIRECT is said with cvmfs.direct (fallback or only)"
+)
+PROXY_GROUP_FORM = (PROXY_GROUP, _NO_GROUP)
+"""The pattern and what is wrong with everything else, also for those who know the client's own form."""
 
 KEYS_DIRECTORY = "/etc/cvmfs/keys/"
 """Where a client's keys lie; in a distribution it is below its own ``dist``."""

@@ -217,6 +217,14 @@ def test_what_is_no_proxy_is_refused_at_its_place(proxy: str) -> None:
         configured(cvmfs={"proxies": [SQUID, proxy]})
 
 
+@pytest.mark.parametrize("proxy", ["DIRECT", f"{SQUID};DIRECT", f"{SQUID};http://other:3128"])
+def test_who_writes_proxies_as_the_clients_own_file_has_them_is_told_how_they_are_written_here(proxy: str) -> None:
+    with pytest.raises(
+        PilotError, match=r"separates by ; are items of the list, and DIRECT is said with cvmfs\.direct"
+    ):
+        configured(cvmfs={"proxies": [proxy]})
+
+
 def test_the_password_of_a_proxy_is_written_and_never_shown() -> None:
     found = made(proxies=["http://pilot:hunter2@squid:3128|http://a:3128"], parameters={"CVMFS_AUTH_TOKEN": "hunter3"})
     assert "http://pilot:hunter2@squid:3128|http://a:3128;DIRECT" in found.text
