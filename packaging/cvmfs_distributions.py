@@ -17,7 +17,7 @@ from condor_tarball.archive import complete, pack, tree_digest
 from condor_tarball.libraries import architecture_of, glibc_of
 from condor_tarball.listing import INDEX, write
 from cvmfs_distribution.contents import client_version, members_of, needed_of_the_node
-from cvmfs_distribution.making import PLATFORMS, SOURCES, Platform, cvmfsexec_version, made, platform
+from cvmfs_distribution.making import PLATFORMS, SOURCES, Platform, cvmfsexec_version, made, platform, require_checkout
 from cvmfs_distribution.publishing import Distribution, add, alone, prune, require_taken
 from payload.console import BuildError, step
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     failed = 0
     try:
+        require_checkout(options.cvmfsexec)
         for wanted in _wanted(options.source or ["osg", "egi", "default"], options.machine):
             try:
                 publish(options, wanted)

@@ -55,13 +55,17 @@ def platform(source: str, machine_type: str) -> Platform:
     return Platform(source, machine_type, *match.groups())
 
 
-@contextmanager
-def made(checkout: Path, wanted: Platform, version: str | None, deadline_seconds: float) -> Iterator[Path]:
-    """The directory with a fresh distribution, as long as the context lasts. BuildError with makedist's own words."""
+def require_checkout(checkout: Path) -> None:
+    """BuildError where the directory is no checkout of cvmfsexec."""
     missing = [name for name in (*NEEDED, "makedist") if not (checkout / name).is_file()]
     if missing:
         hint = "give --cvmfsexec a checkout of https://github.com/cvmfs/cvmfsexec"
         raise BuildError(f"{checkout} has no {', '.join(missing)}; {hint}")
+
+
+@contextmanager
+def made(checkout: Path, wanted: Platform, version: str | None, deadline_seconds: float) -> Iterator[Path]:
+    """The directory with a fresh distribution, as long as the context lasts. BuildError with makedist's own words."""
     with TemporaryDirectory(prefix="cvmfs-distribution-") as directory:
         place = Path(directory) / "cvmfsexec"
         shutil.copytree(checkout, place, symlinks=True, ignore=_left)
