@@ -13,7 +13,8 @@ from tests.testbed.cvmfs.distribution import Distribution, Server
 from tests.testbed.hosts import Host
 from tests.testbed.trees import PILOT
 
-NAMES = ("cvmfs-native", "cvmfs-fusermount")
+OWN = ("namespace", "fusermount")
+NAMES = ("cvmfs-native", *(f"cvmfs-{name}" for name in OWN))
 REPOSITORIES = ("a.example.org", "b.example.org")
 PLACE = f"{HOME}/cvmfs"
 LAYER = f"{HOME}/cvmfs.json"
@@ -29,13 +30,9 @@ def measure(place: Place, rounds: int, say: Callable[[str], None]) -> list[Figur
     """
     nothing = place.time_commands([NOTHING], rounds=rounds, warmup=1).seconds[0]
     with _repositories(place.worker) as distribution:
-        own: dict[str, object] = {
-            "repositories": list(REPOSITORIES),
-            "rungs": ["fusermount"],
-            "distribution": distribution.directory,
-        }
-        native: dict[str, object] = {"repositories": list(REPOSITORIES), "rungs": ["native"]}
-        ways: Mapping[str, dict[str, object]] = {"none": {"use": "never"}, "native": native, "fusermount": own}
+        wanted: dict[str, object] = {"repositories": list(REPOSITORIES)}
+        ways: dict[str, dict[str, object]] = {"none": {"use": "never"}, "native": {**wanted, "rungs": ["native"]}}
+        ways |= {name: {**wanted, "rungs": [name], "distribution": distribution.directory} for name in OWN}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(-WARMUP, rounds):
             for name in list(ways) if turn % 2 == 0 else list(ways)[::-1]:
@@ -64,7 +61,7 @@ def measure(place: Place, rounds: int, say: Callable[[str], None]) -> list[Figur
                 "mount stage without CVMFS": statistics.median(peer),
             },
         )
-        for name in ("native", "fusermount")
+        for name in ("native", *OWN)
     ]
 
 
