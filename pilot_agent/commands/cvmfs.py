@@ -11,9 +11,11 @@ from tempfile import TemporaryDirectory
 from pilot_agent import configure
 from pilot_agent.codec import to_json
 from pilot_agent.configure import Given
+from pilot_agent.cvmfs.client_files import public_keys
 from pilot_agent.cvmfs.client_settings import ClientSettings, Places, Setting, client_settings
 from pilot_agent.cvmfs.ladder import Ladder, climb, failure_of
-from pilot_agent.cvmfs.supply import Considered, considered, needs_client, without_client
+from pilot_agent.cvmfs.obtaining import DistributionVerdict
+from pilot_agent.cvmfs.supply import Considered, considered, needs_client, without_client, without_named_client
 from pilot_agent.model import Fact, Json, PilotError
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import cvmfs, paragraph, table
@@ -33,6 +35,8 @@ def run_plan(parsed: argparse.Namespace, given: Given, environment: Mapping[str,
     state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, PROBES))
     values, recorded = state.config.values, bool(parsed.root.strip("/"))
     ladder = climb(state.facts, values)
+    if not recorded and (refused := without_named_client(ladder, values)):
+        ladder = climb(state.facts, values, tried=refused)
     clients = None
     if needs_client(ladder, values):
         with TemporaryDirectory(prefix="pilot-plan-") as directory:
@@ -58,16 +62,26 @@ def page(ladder: Ladder) -> str:
 
 def distributions(clients: Considered) -> str:
     """What became of every published client, for people."""
-    rows = [(f"  {one.state}", one.machine_type or one.source, one.file, one.reason) for one in clients.why]
+    rows = [
+        (f"  {one.state}", one.machine_type or one.source, one.reason if one.file == clients.place else _told(one))
+        for one in clients.why
+    ]
     return f"\n{paragraph(f'Clients in {clients.place}')}\n{table(rows)}\n"
+
+
+def _told(one: DistributionVerdict) -> str:
+    """The file in one piece, with which its line in the index is found again, and the reason after it."""
+    return f"{one.file}: {one.reason}" if one.reason else one.file
 
 
 def run_config(parsed: argparse.Namespace, given: Given, environment: Mapping[str, str]) -> int:
     """Print the client's settings with where they come from; nothing is written. Raises ``PilotError`` as
-    ``client_settings``."""
+    ``client_settings``, and cvmfs.keys for a key that a pilot would refuse."""
     config = configure.read_layers(given, environment)
     state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, CONFIG_PROBES))
     settings = client_settings(state.config.values, state.facts, _places(state.config.values, state.facts))
+    if not parsed.root.strip("/"):
+        public_keys(settings)  # a pilot would read them now; a recording has none
     if parsed.json:
         print_text(json.dumps(_as_json(settings), indent=2) + "\n")
     else:

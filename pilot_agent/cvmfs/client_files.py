@@ -142,9 +142,11 @@ def _made(directory: str) -> str:
     return real
 
 
-def _copy_keys(settings: ClientSettings, directory: str) -> None:
-    """Put the configured public keys where the client looks. Raises ``PilotError`` (cvmfs.keys) and ``OSError``."""
+def public_keys(settings: ClientSettings) -> dict[str, bytes]:
+    """The configured public keys as the client is to find them, by the names of their files. Raises ``PilotError``
+    (cvmfs.keys)."""
     taken: dict[str, str] = {}
+    keys: dict[str, bytes] = {}
     for source in settings.keys:
         name = os.path.basename(source)
         if not name or not _KEY_LETTERS.issuperset(name) or name.startswith("."):
@@ -161,6 +163,13 @@ def _copy_keys(settings: ClientSettings, directory: str) -> None:
         if _PRIVATE in content or _PUBLIC not in content:
             kind = "a private key" if _PRIVATE in content else "no public key in PEM form"
             raise _no_key(f"{source} is {kind}", "name the public key of the repository (....pub)")
+        keys[name] = content
+    return keys
+
+
+def _copy_keys(settings: ClientSettings, directory: str) -> None:
+    """Put the configured public keys where the client looks. Raises ``PilotError`` (cvmfs.keys) and ``OSError``."""
+    for name, content in public_keys(settings).items():
         os.makedirs(directory, exist_ok=True)
         write_atomically(os.path.join(directory, name), content, mode=0o644)
 

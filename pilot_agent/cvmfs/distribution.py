@@ -112,7 +112,7 @@ def lay_out(source: str, directory: str) -> Distribution:
     if problem:
         raise _refused(problem, "the site puts another directory first in site.scratch", FailureKind.NODE_RESOURCE)
     real = os.path.realpath(directory)
-    _require_trusted(source)
+    require_trusted(source)
     try:
         os.mkdir(real, 0o700)
         copy = _Copy(source, real)
@@ -140,8 +140,9 @@ def lay_out(source: str, directory: str) -> Distribution:
     return Distribution(real)
 
 
-def _require_trusted(source: str) -> None:
-    """Refuse what is not there, and what other accounts may change (design section 10)."""
+def require_trusted(source: str) -> None:
+    """Refuse what is not there, and what other accounts may change (design section 10). Raises ``PilotError``
+    (cvmfs.distribution)."""
     if not os.path.exists(source):
         raise _refused(f"{source} is not there", "whoever set cvmfs.distribution corrects the path")
     paths = [source]

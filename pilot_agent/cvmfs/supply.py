@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
+from pilot_agent.cvmfs.distribution import require_trusted
 from pilot_agent.cvmfs.ladder import OWN, Ladder
 from pilot_agent.cvmfs.obtaining import (
     DistributionVerdict,
@@ -89,6 +90,19 @@ def published_client(
     taken |= {"sha256": choice.sha256, "seconds": choice.seconds}
     told = Fact(LOOKED_AT, to_json(choice.why), source=request.index)
     return Client(place, True, (Fact(TAKEN, taken, source=request.index), told))
+
+
+def without_named_client(ladder: Ladder, config: Mapping[str, Json]) -> dict[str, Judged]:
+    """What becomes of the rungs that were not refused before, where a pilot that started here would refuse the client
+    that ``cvmfs.distribution`` names by its path; empty where it names none."""
+    named = config["cvmfs"]["distribution"]
+    if not named or all(rung.state == "refused" for rung in ladder.rungs if rung.name in OWN):
+        return {}
+    try:
+        require_trusted(os.path.abspath(named))
+    except PilotError as error:
+        return without_client(ladder, error.failure)
+    return {}
 
 
 @dataclass(frozen=True, slots=True)

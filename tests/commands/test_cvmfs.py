@@ -22,6 +22,7 @@ from tests.probes.trees import NODES
 
 MACHINE = os.uname().machine
 
+UBUNTU = "ubuntu2404_apparmor"
 GRID = 'cvmfs.repositories=["grid.example.org"]'
 
 
@@ -179,6 +180,15 @@ def test_an_index_that_cannot_be_believed_is_a_reason_and_no_end(tmp_path: Path)
     assert states(answer)["fusermount"] == "refused"
 
 
+def test_the_file_of_a_published_client_stands_in_one_piece_on_a_narrow_page(tmp_path: Path, shop: Path) -> None:
+    """It is what the line of the index is found again with."""
+    name = "cvmfs-2.12.0-default-rhel9-x86_64-b3b34f3b068c.tar.gz"
+    published(shop, offer(shop, "rhel9-x86_64", file=name))
+    page = pilot(tmp_path, "cvmfs", "plan", "--set", GRID, "--set", f"cvmfs.distributions={shop}", node=UBUNTU).text
+    assert name in page
+    assert max(map(len, page.splitlines())) <= 80
+
+
 def test_published_clients_are_tried_when_asked(tmp_path: Path, shop: Path) -> None:
     config = configured(cvmfs={"distribution": None, "distributions": str(shop)})
     found = considered(config, known(os_arch=MACHINE), {}, str(tmp_path), fetch=True)
@@ -221,3 +231,12 @@ def test_a_client_that_may_not_go_straight_and_knows_no_proxy_is_refused(tmp_pat
 def test_a_cache_without_its_directory_is_refused(tmp_path: Path) -> None:
     result = pilot(tmp_path, "cvmfs", "config", "--set", "cvmfs.cache=alien")
     assert (result.code, b"no cvmfs.cache_directory" in result.stderr) == (66, True)
+
+
+def test_a_key_that_a_pilot_would_refuse_is_refused_on_the_node_and_not_on_a_recording(tmp_path: Path) -> None:
+    missing = ["--set", f'cvmfs.keys=["{tmp_path}/grid.example.org.pub"]']
+    result = pilot(tmp_path, "cvmfs", "config", *missing)
+    assert (result.code, result.stdout) == (66, b""), result.explain()
+    assert b"grid.example.org.pub cannot be read: No such file" in result.stderr
+    assert b"whoever set cvmfs.keys: correct its path" in result.stderr
+    assert pilot(tmp_path, "cvmfs", "config", *missing, node="bare_metal_el9").code == 0

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pilot_agent.cvmfs.ladder import climb
+from pilot_agent.cvmfs.supply import without_named_client
 from pilot_agent.model import FailureKind
-from tests.cvmfs.grounds import A, B
+from tests.cvmfs.grounds import A, B, configured, known
 from tests.cvmfs.shop import MISSING, index, offer
 from tests.cvmfs.test_fusermount import Ground, reason, states
 
@@ -89,3 +91,16 @@ def test_a_client_beside_the_job_needs_no_network(ground: Ground, shop: Path, mo
     assert failure is None
     assert states(ladder)["fusermount"] == "taken"
     assert facts["cvmfs.repositories"].value == [A, B]
+
+
+def test_a_plan_on_the_node_tells_of_a_named_client_that_a_pilot_would_refuse(tmp_path: Path) -> None:
+    able = known(fuse_helper_mount=True, fuse_userns_mount=True, fuse_helper="/usr/bin/fusermount3", os_arch=MACHINE)
+    client = tmp_path / "client.tar.gz"
+    config = configured(cvmfs={"repositories": [A], "distribution": str(client)})
+    ladder = climb(able, config)
+    assert ladder.taken is not None
+    missing = without_named_client(ladder, config)
+    assert {name: judged.allowed for name, judged in missing.items()} == {"namespace": False, "fusermount": False}
+    assert missing["namespace"].reason == f"{client} is not there; whoever set cvmfs.distribution corrects the path"
+    client.touch(mode=0o644)
+    assert without_named_client(ladder, config) == {}
