@@ -15,8 +15,9 @@ from pilot_agent.cvmfs.client_files import public_keys
 from pilot_agent.cvmfs.client_settings import ClientSettings, Places, Setting, client_settings
 from pilot_agent.cvmfs.ladder import Ladder, climb, failure_of
 from pilot_agent.cvmfs.obtaining import DistributionVerdict
-from pilot_agent.cvmfs.supply import Considered, considered, needs_client, without_client, without_named_client
-from pilot_agent.model import Fact, Json, PilotError
+from pilot_agent.cvmfs.rungs import Judged
+from pilot_agent.cvmfs.supply import Considered, considered, named_client, needs_client, without_client
+from pilot_agent.model import Fact, FailureKind, Json, PilotError
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import cvmfs, paragraph, table
 from pilot_agent.standalone import PROBE_STAGES, View, look
@@ -35,22 +36,24 @@ def run_plan(parsed: argparse.Namespace, given: Given, environment: Mapping[str,
     state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, PROBES))
     values, recorded = state.config.values, bool(parsed.root.strip("/"))
     ladder = climb(state.facts, values)
-    if not recorded and (refused := without_named_client(ladder, values)):
-        ladder = climb(state.facts, values, tried=refused)
-    clients = None
-    if needs_client(ladder, values):
+    without: Mapping[str, Judged] = {}
+    clients, published = None if recorded else named_client(values), needs_client(ladder, values)
+    if published:
         with TemporaryDirectory(prefix="pilot-plan-") as directory:
             clients = considered(values, state.facts, environment, directory, fetch=parsed.fetch and not recorded)
-        if clients.failure is not None:
-            ladder = climb(state.facts, values, tried=without_client(ladder, clients.failure))
+    if clients is not None:
+        without = without_client(ladder, clients.failure)
+        ladder = climb(state.facts, values, tried=without)
     if parsed.json:
-        more = {"distributions": to_json(clients.why)} if clients is not None else {}
+        more = {"distributions": to_json(clients.why)} if clients is not None and published else {}
         print_text(json.dumps(to_json(ladder) | more, indent=2) + "\n")
     else:
-        print_page(page(ladder) + (distributions(clients) if clients is not None else ""))
+        print_page(page(ladder) + (distributions(clients) if clients is not None and published else ""))
     failure = failure_of(ladder)
     if failure is not None:
-        raise PilotError(failure)
+        # Where the node allows a way, whoever named or published the client must act, and not the site.
+        fault = clients.failure if clients is not None and without else None
+        raise PilotError(fault if fault is not None and fault.kind != FailureKind.NODE_RESOURCE else failure)
     return 0
 
 

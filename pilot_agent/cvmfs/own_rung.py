@@ -34,7 +34,10 @@ Tell = Callable[..., None]
 
 class OwnRung(ABC):
     """A rung for these repositories, with the distribution that lies at ``source``; ``configure`` writes the settings
-    of its client (raises ``PilotError``)."""
+    of its client (raises ``PilotError``).
+
+    Once it was tried in vain, ``fault`` is why, where not the site must act but who configured the pilot.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class OwnRung(ABC):
         self._place = ""
         self._mounted: tuple[Mounted, ...] = ()
         self._problem = ""
+        self.fault: Failure | None = None
 
     def take(self) -> Judged:
         """Mount what is wanted; what came of it. Where nothing could be tried, nothing is left. Raises
@@ -65,6 +69,7 @@ class OwnRung(ABC):
             self._problem = self._mount()
         except PilotError as error:
             self._problem = f"{error.failure.message}; {error.failure.hint}"
+            self.fault = error.failure if error.failure.kind == FailureKind.CONFIG else None
         if self._problem:
             self.give_back()
             return Judged(False, self._problem)

@@ -92,22 +92,10 @@ def published_client(
     return Client(place, True, (Fact(TAKEN, taken, source=request.index), told))
 
 
-def without_named_client(ladder: Ladder, config: Mapping[str, Json]) -> dict[str, Judged]:
-    """What becomes of the rungs that were not refused before, where a pilot that started here would refuse the client
-    that ``cvmfs.distribution`` names by its path; empty where it names none."""
-    named = config["cvmfs"]["distribution"]
-    if not named or all(rung.state == "refused" for rung in ladder.rungs if rung.name in OWN):
-        return {}
-    try:
-        require_trusted(os.path.abspath(named))
-    except PilotError as error:
-        return without_client(ladder, error.failure)
-    return {}
-
-
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """What became of every published client in ``place``, an index; ``failure`` says why none could be taken."""
+    """What became of every published client in ``place``, an index, or none where a client is named by its path;
+    ``failure`` says why none could be taken."""
 
     place: str
     why: tuple[DistributionVerdict, ...]
@@ -120,6 +108,19 @@ def needs_client(ladder: Ladder, config: Mapping[str, Json]) -> bool:
     if settings["distribution"] or not settings["distributions"]:
         return False
     return any(rung.name in OWN and rung.state != "refused" for rung in ladder.rungs)
+
+
+def named_client(config: Mapping[str, Json]) -> Considered | None:
+    """The client that ``cvmfs.distribution`` names by its path, where a pilot that started here would refuse it."""
+    named = config["cvmfs"]["distribution"]
+    if not named:
+        return None
+    place = os.path.abspath(named)
+    try:
+        require_trusted(place)
+    except PilotError as error:
+        return Considered(place, (), error.failure)
+    return None
 
 
 def considered(

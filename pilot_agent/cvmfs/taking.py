@@ -8,14 +8,17 @@ from typing import Protocol
 
 from pilot_agent.cvmfs.ladder import Ladder
 from pilot_agent.cvmfs.rungs import Judged
-from pilot_agent.model import Fact, Json
+from pilot_agent.model import Fact, Failure, Json
 
 CLIMB_LIMIT = 8
 """More than there are rungs."""
 
 
 class Way(Protocol):
-    """A rung that the pilot takes itself."""
+    """A rung that the pilot takes itself. Once it was tried in vain, ``fault`` is why, where not the site must act but
+    who configured the pilot."""
+
+    fault: Failure | None
 
     def take(self) -> Judged:
         """Mount what is wanted; what came of it. Raises ``Interrupted``."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pilot_agent.hookspecs import Check, Context, hookimpl
 from pilot_agent.model import CheckResult, CheckStatus, FactStatus, FailureKind, Json, PilotError
-from pilot_agent.plugins.cvmfs import native_allowed
+from pilot_agent.plugins.cvmfs import native_allowed, own_rungs_allowed
 from pilot_agent.plugins.cvmfs import wishes as cvmfs_wishes
 from pilot_agent.probes.network.targets import configured_targets
 from pilot_agent.startd.artifacts import version_refusal
@@ -221,7 +221,12 @@ def _mounted_repositories(context: Context, answering: list[str]) -> CheckResult
 def _cvmfs_change(config: Mapping[str, Json], what: str) -> str:
     """Who must do what, and who can do without where CVMFS is required."""
     change = f"the site mounts {what} at /cvmfs"
-    if not native_allowed(config):
+    if not native_allowed(config) and config["cvmfs"]["repositories"] and own_rungs_allowed(config):
+        change = (
+            "who named the repositories or made the client corrects what the reason says; or whoever set "
+            "cvmfs.rungs adds native, where the site mounts them"
+        )
+    elif not native_allowed(config):
         change = "whoever set cvmfs.rungs adds native, namespace or fusermount, the ways that this version takes"
     keys = [
         f"the {who} sets {section}.{name} to preferred"

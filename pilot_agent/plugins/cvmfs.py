@@ -120,6 +120,8 @@ def take(
     ladder, failure = climbed.ladder, failure_of(climbed.ladder)
     if failure is not None and client.failure is not None and client.failure.kind != FailureKind.NODE_RESOURCE:
         failure = client.failure  # not the site must act, but who publishes the clients
+    if failure is not None:
+        failure = next((way.fault for way in ways.values() if way.fault is not None), failure)
     namespaces = inside.namespaces if inside is not None else None
     return Taken(to_json(ladder), (*client.facts, *climbed.facts), failure, namespaces)
 
@@ -216,4 +218,17 @@ def _workspace(context: Context) -> str | None:
 
 def native_allowed(config: Mapping[str, Json]) -> bool:
     """Whether every layer lets jobs have what the site has mounted."""
-    return all("native" in map(str.lower, entry["value"]) for entry in config["cvmfs"]["rungs"] or ())
+    return "native" in _allowed(config, ("native",))
+
+
+def own_rungs_allowed(config: Mapping[str, Json]) -> bool:
+    """Whether every layer lets the pilot mount itself in one of its ways."""
+    from pilot_agent.cvmfs.ladder import OWN
+
+    return bool(_allowed(config, OWN))
+
+
+def _allowed(config: Mapping[str, Json], names: Iterable[str]) -> set[str]:
+    """Those of the rungs that no layer leaves out."""
+    layers = [set(map(str.lower, entry["value"])) for entry in config["cvmfs"]["rungs"] or ()]
+    return set(names).intersection(*layers)

@@ -198,6 +198,17 @@ def test_a_source_that_hangs_is_a_reason_and_its_half_copy_is_removed(
     assert left == []
 
 
+def test_where_cvmfs_is_required_a_wrong_client_is_the_fault_of_who_named_it_and_no_nodes(ground: Ground) -> None:
+    source = str(ground.workspace.parent / "nowhere")
+    _, _, failure, _ = ground.climb(cvmfs={"distribution": source, "use": "required"})
+    assert failure is not None
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "cvmfs.distribution")
+    assert failure.hint == "whoever set cvmfs.distribution corrects the path"
+    _, _, failure, _ = ground.climb(cvmfs={"keys": [f"{source}.pub"], "use": "required"})
+    assert failure is not None
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "cvmfs.keys")
+
+
 def test_a_second_attempt_does_not_touch_the_first(ground: Ground) -> None:
     (ground.workspace / "cvmfs").mkdir()
     _, facts, _, _ = ground.climb()

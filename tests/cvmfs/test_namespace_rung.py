@@ -168,9 +168,10 @@ def test_clients_end_with_what_is_given_back(place: Path) -> None:
 
 def test_a_distribution_that_is_none_is_refused_with_what_to_change(place: Path) -> None:
     (place / "source/mountrepo").unlink()
-    judged, left = taken(place, A, then=nothing_left)
+    judged, (fault, left) = taken(place, A, then=lambda way: [way.fault and way.fault.code, nothing_left(way)])
     assert judged["allowed"] is False
     assert "it has no program mountrepo" in judged["reason"]
+    assert fault == "cvmfs.distribution", "and who named it must act, not the site"
     assert left == NOTHING
 
 

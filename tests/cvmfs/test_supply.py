@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pilot_agent.cvmfs.ladder import climb
-from pilot_agent.cvmfs.supply import without_named_client
+from pilot_agent.cvmfs.supply import named_client, without_client
 from pilot_agent.model import FailureKind
 from tests.cvmfs.grounds import A, B, configured, known
 from tests.cvmfs.shop import MISSING, index, offer
@@ -99,8 +99,12 @@ def test_a_plan_on_the_node_tells_of_a_named_client_that_a_pilot_would_refuse(tm
     config = configured(cvmfs={"repositories": [A], "distribution": str(client)})
     ladder = climb(able, config)
     assert ladder.taken is not None
-    missing = without_named_client(ladder, config)
-    assert {name: judged.allowed for name, judged in missing.items()} == {"namespace": False, "fusermount": False}
-    assert missing["namespace"].reason == f"{client} is not there; whoever set cvmfs.distribution corrects the path"
+    missing = named_client(config)
+    assert missing is not None
+    assert missing.failure is not None
+    assert missing.failure.kind is FailureKind.CONFIG
+    judged = without_client(ladder, missing.failure)
+    assert {name: one.allowed for name, one in judged.items()} == {"namespace": False, "fusermount": False}
+    assert judged["namespace"].reason == f"{client} is not there; whoever set cvmfs.distribution corrects the path"
     client.touch(mode=0o644)
-    assert without_named_client(ladder, config) == {}
+    assert named_client(config) is None

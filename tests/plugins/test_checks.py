@@ -129,6 +129,16 @@ def test_where_cvmfs_is_required_a_node_without_any_does_not_pass(
     assert result.hint.endswith(f"{'site sets site.cvmfs' if site == 'required' else 'VO sets cvmfs.use'} to preferred")
 
 
+def test_what_the_pilots_own_ways_did_not_give_is_not_told_to_allow_them() -> None:
+    own = {"repositories": ["a.example.org"], "use": "preferred", "rungs": [{"layer": "vo", "value": ["Namespace"]}]}
+    facts = (Fact("cvmfs.repositories", []), Fact("cvmfs.refused", []))
+    result = check_cvmfs(context(*facts, cvmfs=own, site={"cvmfs": "optional"}))
+    assert result.hint.startswith("who named the repositories or made the client corrects what the reason says")
+    nothing = [{"layer": "vo", "value": ["namespace"]}, {"layer": "site", "value": ["container"]}]
+    result = check_cvmfs(context(*facts, cvmfs={**own, "rungs": nothing}, site={"cvmfs": "optional"}))
+    assert result.hint.startswith("whoever set cvmfs.rungs adds native, namespace or fusermount")
+
+
 @pytest.mark.parametrize("use", ["preferred", "required"])
 def test_repositories_of_which_nobody_knows_whether_they_answer_are_not_told_to_be_silent(use: str) -> None:
     wanted: dict[str, Json] = {
