@@ -69,18 +69,25 @@ def test_a_node_whose_jobs_would_get_cvmfs_by_every_way_but_the_sites_says_so(
     grid: Grid, payload: Path, host: str
 ) -> None:
     before = snapshot(grid.hosts[host])
-    words = ["cvmfs", "plan", "--json", "--set", 'cvmfs.repositories=["images.example.org"]']
-    done = grid.hosts[host].run([f"{INSTALLED}/pilot.sh", *words], user=PILOT.name, cwd="/")
+    words = [f"{INSTALLED}/pilot.sh", "cvmfs", "plan", "--json", "--set", 'cvmfs.repositories=["images.example.org"]']
+    # A plan looks only whether the client is there, and whose it is.
+    with_client = [*words, "--set", "cvmfs.distribution=/etc/os-release"]
+    done = grid.hosts[host].run(with_client, user=PILOT.name, cwd="/")
     assert done.returncode == 0, done.stderr
     found = {rung["name"]: (rung["state"], rung["reason"]) for rung in json.loads(done.stdout)["rungs"]}
     assert found["native"][0] == "refused"
     assert "this node has no /cvmfs" in found["native"][1]
-    assert found["namespace"][0] == "possible"
+    assert found["namespace"][0] == "taken"
     assert found["fusermount"][0] == "possible"
     assert "fusermount3" in found["fusermount"][1]
     assert found["container"][0] == "possible"
     assert "apptainer" in found["container"][1]
-    assert found["none"][0] == "taken"
+    assert found["none"][0] == "possible"
+    done = grid.hosts[host].run(words, user=PILOT.name, cwd="/")
+    assert done.returncode == 0, done.stderr
+    found = {rung["name"]: (rung["state"], rung["reason"]) for rung in json.loads(done.stdout)["rungs"]}
+    assert [found[name][0] for name in ("namespace", "fusermount", "none")] == ["refused", "refused", "taken"]
+    assert "cvmfs.distribution" in found["namespace"][1]
     assert snapshot(grid.hosts[host]) == before
 
 
