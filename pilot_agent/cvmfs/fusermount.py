@@ -3,38 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.cvmfs.mounting import in_order, mount, unmount
-from pilot_agent.cvmfs.own_rung import OwnRung, Tell
+from pilot_agent.cvmfs.own_rung import OwnRung, Wish
 from pilot_agent.lifecycle.spawn import find_program
 from pilot_agent.model import Fact
 
 if TYPE_CHECKING:
     from pilot_agent.lifecycle.journal import Journal
-    from pilot_agent.process import WakeUp
 
 
 class Fusermount(OwnRung):
     """As ``OwnRung``; each mount is in the ``journal`` before it is there."""
 
-    def __init__(
-        self,
-        source: str,
-        workspace: str,
-        repositories: Sequence[str],
-        *,
-        configure: Callable[[Distribution], None],
-        environment: Mapping[str, str],
-        journal: Journal | None,
-        tell: Tell,
-        wake: WakeUp | None = None,
-    ) -> None:
-        super().__init__(
-            source, workspace, repositories, configure=configure, environment=environment, tell=tell, wake=wake
-        )
+    def __init__(self, wish: Wish, *, journal: Journal | None) -> None:
+        super().__init__(wish)
         self._journal = journal
         self._distribution: Distribution | None = None
         self._entries: dict[str, int] = {}
@@ -49,7 +35,8 @@ class Fusermount(OwnRung):
         """Unmount all of it, whoever still looks into it, and remove the distribution."""
         left: Mapping[str, str] = {}
         if self._distribution is not None:
-            left = unmount(self._distribution, self._wanted, environment=self._environment, lazy=True, wake=self._wake)
+            environment, wake = self._wish.environment, self._wish.wake
+            left = unmount(self._distribution, self._wanted, environment=environment, lazy=True, wake=wake)
         for repository in [name for name in self._entries if name not in left]:
             self._close(repository)
         if not left:
@@ -59,7 +46,7 @@ class Fusermount(OwnRung):
         self._distribution = distribution = self._configured_copy()
         try:
             self._record(distribution)
-            self._mounted = mount(distribution, self._wanted, environment=self._environment, wake=self._wake)
+            self._mounted = mount(distribution, self._wanted, environment=self._wish.environment, wake=self._wish.wake)
         except OSError as error:
             return f"what is mounted cannot be recorded ({error.strerror}); the site frees space in the scratch"
         for one in self._mounted:

@@ -10,10 +10,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.cvmfs.distribution import Distribution
@@ -31,13 +29,10 @@ from pilot_agent.cvmfs.namespace import (
     seal,
     show,
 )
-from pilot_agent.cvmfs.own_rung import OwnRung, Tell
+from pilot_agent.cvmfs.own_rung import OwnRung, Wish
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.processes import POLL_SECONDS, descendants, running
 from pilot_agent.model import Fact, Json
-
-if TYPE_CHECKING:
-    from pilot_agent.process import WakeUp
 
 SPARE = "root"
 END_SECONDS = 10.0
@@ -51,21 +46,8 @@ class InNamespace(OwnRung):
     the pilot, also where taking it is interrupted.
     """
 
-    def __init__(
-        self,
-        source: str,
-        workspace: str,
-        repositories: Sequence[str],
-        *,
-        configure: Callable[[Distribution], None],
-        environment: Mapping[str, str],
-        tell: Tell,
-        wake: WakeUp | None = None,
-        mount_point: str = MOUNT_POINT,
-    ) -> None:
-        super().__init__(
-            source, workspace, repositories, configure=configure, environment=environment, tell=tell, wake=wake
-        )
+    def __init__(self, wish: Wish, *, mount_point: str = MOUNT_POINT) -> None:
+        super().__init__(wish)
         self._mount_point = mount_point
         self.namespaces: Namespaces | None = None
 
@@ -120,7 +102,7 @@ class InNamespace(OwnRung):
         spare = os.path.join(distribution.root, SPARE)
         os.mkdir(spare, 0o700)
         another_root = make_room(spare, self._mount_point)
-        mounted += mount(distribution, self._wanted, environment=self._environment)
+        mounted += mount(distribution, self._wanted, environment=self._wish.environment)
         # All were mounted before the first is moved: mountrepo reads the configuration repository where it put it.
         for one in mounted:
             if one.ok:

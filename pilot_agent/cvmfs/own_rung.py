@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pilot_agent.codec import from_json, to_json
@@ -32,31 +33,29 @@ Tell = Callable[..., None]
 """Writes an event: (name, **data)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be mounted and with what: the distribution at ``source``, copied to the ``workspace``, whose client
+    ``configure`` sets up (raises ``PilotError``), in the ``environment`` of the pilot's children."""
+
+    source: str
+    workspace: str
+    repositories: tuple[str, ...]
+    configure: Callable[[Distribution], None]
+    environment: Mapping[str, str]
+    tell: Tell
+    wake: WakeUp | None = None
+
+
 class OwnRung(ABC):
-    """A rung for these repositories, with the distribution that lies at ``source``; ``configure`` writes the settings
-    of its client (raises ``PilotError``).
+    """A rung for what is wished.
 
     Once it was tried in vain, ``fault`` is why, where not the site must act but who configured the pilot.
     """
 
-    def __init__(
-        self,
-        source: str,
-        workspace: str,
-        repositories: Sequence[str],
-        *,
-        configure: Callable[[Distribution], None],
-        environment: Mapping[str, str],
-        tell: Tell,
-        wake: WakeUp | None = None,
-    ) -> None:
-        self._source = source
-        self._workspace = workspace
-        self._wanted = tuple(dict.fromkeys(repositories))
-        self._configure = configure
-        self._environment = environment
-        self._tell = tell
-        self._wake = wake
+    def __init__(self, wish: Wish) -> None:
+        self._wish = wish
+        self._wanted = tuple(dict.fromkeys(wish.repositories))
         self._place = ""
         self._mounted: tuple[Mounted, ...] = ()
         self._problem = ""
@@ -76,9 +75,9 @@ class OwnRung(ABC):
         for one in self._mounted:
             data = {"repository": one.repository, "path": one.path, "seconds": one.seconds}
             if one.ok:
-                self._tell("cvmfs.mounted", revision=one.revision, **data)
+                self._wish.tell("cvmfs.mounted", revision=one.revision, **data)
             else:
-                self._tell("cvmfs.not_mounted", reason=one.reason, code=one.code, **data)
+                self._wish.tell("cvmfs.not_mounted", reason=one.reason, code=one.code, **data)
         return self._judged()
 
     @abstractmethod
@@ -126,24 +125,24 @@ class OwnRung(ABC):
         """The pilot's own copy, in a directory of its own: what an attempt that was cut left stays apart from this one.
         Raises ``PilotError``, ``Interrupted``."""
         names = [NAME, *(f"{NAME}.{number}" for number in range(2, MOST_PLACES))]
-        places = [os.path.join(os.path.realpath(self._workspace), name) for name in names]
+        places = [os.path.join(os.path.realpath(self._wish.workspace), name) for name in names]
         self._place = next((place for place in places if not os.path.lexists(place)), places[-1])
 
         def work() -> Json:
             try:
-                return {"root": lay_out(self._source, self._place).root}
+                return {"root": lay_out(self._wish.source, self._place).root}
             except PilotError as error:
                 return {"failure": to_json(error.failure)}
 
         # In a child, as the source may lie on a file system that hangs.
-        told, ended = self._child(work, f"the copy of {self._source}", LAYOUT_SECONDS)
+        told, ended = self._child(work, f"the copy of {self._wish.source}", LAYOUT_SECONDS)
         if "failure" in told:
             raise PilotError(from_json(Failure, told["failure"]))
         if not told:
             hint = "the site looks at the file systems of the workspace and of cvmfs.distribution"
             raise PilotError(Failure(FailureKind.NODE_RESOURCE, "cvmfs.layout", ended.explain(), hint, retry=True))
         distribution = Distribution(told["root"])
-        self._configure(distribution)  # here, as this process keeps the cache
+        self._wish.configure(distribution)  # here, as this process keeps the cache
         return distribution
 
     def _remove_copy(self) -> None:
@@ -156,7 +155,7 @@ class OwnRung(ABC):
 
     def _child(self, work: Callable[[], Json], name: str, seconds: float, *keep: int) -> tuple[dict[str, Any], Result]:
         """What ``work`` gives in a child that has the descriptors ``keep``; empty where it gave nothing."""
-        with Runner(self._wake) as runner:
+        with Runner(self._wish.wake) as runner:
             handle = runner.start_call(lambda: dumps(work()).encode(), name=name, deadline_seconds=seconds, keep=keep)
             ended = runner.wait(handle)
         try:

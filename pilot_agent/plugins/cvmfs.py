@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pilot_agent.cvmfs.ladder import Ladder
     from pilot_agent.cvmfs.namespace import Namespaces
     from pilot_agent.cvmfs.namespace_rung import InNamespace
-    from pilot_agent.cvmfs.own_rung import Tell
+    from pilot_agent.cvmfs.own_rung import Tell, Wish
     from pilot_agent.cvmfs.supply import Client
     from pilot_agent.cvmfs.taking import Way
     from pilot_agent.lifecycle.journal import Journal
@@ -108,7 +108,18 @@ def take(
     ways: dict[str, Way] = {}
     inside: InNamespace | None = None
     if client.source and workspace is not None:
-        inside, below = _rungs(client.source, workspace, context, environment, journal, tell, wake)
+        from pilot_agent.cvmfs.own_rung import Wish
+
+        wish = Wish(
+            source=client.source,
+            workspace=workspace,
+            repositories=tuple(context.config["cvmfs"]["repositories"]),
+            configure=partial(_configure, context=context, tell=tell),
+            environment=environment,
+            tell=tell,
+            wake=wake,
+        )
+        inside, below = _rungs(wish, journal)
         ways = {"namespace": inside, "fusermount": below}
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     climbed = climb_up(
@@ -140,32 +151,11 @@ def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> Client:
     return published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
 
 
-def _rungs(
-    source: str,
-    workspace: str,
-    context: Context,
-    environment: Mapping[str, str],
-    journal: Journal | None,
-    tell: Tell,
-    wake: WakeUp | None,
-) -> tuple[InNamespace, Fusermount]:
+def _rungs(wish: Wish, journal: Journal | None) -> tuple[InNamespace, Fusermount]:
     from pilot_agent.cvmfs.fusermount import Fusermount
     from pilot_agent.cvmfs.namespace_rung import InNamespace
 
-    wanted = context.config["cvmfs"]["repositories"]
-    configure = partial(_configure, context=context, tell=tell)
-    inside = InNamespace(source, workspace, wanted, configure=configure, environment=environment, tell=tell, wake=wake)
-    below = Fusermount(
-        source,
-        workspace,
-        wanted,
-        configure=configure,
-        environment=environment,
-        journal=journal,
-        tell=tell,
-        wake=wake,
-    )
-    return inside, below
+    return InNamespace(wish), Fusermount(wish, journal=journal)
 
 
 def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:

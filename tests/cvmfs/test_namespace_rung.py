@@ -15,6 +15,7 @@ import pytest
 from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.cvmfs.namespace import join, own_mounts
 from pilot_agent.cvmfs.namespace_rung import InNamespace
+from pilot_agent.cvmfs.own_rung import Wish
 from pilot_agent.lifecycle.processes import descendants
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
@@ -57,10 +58,15 @@ def rung(
         if told is not None:
             told.append([name, data["repository"]])
 
-    source, workspace = str(place / "source"), str(place / "workspace")
-    return InNamespace(
-        source, workspace, wanted, configure=configure, environment=ENVIRONMENT, tell=tell, mount_point=NEW
+    wish = Wish(
+        source=str(place / "source"),
+        workspace=str(place / "workspace"),
+        repositories=wanted,
+        configure=configure,
+        environment=ENVIRONMENT,
+        tell=tell,
     )
+    return InNamespace(wish, mount_point=NEW)
 
 
 def give_away(place: Path) -> None:
@@ -95,7 +101,7 @@ def read_inside(way: InNamespace) -> Any:
 
 
 def nothing_left(way: InNamespace) -> Any:
-    workspace = Path(way._workspace)
+    workspace = Path(way._wish.workspace)
     return [way.namespaces is None, list(map(str, workspace.iterdir())), descendants(os.getpid()), os.path.exists(NEW)]
 
 
