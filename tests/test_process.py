@@ -242,17 +242,10 @@ def test_what_a_child_leaves_in_its_group_ends_with_it_unless_it_is_to_stay(leav
     script = "sleep 600 > /dev/null 2>&1 & echo $!"
     result = run(["sh", "-c", script], deadline_seconds=60, environment=dict(os.environ), leaves_daemons=leaves)
     left = int(result.text)
-
-    def lives() -> bool:
-        return psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE
-
     if leaves:
-        assert lives()
+        assert is_running(left)
         os.kill(left, signal.SIGKILL)
-    end = time.monotonic() + 60
-    while lives():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    assert ends(left)
 
 
 def test_every_child_has_a_session_and_a_group_of_its_own() -> None:

