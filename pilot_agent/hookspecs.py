@@ -35,6 +35,7 @@ from typing import Any, Literal
 
 import pluggy
 
+from pilot_agent.facts import known_value
 from pilot_agent.model import Fact, FailureKind, ImageCandidate, Json
 
 PROJECT = "pilot_agent"
@@ -82,8 +83,7 @@ class Context:
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value of a known fact, else ``default``."""
-        fact = self.facts.get(name)
-        return fact.value if fact is not None and fact.known else default
+        return known_value(self.facts, name, default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

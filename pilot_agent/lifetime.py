@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
+from pilot_agent.facts import known_value
 from pilot_agent.lifecycle.deadline import Deadline, Rules, Said, decide
 from pilot_agent.model import CheckResult, CheckStatus, Fact, Failure, FailureKind, Json, PilotError
 from pilot_agent.startd.token import read_token
@@ -79,8 +80,7 @@ def _token(state: State) -> Iterator[Said]:
 
 
 def _behind(facts: Mapping[str, Fact]) -> float:
-    fact = facts.get("clock.offset_seconds")
-    return max(0.0, -float(fact.value)) if fact is not None and fact.known else 0.0
+    return max(0.0, -float(known_value(facts, "clock.offset_seconds", 0.0)))
 
 
 def require_time(deadline: Deadline, *, beginning: bool, now: float | None = None) -> None:

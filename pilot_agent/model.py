@@ -12,6 +12,9 @@ from typing import Any, Literal
 Json = Any
 """A value that ``json.dumps`` takes: the border between processes, and nothing else."""
 
+CVMFS = "/cvmfs"
+"""Where jobs see it, and where it is on a node that mounts it itself."""
+
 Where = Literal["node", "inside"]
 
 UNLIMITED = "unlimited"
@@ -347,7 +350,7 @@ class ContainerDecision:
     verdicts: tuple[ImageVerdict, ...] = ()
     runtimes: tuple[RuntimeVerdict, ...] = ()
     surroundings: JobSurroundings = JobSurroundings()
-    cvmfs: str = "/cvmfs"
+    cvmfs: str = CVMFS
 
     @property
     def images(self) -> dict[str, str]:

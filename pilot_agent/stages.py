@@ -15,6 +15,7 @@ from pilot_agent import host, tasks
 from pilot_agent.codec import CodecError
 from pilot_agent.collect import Declared
 from pilot_agent.events import EventLog
+from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import ContainerRequest, Context, Service, SetupResult
 from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal
@@ -230,14 +231,12 @@ def benchmark(session: Session, state: State) -> State:
 
 def advertise(session: Session, state: State) -> State:
     """Everything above as attributes of the machine ad; later sources override earlier ones."""
-    features = state.facts.get("batch.features")
-    attributes = feature_attributes(features.value if features is not None and features.known else None)
+    attributes = feature_attributes(known_value(state.facts, "batch.features"))
     for declared in session.loaded.of("pilot_attributes"):
         record = declared.record
         value = record.value
         if record.fact is not None:
-            fact = state.facts.get(record.fact)
-            value = fact.value if fact is not None and fact.known else None
+            value = known_value(state.facts, record.fact)
         if value is not None:
             attributes[record.name] = value
     for score in state.benchmarks:

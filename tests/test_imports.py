@@ -28,10 +28,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust", "tarballs"),
     (
         *("process", "config", "config_check", "config_images", "config_keys", "config_programs", "config_read"),
-        *("config_collectors", "config_expressions", "config_schema", "config_slots", "config_values"),
+        *("config_collectors", "config_expressions", "config_schema", "config_slots", "config_values", "facts"),
         *("config_cvmfs", "config_keys_containers", "config_keys_cvmfs", "config_keys_startd", "config_kinds"),
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
-        *("requirements", "requirement_text", "spelling", "foreground", "forked", "running", "dataclass_code", "pidfd"),
+        *(
+            "requirements",
+            "requirement_text",
+            "spelling",
+            "foreground",
+            "forked",
+            "running",
+            "dataclass_code",
+            "pidfd",
+            "facts",
+        ),
     ),
     ("model", ""),
 )

@@ -17,6 +17,7 @@ from pilot_agent.cvmfs.ladder import Ladder, climb, failure_of
 from pilot_agent.cvmfs.obtaining import DistributionVerdict
 from pilot_agent.cvmfs.rungs import Judged
 from pilot_agent.cvmfs.supply import Considered, considered, named_client, needs_client, without_client
+from pilot_agent.facts import known_value
 from pilot_agent.model import Fact, FailureKind, Json, PilotError
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import cvmfs, paragraph, table
@@ -94,16 +95,15 @@ def run_config(parsed: argparse.Namespace, given: Given, environment: Mapping[st
 
 def _places(config: Mapping[str, Json], facts: Mapping[str, Fact]) -> Places:
     """Where a pilot would put distribution and cache on this node."""
-    candidates = facts.get("disk.candidates")
-    entries = candidates.value if candidates is not None and candidates.known else []
+    entries = known_value(facts, "disk.candidates", [])
     scratch = next((str(entry["path"]) for entry in entries if entry.get("usable") is True), "/SCRATCH")
     distribution = f"{scratch.rstrip('/')}/{WORKSPACE}/cvmfs"
     named = config["cvmfs"]["cache_directory"]
     if named:
         own = f"{named}/pilot-cache-0" if config["cvmfs"]["cache"].lower() == "private" else f"{distribution}/cache"
         return Places(distribution, own)
-    free = facts.get("disk.workspace_free_mib")
-    return Places(distribution, f"{distribution}/cache", int(free.value) if free is not None and free.known else None)
+    free = known_value(facts, "disk.workspace_free_mib")
+    return Places(distribution, f"{distribution}/cache", int(free) if free is not None else None)
 
 
 def _lines(settings: ClientSettings) -> Iterator[str]:

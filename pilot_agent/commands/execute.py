@@ -17,6 +17,7 @@ from pilot_agent.containers.cvmfs_paths import physical
 from pilot_agent.containers.inside import WORKING_VARIABLES, Interior
 from pilot_agent.containers.job_ad import MOST_BYTES, JobAd, parse_job_ad
 from pilot_agent.environment import clean_path
+from pilot_agent.facts import known_value
 from pilot_agent.foreground import Ended, run_in_foreground
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.removal import remove_tree
@@ -240,8 +241,7 @@ def _gpus(asked: _Asked, state: State) -> tuple[str, ...]:
     wanted = asked.job.gpus if asked.job else 0
     if not wanted:
         return ()
-    fact = state.facts.get("gpu.devices")
-    devices: list[dict[str, Json]] = fact.value if fact is not None and fact.known and fact.value else []
+    devices: list[dict[str, Json]] = known_value(state.facts, "gpu.devices") or []
     # Those that the startd would offer (plugins.condor).
     offered = [d for d in devices if d.get("state", "usable") == "usable" and d.get("vendor", "nvidia") == "nvidia"]
     usable = [str(device["uuid"]) for device in offered if device.get("uuid")]

@@ -9,13 +9,13 @@ from typing import Literal, cast
 
 from pilot_agent.config_images import DIGEST, PLATFORM, REMOTE_SCHEMES, digest_problem
 from pilot_agent.containers.needs import NodeNeeds, architecture_named, unmet
-from pilot_agent.model import FailureKind, ImageCandidate, Json
+from pilot_agent.model import CVMFS, FailureKind, ImageCandidate, Json
 from pilot_agent.spelling import nearest
 
 Source = Literal["cvmfs", "directory", "file", "docker", "oras", "https"]
 Form = Literal["directory", "file", "remote"]
 
-CVMFS = "/cvmfs/"
+BELOW_CVMFS = f"{CVMFS}/"
 NOT_FOR_THIS_NODE = "image.not_in_dictionary"
 """The code of candidates that are for other nodes."""
 
@@ -67,7 +67,7 @@ def source_of(path: str, form: Form | None = None) -> Source | None:
         return cast("Source", scheme)
     if not path.startswith("/"):
         return None
-    if path.startswith(CVMFS):
+    if path.startswith(BELOW_CVMFS):
         return "cvmfs"
     if form is None:
         return "file" if _IMAGE_FILE.search(path) else "directory"

@@ -9,8 +9,8 @@ import errno
 import os
 import stat
 
-CVMFS = "/cvmfs"
-"""Where jobs see it, and where it is on a node that mounts it itself."""
+from pilot_agent.model import CVMFS
+
 MOST_LINKS = 40
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pilot_agent.containers import runtime
 from pilot_agent.containers.abilities import AbilityTrial, Established, Known
 from pilot_agent.containers.command import Bind, runtime_environment
-from pilot_agent.containers.cvmfs_paths import CVMFS
 from pilot_agent.containers.inside import JobContainer
 from pilot_agent.containers.messages import Diagnosis
 from pilot_agent.containers.negotiation import Negotiation, negotiate
@@ -23,6 +22,7 @@ from pilot_agent.containers.verdicts import Dictionary, conclude
 from pilot_agent.environment import clean_environment
 from pilot_agent.hookspecs import ContainerRequest, Context
 from pilot_agent.model import (
+    CVMFS,
     ContainerDecision,
     Failure,
     FailureKind,

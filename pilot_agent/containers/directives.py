@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pilot_agent.containers.runtime import RuntimeProgram
+from pilot_agent.model import CVMFS
 
 SIZE_LIMIT_BYTES = 1 << 18
 
@@ -40,7 +41,7 @@ def _file_of(program: RuntimeProgram) -> str | None:
     """Where the runtime of an installation with the usual layout keeps its configuration; none on a mount that may
     have died since."""
     real = os.path.abspath(program.path)
-    if real.startswith("/cvmfs/"):
+    if real.startswith(f"{CVMFS}/"):
         return None
     prefix = os.path.dirname(os.path.dirname(real))
     name = "singularity" if program.singularity else "apptainer"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.config_images import flattened
 from pilot_agent.containers import cvmfs_paths
 from pilot_agent.containers.candidates import (
-    CVMFS,
+    BELOW_CVMFS,
     REFUSED_CHARACTERS,
     Located,
     Refused,
@@ -21,10 +21,9 @@ from pilot_agent.containers.candidates import (
     pin_of,
     refusal,
 )
-from pilot_agent.containers.cvmfs_paths import CVMFS as MOUNT_POINT
 from pilot_agent.containers.needs import NodeNeeds
 from pilot_agent.containers.restrictions import Restrictions
-from pilot_agent.model import FailureKind, ImageCandidate, Json
+from pilot_agent.model import CVMFS, FailureKind, ImageCandidate, Json
 from pilot_agent.process import Runner, WakeUp
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def locate_all(
     candidates: Sequence[ImageCandidate],
     wake: WakeUp | None = None,
     restrictions: Restrictions | None = None,
-    mount_point: str = MOUNT_POINT,
+    mount_point: str = CVMFS,
 ) -> list[Located | Refused]:
     """Resolve every path, in a child: a look at a dead mount would never return. ``mount_point`` is where the node has
     what is below /cvmfs. Raises ``Interrupted``."""
@@ -124,7 +123,7 @@ def _looked(path: str, mount_point: str) -> dict[str, str]:
 
 
 def _judged(candidate: ImageCandidate, answer: Mapping[str, Json], restrictions: Restrictions) -> Located | Refused:
-    kind = FailureKind.NODE_RESOURCE if candidate.path.startswith(CVMFS) else FailureKind.CONFIG
+    kind = FailureKind.NODE_RESOURCE if candidate.path.startswith(BELOW_CVMFS) else FailureKind.CONFIG
     if "error" in answer:
         return Refused(candidate, "image.missing", kind, f"{candidate.path}: {answer['error']}")
     if answer["form"] == "unknown":
@@ -154,7 +153,7 @@ def _place(image: Located) -> dict[str, Json]:
 
 
 def check_digests(
-    found: Sequence[Located | Refused], wake: WakeUp | None = None, mount_point: str = MOUNT_POINT
+    found: Sequence[Located | Refused], wake: WakeUp | None = None, mount_point: str = CVMFS
 ) -> list[Located | Refused]:
     """``found`` with those files refused that have another content than their digest says. Raises ``Interrupted``.
 
@@ -212,7 +211,7 @@ def resolve(
     node: NodeNeeds,
     wake: WakeUp | None = None,
     restrictions: Restrictions | None = None,
-    mount_point: str = MOUNT_POINT,
+    mount_point: str = CVMFS,
 ) -> list[Located | Refused]:
     """What this node can take of ``candidates``, each located; of remote ones nothing is looked at.
 
@@ -244,5 +243,5 @@ def resolver(context: Context, wake: WakeUp | None = None) -> Resolver:
         cuda_driver=str(context.value("gpu.cuda_driver", "")),
     )
     restrictions = Restrictions.of(context.config["containers"])
-    mount_point = str(context.value("cvmfs.mount_point", MOUNT_POINT))
+    mount_point = str(context.value("cvmfs.mount_point", CVMFS))
     return lambda candidates: resolve(candidates, node, wake, restrictions, mount_point)

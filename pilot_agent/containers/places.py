@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pilot_agent.containers import modules
-from pilot_agent.containers.cvmfs_paths import CVMFS, physical
+from pilot_agent.containers.cvmfs_paths import physical
+from pilot_agent.model import CVMFS
 from pilot_agent.probes.search_path import exchangeable, status_here
 from pilot_agent.process import Runner, WakeUp
 
@@ -20,10 +21,10 @@ USUAL_CONDOR = ("/usr", "/usr/local", "/opt/condor")
 CONDOR_PLACES = ("libexec/apptainer", "usr/libexec/apptainer", "usr/bin/apptainer")
 CVMFS_REPOSITORY = "oasis.opensciencegrid.org"
 CVMFS_PLACES = (
-    f"/cvmfs/{CVMFS_REPOSITORY}/mis/apptainer/bin/apptainer",
-    f"/cvmfs/{CVMFS_REPOSITORY}/mis/apptainer/current/bin/apptainer",
-    f"/cvmfs/{CVMFS_REPOSITORY}/mis/singularity/bin/singularity",
-    f"/cvmfs/{CVMFS_REPOSITORY}/mis/singularity/current/bin/singularity",
+    f"{CVMFS}/{CVMFS_REPOSITORY}/mis/apptainer/bin/apptainer",
+    f"{CVMFS}/{CVMFS_REPOSITORY}/mis/apptainer/current/bin/apptainer",
+    f"{CVMFS}/{CVMFS_REPOSITORY}/mis/singularity/bin/singularity",
+    f"{CVMFS}/{CVMFS_REPOSITORY}/mis/singularity/current/bin/singularity",
 )
 ALL = ("path", "system", "condor", "cvmfs", "modules")
 LOOK_SECONDS = 10.0
@@ -95,7 +96,7 @@ class Search:
         return [directory for directory in listed if self._answers(directory)]
 
     def _answers(self, path: str) -> bool:
-        return not path.startswith("/cvmfs/") or path.split("/")[2] in self.repositories
+        return not path.startswith(f"{CVMFS}/") or path.split("/")[2] in self.repositories
 
     def _in_condor(self) -> Iterator[Place]:
         """The Apptainer of the HTCondor installation that the pilot will start."""

@@ -13,7 +13,7 @@ from pilot_agent.config_images import RUNTIME_OPTION
 from pilot_agent.containers.binds import BindWish, judge_binds
 from pilot_agent.containers.job_ad import LOADED
 from pilot_agent.containers.restrictions import OfLayer, of_layers
-from pilot_agent.model import BindVerdict, JobSurroundings, Json, OptionVerdict, VariableVerdict
+from pilot_agent.model import CVMFS, BindVerdict, JobSurroundings, Json, OptionVerdict, VariableVerdict
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ PILOT = "the pilot"
 NVIDIA, AMD = "--nv", "--rocm"
 GPU_OPTIONS = (NVIDIA, AMD, "--nvccli", "--intel-hpu")
 OPENCL = "/etc/OpenCL/vendors"
-CVMFS = "/cvmfs"
 
 HARMLESS = (
     *("--nv", "--nvccli", "--rocm", "--intel-hpu", "--underlay", "--writable-tmpfs", "--unsquash", "--no-mount"),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pilot_agent.model import CVMFS
 from pilot_agent.probes.kernel.namespaces import (
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -39,7 +40,6 @@ from pilot_agent.probes.kernel.namespaces import (
 if TYPE_CHECKING:
     import socket
 
-MOUNT_POINT = "/cvmfs"
 _EMPTY = "mode=755,size=1m"
 _EVERYBODY_READS = 0o755
 _SAFE = MS_NOSUID | MS_NODEV
@@ -83,7 +83,7 @@ def own_mounts() -> str:
     return os.readlink(_MOUNTS)
 
 
-def make_room(spare: str, mount_point: str = MOUNT_POINT) -> bool:
+def make_room(spare: str, mount_point: str = CVMFS) -> bool:
     """Move this process to a user namespace where it is root and to a mount namespace in which ``mount_point``, a
     directory of ``/``, is empty and its own to fill. Mounts of the node come and go here as outside.
 
@@ -100,7 +100,7 @@ def make_room(spare: str, mount_point: str = MOUNT_POINT) -> bool:
     return another_root
 
 
-def show(source: str, repository: str, mount_point: str = MOUNT_POINT) -> None:
+def show(source: str, repository: str, mount_point: str = CVMFS) -> None:
     """Move the mount at ``source`` to its place below ``mount_point``. Raises ``StepError``."""
     target = os.path.join(mount_point, repository)
 
@@ -113,7 +113,7 @@ def show(source: str, repository: str, mount_point: str = MOUNT_POINT) -> None:
     _step(f"{repository} at {target}", move)
 
 
-def seal(mount_point: str = MOUNT_POINT, *, another_root: bool) -> None:
+def seal(mount_point: str = CVMFS, *, another_root: bool) -> None:
     """Let nobody add to ``mount_point``, nor to ``another_root`` that was made for it: jobs have the account that made
     them. Raises ``StepError``."""
     read_only = MS_REMOUNT | MS_BIND | MS_RDONLY | _SAFE

@@ -17,7 +17,6 @@ from pilot_agent.codec import from_json, to_json
 from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.cvmfs.mounting import MOUNT_SECONDS, PROOF_SECONDS, Mounted, in_order, mount, prove
 from pilot_agent.cvmfs.namespace import (
-    MOUNT_POINT,
     Namespaces,
     StepError,
     hand_over,
@@ -32,7 +31,7 @@ from pilot_agent.cvmfs.namespace import (
 from pilot_agent.cvmfs.own_rung import OwnRung, Wish
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.processes import POLL_SECONDS, descendants, running
-from pilot_agent.model import Fact, Json
+from pilot_agent.model import CVMFS, Fact, Json
 
 SPARE = "root"
 END_SECONDS = 10.0
@@ -46,7 +45,7 @@ class InNamespace(OwnRung):
     the pilot, also where taking it is interrupted.
     """
 
-    def __init__(self, wish: Wish, *, mount_point: str = MOUNT_POINT) -> None:
+    def __init__(self, wish: Wish, *, mount_point: str = CVMFS) -> None:
         super().__init__(wish)
         self._mount_point = mount_point
         self.namespaces: Namespaces | None = None

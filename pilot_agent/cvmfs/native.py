@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import Fact
+from pilot_agent.model import CVMFS, Fact
 from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.cvmfs.cvmfs import configured_repositories
-from pilot_agent.probes.cvmfs.repositories import MOUNT_POINT, Examined, RepositoryState, examine, mounted_repositories
+from pilot_agent.probes.cvmfs.repositories import Examined, RepositoryState, examine, mounted_repositories
 from pilot_agent.probes.mountinfo import read_mounts
 from pilot_agent.probes.node import Node
 
@@ -37,7 +37,7 @@ def find_native(context: Context) -> Iterator[Fact]:
 
 def report(examined: Examined) -> Iterator[Fact]:
     """The facts of what was looked at."""
-    source = f"stat and readdir below {MOUNT_POINT}"
+    source = f"stat and readdir below {CVMFS}"
     states = examined.repositories
     yield Fact("cvmfs.repositories", [state.repository for state in states if state.ok], source=source)
     refused = [{"repository": state.repository, "reason": _refusal(state)} for state in states if not state.ok]
@@ -45,9 +45,9 @@ def report(examined: Examined) -> Iterator[Fact]:
     revisions = {state.repository: state.revision for state in states if state.ok and state.revision is not None}
     yield Fact("cvmfs.revisions", revisions, source="extended attribute user.revision")
     if examined.exists:
-        yield Fact("cvmfs.mount_point", MOUNT_POINT, source="stat")
+        yield Fact("cvmfs.mount_point", CVMFS, source="stat")
     else:
-        yield Fact.absent("cvmfs.mount_point", examined.problem or f"this node has no {MOUNT_POINT}", source="stat")
+        yield Fact.absent("cvmfs.mount_point", examined.problem or f"this node has no {CVMFS}", source="stat")
 
 
 def _refusal(state: RepositoryState) -> str:

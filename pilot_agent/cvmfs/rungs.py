@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pilot_agent.containers.negotiation import negotiate
+from pilot_agent.facts import known_value
 from pilot_agent.model import Fact, FactStatus, Json
 from pilot_agent.probes.kernel.fuse_kernels import mounts_for_all
 
@@ -48,8 +49,7 @@ class Grounds:
 
     def value(self, name: str) -> Json:
         """The value of a known fact, else None."""
-        fact = self.facts.get(name)
-        return fact.value if fact is not None and fact.known else None
+        return known_value(self.facts, name)
 
     def entries(self, name: str) -> list[Mapping[str, Json]]:
         """The objects in the list of a known fact."""

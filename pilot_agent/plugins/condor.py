@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.config_collectors import drawn
 from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.environment import clean_environment
+from pilot_agent.facts import known_value
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import machine_ad
@@ -314,8 +315,7 @@ def _write(plan: StartdPlan, workspace: Workspace) -> None:
 
 def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
     """The GPUs that a probe found usable; what is unknown is not offered, nor what HTCondor gives jobs no way to."""
-    fact = facts.get("gpu.devices")
-    devices = fact.value if fact is not None and fact.known and fact.value else []
+    devices = known_value(facts, "gpu.devices") or []
     return tuple(
         GpuDevice(
             uuid=device["uuid"],

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
-from pilot_agent.containers.cvmfs_paths import CVMFS
+from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import Context, Mount, hookimpl
-from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
+from pilot_agent.model import CVMFS, Fact, Failure, FailureKind, Json, PilotError
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -160,13 +160,12 @@ def _rungs(wish: Wish, journal: Journal | None) -> tuple[InNamespace, Fusermount
 
 def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
     """The facts that are true instead where the pilot mounted CVMFS for containers, and no job gets into one."""
-    place, answering = facts.get("cvmfs.mount_point"), facts.get("cvmfs.repositories")
-    elsewhere = place is not None and place.known and place.value != CVMFS
+    answering = facts.get("cvmfs.repositories")
+    elsewhere = known_value(facts, "cvmfs.mount_point", CVMFS) != CVMFS
     if contained or not elsewhere or answering is None or not answering.value:
         return []
     why = "only jobs in containers would see it, and there are none here; the site installs Apptainer, or mounts it"
-    before = facts.get("cvmfs.refused")
-    refused = list(before.value) if before is not None and before.known else []
+    refused = list(known_value(facts, "cvmfs.refused", []))
     refused += [{"repository": repository, "reason": why} for repository in answering.value]
     return [replace(answering, value=[], detail=why), Fact("cvmfs.refused", refused, source=answering.source)]
 

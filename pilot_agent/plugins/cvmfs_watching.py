@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from pilot_agent.containers.cvmfs_paths import CVMFS
+from pilot_agent.facts import known_value
 from pilot_agent.lifecycle.plan import CvmfsPlan
-from pilot_agent.model import Fact, Json
+from pilot_agent.model import CVMFS, Fact, Json
 
 _INSIDE = "mounted by the pilot, which cannot mount again from inside its namespace: the next pilot has it again"
 
@@ -24,9 +24,9 @@ def watch_plan(
     """The plan for the repositories that answered. ``ladder`` is the report's ``cvmfs``; ``contained``: every job runs
     in a container, in which CVMFS is at /cvmfs wherever the pilot has mounted it."""
     wanted = [str(name) for name in config["cvmfs"]["repositories"]]
-    repositories = [str(name) for name in _value(facts, "cvmfs.repositories") or []]
-    refused = [str(entry.get("repository")) for entry in _value(facts, "cvmfs.refused") or []]
-    mount_point = str(_value(facts, "cvmfs.mount_point") or CVMFS)
+    repositories = [str(name) for name in known_value(facts, "cvmfs.repositories") or []]
+    refused = [str(entry.get("repository")) for entry in known_value(facts, "cvmfs.refused") or []]
+    mount_point = str(known_value(facts, "cvmfs.mount_point") or CVMFS)
     rung = next((each["name"] for each in (ladder or {}).get("rungs", ()) if each["state"] == "taken"), "")
     again: dict[str, Json] = {}
     if rung == "fusermount":
@@ -37,7 +37,7 @@ def watch_plan(
         again["repair"] = _INSIDE
     return CvmfsPlan(
         repositories=repositories,
-        revisions=_value(facts, "cvmfs.revisions") or {},
+        revisions=known_value(facts, "cvmfs.revisions") or {},
         absent=[name for name in dict.fromkeys((*wanted, *refused)) if name not in repositories],
         required=wanted if (ladder or {}).get("decision") == "REQUIRED" else (),
         advertised=mount_point == CVMFS or contained,
@@ -48,8 +48,3 @@ def watch_plan(
         timeout_seconds=config["cvmfs"]["look_timeout_seconds"],
         **again,
     )
-
-
-def _value(facts: Mapping[str, Fact], name: str) -> Json:
-    fact = facts.get(name)
-    return fact.value if fact is not None and fact.known else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilot_agent.facts import known_value
 from pilot_agent.startd.container_ad import user_namespaces
 
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ def life_attributes(startd: Mapping[str, Json], time: Mapping[str, Json]) -> dic
 
 def node_attributes(facts: Mapping[str, Fact], environment: Mapping[str, str]) -> dict[str, Json]:
     """What the probes found. ``environment`` is the one the pilot was started with."""
-    system = _known(facts, "batch.system")
+    system = known_value(facts, "batch.system")
     found: dict[str, Json] = {
         "GLIDEIN_SiteWMS": BATCH_SYSTEMS.get(system, UNKNOWN_BATCH_SYSTEM),
         "HAS_UNPRIVILEGED_USER_NAMESPACES": user_namespaces(facts.get("userns.usable")),
     }
     if system == "htcondor" and environment.get("_CONDOR_SLOT"):
         found["GLIDEIN_SiteWMS_Slot"] = environment["_CONDOR_SLOT"]
-    distribution = _known(facts, "os.id")
+    distribution = known_value(facts, "os.id")
     if distribution:
         found["LSB_DISTRIBUTOR_ID"] = DISTRIBUTORS.get(distribution, str(distribution).capitalize())
     return found
@@ -117,8 +118,3 @@ def pool_attributes(collectors: tuple[str, ...]) -> dict[str, Json]:
 def provided_attributes(container: ContainerPlan | None) -> dict[str, Json]:
     """What the pilot brings that jobs may ask for, as name/mode."""
     return {"GLIDEIN_PROVIDES": f"singularity/{container.mode}"} if container is not None and container.mode else {}
-
-
-def _known(facts: Mapping[str, Fact], name: str) -> Json:
-    fact = facts.get(name)
-    return fact.value if fact is not None and fact.known else None

@@ -6,12 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pilot_agent.model import CVMFS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Without these, or what lies above them, no program runs: they are not covered, whoever keeps a workspace there.
 ESSENTIAL = (
-    *("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/dev", "/proc", "/sys", "/run", "/var", "/cvmfs"),
+    *("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/dev", "/proc", "/sys", "/run", "/var", CVMFS),
     *("/var/lib/apptainer", "/var/lib/singularity"),
 )
 
@@ -73,7 +75,7 @@ def _cover(directory: str, paths: set[str]) -> Cover:
 
 def _below_nothing_remote(needed: Iterable[str]) -> set[str]:
     """The paths and what they lead to. Those of CVMFS, where a look may hang, lie below no cover."""
-    paths = {os.path.normpath(path) for path in needed if os.path.isabs(path) and not _contains("/cvmfs", path)}
+    paths = {os.path.normpath(path) for path in needed if os.path.isabs(path) and not _contains(CVMFS, path)}
     return paths | {os.path.realpath(path) for path in paths}
 
 

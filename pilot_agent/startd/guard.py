@@ -18,6 +18,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pilot_agent.containers.job_ad import LOADED
+from pilot_agent.model import CVMFS
 from pilot_agent.startd.confinement import COPY
 from pilot_agent.startd.fetching import FETCHED, choice_text
 from pilot_agent.startd.own_images import REMEMBERED
@@ -59,7 +60,7 @@ SOURCES = (
 STREAMS = (("In", "In"), ("Out", "Out"), ("Err", "Err"))
 # Schemes that the runtime or HTCondor fetches from elsewhere; others name files or containers of the node.
 SCHEMES = ("docker", "oras", "library", "shub", "http", "https", "osdf", "stash", "pelican", "s3", "gs")
-ALWAYS_ALLOWED = ("/cvmfs",)
+ALWAYS_ALLOWED = (CVMFS,)
 
 _PROGRAM = r"""#!/bin/sh
 # Reads a job's ad and refuses what would act outside the job's container; made by the pilot.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pilot_agent.model import CVMFS
 from pilot_agent.startd.slots import Sizes, SlotGroup, SlotWish, plan_slots
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ContainerPlan:
     opencl: bool = True
     allowed_paths: tuple[str, ...] = ()
     forbidden_fifo: str = ""
-    cvmfs: str = "/cvmfs"
+    cvmfs: str = CVMFS
     target_directory: str = "/srv"
     confinement: Confinement | None = None
     fetcher: tuple[str, ...] = ()

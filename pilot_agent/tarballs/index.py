@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar, Generic, TypeVar
 
+from pilot_agent.facts import known_value
 from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
 from pilot_agent.tarballs.publication import Publication
 
@@ -82,19 +83,14 @@ class Choice(Generic[T]):
 
 def node_system(facts: Mapping[str, Fact]) -> NodeSystem:
     """What the probes found of the operating system."""
-
-    def known(name: str) -> Json:
-        fact = facts.get(name)
-        return fact.value if fact is not None and fact.known else None
-
     glibc = facts.get("os.glibc")
     absent = glibc is not None and glibc.status == "absent"
     return NodeSystem(
-        os=str(known("os.id") or ""),
-        os_version=str(known("os.version") or ""),
-        like=tuple(map(str, known("os.like") or ())),
-        architecture=str(known("os.arch") or ""),
-        glibc=str(known("os.glibc") or ""),
+        os=str(known_value(facts, "os.id") or ""),
+        os_version=str(known_value(facts, "os.version") or ""),
+        like=tuple(map(str, known_value(facts, "os.like") or ())),
+        architecture=str(known_value(facts, "os.arch") or ""),
+        glibc=str(known_value(facts, "os.glibc") or ""),
         no_glibc=glibc.detail if glibc is not None and absent else "",
     )
 

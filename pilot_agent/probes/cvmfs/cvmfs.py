@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import Fact, Finding, Json
+from pilot_agent.model import CVMFS, Fact, Finding, Json
 from pilot_agent.probes.cvmfs.cvmfs_client import parse_breadcrumb, parse_client_version
 from pilot_agent.probes.cvmfs.cvmfs_configuration import (
     DIRECTORY,
@@ -16,7 +16,6 @@ from pilot_agent.probes.cvmfs.cvmfs_configuration import (
     read_cvmfs_configuration,
 )
 from pilot_agent.probes.cvmfs.repositories import (
-    MOUNT_POINT,
     Examined,
     RepositoryState,
     examine,
@@ -35,7 +34,7 @@ def probe_cvmfs(context: Context) -> Iterator[Finding]:
     """``cvmfs.configured`` and ``cvmfs.domains`` (names), ``cvmfs.autofs``, ``cvmfs.writable`` (may this account write
     to the mount point), ``cvmfs.client`` (its version), and ``cvmfs.mounts``: one object for each repository that is
     mounted or named in the configuration's ``cvmfs.repositories``, as ``RepositoryState.as_json`` makes it."""
-    yield from cvmfs_facts(context, MOUNT_POINT, REPOSITORY_SECONDS)
+    yield from cvmfs_facts(context, CVMFS, REPOSITORY_SECONDS)
 
 
 def cvmfs_facts(context: Context, mount_point: str, seconds: float) -> Iterator[Fact]:

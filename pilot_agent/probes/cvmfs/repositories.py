@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from pilot_agent.model import Json
+from pilot_agent.model import CVMFS, Json
 from pilot_agent.probes.answers import NOT_RECORDED, Answer
 from pilot_agent.probes.cvmfs.cvmfs_client import (
     ATTRIBUTES,
@@ -29,7 +29,6 @@ from pilot_agent.probes.kernel.namespaces import errno_name
 from pilot_agent.probes.mountinfo import Mount, read_mounts
 from pilot_agent.probes.node import Node
 
-MOUNT_POINT = "/cvmfs"
 MOST_REPOSITORIES = 64
 
 State = Literal["ok", "broken", "hung", "io_error", "missing", "unreadable", "unknown"]
@@ -93,13 +92,13 @@ class Examined:
     recorded: bool = True
 
 
-def mounted_repositories(mounts: Sequence[Mount], mount_point: str = MOUNT_POINT) -> tuple[str, ...]:
+def mounted_repositories(mounts: Sequence[Mount], mount_point: str = CVMFS) -> tuple[str, ...]:
     """The repositories that are mounted now, in the kernel's order."""
     names = [os.path.basename(mount.point) for mount in mounts if os.path.dirname(mount.point) == mount_point]
     return tuple(name for name in dict.fromkeys(names) if is_repository_name(name))
 
 
-def examine(node: Node, names: Sequence[str], *, seconds: float, mount_point: str = MOUNT_POINT) -> Examined:
+def examine(node: Node, names: Sequence[str], *, seconds: float, mount_point: str = CVMFS) -> Examined:
     """Look at the mount point and at these repositories below it; the answers come within ``seconds``, and what ending
     a child that hangs takes."""
     mounts = read_mounts(node)
