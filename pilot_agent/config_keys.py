@@ -125,7 +125,8 @@ KEYS: tuple[Key, ...] = (
     *CVMFS_KEYS,
     Key("services", Kind.SERVICES, {}, "programs that run beside the jobs", "join"),
     Key("benchmarks.enabled", Kind.BOOLEAN, True, "run the benchmarks"),
-    Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the built-in benchmark, seconds", "smallest", minimum=0.01),
+    Key("benchmarks.run", Kind.STRINGS, ["hash"], "the built-in benchmarks that run, beside those of plugins"),
+    Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the benchmark hash, seconds", "smallest", minimum=0.01),
     *STARTD_KEYS,
     Key(
         "time.walltime_seconds",

@@ -20,10 +20,10 @@ A complete plugin::
 Hooks receive ``config``: the effective configuration as plain data, without secrets. A hook takes any subset of
 its arguments.
 
-Setups, checks and periodic tasks may name a program in place of a function: ``command``, with ``{script}`` for a file
-that the plugin brings (``script``: its path, or its whole text, which begins with ``#!``). With ``where="image"`` it
-runs inside the image that jobs of ``platform`` get, with their options, binds and environment; a function cannot,
-because the pilot's Python is not in the image. What such a program finds, and how it answers, is in
+Setups, checks, periodic tasks and benchmarks may name a program in place of a function: ``command``, with ``{script}``
+for a file that the plugin brings (``script``: its path, or its whole text, which begins with ``#!``). With
+``where="image"`` it runs inside the image that jobs of ``platform`` get, with their options, binds and environment; a
+function cannot, because the pilot's Python is not in the image. What such a program finds, and how it answers, is in
 :data:`PROGRAM_PROTOCOL`.
 """
 
@@ -50,6 +50,7 @@ setup     exit 0 and an object with what it contributes: environment, attributes
 check     exit 0 passes, anything else fails; an object may say more: status (pass, fail, warn, skip), message, hint,
           code. Without one the last line of its output is the message.
 periodic  exit 0 and an object of attributes for the machine ad
+benchmark exit 0 and an object with score and unit, also as the file that ``result`` names
 """
 """What a program that a plugin names finds, and how it answers."""
 
@@ -242,14 +243,41 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """A function ``(context) -> BenchmarkScore``, bounded in time and in memory; a failure is never fatal."""
+    """A function ``(context) -> BenchmarkScore``, or a program, that measures the node; a failure is never fatal.
+
+    A program answers with a JSON object, as the last line of its output or in the file ``result`` of its directory:
+    ``score``, ``unit``, and if it likes ``repetitions`` (numbers), ``spread``, ``conditions``, ``attributes``,
+    ``message``. ``score_at`` leads to the score in a document of another form (``results.total``; a part that is a
+    number picks from a list), and ``unit`` is its unit where the document has none.
+
+    ``cores``: the processors that it may run on: one of the pilot's, all of them, or as many as a slot has. ``when``:
+    before jobs may begin, beside them at the lowest priority, or beside them every ``period_seconds``. Before the jobs
+    it runs only where ``timeout_seconds`` fits what is left of ``benchmarks.budget_seconds``.
+
+    With all its processes it may take ``memory_mib``, and write ``disk_mib`` into its directory; whatever it left is
+    ended with it. A score is kept on the node for ``cache_days`` (0: not at all), for the same ``version`` of the
+    benchmark, processor model, kernel, cores and image. Of one name only one runs at a time on a node.
+    """
 
     name: str
-    run: str
+    run: str = ""
+    where: Literal["host", "image"] = "host"
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    platform: str | None = None
+    result: str | None = None
+    score_at: str = "score"
+    unit: str = ""
+    cores: Literal["one", "all", "slot"] = "one"
+    when: Literal["before", "beside", "periodic"] = "before"
+    period_seconds: float = 86400.0
+    version: str = "1"
+    cache_days: float = 30.0
     memory_mib: int = 512
+    disk_mib: int = 0
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
-    timeout_seconds: float = 30.0
+    timeout_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

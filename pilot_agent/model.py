@@ -383,11 +383,25 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkScore:
-    """One benchmark's number; ``attributes`` go to the machine ad."""
+    """One benchmark's number, or why there is none; ``attributes`` go to the machine ad.
+
+    ``seconds`` is how long it took. ``repetitions`` are the scores of its rounds and ``spread`` their range as a share
+    of the median. ``conditions``: what may have disturbed it (``load_1min``, ``governor``, ``smt``, ``cores``, and as
+    ``neighbours`` other pilots of the account on the node), and what the benchmark itself says of how it measured.
+    ``measured`` is when, in seconds since 1970.
+    """
 
     name: str
-    score: float
+    score: float | None
     unit: str
     seconds: float
     cached: bool = False
     attributes: dict[str, Json] = field(default_factory=dict)
+    version: str = ""
+    repetitions: tuple[float, ...] = ()
+    spread: float | None = None
+    conditions: dict[str, Json] = field(default_factory=dict)
+    image: str | None = None
+    status: Literal["ok", "failed", "timeout", "skipped"] = "ok"
+    message: str = ""
+    measured: float | None = None

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pilot_agent.hookspecs import Check, Service, Setup
+from pilot_agent.benchmarks.declaration import problem_of
+from pilot_agent.hookspecs import Benchmark, Check, Service, Setup
 from pilot_agent.model import CheckStatus, Failure, FailureKind, Json
 from pilot_agent.process import Result
 from pilot_agent.trust.local import writable_by_others
@@ -48,6 +49,8 @@ def settled(record: Any, directory: str | None) -> Any:
     if not hasattr(record, "command") and not hasattr(record, "run"):
         return record
     _require_one_way(record)
+    if isinstance(record, Benchmark) and (problem := problem_of(record)):
+        raise ProgramError(problem)
     if not is_program(record):
         return record
     words = (*record.command, *getattr(record, "teardown", ()))

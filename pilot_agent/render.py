@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pilot_agent.model import (
+    BenchmarkScore,
     BindVerdict,
     CheckResult,
     CheckStatus,
@@ -216,8 +217,14 @@ def _services(state: State) -> str:
 
 
 def _benchmarks(state: State) -> str:
-    rows = [("  ", one.name, f"{one.score:g} {one.unit}", f"in {one.seconds:.1f} s") for one in state.benchmarks]
+    rows = [("  ", one.name, *_score(one)) for one in state.benchmarks]
     return "Benchmarks\n" + table(rows) if rows else ""
+
+
+def _score(one: BenchmarkScore) -> tuple[str, str]:
+    if one.score is None:
+        return one.status, one.message
+    return f"{one.score:g} {one.unit}", "kept on the node" if one.cached else f"in {one.seconds:.1f} s"
 
 
 def _leftovers(state: State) -> str:

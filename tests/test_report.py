@@ -102,7 +102,19 @@ states = st.builds(
         max_size=2,
     ).map(tuple),
     benchmarks=st.lists(
-        st.builds(BenchmarkScore, name=names, score=seconds, unit=names, seconds=seconds), max_size=2
+        st.builds(
+            BenchmarkScore,
+            name=names,
+            score=st.none() | seconds,
+            unit=names,
+            seconds=seconds,
+            repetitions=st.lists(seconds, max_size=3).map(tuple),
+            spread=st.none() | seconds,
+            image=st.none() | names,
+            status=st.sampled_from(["ok", "failed", "timeout", "skipped"]),
+            measured=st.none() | seconds,
+        ),
+        max_size=2,
     ).map(tuple),
     plugins=st.lists(
         st.builds(

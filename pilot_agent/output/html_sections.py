@@ -274,7 +274,7 @@ def _benchmarks(found: Sequence[Told]) -> Markup:
     rows = [
         (
             shortened(one.name, 100),
-            shortened("no score" if one.number is None else f"{number_text(one.number)} {one.unit}", 200),
+            shortened(one.status or "no score" if one.number is None else f"{number_text(one.number)} {one.unit}", 200),
             _more(one),
         )
         for one in found[:MOST_ROWS]

@@ -221,8 +221,11 @@ def _service(data: dict[str, Any]) -> Told:
 
 
 def _benchmark(data: dict[str, Any]) -> Told:
-    words = _words(data, "seconds", "cached", "attributes")
-    return Told(_text(data, "name") or "(no name)", "", words, finite(data.get("score")), _text(data, "unit"))
+    words = _words(
+        data, "message", "seconds", "cached", "version", "repetitions", "spread", "conditions", "image", "attributes"
+    )
+    status = _text(data, "status")
+    return Told(_text(data, "name") or "(no name)", status, words, finite(data.get("score")), _text(data, "unit"))
 
 
 def _plugin(data: dict[str, Any]) -> Told:

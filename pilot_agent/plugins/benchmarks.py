@@ -1,27 +1,56 @@
-"""Benchmarks: the one short measurement that every node gets."""
+"""Benchmarks: the short measurement that every node gets, and those that are asked for by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from pilot_agent.benchmarks.hashing import measure
+from pilot_agent.config_check import Problem, invalid
 from pilot_agent.hookspecs import Benchmark, Context, hookimpl
 from pilot_agent.model import BenchmarkScore, Json
+from pilot_agent.spelling import nearest
 
 
 @hookimpl
 def pilot_benchmarks(config: Mapping[str, Json]) -> Iterable[Benchmark]:
-    """The hash rate, unless ``benchmarks.enabled`` is false.
+    """Those that ``benchmarks.run`` names, unless ``benchmarks.enabled`` is false.
 
-    The bound is of address space, of which the C library reserves 64 MiB for each of many threads.
+    Raises ``PilotError`` (config.invalid) for a name that there is not.
     """
-    if config["benchmarks"]["enabled"]:
-        seconds = float(config["benchmarks"]["seconds"])
-        yield Benchmark(name="hash", run=f"{__name__}:hash_rate", memory_mib=2048, timeout_seconds=10 + 2 * seconds)
+    settings = config["benchmarks"]
+    if not settings["enabled"]:
+        return
+    names = settings["run"]
+    if unknown := [name for name in names if name not in BUILT_IN]:
+        near = nearest(unknown[0], BUILT_IN)
+        raise invalid(
+            [
+                Problem(
+                    "benchmarks.run",
+                    "configuration",
+                    f"there is no benchmark {unknown[0]!r}; known: {', '.join(BUILT_IN)}{near}",
+                )
+            ]
+        )
+    for name in dict.fromkeys(names):
+        yield BUILT_IN[name](config)
+
+
+def _hash(config: Mapping[str, Json]) -> Benchmark:
+    """The bound is of address space, of which the C library reserves 64 MiB for each of many threads."""
+    return Benchmark(
+        name="hash",
+        run=f"{__name__}:hash_rate",
+        cores="all",
+        memory_mib=2048,
+        cache_days=0,
+        timeout_seconds=10 + 2 * float(config["benchmarks"]["seconds"]),
+    )
 
 
 def hash_rate(context: Context) -> BenchmarkScore:
     """Hash on one core, then on all usable ones, for ``benchmarks.seconds`` in all."""
+    from pilot_agent.benchmarks.hashing import measure
+
     cores = int(context.value("cpu.usable", 1))
     found = measure(cores, float(context.config["benchmarks"]["seconds"]))
     return BenchmarkScore(
@@ -36,3 +65,7 @@ def hash_rate(context: Context) -> BenchmarkScore:
             "PilotBenchmarkCores": found.threads,
         },
     )
+
+
+BUILT_IN: Mapping[str, Callable[[Mapping[str, Json]], Benchmark]] = {"hash": _hash}
+"""Name -> what makes its declaration; nothing that measures is imported before it runs."""

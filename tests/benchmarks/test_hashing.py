@@ -11,7 +11,7 @@ import pytest
 from pilot_agent.benchmarks.hashing import HashRate, measure
 from pilot_agent.config import Layer, load_config
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import Fact
+from pilot_agent.model import Fact, PilotError
 from pilot_agent.plugins.benchmarks import hash_rate, pilot_benchmarks
 from pilot_agent.process import Runner
 
@@ -80,6 +80,12 @@ def test_the_score_and_its_attributes_are_those_of_the_ad() -> None:
 def test_the_configuration_switches_it(enabled: bool, names: list[str]) -> None:
     config = load_config([Layer("site", {"benchmarks": {"enabled": enabled}})]).values
     assert [benchmark.name for benchmark in pilot_benchmarks(config)] == names
+
+
+def test_a_benchmark_that_there_is_not_is_named_with_its_place() -> None:
+    config = load_config([Layer("site", {"benchmarks": {"run": ["hash", "hasch"]}})]).values
+    with pytest.raises(PilotError, match=r"benchmarks\.run .*'hasch'.* did you mean hash\?"):
+        list(pilot_benchmarks(config))
 
 
 def test_it_names_a_function_that_exists() -> None:
