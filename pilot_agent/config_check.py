@@ -6,11 +6,10 @@ All problems are reported together, each with its path, its layer and, for an un
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pilot_agent.config_collectors import DOMAIN, LARGEST_PORT, collectors_problem
+from pilot_agent.config_collectors import DOMAIN, collectors_problem
 from pilot_agent.config_cvmfs import PLAIN_DIRECTORY, PROXY_GROUP_FORM, parameters_problems, repositories_problems
 from pilot_agent.config_expressions import expression_problem
 from pilot_agent.config_images import (
@@ -37,7 +36,6 @@ from pilot_agent.config_keys import KEYS
 from pilot_agent.config_kinds import (
     BIND_FIELDS,
     IMAGE_FIELDS,
-    READY_WAYS,
     REQUIREMENT_FIELDS,
     SERVICE_FIELDS,
     SERVICE_NAME,
@@ -46,6 +44,7 @@ from pilot_agent.config_kinds import (
     Kind,
 )
 from pilot_agent.config_programs import PROGRAM_FIELDS, PROGRAM_NEEDS, entry_problems
+from pilot_agent.config_services import service_problems
 from pilot_agent.config_slots import resource_slots_problem
 from pilot_agent.config_values import (
     form_wanted,
@@ -55,7 +54,6 @@ from pilot_agent.config_values import (
     places,
     plain_problems,
     sequence_problems,
-    signal_name,
     type_name,
 )
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
@@ -155,8 +153,9 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
     match kind:
         case Kind.STRINGS:
             return sequence_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
-        case Kind.STRING_MAPPING:
-            return mapping_problems(value, path, lambda item, where: _type_problems(Kind.STRING, item, where))
+        case Kind.STRING_MAPPING | Kind.PORTS:
+            inner = Kind.STRING if kind is Kind.STRING_MAPPING else Kind.INTEGER
+            return mapping_problems(value, path, lambda item, where: _type_problems(inner, item, where))
         case Kind.REQUIREMENTS:
             return sequence_problems(value, path, _requirement_problems)
         case Kind.IMAGES:
@@ -191,7 +190,7 @@ def _is_scalar(kind: Kind, value: Json) -> bool:
             return isinstance(value, bool)
         case Kind.WEIGHTED:
             return isinstance(value, str | bool)
-        case Kind.CORES:
+        case Kind.CORES | Kind.PORT | Kind.DEVICES:
             return isinstance(value, int | str) and not isinstance(value, bool)
         case _:
             return False
@@ -352,21 +351,7 @@ def _service_name_problems(value: Json, path: str) -> list[tuple[str, str]]:
 
 def _service_problems(value: Json, path: str) -> list[tuple[str, str]]:
     problems = _record_problems(value, path, SERVICE_FIELDS, ("command",)) or _place_problems(value, path)
-    if problems:
-        return problems
-    if not value["command"]:
-        problems.append((f"{path}.command", "is empty; the first word is the program"))
-    port = value.get("port", 1)
-    if not 0 < port <= LARGEST_PORT:
-        problems.append((f"{path}.port", f"{port} is no TCP port; it is 1 to {LARGEST_PORT}"))
-    given = value.get("stop_signal", "TERM")
-    if signal_name(given) not in signal.Signals.__members__:
-        near = nearest(signal_name(given), signal.Signals.__members__) or "; a name such as SIGTERM is needed"
-        problems.append((f"{path}.stop_signal", f"{given!r} is no signal{near}"))
-    ways = [name for name in READY_WAYS if value.get(name)]
-    if len(ways) > 1:
-        problems.append((path, f"has {' and '.join(ways)}; give one way to know that it is ready"))
-    return problems
+    return problems or [(f"{path}.{name}" if name else path, message) for name, message in service_problems(value)]
 
 
 def _requirement_problems(value: Json, path: str) -> list[tuple[str, str]]:

@@ -23,6 +23,9 @@ class Kind(enum.StrEnum):
     REQUIREMENTS = "list of requirements"
     IMAGES = "image dictionary"
     SERVICES = "mapping of services"
+    PORTS = "mapping of ports"
+    PORT = "number or name of a port"
+    DEVICES = "number of devices or the word all"
     WEIGHTED = "string or boolean"
     CORES = "integer or string"
     PLATFORM = "platform or mapping of weights"
@@ -93,25 +96,53 @@ REQUIREMENT_FIELDS: dict[str, Kind] = {
 
 SERVICE_FIELDS: dict[str, Kind] = {
     "command": Kind.STRINGS,
+    "script": Kind.STRING,
     "where": Kind.STRING,
     "platform": Kind.STRING,
+    "binds": Kind.STRINGS,
     "environment": Kind.STRING_MAPPING,
-    "port": Kind.INTEGER,
+    "ports": Kind.PORTS,
+    "port": Kind.PORT,
+    "ready_http": Kind.STRING,
+    "ready_log": Kind.STRING,
     "ready_file": Kind.STRING,
     "ready_command": Kind.STRINGS,
     "ready_seconds": Kind.NUMBER,
+    "live_port": Kind.PORT,
+    "live_http": Kind.STRING,
+    "live_command": Kind.STRINGS,
+    "live_period_seconds": Kind.NUMBER,
+    "live_timeout_seconds": Kind.NUMBER,
+    "live_failures": Kind.INTEGER,
+    "metrics_http": Kind.STRING,
+    "metrics_names": Kind.STRINGS,
+    "metrics_period_seconds": Kind.NUMBER,
     "required": Kind.BOOLEAN,
     "attributes": Kind.MAPPING,
+    "exports": Kind.STRING_MAPPING,
+    "after": Kind.STRINGS,
+    "before": Kind.STRINGS,
+    "needs": Kind.STRINGS,
+    "restart": Kind.STRING,
+    "restart_limit": Kind.INTEGER,
+    "restart_window_seconds": Kind.NUMBER,
+    "backoff_seconds": Kind.NUMBER,
+    "backoff_limit_seconds": Kind.NUMBER,
+    "cores": Kind.NUMBER,
+    "memory_mib": Kind.INTEGER,
+    "gpus": Kind.DEVICES,
+    "gpus_exclusive": Kind.BOOLEAN,
+    "log_mib": Kind.INTEGER,
+    "per": Kind.STRING,
     "stop_signal": Kind.STRING,
     "stop_seconds": Kind.NUMBER,
-    "after": Kind.STRINGS,
 }
 """Fields of one entry of ``services``."""
 
 SERVICE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """A service's name becomes a directory's: the pattern of those that can."""
 
-READY_WAYS = ("port", "ready_file", "ready_command")
+READY_WAYS = ("port", "ready_http", "ready_log", "ready_file", "ready_command")
 """The fields of which a service has one at most: how it is known to be ready."""
 
 BIND_FIELDS: dict[str, Kind] = {

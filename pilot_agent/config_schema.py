@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
-from itertools import combinations
 
-from pilot_agent.config_collectors import COLLECTORS, DOMAIN, LARGEST_PORT
+from pilot_agent.config_collectors import COLLECTORS, DOMAIN
 from pilot_agent.config_cvmfs import PARAMETER, PARAMETER_VALUE, PLAIN_DIRECTORY, PROXY_GROUP
 from pilot_agent.config_images import (
     ANY_ARCHITECTURE,
@@ -33,7 +31,6 @@ from pilot_agent.config_keys import KEYS
 from pilot_agent.config_kinds import (
     BIND_FIELDS,
     IMAGE_FIELDS,
-    READY_WAYS,
     REQUIREMENT_FIELDS,
     SERVICE_FIELDS,
     SERVICE_NAME,
@@ -42,6 +39,7 @@ from pilot_agent.config_kinds import (
     Kind,
 )
 from pilot_agent.config_programs import PROGRAM_FIELDS, PROGRAM_NEEDS, entry_schema
+from pilot_agent.config_services import service_schema
 from pilot_agent.model import Json
 
 _SECTION_SCHEMA: Mapping[str, Json] = {"type": ["object", "null"], "additionalProperties": False}
@@ -75,6 +73,9 @@ _SINGLE = {
 _PLAIN: Mapping[Kind, Json] = {
     Kind.WEIGHTED: ["string", "boolean"],
     Kind.CORES: ["integer", "string"],
+    Kind.PORTS: "object",
+    Kind.PORT: ["integer", "string"],
+    Kind.DEVICES: ["integer", "string"],
     Kind.MAPPING: "object",
     Kind.EXPRESSION: "string",
     Kind.RESOURCE_SLOTS: "string",
@@ -198,20 +199,7 @@ def _listed(candidate: Json) -> Json:
 
 
 def _service_schema() -> Json:
-    schema = _fields_schema(SERVICE_FIELDS, ["command"])
-    fields = schema["properties"]
-    fields["command"]["minItems"] = 1
-    fields["where"]["enum"] = list(WHERE)
-    fields["port"] |= {"minimum": 1, "maximum": LARGEST_PORT}
-    fields["stop_signal"]["pattern"] = f"^(?i:{'|'.join(f'(SIG)?{name[3:]}' for name in signal.Signals.__members__)})$"
-    # Two ways count only when neither is an empty text or list.
-    given = {name: {"required": [name], "properties": {name: {"minLength": 1, "minItems": 1}}} for name in READY_WAYS}
-    pairs = combinations(READY_WAYS, 2)
-    return {
-        **schema,
-        **_PLATFORM_OF_IMAGE,
-        "allOf": [{"not": {"allOf": [given[one], given[other]]}} for one, other in pairs],
-    }
+    return {**service_schema(_fields_schema(SERVICE_FIELDS, ["command"])), **_PLATFORM_OF_IMAGE}
 
 
 def _fields_schema(fields: Mapping[str, Kind], needed: list[str]) -> Json:

@@ -19,6 +19,7 @@ from pilot_agent.config_read import command_line_layer, environment_layer, read_
 from pilot_agent.lifecycle.lock import lock, release
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import scratch
+from pilot_agent.service_needs import require_known_needs
 from pilot_agent.spelling import nearest
 from pilot_agent.state import State
 from pilot_agent.trust.local import writable_by_others
@@ -175,6 +176,7 @@ def load_plugins(config: Config, around: host.Surroundings) -> tuple[host.Loaded
     _require_directories(config)
     names: list[str] = config.get("plugins.load")
     loaded = host.load_plugins(names, config.values, around, config.get("plugins.timeout_seconds"))
+    require_known_needs(loaded.of("pilot_services"))
     options = host.complete_options(loaded, config.get("plugins.options"))
     plugins = {**config.values["plugins"], "options": options}
     return loaded, replace(config, values={**config.values, "plugins": plugins})

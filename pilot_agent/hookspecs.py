@@ -205,25 +205,70 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """How the host knows that a service is ready: a TCP port that accepts, a file that appears, a command that
-    exits 0; with none of them the service is ready when it is still alive after one second.
+    """How the host knows that a service is ready, in one way at most; with none it is ready when it is still alive
+    after one second.
+
+    ``port``: a number, or the name of one of the service's ports, that accepts TCP. ``http``: ``PORT/path``, where
+    ``GET http://127.0.0.1:PORT/path`` answers 2xx. ``log``: a text that appears in what the service says. ``file``: a
+    file that appears, relative to its directory. ``command`` exits 0. ``timeout_seconds`` counts from the start; None
+    is 60 on the host, and 600 inside an image, which may first have to come.
     """
 
-    port: int | None = None
+    port: int | str | None = None
+    http: str | None = None
+    log: str | None = None
     file: str | None = None
     command: tuple[str, ...] = ()
-    timeout_seconds: float = 60.0
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """How the host knows that a ready service still works, in one way: ``port``, ``http`` or ``command`` as in
+    ``Readiness``, every ``period_seconds`` with ``timeout_seconds`` for the answer. ``failures`` in a row: the service
+    is ended and started again. With no way only its end is noticed.
+    """
+
+    port: int | str | None = None
+    http: str | None = None
+    command: tuple[str, ...] = ()
+    period_seconds: float = 10.0
+    timeout_seconds: float = 5.0
+    failures: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What a service tells of itself in Prometheus' text format at ``http`` (``PORT/path``), read every
+    ``period_seconds``: of the families ``names`` (64 at most) the sum over all labels is in the report."""
+
+    http: str
+    names: tuple[str, ...]
+    period_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A program that runs beside the jobs until the pilot ends.
+    """A program that runs beside the jobs until the pilot ends, in the foreground.
 
     ``{workspace}`` in ``command`` and ``environment`` becomes the service's own directory, ``{script}`` the file that
-    the plugin brings. With ``where="image"`` the service, and the command of its readiness, run inside the image of
-    ``platform``; its directory is /srv there. ``attributes`` are in the machine ad while the service is ready.
-    ``stop_signal`` ends it; what is left after ``stop_seconds`` is killed. A service with ``required`` that does not
-    become ready ends the pilot.
+    the plugin brings. With ``where="image"`` the service, and its commands, run inside the image of ``platform`` with
+    ``binds`` (``source[:target[:ro]]``); its directory is /srv there. ``attributes`` are in the machine ad while the
+    service is ready. ``stop_signal`` ends it; what is left after ``stop_seconds`` is killed. A service with
+    ``required`` that does not become ready, or fails for good, ends the pilot.
+
+    ``ports`` gives names to numbers; for 0 a free one is chosen, and another when something else took it meanwhile.
+    ``{port:NAME}``, ``{port}`` where there is one, and ``{host}`` in ``command``, ``environment``, ``attributes`` and
+    ``exports`` become the number and 127.0.0.1. ``exports`` are variables of jobs beside ``SERVICE_<NAME>_HOST``,
+    ``_PORT`` and ``_URL``.
+
+    It starts after the services named in ``after``, and only while those in ``needs`` are ready. ``restart`` says when
+    it is started again after it ended, was hung (``liveness``) or took more than its memory: ``restart_limit`` times
+    within ``restart_window_seconds``, after ``backoff_seconds``, doubled each time up to ``backoff_limit_seconds``.
+
+    ``cores``, ``memory_mib`` and, with ``gpus_exclusive``, ``gpus`` are taken from what jobs get; ``memory_mib`` is
+    also what all its processes may use together (0: no limit). What it says is kept in two files, ``log_mib`` together.
+    ``per="node"``: one for all pilots of the account on the node.
     """
 
     name: str
@@ -232,11 +277,28 @@ class Service:
     script: str | None = None
     platform: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    binds: tuple[str, ...] = ()
+    ports: dict[str, int] = field(default_factory=dict)
     readiness: Readiness = field(default_factory=Readiness)
+    liveness: Liveness | None = None
+    metrics: Metrics | None = None
     attributes: dict[str, Json] = field(default_factory=dict)
+    exports: dict[str, str] = field(default_factory=dict)
     required: bool = True
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    restart: Literal["on_failure", "always", "never"] = "on_failure"
+    restart_limit: int = 5
+    restart_window_seconds: float = 3600.0
+    backoff_seconds: float = 1.0
+    backoff_limit_seconds: float = 60.0
+    cores: float = 0
+    memory_mib: int = 0
+    gpus: int | Literal["all"] | None = None
+    gpus_exclusive: bool = False
+    log_mib: int = 16
+    per: Literal["pilot", "node"] = "pilot"
     stop_signal: str = "SIGTERM"
     stop_seconds: float = 5.0
 

@@ -301,7 +301,8 @@ def _order(tasks: Sequence[Declared]) -> TopologicalSorter[str]:
     order: TopologicalSorter[str] = TopologicalSorter()
     for task in tasks:
         needs = [key for fact in getattr(task.record, "requires", ()) for key in givers.get(fact, [])]
-        needs += [key for name in task.record.after for key in named.get(name, [])]
+        earlier = (*task.record.after, *getattr(task.record, "needs", ()))
+        needs += [key for name in earlier for key in named.get(name, [])]
         order.add(_key(task), *(key for key in needs if key != _key(task)))
         for name in task.record.before:
             for later in named.get(name, []):

@@ -369,16 +369,34 @@ class Verdict:
     cvmfs: Json = None
 
 
+ServiceStatus = Literal["waiting", "starting", "ready", "unhealthy", "backoff", "failed", "stopped", "shared"]
+"""How a service stands: not begun yet, started, ready, ready once but its liveness test failed, to be started again
+later, failed for good, stopped, or run and kept ready by another pilot of this account on this node."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """A sidecar as the report shows it; ``attributes`` go to the machine ad while it is ready."""
+    """A service beside the jobs as the report shows it; ``attributes`` go to the machine ad while it is ready.
+
+    ``ready_after_seconds`` is how long its last start took, ``ready_seconds`` how long it was ready in all; ``ends``
+    are its last five ends in words, ``metrics`` the sums of the families that were asked for, ``image`` the path of the
+    image it runs in.
+    """
 
     name: str
-    status: Literal["ready", "failed", "stopped"]
+    status: ServiceStatus
     pid: int | None = None
     ready_after_seconds: float | None = None
     message: str = ""
     attributes: dict[str, Json] = field(default_factory=dict)
+    host: str = ""
+    ports: dict[str, int] = field(default_factory=dict)
+    starts: int = 0
+    restarts: int = 0
+    ends: tuple[str, ...] = ()
+    ready_seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

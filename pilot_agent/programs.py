@@ -12,6 +12,7 @@ from pilot_agent.benchmarks.declaration import problem_of
 from pilot_agent.hookspecs import Benchmark, Check, Service, Setup
 from pilot_agent.model import CheckStatus, Failure, FailureKind, Json
 from pilot_agent.process import Result
+from pilot_agent.service_entry import declared_problems
 from pilot_agent.trust.local import writable_by_others
 
 SCRIPT = "{script}"
@@ -51,6 +52,8 @@ def settled(record: Any, directory: str | None) -> Any:
     _require_one_way(record)
     if isinstance(record, Benchmark) and (problem := problem_of(record)):
         raise ProgramError(problem)
+    if isinstance(record, Service) and (problems := declared_problems(record)):
+        raise ProgramError("; ".join(problems))
     if not is_program(record):
         return record
     words = (*record.command, *getattr(record, "teardown", ()))

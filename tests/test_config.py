@@ -155,6 +155,9 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.BINDS: st.lists(st.sampled_from(["/a", "/a:/b", "/a::ro", "/a:/b:rw"]) | bind, max_size=2),
         Kind.OPTIONS: st.lists(st.sampled_from(["--nv", "--network=none"]), max_size=2),
         Kind.VARIABLES: st.lists(st.sampled_from(["http_proxy", "OSG_*", "*"]), max_size=2),
+        Kind.PORTS: ports_of_people,
+        Kind.PORT: st.integers(1, 65535),
+        Kind.DEVICES: st.integers(0, 8) | st.just("all"),
         Kind.SERVICES: st.dictionaries(services_of_people, services, max_size=2),
         Kind.WEIGHTED: st.booleans() | words,
         Kind.EXPRESSION: st.sampled_from(["True", 'TARGET.Owner == "x"', "{1, 2}[0] > 0"]),
@@ -197,24 +200,50 @@ def dictionaries(names: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
 
 
 services_of_people = st.sampled_from(["triton", "s3.cache", "x_1-b"])
-ways_to_be_ready = ("port", "ready_file", "ready_command")
+ways_to_be_ready = ("port", "ready_http", "ready_log", "ready_file", "ready_command")
+ways_to_live = ("live_port", "live_http", "live_command")
+ports_of_people = st.dictionaries(st.sampled_from(["http", "grpc-2"]), st.just(0), max_size=2)
 
 
 def service() -> st.SearchStrategy[dict[str, Any]]:
     """Valid records of a service."""
+    port, http = st.integers(1, 65535), st.sampled_from(["80/", "8000/v2/health"])
+    seconds = st.integers(1, 10**9) | st.floats(0.1, 1e9)
+    some: dict[str, st.SearchStrategy[Any]] = {name: seconds for name in SERVICE_FIELDS if name.endswith("_seconds")}
+    some |= dict.fromkeys(("ready_http", "live_http", "metrics_http"), http)
     return record(
         SERVICE_FIELDS,
         "command",
         command=st.lists(words, min_size=1, max_size=3),
-        port=st.integers(1, 65535),
+        script=st.just("/a/b"),
+        port=port,
+        live_port=port,
+        ports=ports_of_people,
+        metrics_names=st.lists(st.sampled_from(["up", "nv_inference:sum"]), min_size=1, max_size=2),
+        binds=st.lists(st.sampled_from(["/a", "/a:/b:ro"]), max_size=2),
+        exports=st.dictionaries(st.sampled_from(["A", "b_1"]), words, max_size=2),
+        restart=st.sampled_from(["on_failure", "always", "never"]),
+        per=st.sampled_from(["pilot", "node"]),
+        gpus=st.integers(0, 8) | st.just("all"),
+        cores=st.integers(0, 64) | st.floats(0, 64),
         stop_signal=st.sampled_from(["SIGTERM", "int", "Usr1"]),
         where=st.sampled_from(["host", "image"]),
-    ).filter(
-        lambda entry: (
-            sum(bool(entry.get(way)) for way in ways_to_be_ready) < 2
-            and ("platform" not in entry or entry.get("where") == "image")
-        )
-    )
+        **some,
+    ).map(with_one_way)
+
+
+def with_one_way(entry: dict[str, Any]) -> dict[str, Any]:
+    """The record without what cannot stand together."""
+    for ways in (ways_to_be_ready, ways_to_live):
+        for way in [way for way in ways if entry.get(way)][1:]:
+            del entry[way]
+    if not {"metrics_http", "metrics_names"} <= set(entry):
+        for name in ("metrics_http", "metrics_names"):
+            entry.pop(name, None)
+    if entry.get("where") != "image":
+        for name in ("platform", "binds"):
+            entry.pop(name, None)
+    return entry
 
 
 def programs(kind: Kind) -> st.SearchStrategy[list[dict[str, Any]]]:
@@ -304,6 +333,20 @@ odd_services = st.dictionaries(
             "port": st.sampled_from([-1, 0, 1, 65535, 65536]),
             "ready_file": words,
             "ready_command": st.lists(words, max_size=1),
+            "ready_http": st.sampled_from(["80/x", "http", "/x", "80/a b", "65535/"]),
+            "live_port": st.sampled_from([0, 1]),
+            "live_command": st.lists(words, max_size=1),
+            "live_failures": st.sampled_from([0, 1]),
+            "metrics_http": st.just("80/metrics"),
+            "metrics_names": st.lists(st.sampled_from(["up", "a b", ""]), max_size=2),
+            "ports": st.dictionaries(st.sampled_from(["http", "1", ""]), st.sampled_from([-1, 0, 65536]), max_size=2),
+            "exports": st.dictionaries(st.sampled_from(["A", "1", ""]), st.just(""), max_size=1),
+            "binds": st.lists(st.sampled_from(["/a", "a"]), max_size=1),
+            "gpus": st.sampled_from([-1, 0, "all", "All"]),
+            "cores": st.sampled_from([-0.5, 0]),
+            "backoff_seconds": st.sampled_from([0, 0.1]),
+            "restart": st.sampled_from(["always", "Always"]),
+            "per": st.sampled_from(["node", ""]),
             "where": st.sampled_from(["host", "image", "Image"]),
             "platform": words,
             "stop_signal": st.sampled_from(["", "SIG", "SIGTERM", "sigint", "hup", "TERMINATE", "SIGTERM "]) | words,
@@ -503,6 +546,54 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         (
             {"services": {"s": {"command": ["x"], "port": 80, "ready_file": "up"}}},
             "services.s (vo): has port and ready_file; give one way to know that it is ready",
+        ),
+        (
+            {"services": {"s": {"command": ["x", "{port:htp}"], "ports": {"http": 0}}}},
+            "services.s.command[1] (vo): {port:htp} is none of its ports; did you mean http?",
+        ),
+        (
+            {"services": {"s": {"command": ["x", "{port}"], "ports": {"http": 0, "grpc": 0}}}},
+            "services.s.command[1] (vo): {port} could be any of 2: give one of {port:http}, {port:grpc}",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "ready_http": "htp/health", "ports": {"http": 0}}}},
+            "services.s.ready_http (vo): 'htp' is none of its ports; did you mean http?",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "live_http": "http/health"}}},
+            "services.s.live_http (vo): 'http' is none of its ports; it has none: name them in ports",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "ready_http": "health"}}},
+            "services.s.ready_http (vo): 'health' is not of the form PORT/path, such as http/health",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "live_port": 1, "live_command": ["y"]}}},
+            "services.s (vo): has live_port and live_command; give one way to know that it still works",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "restart": "allways"}}},
+            "services.s.restart (vo): 'allways' is none of on_failure, always, never; did you mean always?",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "gpus": "one"}}},
+            "services.s.gpus (vo): 'one' is neither a number of devices nor the word all",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "metrics_http": "80/metrics"}}},
+            "services.s.metrics_names (vo): missing; the families that are to be kept are needed",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "ports": {"a": 80, "b": 80}}}},
+            "services.s.ports (vo): a and b have the same number 80",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "exports": {"A-B": ""}}}},
+            "services.s.exports.A-B (vo): 'A-B' is no name of a variable",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "binds": ["/data"]}}},
+            "services.s.binds (vo): only what has where: image has binds",
         ),
         (
             {"services": {"../b": {"command": ["x"]}}},

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("inside",),
-    ("stages", "outcomes", "tasks", "configure", "report", "lifetime"),
+    ("stages", "outcomes", "tasks", "configure", "report", "lifetime", "service_needs"),
     ("host", "state", "collect", "child", "image_hook", "uploading"),
     ("plugins",),
     ("programs",),
@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("process", "config", "config_check", "config_images", "config_keys", "config_programs", "config_read"),
         *("config_collectors", "config_expressions", "config_schema", "config_slots", "config_values", "facts"),
         *("config_cvmfs", "config_keys_containers", "config_keys_cvmfs", "config_keys_startd", "config_kinds"),
+        *("config_services", "service_entry"),
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
         *(
             "requirements",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilot_agent.codec import from_json
-from pilot_agent.hookspecs import Check, Periodic, Service, Setup
+from pilot_agent.hookspecs import Check, Liveness, Metrics, Periodic, Readiness, Service, Setup
 from pilot_agent.model import CheckResult, CheckStatus
 from pilot_agent.process import Result
 from pilot_agent.programs import ProgramError, filled, read_answer, settled
@@ -71,6 +72,50 @@ def test_a_script_that_others_can_change_is_refused(open_path: Path) -> None:
 def test_functions_stay_as_they_are() -> None:
     record = Periodic(name="x", run="a:b", period_seconds=1)
     assert settled(record, None) is record
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"readiness": Readiness(port=1, http="1/x")},
+            "it has port and ready_http; give one way to know that it is ready",
+        ),
+        (
+            {"readiness": Readiness(http="htp/x"), "ports": {"http": 0}},
+            "readiness.http: 'htp' is none of its ports; did",
+        ),
+        ({"liveness": Liveness(port="http")}, "liveness.port: 'http' is none of its ports; it has none"),
+        ({"liveness": Liveness(failures=0)}, "liveness.failures: 0 is less than 1"),
+        ({"metrics": Metrics(http="1/metrics", names=())}, "metrics.names: missing"),
+        ({"metrics": Metrics(http="1/metrics", names=("a b",))}, "metrics.names[0]: 'a b' is no name of a family"),
+        (
+            {"command": ("x", "{port:grcp}"), "ports": {"grpc": 0}},
+            "command[1]: {port:grcp} is none of its ports; did you",
+        ),
+        ({"stop_signal": "SIGTREM"}, "stop_signal: 'SIGTREM' is no signal; did you mean SIGTERM?"),
+        ({"restart": "on_failur"}, "'on_failur' is none of 'on_failure', 'always', 'never'"),
+        ({"ports": {"http": "80"}}, "Service.ports.http: expected int, found str"),
+        ({"gpus": -1}, "gpus: -1 is neither a number of devices nor the word all"),
+    ],
+)
+def test_a_service_that_cannot_be_run_as_declared_is_refused_with_the_field(fields: Any, message: str) -> None:
+    with pytest.raises(ProgramError, match=re.escape(message)):
+        settled(Service(**{"name": "s", "command": ("x",), **fields}), None)
+
+
+def test_a_service_with_everything_is_taken_as_it_is() -> None:
+    whole = Service(
+        name="triton",
+        command=("server", "--port", "{port:http}"),
+        ports={"http": 0, "grpc": 8001},
+        readiness=Readiness(http="http/v2/health/ready"),
+        liveness=Liveness(port="grpc"),
+        metrics=Metrics(http="http/metrics", names=("up",)),
+        gpus="all",
+        exports={"URL": "http://{host}:{port:http}/"},
+    )
+    assert settled(whole, None) is whole
 
 
 def result(code: int | None = 0, out: str = "", err: str = "", **more: Any) -> Result:

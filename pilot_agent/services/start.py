@@ -23,6 +23,7 @@ ALIVE_SECONDS = 1.0
 
 FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
+HOST_SECONDS = 60.0
 COMMAND_SECONDS = 10.0
 CONNECT_SECONDS = 1.0
 KILL_SECONDS = 1.0
@@ -85,7 +86,8 @@ def start_service(
 def _until_ready(running: _Running, wake: WakeUp | None) -> ServiceState:
     readiness = running.service.readiness
     ready, what = _test_of(running, wake)
-    end = running.started + (readiness.timeout_seconds if what != "alive" else ALIVE_SECONDS)
+    limit = HOST_SECONDS if readiness.timeout_seconds is None else readiness.timeout_seconds
+    end = running.started + (limit if what != "alive" else ALIVE_SECONDS)
     pause = FIRST_PAUSE_SECONDS
     while True:
         if _waited(running.end, wake, 0.0):
@@ -100,7 +102,7 @@ def _until_ready(running: _Running, wake: WakeUp | None) -> ServiceState:
         if left <= 0 and what != "alive":
             said = _last_line(running.directory)
             stop(running.service, running.end)
-            return _failed(running.service, f"not ready by {what} within {readiness.timeout_seconds:g} s{said}")
+            return _failed(running.service, f"not ready by {what} within {limit:g} s{said}")
         _waited(running.end, wake, max(0.0, min(pause, left)))
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
@@ -109,7 +111,7 @@ def _test_of(running: _Running, wake: WakeUp | None) -> tuple[Callable[[], bool]
     """How this service is asked whether it is ready, and the words for it."""
     readiness = running.service.readiness
     if readiness.port is not None:
-        port = readiness.port
+        port = int(readiness.port)
         return lambda: _accepts(port), f"port {port}"
     if readiness.file is not None:
         path = os.path.join(running.directory, _filled(readiness.file, running.directory))
@@ -129,7 +131,9 @@ def _accepts(port: int) -> bool:
 
 
 def _exits_zero(words: list[str], running: _Running, wake: WakeUp | None) -> bool:
-    left = running.started + running.service.readiness.timeout_seconds - time.monotonic()
+    readiness = running.service.readiness
+    limit = HOST_SECONDS if readiness.timeout_seconds is None else readiness.timeout_seconds
+    left = running.started + limit - time.monotonic()
     deadline = max(0.1, min(COMMAND_SECONDS, left))
     result = run(
         words, deadline_seconds=deadline, environment=running.environment, directory=running.directory, wake=wake

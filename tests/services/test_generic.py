@@ -5,7 +5,8 @@ from __future__ import annotations
 from pilot_agent.config import Layer, load_config
 from pilot_agent.hookspecs import Readiness, Service
 from pilot_agent.model import Json
-from pilot_agent.plugins.services import generic_service, pilot_services
+from pilot_agent.plugins.services import pilot_services
+from pilot_agent.service_entry import generic_service
 
 
 def test_an_entry_with_a_command_is_enough() -> None:

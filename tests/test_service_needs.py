@@ -1,0 +1,40 @@
+"""What services of several plugins may not have in common, and what they need of each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from pilot_agent.collect import Declared
+from pilot_agent.hookspecs import Service
+from pilot_agent.host import in_order
+from pilot_agent.model import PilotError
+from pilot_agent.service_needs import require_known_needs
+
+
+def declared(name: str, *needs: str, plugin: str = "a", builtin: bool = False) -> Declared:
+    return Declared(plugin, "pilot_services", Service(name=name, command=("x",), needs=needs), builtin)
+
+
+def test_a_service_may_need_one_of_another_plugin_and_comes_after_it() -> None:
+    services = [declared("front", "back"), declared("back", plugin="b")]
+    require_known_needs(services)
+    assert [one.record.name for one in in_order(services)] == ["back", "front"]
+
+
+@pytest.mark.parametrize(("builtin", "code"), [(True, "config.invalid"), (False, "plugin.load")])
+def test_a_need_that_nobody_declares_is_refused_with_the_nearest_name(builtin: bool, code: str) -> None:
+    with pytest.raises(
+        PilotError, match=r"services.front.needs: there is no service 'bakc'; did you mean back\?"
+    ) as told:
+        require_known_needs([declared("front", "bakc", builtin=builtin), declared("back")])
+    assert told.value.failure.code == code
+
+
+def test_two_services_whose_attributes_would_be_the_same_are_refused() -> None:
+    with pytest.raises(PilotError, match="have the same attribute SERVICE_A_B_READY"):
+        require_known_needs([declared("a.b"), declared("a_b", plugin="b")])
+
+
+def test_services_that_need_each_other_are_refused() -> None:
+    with pytest.raises(PilotError, match="form a circle"):
+        in_order([declared("a", "b"), declared("b", "a")])
