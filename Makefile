@@ -47,7 +47,7 @@ built-unit: payload
 	$(MAKE) unit
 
 unit-313: testbed ## unit tests on Python 3.13, inside the Debian 13 tree
-	$(PYTHON) -m tests.testbed unit tests -n $(WORKERS)
+	$(PYTHON) -m tests.testbed unit tests plugins_contrib -n $(WORKERS)
 
 integration: payload testbed ## real HTCondor and Apptainer in the testbed
 	$(MAKE) built-integration

@@ -28,23 +28,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="downloads (default: OUTPUT/cache)")
     parser.add_argument("--project", type=Path, default=PROJECT, help="checkout that holds pilot_agent")
     parser.add_argument("--refresh", action="store_true", help="take the newest Debian packages, not the cached ones")
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a plugin to carry, a directory with pyproject.toml or a wheel; may be repeated",
+    )
     options = parser.parse_args(arguments)
     try:
-        build(options.project, options.output, options.cache or options.output / "cache", options.refresh)
+        cache = options.cache or options.output / "cache"
+        build(options.project, options.output, cache, options.refresh, options.plugin)
     except BuildError as error:
         print(f"payload: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def build(project: Path, output: Path, cache: Path, refresh: bool = False) -> None:
-    """Write OUTPUT/pilot.pyz and OUTPUT/pilot.sh and print their sizes and digests. BuildError when it cannot."""
+def build(project: Path, output: Path, cache: Path, refresh: bool = False, plugins: Sequence[Path] = ()) -> None:
+    """Write OUTPUT/pilot.pyz and OUTPUT/pilot.sh, with these plugins in them, and print their sizes and digests.
+    BuildError when it cannot."""
     version = agent_version(project)
     wheels = fetch(read_pins(PROJECT / "packaging/requirements-payload.txt"), cache / "wheels")
     tree313 = debian_tree("trixie", DEBIAN_13, cache / "debs", refresh)
     tree311 = debian_tree("bookworm", DEBIAN_12, cache / "debs", refresh)
     with step("compile and pack pilot.pyz"):
-        pyz = build_pyz(collect(project, wheels), version, tree313, tree311)
+        pyz = build_pyz(collect(project, wheels, plugins), version, tree313, tree311)
     write(output / "pilot.pyz", pyz)
     with step("compress pilot.sh"):
         base = cached_base(cache / "runtime", tree313, version, lambda: runtime_files(tree313, version))

@@ -18,6 +18,7 @@ from typing import Any
 
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.hookspecs import Context, Event
+from pilot_agent.interpreter import payload_archive
 from pilot_agent.model import Json, PilotError
 
 ENTRY_POINT_GROUP = "pilot_agent"
@@ -44,21 +45,34 @@ def main(argv: list[str]) -> int:
 
 
 def load_plugin(name: str, directories: Iterable[str]) -> ModuleType:
-    """The module of a plugin: an entry point of a distribution in ``directories``, else a module of that name.
+    """The module of a plugin: an entry point of a distribution in ``directories`` or in the payload, else a module of
+    that name.
 
-    Only the given directories are searched for entry points, never the node's site-packages. Raises what the
-    import raises.
+    The node's site-packages are never searched for entry points. Raises what the import raises.
     """
     # Costs 30 ms, and the pipeline imports this module for ``call`` alone.
     import importlib.metadata
 
-    for distribution in importlib.metadata.distributions(path=list(directories)):
-        for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP, name=name):
+    archive = payload_archive()
+    places = [*directories, *((archive,) if archive is not None else ())]
+    offered = []
+    for distribution in importlib.metadata.distributions(path=places):
+        for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
+            offered.append(entry_point.name)
+            if entry_point.name != name:
+                continue
             loaded = entry_point.load()
             if not isinstance(loaded, ModuleType):
                 raise TypeError(f"the entry point {name} is a {type(loaded).__name__}, a module is needed")
             return loaded
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the plugin is there, and something that it imports is not
+        found = ", ".join(sorted(offered)) or "none"
+        message = f"no module {name} was found; entry points in plugins.directories and in the payload: {found}"
+        raise ModuleNotFoundError(message, name=error.name) from None
 
 
 def resolve(reference: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -51,8 +51,12 @@ def new_manager() -> pluggy.PluginManager:
 
 
 def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, builtin: bool) -> list[Declared]:
-    """Everything one plugin declares. Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an
-    exception in a hook, a record of the wrong type or one that cannot be run, or a name that two of one hook share."""
+    """Everything one plugin declares. Its hooks find the defaults of its own options in the configuration; where a
+    value that was given does not fit its option, the options are all that it is asked for.
+
+    Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an exception in a hook, a record of the
+    wrong type or one that cannot be run, or a name that two of one hook share.
+    """
     try:
         implementations = _implementations(name, plugin)
     except (pluggy.PluginValidationError, ValueError) as error:
@@ -84,7 +88,32 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
                     raise _load_failure(name, f"{hook} yielded two records with the name {key[1]!r}")
                 taken.add(key)
                 found.append(Declared(name, hook, record, builtin))
+        if hook == "pilot_options" and found:
+            options = [declared.record for declared in found]
+            given = config["plugins"]["options"].get(name, {})
+            if not isinstance(given, dict) or any(not fits(o, given[o.name]) for o in options if o.name in given):
+                break  # whoever loads the plugin refuses the value with its path
+            config = _with_options(config, name, {option.name: option.default for option in options} | given)
     return found
+
+
+def fits(option: hookspecs.Option, value: Json) -> bool:
+    """Whether a value is of its option's type."""
+    return _OPTION_TYPES[option.type](value)
+
+
+def _with_options(config: Mapping[str, Json], plugin: str, options: Mapping[str, Json]) -> Mapping[str, Json]:
+    plugins = config["plugins"]
+    return {**config, "plugins": {**plugins, "options": {**plugins["options"], plugin: dict(options)}}}
+
+
+_OPTION_TYPES: Mapping[str, Callable[[Json], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "list": lambda value: isinstance(value, list),
+}
 
 
 def implemented_hooks(plugin: ModuleType) -> tuple[str, ...]:

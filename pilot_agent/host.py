@@ -16,7 +16,7 @@ from typing import Any
 
 from pilot_agent import child
 from pilot_agent.codec import CodecError, from_json, to_json
-from pilot_agent.collect import Declared, PluginReport, declarations, declared_from_json, implemented_hooks
+from pilot_agent.collect import Declared, PluginReport, declarations, declared_from_json, fits, implemented_hooks
 from pilot_agent.config_check import Problem, invalid
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
@@ -347,7 +347,7 @@ def complete_options(loaded: Loaded, given: Mapping[str, Json]) -> dict[str, dic
             option = known.get((plugin, name))
             if option is None:
                 problems.append(Problem(path, "plugins", "no loaded plugin declared this option"))
-            elif not _OPTION_TYPES[option.type](value):
+            elif not fits(option, value):
                 problems.append(Problem(path, "plugins", f"expected {option.type}, found {type(value).__name__}"))
     if problems:
         raise invalid(problems)
@@ -355,15 +355,6 @@ def complete_options(loaded: Loaded, given: Mapping[str, Json]) -> dict[str, dic
     for (plugin, name), option in known.items():
         complete.setdefault(plugin, {})[name] = given.get(plugin, {}).get(name, option.default)
     return complete
-
-
-_OPTION_TYPES: Mapping[str, Callable[[Json], bool]] = {
-    "string": lambda value: isinstance(value, str),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "list": lambda value: isinstance(value, list),
-}
 
 
 def findings(answer: Json) -> list[Fact | Limit]:

@@ -38,7 +38,13 @@ def module_command(module: str) -> list[str]:
 
 def own_path() -> str:
     """What Python runs to get here: the zip file of the payload, or ``__main__.py`` in a checkout."""
-    archive: str | None = getattr(globals().get("__loader__"), "archive", None)
-    if archive:
-        return os.path.abspath(archive)
+    archive = payload_archive()
+    if archive is not None:
+        return archive
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+
+
+def payload_archive() -> str | None:
+    """The zip file of the payload that this code runs from; None in a checkout or an installed package."""
+    archive: str | None = getattr(globals().get("__loader__"), "archive", None)
+    return os.path.abspath(archive) if archive else None

@@ -10,7 +10,7 @@ import pytest
 
 from pilot_agent.codec import CodecError
 from pilot_agent.collect import Declared, declarations, declared_from_json, declared_to_json, implemented_hooks
-from pilot_agent.hookspecs import Attribute, Check, Probe, Service, hookimpl
+from pilot_agent.hookspecs import Attribute, Check, Option, Probe, Service, hookimpl
 from pilot_agent.model import Failure, FailureKind, PilotError
 
 
@@ -122,3 +122,24 @@ def test_the_same_name_in_two_hooks_is_fine() -> None:
 def test_plain_data_that_declares_nothing_known_is_refused(item: dict[str, object]) -> None:
     with pytest.raises(CodecError):
         declared_from_json([item])
+
+
+def test_hooks_find_the_defaults_of_their_plugins_options() -> None:
+    def options() -> list[Option]:
+        return [Option(name="colour", type="string", default="red"), Option(name="size", type="integer", default=1)]
+
+    seen: list[object] = []
+    module = plugin(pilot_options=options, pilot_checks=lambda config: seen.append(config["plugins"]["options"]))
+    given = {"plugins": {"options": {"example": {"size": 2}, "other": {"x": 1}}}}
+    declarations("example", module, given, builtin=False)
+    assert seen == [{"example": {"colour": "red", "size": 2}, "other": {"x": 1}}]
+    assert given == {"plugins": {"options": {"example": {"size": 2}, "other": {"x": 1}}}}
+
+
+@pytest.mark.parametrize("given", [{"size": "two"}, {"size": True}, "two"])
+def test_a_plugin_whose_options_were_given_wrongly_is_asked_for_nothing_else(given: object) -> None:
+    module = plugin(
+        pilot_options=lambda: [Option(name="size", type="integer", default=1)], pilot_checks=lambda config: 1 / 0
+    )
+    found = declarations("example", module, {"plugins": {"options": {"example": given}}}, builtin=False)
+    assert [one.hook for one in found] == ["pilot_options"]

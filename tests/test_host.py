@@ -150,7 +150,8 @@ def test_a_plugin_that_does_not_load_is_refused_with_its_reason(
 
 
 def test_a_plugin_that_is_not_there_is_refused_by_its_name(around: Surroundings) -> None:
-    assert "No module named 'missing'" in refused(around, "missing").message
+    message = refused(around, "missing").message
+    assert "no module missing was found; entry points in plugins.directories and in the payload: none" in message
 
 
 def test_a_plugin_that_hangs_at_import_is_refused_in_time(around: Surroundings, make_plugin: MakePlugin) -> None:
@@ -207,7 +208,15 @@ def test_an_entry_point_elsewhere_on_the_nodes_path_is_not_found(
     start += "runpy.run_path(sys.argv[0], run_name='__main__')"
     patched = replace(around, interpreter=(*around.interpreter[:-1], "-c", start, around.interpreter[-1]))
     assert load(patched, "example_vo_plugin").plugins
-    assert "No module named 'example-vo'" in refused(patched, "example-vo").message
+    assert "no module example-vo was found" in refused(patched, "example-vo").message
+
+
+def test_a_plugin_that_is_not_there_is_told_with_those_that_are(
+    around: Surroundings, make_plugin: MakePlugin, make_distribution: MakeDistribution
+) -> None:
+    make_plugin("example_vo_plugin", GOOD)
+    make_distribution("example-vo", "example_vo_plugin")
+    assert "in the payload: example-vo" in refused(around, "example_vo").message
 
 
 def test_an_entry_point_that_names_no_module_is_refused(

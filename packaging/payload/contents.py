@@ -1,4 +1,4 @@
-"""What goes into pilot.pyz: pilot_agent, the Python files of the pinned wheels, their licences."""
+"""What goes into pilot.pyz: pilot_agent, the Python files of the pinned wheels, their licences, chosen plugins."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
 from payload.console import BuildError
+from payload.plugins import read_plugins
 from payload.wheels import Wheel
 
 HERE = Path(__file__).parent
+AGENT = "pilot_agent"
 NATIVE = re.compile(r"psutil/_psutil_linux\.abi3\.so")
 DESCRIPTION = re.compile(r"(METADATA|entry_points\.txt)$|licenses/.|LICEN[CS]E|NOTICE|COPYING")
 PROCESSORS = ("x86_64", "aarch64")
@@ -37,14 +39,17 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Files by their name in the archive, and what they come from."""
+    """Files by their name in the archive, what they come from, and the packages that look for files beside their
+    code."""
 
     files: dict[str, bytes]
     components: tuple[Component, ...]
+    with_resources: tuple[str, ...]
 
 
-def collect(project: Path, wheels: Sequence[Wheel]) -> Contents:
-    """All source files of the payload, without byte code. BuildError when two packages bring the same name."""
+def collect(project: Path, wheels: Sequence[Wheel], plugins: Sequence[Path] = ()) -> Contents:
+    """All source files of the payload, without byte code. BuildError when two packages bring the same name, and for a
+    plugin that cannot be carried."""
     files = {"__main__.py": (HERE / "zip_main.py").read_bytes()}
     files.update(_agent(project))
     grouped: dict[str, list[Wheel]] = {}
@@ -63,11 +68,17 @@ def collect(project: Path, wheels: Sequence[Wheel]) -> Contents:
             native.update(_native(wheel))
         components.append(Component(name, group[0].version, licence, tuple(wheel.sha256 for wheel in group)))
     _overlay(files, native)
-    return Contents(files, tuple(components))
+    taken = {name.partition("/")[0].removesuffix(".py") for name in files}
+    with_resources = [AGENT]
+    for plugin in read_plugins(plugins, taken, [component.name for component in components]):
+        files.update(plugin.files)
+        with_resources += plugin.packages
+        components.append(Component(plugin.name, plugin.version, plugin.licence, (plugin.sha256,)))
+    return Contents(files, tuple(components), tuple(with_resources))
 
 
 def _agent(project: Path) -> Iterator[tuple[str, bytes]]:
-    package = project / "pilot_agent"
+    package = project / AGENT
     for path in sorted(package.rglob("*")):
         name = path.relative_to(project).as_posix()
         hidden = any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(name).parts)

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from payload.bytecode import compile_all, dataclass_code, packed
-from payload.contents import Component, Contents
+from payload.contents import AGENT, Component, Contents
 from payload.debs import Tree
 
 SHEBANG = b"#!/usr/bin/env python3\n"
-AGENT = "pilot_agent"
 DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -22,7 +21,7 @@ def build_pyz(contents: Contents, version: str, tree313: Tree, tree311: Tree) ->
     """The archive's bytes.
 
     Sources and data lie at the root with the byte code of 3.13 beside them; `cp311` holds the byte code of 3.11 and a
-    copy of the agent's data files, because a package's resources are looked for where its code came from.
+    copy of the data files of agent and plugins, because a package's resources are looked for where its code came from.
     """
     # 3.11 needs the start file's source: which byte code to take is decided in it.
     modules = {name: data for name, data in contents.files.items() if name.endswith(".py")}
@@ -30,16 +29,16 @@ def build_pyz(contents: Contents, version: str, tree313: Tree, tree311: Tree) ->
     files.update(compile_all(modules, tree313))
     del modules["__main__.py"]
     files.update({f"cp311/{name}": data for name, data in compile_all(modules, tree311).items()})
-    files.update({f"cp311/{name}": data for name, data in contents.files.items() if _is_resource(name)})
+    files.update({f"cp311/{name}": data for name, data in contents.files.items() if _is_resource(name, contents)})
     for directory, tree in (("", tree313), ("cp311/", tree311)):
         files[f"{directory}{AGENT}/dataclass_code.bin"] = dataclass_code(contents.files, AGENT, tree)
     files["MANIFEST.json"] = manifest(version, contents.components, (tree311, tree313), files)
     return packed("zip", write_zip(files), tree313)
 
 
-def _is_resource(name: str) -> bool:
+def _is_resource(name: str, contents: Contents) -> bool:
     path = PurePosixPath(name)
-    return path.suffix != ".py" and path.parts[0] == AGENT
+    return path.suffix != ".py" and path.parts[0] in contents.with_resources
 
 
 def manifest(version: str, components: Sequence[Component], trees: Sequence[Tree], files: Mapping[str, bytes]) -> bytes:

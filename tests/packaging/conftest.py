@@ -21,6 +21,34 @@ STRANGER = 65534
 PATIENCE_SECONDS = 60.0
 sys.path.insert(0, str(PROJECT / "packaging"))
 
+PYPROJECT = """
+[project]
+name = "example-vo"
+version = "2.5"
+license = "MIT"
+dependencies = [{needs}]
+
+[project.entry-points.pilot_agent]
+example = "example_vo.hooks"
+"""
+HOOKS = """
+from importlib.resources import files
+
+from pilot_agent.hookspecs import Attribute, Option, hookimpl
+
+
+@hookimpl
+def pilot_options():
+    yield Option(name="colour", type="string", default="red")
+
+
+@hookimpl
+def pilot_attributes(config):
+    colour = config["plugins"]["options"]["example"]["colour"]
+    word = files("example_vo").joinpath("word.txt").read_text()
+    yield Attribute(name=f"Example_{colour}_{word}", value=True)
+"""
+
 LOOKING_GLASS_CLI = '''
 """Prints what the start of the payload has made of this process, and of a child."""
 import json, os, subprocess, sys, time
@@ -84,6 +112,19 @@ def start(
     return subprocess.run(words, env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
+def plugin_source(directory: Path, needs: str = "", pyproject: str = PYPROJECT) -> Path:
+    """A plugin's directory with a package, a data file and a licence."""
+    package = directory / "src/example_vo"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "__pycache__/hooks.cpython-311.pyc").write_bytes(b"junk")
+    (package / "__init__.py").write_text("")
+    (package / "hooks.py").write_text(HOOKS)
+    (package / "word.txt").write_text("hello")
+    (directory / "LICENSE").write_text("all of it")
+    (directory / "pyproject.toml").write_text(pyproject.replace("{needs}", needs))
+    return directory
+
+
 def forms(built: Built) -> dict[str, list[str]]:
     """How each of the two files is started."""
     return {"pyz": [system_python(), str(built.pyz)], "sh": ["/bin/sh", str(built.sh)]}
@@ -98,12 +139,12 @@ def public_dir() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _build(project: Path, output: Path) -> Built:
+def _build(project: Path, output: Path, plugins: Sequence[Path] = ()) -> Built:
     from build_payload import build
 
     if not (CACHE / "debs").is_dir():
         pytest.fail(f"{CACHE}/debs is missing: run `make payload` first; tests download nothing")
-    build(project, output, CACHE)
+    build(project, output, CACHE, plugins=plugins)
     return Built(output / "pilot.pyz", output / "pilot.sh")
 
 
@@ -117,10 +158,11 @@ def output_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def built(output_dir: Path) -> Built:
-    """The payload of this checkout, from a copy that stays as it is while the tests run."""
+    """The payload of this checkout, from a copy that stays as it is while the tests run, with a plugin that a factory
+    chose."""
     copy = output_dir / "snapshot"
     shutil.copytree(PROJECT / "pilot_agent", copy / "pilot_agent", ignore=shutil.ignore_patterns("__pycache__"))
-    return _build(copy, output_dir / "real")
+    return _build(copy, output_dir / "real", [plugin_source(output_dir / "plugin")])
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import CACHE, PROJECT, Built
+from tests.packaging.conftest import CACHE, PROJECT, Built, plugin_source
 
 
 def test_two_builds_in_different_directories_are_the_same_bits(built: Built, tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_two_builds_in_different_directories_are_the_same_bits(built: Built, tmp
     shutil.copytree(built.pyz.parent.parent / "snapshot", copy)
     (copy / "pilot_agent/__pycache__").mkdir()
     (copy / "pilot_agent/__pycache__/junk.cpython-311.pyc").write_bytes(b"junk")
-    build(copy, tmp_path / "out", CACHE)
+    build(copy, tmp_path / "out", CACHE, plugins=[plugin_source(tmp_path / "plugin")])
     for name, path in (("pilot.pyz", built.pyz), ("pilot.sh", built.sh)):
         assert (
             hashlib.sha256((tmp_path / "out" / name).read_bytes()).digest()
@@ -57,7 +57,7 @@ def test_the_manifest_holds_every_file_and_component(built: Built) -> None:
             assert hashlib.sha256(archive.read(name)).hexdigest() == digest
     assert names == set(manifest["files"]) | {"MANIFEST.json"}
     components = {component["name"]: component for component in manifest["components"]}
-    assert {"pluggy", "PyYAML", "psutil", "nvidia-ml-py"} <= set(components)
+    assert {"pluggy", "PyYAML", "psutil", "nvidia-ml-py", "example-vo"} <= set(components)
     assert all(component["licence"] and component["wheel_sha256"] for component in components.values())
     assert any(package["version"].startswith("3.13.") for package in manifest["compiled_by"])
 
@@ -82,10 +82,12 @@ def test_every_module_has_byte_code_for_both_pythons_and_no_path_of_the_builder(
         assert not [name for name in names if name.endswith(".pyc") and builder in archive.read(name)]
 
 
-def test_data_files_of_the_agent_lie_beside_both_byte_codes(built: Built) -> None:
+def test_data_files_of_agent_and_plugins_lie_beside_both_byte_codes(built: Built) -> None:
     with zipfile.ZipFile(built.pyz) as archive:
         names = set(archive.namelist())
-    data = [name for name in names if name.startswith("pilot_agent/") and not name.endswith((".py", ".pyc"))]
+    packages = ("pilot_agent/", "example_vo/")
+    data = [name for name in names if name.startswith(packages) and not name.endswith((".py", ".pyc"))]
+    assert "example_vo/word.txt" in data
     assert all(f"cp311/{name}" in names for name in data)
 
 

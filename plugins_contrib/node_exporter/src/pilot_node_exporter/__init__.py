@@ -1,0 +1,1 @@
+"""Prometheus' node exporter beside the jobs of a pilot."""
