@@ -6,14 +6,15 @@ import os
 from dataclasses import replace
 
 from pilot_agent import configure
-from pilot_agent.hookspecs import Periodic
+from pilot_agent.hookspecs import Periodic, Service
 from pilot_agent.lifecycle import plan
 from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.plugins import condor, features
+from pilot_agent.plugins import condor, features, services
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.plugins.cvmfs_watching import watch_plan
 from pilot_agent.programs import is_program
+from pilot_agent.services.variables import READY, told_variables
 from pilot_agent.stages import Session
 from pilot_agent.startd.choice import NoCondorError
 from pilot_agent.startd.plan import TIME_ATTRIBUTES, PluginFragment
@@ -68,6 +69,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         join=join,
         channel=channel,
         services=_services(session, state),
+        service_variables=_service_variables(session, state),
         periodics=_periodics(session, state, environment),
         time=_times(state, deadline),
         history=handoff.history,
@@ -113,6 +115,8 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         attributes=state.attributes,
         benchmarks=state.benchmarks,
         job_environment=dict(jobs.environment),
+        service_environment=_service_environment(state),
+        sent_attributes=services.sent_attributes(_service_records(session, state)),
         job_binds=jobs.binds,
         container_options=jobs.options,
         gpu_options=jobs.gpu_options,
@@ -181,12 +185,36 @@ def _services(session: Session, state: State) -> list[plan.ServicePlan]:
             pid=service.pid,
             required=records[service.name].required,
             attributes=service.attributes,
+            ports=service.ports,
             stop_signal=records[service.name].stop_signal,
             stop_seconds=records[service.name].stop_seconds,
         )
         for service in state.services
         if service.status == "ready" and service.pid is not None
     ]
+
+
+def _service_records(session: Session, state: State) -> list[Service]:
+    """What was declared of the services that are not given up."""
+    failed = {service.name for service in state.services if service.status == "failed"}
+    records = [declared.record for declared in session.loaded.of("pilot_services")]
+    return [record for record in records if record.name not in failed]
+
+
+def _wanted_variables(state: State) -> dict[str, dict[str, str]]:
+    return {} if state.container is None else services.wanted_variables(state.container.surroundings)
+
+
+def _service_environment(state: State) -> dict[str, str] | None:
+    """What jobs get of the services that are ready now; None where no service will give them anything."""
+    wanted = _wanted_variables(state)
+    ports = {service.name: service.ports for service in state.services if service.status in READY}
+    return told_variables(wanted, ports) if wanted else None
+
+
+def _service_variables(session: Session, state: State) -> plan.ServiceVariablesPlan:
+    directory = os.path.dirname(session.workspace.condor_config)
+    return plan.ServiceVariablesPlan(directory=directory, variables=_wanted_variables(state))
 
 
 def _service_attributes(state: State) -> dict[str, Json]:

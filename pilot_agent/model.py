@@ -318,13 +318,18 @@ class OptionVerdict:
 
 @dataclass(frozen=True, slots=True)
 class VariableVerdict:
-    """What became of one variable that somebody asked for in jobs' environment. Its value is in no report."""
+    """What became of one variable that somebody asked for in jobs' environment. Its value is in no report.
+
+    With ``of_service``, the name of a service, the value has places for the service's ports, and jobs get it from when
+    that service is ready.
+    """
 
     name: str
     value: str
     asked_by: str
     given: bool
     reason: str = ""
+    of_service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pilot_agent.collect import Declared
-from pilot_agent.lifecycle.sidecars import ready_attributes
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.services.variables import ready_attributes
 from pilot_agent.spelling import nearest
 
 

@@ -22,6 +22,7 @@ from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifetime import check_time, deadline_of
 from pilot_agent.model import (
     BenchmarkScore,
+    CheckResult,
     CheckStatus,
     Fact,
     Failure,
@@ -144,7 +145,8 @@ def container(session: Session, state: State) -> State:
 
 def validate(session: Session, state: State) -> State:
     """Requirements of all layers, then the checks of plugins; a required one that fails ends the pilot."""
-    results = [requirement_result(entry, state) for entry in state.config.get("requirements")]
+    state, results = _shared_out(session, state)
+    results += [requirement_result(entry, state) for entry in state.config.get("requirements")]
     if state.deadline is not None:
         # Again, as a node is checked for several VOs after one look at it.
         results.append(check_time(deadline_of(state)))
@@ -171,6 +173,15 @@ def validate(session: Session, state: State) -> State:
         failures=(*state.failures, *failures),
         timeline=(*state.timeline, *entries),
     )
+
+
+def _shared_out(session: Session, state: State) -> tuple[State, list[CheckResult]]:
+    """The state with the node as jobs have it beside the services, and the verdict on that where services take any."""
+    records = [declared.record for declared in host.in_order(session.loaded.of("pilot_services"))]
+    found = services.share_out(records, state.facts)
+    limits = tuple(limit for fact in found.facts for limit in fact.limits if limit not in state.limits)
+    state = replace(state, shares=found.shares, limits=(*state.limits, *limits)).with_changed(found.facts)
+    return state, [] if found.check is None else [found.check]
 
 
 def service(session: Session, state: State) -> State:
@@ -242,7 +253,18 @@ def advertise(session: Session, state: State) -> State:
     for score in state.benchmarks:
         attributes |= score.attributes
     attributes |= state.setup_attributes | dict(state.config.get("startd.attributes"))
-    return replace(state, attributes=attributes)
+    return replace(_with_service_variables(session, state), attributes=attributes)
+
+
+def _with_service_variables(session: Session, state: State) -> State:
+    """The state with what jobs get of the services that are not given up."""
+    failed = {service.name for service in state.services if service.status == "failed"}
+    records = [declared.record for declared in host.in_order(session.loaded.of("pilot_services"))]
+    if state.container is None or not records:
+        return state
+    there = [record for record in records if record.name not in failed]
+    settled = services.settle_variables(state.container.surroundings, there, state.config.values)
+    return replace(state, container=replace(state.container, surroundings=settled))
 
 
 def _run(session: Session, state: State, declared: Sequence[Declared], *, width: int = 8) -> list[host.Ended]:

@@ -30,6 +30,7 @@ from pilot_agent.model import (
     TimelineEntry,
     Verdict,
 )
+from pilot_agent.services.taken import ServiceShare
 from pilot_agent.startd.choice import CondorChoice
 
 
@@ -69,6 +70,8 @@ class State:
     images: tuple[ImageCandidate, ...] = ()
     setup_attributes: dict[str, Json] = field(default_factory=dict)
     services: tuple[ServiceState, ...] = ()
+    shares: tuple[ServiceShare, ...] = ()
+    """What services take from what jobs get, once that is decided."""
     benchmarks: tuple[BenchmarkScore, ...] = ()
     attributes: dict[str, Json] = field(default_factory=dict)
     startd: Json = None

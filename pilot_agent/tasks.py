@@ -15,6 +15,7 @@ from pilot_agent.collect import Declared
 from pilot_agent.hookspecs import ContainerRequest, Periodic, Service, Setup
 from pilot_agent.lifecycle.inherited import OwnTeardown, Prepared, Teardowns
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.plugins import services
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
 from pilot_agent.process import Result
 from pilot_agent.programs import filled, is_text
@@ -75,8 +76,9 @@ def settled_service(session: Session, state: State, service: Service) -> Service
     """The service as the node starts it: with the command line of its container when it runs in one.
 
     ``{workspace}`` stays in what the node reads and becomes /srv in what the service reads. Raises ``PilotError`` where
-    there is no image to run it in.
+    there is no image to run it in, and for one that does not fit beside the jobs.
     """
+    service = services.with_devices(service, state.shares)
     if service.where == "host":
         words = filled(service.command, service.script)
         ready = filled(service.readiness.command, service.script)

@@ -32,6 +32,7 @@ from pilot_agent.model import (
     ImageVerdict,
     Json,
     Runtime,
+    ServiceState,
 )
 from pilot_agent.stages import Session
 from pilot_agent.state import State
@@ -405,6 +406,67 @@ def pilot_services(config):
     state = stages.service(session, state)
     assert state.services[0].status == "failed"
     assert [failure.code for failure in state.failures] == (["service.failed"] if required else [])
+
+
+SHARED_NODE = """
+@hookimpl
+def pilot_services(config):
+    yield Service(name="cache", command=("/bin/sleep", "600"), cores=2, memory_mib=1000)
+    yield Service(name="large", command=("/bin/sleep", "600"), cores=2, required=False)
+"""
+
+
+def test_jobs_have_what_services_leave_and_requirements_are_judged_by_that(prepare: Prepare) -> None:
+    session, state = prepare(SHARED_NODE, {"requirements": ["cpu.usable >= 3", "memory.usable_mib >= 1000"]})
+    facts = {"cpu.usable": Fact("cpu.usable", 6, "cores"), "memory.usable_mib": Fact("memory.usable_mib", 2000, "MiB")}
+    state = stages.validate(session, replace(state, facts=facts))
+    assert (state.checks[0].name, state.checks[0].status) == ("services", CheckStatus.PASS)
+    assert state.checks[0].message.endswith("jobs get 2 cores, 1000 MiB")
+    assert {name: fact.value for name, fact in state.facts.items()} == {"cpu.usable": 2, "memory.usable_mib": 1000}
+    assert [failure.code for failure in state.failures] == ["requirement.cpu.usable"]
+    assert state.with_resolved_limits().facts["cpu.usable"].value == 2
+
+
+def test_an_optional_service_that_would_leave_nothing_to_jobs_is_not_started(prepare: Prepare) -> None:
+    session, state = prepare(SHARED_NODE.replace("cores=2, memory_mib=1000", "cores=1, required=False"))
+    state = stages.validate(session, replace(state, facts={"cpu.usable": Fact("cpu.usable", 3, "cores")}))
+    assert (state.checks[0].status, state.checks[0].code) == (CheckStatus.WARN, "services.too_large")
+    assert state.failures == ()
+    state = stages.service(session, replace(state, services=()))
+    try:
+        large = next(service for service in state.services if service.name == "large")
+        assert large.status == "failed"
+        assert large.message.startswith("it cannot run beside jobs: it takes 2 cores of the 2 cores that are left")
+    finally:
+        for service in state.services:
+            if service.pid is not None:
+                os.killpg(service.pid, signal.SIGKILL)
+                os.waitpid(service.pid, 0)
+
+
+def test_a_required_service_that_would_leave_nothing_to_jobs_ends_the_pilot_before_anything_starts(
+    prepare: Prepare,
+) -> None:
+    session, state = prepare(SHARED_NODE)
+    state = stages.validate(session, replace(state, facts={"cpu.usable": Fact("cpu.usable", 2, "cores")}))
+    [failure] = state.failures
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "services.too_large")
+    assert "the service cache cannot run beside jobs: it takes 2 cores of the 2 cores" in failure.message
+
+
+def test_jobs_get_the_variables_of_services_that_are_not_given_up(prepare: Prepare) -> None:
+    session, state = prepare("""
+@hookimpl
+def pilot_services(config):
+    yield Service(name="cache", command=("/bin/true",), ports={"http": 0})
+    yield Service(name="gone", command=("/bin/true",), ports={"http": 0})
+""")
+    decision = ContainerDecision("NEVER", "NEVER x NEVER", "")
+    services = (ServiceState("cache", "ready"), ServiceState("gone", "failed"))
+    state = stages.advertise(session, replace(state, container=decision, services=services))
+    assert state.container is not None
+    names = {one.name for one in state.container.surroundings.environment if one.given}
+    assert names == {f"SERVICE_CACHE_{end}" for end in ("HOST", "PORT", "URL", "PORT_HTTP")}
 
 
 def test_pilot_benchmarks_give_scores_and_their_failures_are_never_fatal(prepare: Prepare) -> None:

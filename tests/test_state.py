@@ -35,6 +35,7 @@ from pilot_agent.model import (
     TimelineEntry,
     Verdict,
 )
+from pilot_agent.services.taken import ServiceShare
 from pilot_agent.startd.choice import CondorChoice, CondorVerdict
 from pilot_agent.state import State, load_state, save_state
 
@@ -66,6 +67,7 @@ def full() -> State:
         cvmfs=LADDER,
         images=(ImageCandidate("el9", "/images/el9", "x86_64", {"cpu_level": "x86_64-v2"}, "vo"),),
         setup_attributes={"HasX": True},
+        shares=(ServiceShare("cache", 2, 100, ("GPU-1",), exclusive=True, refused="no", code="services.too_large"),),
         services=(ServiceState("cache", "ready", 123, 0.5, "", {"HasCache": True}),),
         benchmarks=(BenchmarkScore("hash", 1.5, "MB/s", 0.1, True, {"HashRate": 1.5}),),
         attributes={"Nested": {"list": [1, None]}},

@@ -17,13 +17,13 @@ from pilot_agent.containers.cvmfs_paths import physical
 from pilot_agent.containers.inside import WORKING_VARIABLES, Interior
 from pilot_agent.containers.job_ad import MOST_BYTES, JobAd, parse_job_ad
 from pilot_agent.environment import clean_path
-from pilot_agent.facts import known_value
 from pilot_agent.foreground import Ended, run_in_foreground
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.removal import remove_tree
-from pilot_agent.model import ContainerDecision, Failure, FailureKind, Json, PilotError, worst_failure
+from pilot_agent.model import ContainerDecision, Failure, FailureKind, PilotError, worst_failure
 from pilot_agent.plugins.job_containers import AUTHORITIES
 from pilot_agent.progress import Progress
+from pilot_agent.services.taken import usable_devices
 from pilot_agent.stages import Session
 from pilot_agent.standalone import work_in
 from pilot_agent.state import State
@@ -241,10 +241,8 @@ def _gpus(asked: _Asked, state: State) -> tuple[str, ...]:
     wanted = asked.job.gpus if asked.job else 0
     if not wanted:
         return ()
-    devices: list[dict[str, Json]] = known_value(state.facts, "gpu.devices") or []
     # Those that the startd would offer (plugins.condor).
-    offered = [d for d in devices if d.get("state", "usable") == "usable" and d.get("vendor", "nvidia") == "nvidia"]
-    usable = [str(device["uuid"]) for device in offered if device.get("uuid")]
+    usable = [str(device["uuid"]) for device in usable_devices(state.facts)]
     if len(usable) < wanted:
         message = f"the job asks for {wanted} GPU(s), and {len(usable)} of this node can be used"
         hint = "the site repairs the GPUs, or use a node that has them; `pilot-agent probe gpu` says more"

@@ -44,7 +44,7 @@ class JobContainer:
         return cls(
             binds=tuple(Bind(b.source, b.destination, b.read_only) for b in surroundings.binds if b.given),
             options=tuple(o.option for o in surroundings.options if o.given and not o.with_gpus),
-            environment={v.name: v.value for v in surroundings.environment if v.given},
+            environment={v.name: v.value for v in surroundings.environment if v.given and not v.of_service},
             gpu_options=tuple(o.option for o in surroundings.options if o.given and o.with_gpus),
         )
 

@@ -9,6 +9,7 @@ from pilot_agent.lifecycle.disk_watch import DiskWatch
 from pilot_agent.lifecycle.draining import DRAINING
 from pilot_agent.lifecycle.image_failures import ImageFailures
 from pilot_agent.lifecycle.periodic_tasks import Periodics
+from pilot_agent.lifecycle.service_telling import ServiceTelling
 from pilot_agent.lifecycle.sidecars import Services
 
 TYPE_CHECKING = False
@@ -64,7 +65,8 @@ class Health:
         """Watch everything that the plan names. ``image_failures`` is the FIFO of the image hook; ``told(attributes)``
         hears every answer of a periodic task."""
         self.services = {service.name: "ready" for service in plan.services}
-        Services(plan.services, self._loop, self._channel, self._service_died)
+        of_services = ServiceTelling(plan.service_variables, self._loop, self._channel, self._events)
+        Services(plan.services, self._loop, of_services, self._service_died)
         ImageFailures(image_failures, self._loop, self._channel, self._events)
         DiskWatch(plan.disk, self._loop, self._channel, self._events, self._acceptance, self._disk_full)
         CvmfsWatch(plan.cvmfs, self._loop, self._channel, self._events, self._acceptance)

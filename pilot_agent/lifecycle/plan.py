@@ -103,7 +103,7 @@ class ChannelPlan(_Record):
 class ServicePlan(_Record):
     """A running sidecar; ``stop_signal`` is a name such as SIGTERM."""
 
-    __slots__ = ("attributes", "name", "pid", "required", "stop_seconds", "stop_signal")
+    __slots__ = ("attributes", "name", "pid", "ports", "required", "stop_seconds", "stop_signal")
 
     def __init__(
         self,
@@ -112,15 +112,28 @@ class ServicePlan(_Record):
         pid: int,
         required: bool,
         attributes: Mapping[str, Any],
+        ports: Mapping[str, int] | None = None,
         stop_signal: str = "SIGTERM",
         stop_seconds: float = 5.0,
     ) -> None:
+        self.ports = dict(ports or {})
         self.name = name
         self.pid = pid
         self.required = required
         self.attributes = dict(attributes)
         self.stop_signal = stop_signal
         self.stop_seconds = stop_seconds
+
+
+class ServiceVariablesPlan(_Record):
+    """Service -> the variables that jobs get of it, with places for its ports; ``directory`` is where HTCondor's
+    configuration has the file with them."""
+
+    __slots__ = ("directory", "variables")
+
+    def __init__(self, *, directory: str = "", variables: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self.directory = directory
+        self.variables = {name: dict(own) for name, own in (variables or {}).items()}
 
 
 class PeriodicPlan(_Record):
@@ -300,7 +313,7 @@ class KeeperPlan(_Record):
     ``token`` None when there is none to be watched."""
 
     __slots__ = ("black_hole", "channel", "cvmfs", "disk", "history", "join", "master", "output", "periodics",
-                 "pilot_id", "services", "started", "time", "token", "workspace")  # fmt: skip
+                 "pilot_id", "service_variables", "services", "started", "time", "token", "workspace")  # fmt: skip
 
     def __init__(
         self,
@@ -313,6 +326,7 @@ class KeeperPlan(_Record):
         join: JoinPlan | None,
         channel: ChannelPlan,
         services: Sequence[ServicePlan] = (),
+        service_variables: ServiceVariablesPlan | None = None,
         periodics: Sequence[PeriodicPlan] = (),
         time: TimePlan | None = None,
         history: str | None = None,
@@ -329,6 +343,7 @@ class KeeperPlan(_Record):
         self.join = join
         self.channel = channel
         self.services = tuple(services)
+        self.service_variables = service_variables or ServiceVariablesPlan()
         self.periodics = tuple(periodics)
         self.time = time or TimePlan()
         self.history = history
@@ -348,6 +363,7 @@ class KeeperPlan(_Record):
             values["channel"] = ChannelPlan.from_json(values["channel"])
             values["join"] = None if values["join"] is None else JoinPlan.from_json(values["join"])
             values["services"] = [ServicePlan.from_json(item) for item in values.get("services", ())]
+            values["service_variables"] = ServiceVariablesPlan.from_json(values.get("service_variables") or {})
             values["periodics"] = [PeriodicPlan.from_json(item) for item in values.get("periodics", ())]
             values["time"] = TimePlan.from_json(values.get("time") or {})
             values["token"] = TokenPlan.from_json(values["token"]) if values.get("token") else None

@@ -11,22 +11,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pilot_agent.lifecycle.channel import AdChannel
     from pilot_agent.lifecycle.identity import Identity
     from pilot_agent.lifecycle.loop import Loop
     from pilot_agent.lifecycle.plan import ServicePlan
+    from pilot_agent.lifecycle.service_telling import ServiceTelling
 
-READY_SERVICES_ATTRIBUTE = "PilotReadyServices"
-"""Names of the services that are up, separated by commas. START compares with it what a job says it needs."""
 LOOK_SECONDS = 5.0
 """How often a service that is not a child of this process is looked at."""
-
-
-def ready_attributes(name: str) -> tuple[str, str]:
-    """The attributes that say whether a service is up: ``Triton_Ready`` and ``SERVICE_TRITON_READY`` for the service
-    ``triton``."""
-    words = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
-    return f"{words[:1].upper()}{words[1:]}_Ready", f"SERVICE_{words.upper()}_READY"
 
 
 class Services:
@@ -36,18 +27,15 @@ class Services:
         self,
         plans: Sequence[ServicePlan],
         loop: Loop,
-        channel: AdChannel,
+        told: ServiceTelling,
         died: Callable[[str, str, bool], None],
     ) -> None:
         self._loop = loop
-        self._channel = channel
+        self._told = told
         self._died = died
-        self._ready: list[str] = []
         for plan in plans:
-            self._ready.append(plan.name)
-            channel.update({**plan.attributes, **dict.fromkeys(ready_attributes(plan.name), True)})
+            told.changed(plan.name, "ready", plan.ports, plan.attributes)
             self._watch(plan)
-        self._tell()
 
     def _watch(self, plan: ServicePlan) -> None:
         try:
@@ -71,14 +59,8 @@ class Services:
             self._gone(plan, "ended")
 
     def _gone(self, plan: ServicePlan, how: str) -> None:
-        if plan.name in self._ready:
-            self._ready.remove(plan.name)
-        self._channel.update({**dict.fromkeys(plan.attributes), **dict.fromkeys(ready_attributes(plan.name), False)})
-        self._tell()
+        self._told.changed(plan.name, "failed", plan.ports, plan.attributes)
         self._died(plan.name, f"the service {plan.name} {how}", plan.required)
-
-    def _tell(self) -> None:
-        self._channel.update({READY_SERVICES_ATTRIBUTE: ",".join(self._ready) or None})
 
 
 def _how(status: int) -> str:

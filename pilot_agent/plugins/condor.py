@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pilot_agent.config_collectors import drawn
 from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.environment import clean_environment
-from pilot_agent.facts import known_value
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import machine_ad
@@ -18,6 +17,7 @@ from pilot_agent.plugins.condor_source import condor_request
 from pilot_agent.plugins.confining import plan_confinement
 from pilot_agent.plugins.job_cgroups import plan_job_cgroups
 from pilot_agent.plugins.job_containers import install_image_hook, plan_containers
+from pilot_agent.services.taken import usable_devices
 from pilot_agent.startd.configuration import (
     GPU_INVENTORY,
     gpu_inventory,
@@ -35,6 +35,7 @@ from pilot_agent.startd.logins import groups_of_logins
 from pilot_agent.startd.network import plan_network
 from pilot_agent.startd.plan import MASTER_ARGUMENTS, ContainerPlan, GpuDevice, HoldPolicy, StartdPlan
 from pilot_agent.startd.policy import layer_expressions
+from pilot_agent.startd.service_environment import write_service_environment
 from pilot_agent.startd.slots import SlotWish, usable_gpus
 from pilot_agent.startd.sources import obtain_condor
 from pilot_agent.startd.telling import told
@@ -71,8 +72,9 @@ class HandoffInputs:
 
     ``workspace`` is the root of the pilot's workspace, made before; ``site_environment`` the environment the pilot
     was started with; ``job_binds`` and ``container_options`` what was asked for and allowed, ``gpu_options`` what of it
-    only jobs with GPUs get (``--nv`` from HTCondor itself); ``started`` epoch seconds; ``parent`` the process that the
-    batch system sees.
+    only jobs with GPUs get (``--nv`` from HTCondor itself); ``service_environment`` are the variables that jobs get of
+    services now, None where no service gives any, ``sent_attributes`` the services by the attributes that they give;
+    ``started`` epoch seconds; ``parent`` the process that the batch system sees.
     """
 
     pilot_id: str
@@ -85,6 +87,8 @@ class HandoffInputs:
     attributes: Mapping[str, Json] = field(default_factory=dict)
     benchmarks: tuple[BenchmarkScore, ...] = ()
     job_environment: Mapping[str, str] = field(default_factory=dict)
+    service_environment: Mapping[str, str] | None = None
+    sent_attributes: Mapping[str, str] = field(default_factory=dict)
     job_binds: tuple[Bind, ...] = ()
     container_options: tuple[str, ...] = ()
     gpu_options: tuple[str, ...] = ()
@@ -231,6 +235,8 @@ def build_plan(
         container=container,
         decision=inputs.decision,
         job_environment=dict(inputs.job_environment),
+        service_environment=inputs.service_environment,
+        sent_attributes=inputs.sent_attributes,
         attributes=_attributes(inputs, container, (cores, memory_mib), collectors),
         ad_expressions=machine_ad.EXPRESSIONS,
         fragments=inputs.fragments,
@@ -310,12 +316,14 @@ def _write(plan: StartdPlan, workspace: Workspace) -> None:
         write_atomically(inventory, gpu_inventory(plan).encode())
     if not os.path.lexists(workspace.ad_channel):
         os.mkfifo(workspace.ad_channel, 0o600)
+    if plan.service_environment is not None:
+        write_service_environment(private_directory(plan), plan.service_environment)
     write_atomically(workspace.condor_config, text.encode())
 
 
 def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
-    """The GPUs that a probe found usable; what is unknown is not offered, nor what HTCondor gives jobs no way to."""
-    devices = known_value(facts, "gpu.devices") or []
+    """The GPUs that a probe found usable; what is unknown is not offered, nor what HTCondor gives jobs no way to, nor
+    what a service has alone."""
     return tuple(
         GpuDevice(
             uuid=device["uuid"],
@@ -326,10 +334,7 @@ def _gpus(facts: Mapping[str, Fact]) -> tuple[GpuDevice, ...]:
                 "Capability": _capability(device.get("capability")),
             },
         )
-        for device in devices
-        if device.get("uuid")
-        and device.get("state", "usable") == "usable"
-        and device.get("vendor", "nvidia") == "nvidia"
+        for device in usable_devices(facts)
     )
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pilot_agent.model import Json
 
 INTEGER_LIMIT = 2**63
@@ -129,11 +131,17 @@ def config_literal(value: Json) -> str:
     return config_text(literal(value))
 
 
-def environment_string(variables: dict[str, str]) -> str:
-    """An environment in HTCondor's double-quoted form, as STARTER_JOB_ENVIRONMENT takes it, safe in a line.
+def environment_string(variables: Mapping[str, str], *, more: str = "") -> str:
+    """An environment in HTCondor's double-quoted form, as STARTER_JOB_ENVIRONMENT takes it, safe in a line. ``more`` is
+    the knob that holds further words; of two values of one name the later counts.
 
     Raises ``LiteralError`` for a name with ``=`` or space, and for a value with a control character.
     """
+    return '"' + environment_words(variables) + (f" $({more})" if more else "") + '"'
+
+
+def environment_words(variables: Mapping[str, str]) -> str:
+    """The words inside of an ``environment_string``. Raises ``LiteralError`` as it does."""
     words = []
     for name, value in variables.items():
         if not name or any(character.isspace() or character in "='\"" for character in name):
@@ -143,4 +151,4 @@ def environment_string(variables: dict[str, str]) -> str:
             raise LiteralError(f"variable {name}: {found} cannot reach a job")
         quoted = value.replace("'", "''").replace('"', '""')
         words.append(f"{name}='{quoted}'")
-    return config_text('"' + " ".join(words) + '"')
+    return config_text(" ".join(words))

@@ -27,6 +27,7 @@ from pilot_agent.startd.life import life_knobs
 from pilot_agent.startd.logins import SSHD
 from pilot_agent.startd.network import split_address
 from pilot_agent.startd.policy import cgroup_knobs, final_lines, policy_knobs
+from pilot_agent.startd.service_environment import SERVICE_ENVIRONMENT, SERVICES_FILE
 from pilot_agent.startd.slots import slot_knobs
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def _places(plan: StartdPlan) -> dict[str, str]:
     local = config_text(os.path.join(plan.workspace, "condor"))
     condor = plan.condor
     return {
-        "LOCAL_CONFIG_FILE": "",
+        # Each starter reads it anew: the keeper writes it when the port of a service changes.
+        "LOCAL_CONFIG_FILE": "" if plan.service_environment is None else f"$(ETC)/{SERVICES_FILE}",
         "LOCAL_CONFIG_DIR": "",
         "USER_CONFIG_FILE": "",
         "REQUIRE_LOCAL_CONFIG_FILE": "False",
@@ -244,7 +246,8 @@ def _features(plan: StartdPlan) -> dict[str, str]:
         "CREDMON_OAUTH": "",
         "JOB_INHERITS_STARTER_ENVIRONMENT": "False",
         "STARTER_JOB_ENVIRONMENT": environment_string(
-            {**plan.job_environment, **runtime_environment(plan.container, plan.workspace)}
+            {**plan.job_environment, **runtime_environment(plan.container, plan.workspace)},
+            more=SERVICE_ENVIRONMENT if plan.service_environment is not None else "",
         ),
         "USE_PROCD": "True",
         **cgroup_knobs(plan),
@@ -276,11 +279,15 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
     wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container, plan.decision)}
     sent = {name.lower() for name in (*words.SENT_ATTRIBUTES, *plan.ad_expressions)}
     wanted = {name: value for name, value in wanted.items() if name.lower() not in sent}
+    of_services = {name.lower(): service for name, service in plan.sent_attributes.items()}
     lines = dict(plan.ad_expressions)
     for name, value in wanted.items():
         attribute_name(name)
         if name.lower() in SLOT_ATTRIBUTES:
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor itself gives it a value")
+        if name.lower() in of_services:
+            service = of_services[name.lower()]
+            raise LiteralError(f"attribute {name} cannot be advertised: the service {service} gives it a value")
         known = name.upper().startswith(NO_KNOBS)
         if name.lower() in taken or (SECURITY_KNOBS.match(name) and not known):
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor has a configuration knob of that name")

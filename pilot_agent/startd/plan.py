@@ -178,7 +178,9 @@ class StartdPlan:
     ``execute_directory`` is where jobs' scratch directories are made. ``wish`` is how the node is to be divided into
     ``slot_groups``. ``expressions`` are those of the layers, ``ad_expressions`` attributes that are no constants.
     ``tail_shutdown_seconds`` None: as ``idle_shutdown_seconds``. ``ccb_brokers`` empty: the collectors.
-    ``shared_port``: all daemons listen at one port, which is the pilot's own.
+    ``shared_port``: all daemons listen at one port, which is the pilot's own. ``service_environment`` are the variables
+    that jobs get of services, which change while the pilot runs; None where no service gives any. ``sent_attributes``
+    maps attributes that the keeper alone sends to the service that gives them.
     """
 
     name: str
@@ -210,11 +212,13 @@ class StartdPlan:
     container: ContainerPlan | None = None
     decision: ContainerDecision | None = None
     job_environment: Mapping[str, str] = field(default_factory=dict)
+    service_environment: Mapping[str, str] | None = None
     attributes: Mapping[str, Json] = field(default_factory=dict)
     fragments: tuple[PluginFragment, ...] = ()
     job_length: Mapping[str, str] = field(default_factory=dict)
     services_attribute: str = "WantServices"
     cvmfs_attribute: str = "WantCvmfs"
+    sent_attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def slot_groups(self) -> tuple[SlotGroup, ...]:

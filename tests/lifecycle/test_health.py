@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pilot_agent import process
-from pilot_agent.lifecycle import cvmfs_watch, disk_watch, sidecars
+from pilot_agent.lifecycle import cvmfs_watch, disk_watch, service_telling
 from pilot_agent.lifecycle.acceptance import REASONS_ATTRIBUTE
 from pilot_agent.lifecycle.channel import ACCEPTING_ATTRIBUTE
 from pilot_agent.lifecycle.disk_watch import FREE_ATTRIBUTE, LOW, SILENT, DiskWatch, free_mib, statfs_command
@@ -30,7 +30,7 @@ from tests.probes.namespaced import in_namespace
 
 
 def test_the_configuration_names_the_same_attributes() -> None:
-    assert health_expressions.READY_SERVICES_ATTRIBUTE == sidecars.READY_SERVICES_ATTRIBUTE
+    assert health_expressions.READY_SERVICES_ATTRIBUTE == service_telling.READY_SERVICES_ATTRIBUTE
     assert health_expressions.CVMFS_DOWN_ATTRIBUTE == cvmfs_watch.DOWN_ATTRIBUTE
     assert set(health_expressions.TALLY_ATTRIBUTES) == set(TALLY_ATTRIBUTES)
 

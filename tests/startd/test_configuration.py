@@ -170,6 +170,7 @@ def test_every_type_of_slot_has_starters_that_know_the_runtime() -> None:
         {"attributes": {"a b": 3}},
         {"attributes": {"A": "x\ny"}},
         {"job_environment": {"A": "x\ny"}},
+        {"attributes": {"SERVICE_A_READY": True}, "sent_attributes": {"Service_a_Ready": "a"}},
     ],
 )
 def test_values_that_would_become_something_else_are_refused(changes: dict[str, object]) -> None:
@@ -177,6 +178,12 @@ def test_values_that_would_become_something_else_are_refused(changes: dict[str, 
         render(plan(**changes))
     assert caught.value.failure.kind is FailureKind.CONFIG
     assert caught.value.failure.code == "startd.value"
+
+
+def test_what_jobs_get_of_services_comes_last_and_from_a_file_that_is_read_anew() -> None:
+    found = knobs(render(plan(job_environment={"A": "1"}, container=None, service_environment={"A": "2"})))
+    assert found["STARTER_JOB_ENVIRONMENT"] == "\"A='1' $(PILOT_SERVICE_ENVIRONMENT)\""
+    assert found["LOCAL_CONFIG_FILE"] == "$(ETC)/services"
 
 
 @pytest.mark.parametrize("bad", ["relative", "/a b", "/a,/b"])
