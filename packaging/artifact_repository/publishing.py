@@ -65,11 +65,11 @@ def publish(store: Store, destination: Path) -> Published:
 
 
 def bundle(store: Store) -> dict[str, Any]:
-    """What a factory adds to the payload: the root of trust, and the versions below which a pilot believes nothing, so
-    that one that has seen nothing yet cannot be shown what was true long ago. BuildError."""
-    root = _require_complete(store, Root.type)
-    floor = {role: _require_complete(store, role).signed.version for role in (Timestamp.type, Snapshot.type)}
-    return {"schema": BUNDLE_SCHEMA, "root": root.to_dict(), "floor": floor}
+    """What a factory adds to the payload: the root of trust, with the newest timestamp and snapshot as a floor, so that
+    a pilot that has seen nothing yet cannot be shown what was true long ago. BuildError."""
+    return {"schema": BUNDLE_SCHEMA} | {
+        role: _require_complete(store, role).to_dict() for role in (Root.type, Timestamp.type, Snapshot.type)
+    }
 
 
 def artifacts(store: Store) -> Iterator[tuple[str, TargetFile]]:

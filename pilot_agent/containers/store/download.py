@@ -51,8 +51,9 @@ class _AgainError(Exception):
 class Download:
     """A file to fetch to ``path``, before ``end`` of the monotonic clock. ``digest`` may be empty.
 
-    ``stall_seconds`` is how long the server may send (nearly) nothing. ``image`` says whether what comes must begin as
-    an image does, ``plain`` whether http:// will do too: only for what has a digest.
+    ``stall_seconds`` is how long the server may send (nearly) nothing, ``most_bytes`` how much it may send. ``image``
+    says whether what comes must begin as an image does, ``plain`` whether http:// will do too: only for what has a
+    digest, or is ``verified`` by who asks for it.
     """
 
     url: str
@@ -63,6 +64,8 @@ class Download:
     stall_seconds: float
     image: bool = True
     plain: bool = False
+    verified: bool = False
+    most_bytes: int | None = None
     _output: int = -1
     _received: int = 0
     _total: int | None = None
@@ -145,7 +148,7 @@ class Download:
     def _checked(self, url: str) -> SplitResult:
         try:
             parts = urlsplit(url)
-            schemes = ("https", "http") if self.plain and self.digest else ("https",)
+            schemes = ("https", "http") if self.plain and (self.digest or self.verified) else ("https",)
             usable = parts.scheme in schemes and bool(parts.hostname) and parts.username is None
             _ = parts.port
         except ValueError:
@@ -251,9 +254,11 @@ class Download:
             self._start_over()
             self._total = size
             self._validator = _validator(response.headers.get("ETag"), response.headers.get("Last-Modified"))
-        if self._total is None and not response.chunked and not self.digest:
+        if self._total is None and not response.chunked and not (self.digest or self.verified):
             message = f"{self.url}: neither the server nor a digest tells whether the whole file came"
             raise _wrong("image.no_length", message)
+        if self.most_bytes is not None and (self._total or 0) > self.most_bytes:
+            raise self._too_large()
         admit(self._total or 0, self._received)
 
     def _start_over(self) -> None:
@@ -289,6 +294,8 @@ class Download:
 
     def _keep(self, chunk: bytes, response: http.client.HTTPResponse) -> None:
         before = self._received
+        if self.most_bytes is not None and before + len(chunk) > self.most_bytes:
+            raise self._too_large()
         self._hash.update(chunk)
         view = memoryview(chunk)
         try:
@@ -314,6 +321,11 @@ class Download:
         message += f" of {self._total}" if self._total is not None else ""
         hint = "the job runs elsewhere or later; the VO makes the image smaller or moves it nearer"
         return StoreError("image.deadline", NETWORK, message, hint, temporary=True)
+
+    def _too_large(self) -> StoreError:
+        message = f"{self.url} is larger than the {self.most_bytes} bytes that it may have"
+        hint = "whoever publishes it puts the right file there"
+        return StoreError("image.too_large", CORRUPTION, message, hint, temporary=False)
 
     def _unreachable(self, why: str) -> StoreError:
         return StoreError("image.unreachable", NETWORK, f"{self.url}: {why[:200]}", _LATER, temporary=True)

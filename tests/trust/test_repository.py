@@ -1,0 +1,276 @@
+"""What The Update Framework must keep out (its specification, "Goals to protect against specific attacks"), each tried
+against the pilot's client with real HTTP: nothing is left at the place that was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Metadata
+
+from pilot_agent.model import FailureKind, PilotError
+from pilot_agent.trust.bundle import read_bundle
+from pilot_agent.trust.repository import SignedRepository
+from tests.packaging.signing import Operator
+
+PLUGIN = "plugin/atlas/probe-1.0.tar.gz"
+
+
+class Site(SimpleHTTPRequestHandler):
+    """The published directory; below /endless/ metadata that never ends."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/endless/"):
+            super().do_GET()
+            return
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b" " * 65536)
+        except OSError:
+            return
+
+    def log_message(self, *arguments: Any) -> None:
+        return
+
+
+class Repository:
+    """What an operator published, served; and pilots that fetch from it."""
+
+    def __init__(self, operator: Operator, address: str) -> None:
+        self.operator = operator
+        self.address = address
+        self.metadata = operator.published / "metadata"
+        self.bundle = operator.place / "trust.json"
+
+    def publish(self) -> None:
+        self.operator.publish()
+
+    def give_bundle(self) -> None:
+        """What a pilot is given that is submitted now."""
+        self.operator.do("bundle", self.bundle)
+
+    def fetch(self, name: str = PLUGIN, *mirrors: str, clock: float | None = None) -> bytes:
+        """The artifact as a new pilot gets it. Raises ``PilotError``; then nothing may be left."""
+        own = self.operator.place / f"pilot-{os.urandom(4).hex()}"
+        own.mkdir()
+        path = own / "artifact"
+        repository = SignedRepository(
+            read_bundle(str(self.bundle)),
+            mirrors or (self.address,),
+            str(own),
+            {},
+            time.monotonic() + 60,
+            clock_offset_seconds=clock,
+        )
+        try:
+            repository.fetch(name, str(path))
+        except PilotError:
+            assert not path.exists()
+            assert not list(own.glob("download-*"))
+            raise
+        return path.read_bytes()
+
+    def refused(self, *arguments: str, **options: Any) -> PilotError:
+        with pytest.raises(PilotError) as caught:
+            self.fetch(*arguments, **options)
+        return caught.value
+
+    def newest(self, role: str) -> Path:
+        return max(self.metadata.glob(f"*.{role}.json"), key=lambda path: int(path.name.split(".")[0]))
+
+
+@pytest.fixture
+def repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Repository]:
+    """One with a VO's plugin and a configuration of the factory's, and a bundle of now."""
+    operator = Operator(tmp_path, capsys)
+    operator.do("init", "--threshold", "root=2")
+    operator.do("delegate", "atlas", "--public", operator.key("atlas"))
+    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
+    operator.do("add", "config", operator.file("site.yaml", "a: 1"))
+    operator.publish()
+    handler = partial(Site, directory=str(operator.published))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made = Repository(operator, f"http://127.0.0.1:{server.server_port}")
+        made.give_bundle()
+        yield made
+        server.shutdown()
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(path.read_text())
+    change(document["signed"])
+    path.write_text(json.dumps(document))
+
+
+def test_what_was_signed_is_fetched(repository: Repository) -> None:
+    assert repository.fetch() == b"content"
+    assert repository.fetch("config/site.yaml") == b"a: 1"
+
+
+def test_what_nobody_signs_is_the_configurations_fault(repository: Repository) -> None:
+    failure = repository.refused("plugin/atlas/other.tar.gz").failure
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "artifact.missing")
+
+
+def test_arbitrary_software_in_the_place_of_an_artifact(repository: Repository) -> None:
+    (artifact,) = (repository.operator.published / "targets/plugin/atlas").iterdir()
+    artifact.write_text("malware")
+    failure = repository.refused().failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.digest")
+
+
+@pytest.mark.parametrize("role", ["targets", "atlas", "snapshot"])
+def test_metadata_that_was_altered(repository: Repository, role: str) -> None:
+    operator = repository.operator
+    operator.do("add", "config", operator.file("other.yaml", "b: 2"))  # newer than the bundle, so that all is fetched
+    repository.publish()
+    rewrite(repository.newest(role), lambda signed: signed.update(expires="2099-01-01T00:00:00Z"))
+    failure = repository.refused().failure
+    assert failure.kind is FailureKind.CORRUPTION
+    assert failure.code == "artifact.digest"
+
+
+def test_a_timestamp_that_was_altered(repository: Repository) -> None:
+    repository.publish()
+    rewrite(repository.metadata / "timestamp.json", lambda signed: signed.update(expires="2099-01-01T00:00:00Z"))
+    failure = repository.refused().failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.unsigned")
+
+
+def test_rollback_to_what_was_published_before_the_pilot_was_submitted(repository: Repository) -> None:
+    """Also for a pilot that never saw the repository: its bundle is the floor."""
+    old = (repository.metadata / "timestamp.json").read_bytes()
+    repository.publish()
+    repository.give_bundle()
+    (repository.metadata / "timestamp.json").write_bytes(old)
+    failure = repository.refused().failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.rollback")
+
+
+def test_rollback_of_what_a_vo_signed(repository: Repository) -> None:
+    operator = repository.operator
+    shutil.copyfile(repository.newest("atlas"), operator.place / "old.json")
+    operator.do("add", "plugin", operator.file("probe-2.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
+    repository.publish()
+    shutil.copyfile(operator.place / "old.json", repository.newest("atlas"))
+    assert repository.refused().failure.kind is FailureKind.CORRUPTION
+
+
+def test_a_repository_that_is_frozen(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    from artifact_repository import store
+
+    monkeypatch.setattr(store, "LIFETIMES", {**store.LIFETIMES, "timestamp": timedelta(seconds=0)})
+    with pytest.raises(AssertionError, match="expired"):  # the tool refuses to make that visible
+        repository.publish()
+    made = max((repository.operator.repository / "metadata").glob("*.timestamp.json"))
+    shutil.copyfile(made, repository.metadata / "timestamp.json")
+    failure = repository.refused().failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.expired")
+    assert "timer" in failure.hint
+    assert repository.refused(clock=10.0).failure.code == "artifact.expired"
+    failure = repository.refused(clock=-86400.0).failure
+    assert (failure.kind, failure.code) == (FailureKind.NETWORK, "clock.skew")
+    assert "wrong by -86400 s" in failure.message
+
+
+def test_parts_of_two_publications(repository: Repository) -> None:
+    operator = repository.operator
+    old = repository.newest("targets").read_bytes()
+    operator.do("add", "config", operator.file("other.yaml", "b: 2"))
+    repository.publish()
+    repository.newest("targets").write_bytes(old)
+    assert repository.refused("config/other.yaml").failure.kind is FailureKind.CORRUPTION
+
+
+def test_data_without_end(repository: Repository) -> None:
+    failure = repository.refused(PLUGIN, f"{repository.address}/endless").failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.too_large")
+
+
+def test_an_artifact_that_is_longer_than_what_was_signed(repository: Repository) -> None:
+    (artifact,) = (repository.operator.published / "targets/plugin/atlas").iterdir()
+    artifact.write_text("content and more")
+    assert repository.refused().failure.code == "artifact.too_large"
+
+
+def test_a_root_that_too_few_of_the_old_keys_signed(repository: Repository) -> None:
+    """One of the two keys was stolen."""
+    operator = repository.operator
+    (stolen, _) = sorted(operator.keys.glob("root-*.pem"))
+    evil = operator.key("root", "evil")
+    from artifact_repository.keys import KeyRing, read_public_key
+
+    signers = KeyRing((stolen, operator.place / "evil")).signers()
+    root: Metadata[Any] = Metadata.from_file(str(repository.newest("root")))
+    root.signed.version = 2
+    root.signed.add_key(read_public_key(evil), "timestamp")
+    root.signed.roles["root"].threshold = 1
+    root.signatures.clear()
+    for signer in signers.values():
+        root.sign(signer, append=True)
+    root.to_file(str(repository.metadata / "2.root.json"))
+    failure = repository.refused().failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.unsigned")
+
+
+def test_a_vo_that_signs_for_another(repository: Repository) -> None:
+    from artifact_repository.keys import KeyRing
+    from artifact_repository.store import Store
+
+    operator = repository.operator
+    store = Store(operator.repository, KeyRing((operator.place / "atlas",)).signers())
+    with store.edit_targets("atlas") as targets:
+        targets.targets["plugin/cms/probe.tar.gz"] = targets.targets[PLUGIN]
+    (operator.repository / "targets/plugin/cms").mkdir()
+    shutil.copyfile(operator.repository / "targets" / PLUGIN, operator.repository / "targets/plugin/cms/probe.tar.gz")
+    with pytest.raises(AssertionError, match="is not what a pilot would be given"):
+        repository.publish()
+    # An operator without our tool makes it visible all the same.
+    for path in (operator.repository / "metadata").glob("*.json"):
+        shutil.copyfile(path, repository.metadata / path.name)
+    timestamps = (operator.repository / "metadata").glob("*.timestamp.json")
+    newest = max(timestamps, key=lambda path: int(path.name.split(".")[0]))
+    shutil.copyfile(newest, repository.metadata / "timestamp.json")
+    assert repository.refused("plugin/cms/probe.tar.gz").failure.code == "artifact.missing"
+    assert repository.fetch() == b"content"
+
+
+def test_another_mirror_is_asked_where_one_cannot_be_believed_or_reached(repository: Repository) -> None:
+    gone = "http://127.0.0.1:9"
+    bad = f"{repository.address}/endless"
+    assert repository.fetch(PLUGIN, bad, repository.address) == b"content"
+    failure = repository.refused(PLUGIN, bad, f"{repository.address}/nothing").failure
+    assert failure.code == "artifact.too_large"
+    own = SignedRepository(
+        read_bundle(str(repository.bundle)), [gone], str(repository.operator.place), {}, time.monotonic() + 1
+    )
+    with pytest.raises(PilotError) as caught:
+        own.fetch(PLUGIN, str(repository.operator.place / "artifact"))
+    assert (caught.value.failure.kind, caught.value.failure.retry) == (FailureKind.NETWORK, True)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "pilot-agent/trust/2"}', "\x00", "[" * 100_000])
+def test_a_bundle_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "trust.json"
+    path.write_text(content)
+    with pytest.raises(PilotError) as caught:
+        read_bundle(str(path))
+    assert caught.value.failure.code == "artifact.bundle"
+
+
+def test_a_bundle_that_holds_no_metadata_is_corrupt(repository: Repository) -> None:
+    repository.bundle.write_text('{"schema": "pilot-agent/trust/1", "root": {}, "timestamp": 1, "snapshot": []}')
+    assert repository.refused().failure.kind is FailureKind.CORRUPTION
