@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from pilot_agent.containers.store.authorities import verifying_context
 from pilot_agent.containers.store.errors import CONFIG, CORRUPTION, CREDENTIAL, NETWORK, StoreError, of_the_system
 from pilot_agent.containers.store.magic import HEAD_BYTES, is_image, no_image
+from pilot_agent.containers.store.proxies import DEFAULT_PORT as PROXY_PORT
+from pilot_agent.containers.store.proxies import authorization, proxy_for
 
 MOST_REDIRECTS = 5
 MOST_ATTEMPTS = 5
@@ -177,37 +179,20 @@ class Download:
         proxy = self._proxy(parts)
         if parts.scheme == "http":
             if proxy is not None:
-                return http.client.HTTPConnection(proxy.hostname or "", proxy.port or 3128, timeout=timeout)
+                return http.client.HTTPConnection(proxy.hostname or "", proxy.port or PROXY_PORT, timeout=timeout)
             return http.client.HTTPConnection(host, parts.port or 80, timeout=timeout)
         port = parts.port or DEFAULT_PORT
         context = self._authorities()
         if proxy is None:
             return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
         connection = http.client.HTTPSConnection(
-            proxy.hostname or "", proxy.port or 3128, timeout=timeout, context=context
+            proxy.hostname or "", proxy.port or PROXY_PORT, timeout=timeout, context=context
         )
-        headers = {}
-        if proxy.username is not None:
-            import base64
-            from urllib.parse import unquote
-
-            user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-            headers["Proxy-Authorization"] = "Basic " + base64.b64encode(user.encode()).decode("ascii")
-        connection.set_tunnel(host, port, headers)
+        connection.set_tunnel(host, port, authorization(proxy))
         return connection
 
     def _proxy(self, parts: SplitResult) -> SplitResult | None:
-        # HTTP_PROXY is left out by custom: a web server sets it from a header of whoever asks.
-        names = ("https_proxy", "HTTPS_PROXY") if parts.scheme == "https" else ("http_proxy",)
-        address = next((self.environment[name] for name in names if self.environment.get(name)), "")
-        if not address:
-            return None
-        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # only missing in the stubs
-
-        excepted = self.environment.get("no_proxy") or self.environment.get("NO_PROXY") or ""
-        if proxy_bypass_environment(parts.hostname or "", {"no": excepted}):
-            return None
-        return urlsplit(address if "://" in address else f"http://{address}")
+        return proxy_for(parts, self.environment)
 
     def _authorities(self) -> ssl.SSLContext:
         if self._context is None:
