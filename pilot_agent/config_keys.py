@@ -10,6 +10,11 @@ from pilot_agent.config_keys_cvmfs import CVMFS_KEYS
 from pilot_agent.config_keys_startd import STARTD_KEYS
 from pilot_agent.config_kinds import CONTAINER_WISHES, CVMFS_WISHES, Key, Kind
 
+_ARRAYS = "largest size of the arrays of the benchmark memory, MiB; four times the last-level cache each is enough"
+_DISK_FILE = "size of the file that the benchmark disk writes into the workspace, MiB"
+_NETWORK_URLS = "addresses of files that the benchmark network downloads, the one that counts first"
+_NETWORK_MIB = "what the benchmark network downloads of each file at most, MiB"
+
 KEYS: tuple[Key, ...] = (
     Key(
         "pool.collectors",
@@ -126,6 +131,10 @@ KEYS: tuple[Key, ...] = (
     Key("services", Kind.SERVICES, {}, "programs that run beside the jobs", "join"),
     Key("benchmarks.enabled", Kind.BOOLEAN, True, "run the benchmarks"),
     Key("benchmarks.run", Kind.STRINGS, ["hash"], "the built-in benchmarks that run, beside those of plugins"),
+    Key("benchmarks.memory_mib", Kind.INTEGER, 2048, _ARRAYS, "smallest", minimum=1),
+    Key("benchmarks.disk_mib", Kind.INTEGER, 256, _DISK_FILE, "smallest", minimum=1),
+    Key("benchmarks.network_urls", Kind.STRINGS, [], _NETWORK_URLS),
+    Key("benchmarks.network_mib", Kind.NUMBER, 16, _NETWORK_MIB, "smallest", minimum=1),
     Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the benchmark hash, seconds", "smallest", minimum=0.01),
     *STARTD_KEYS,
     Key(

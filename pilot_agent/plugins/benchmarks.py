@@ -67,5 +67,45 @@ def hash_rate(context: Context) -> BenchmarkScore:
     )
 
 
-BUILT_IN: Mapping[str, Callable[[Mapping[str, Json]], Benchmark]] = {"hash": _hash}
+def _memory(config: Mapping[str, Json]) -> Benchmark:
+    """Beside its arrays it needs what the C library and Python reserve for each thread."""
+    return Benchmark(
+        name="memory",
+        run=f"{_MEASURING}:memory",
+        cores="all",
+        memory_mib=int(config["benchmarks"]["memory_mib"]) + 1024,
+        timeout_seconds=15,
+    )
+
+
+def _disk(config: Mapping[str, Json]) -> Benchmark:
+    return Benchmark(
+        name="disk",
+        run=f"{_MEASURING}:disk",
+        memory_mib=1024,
+        disk_mib=int(config["benchmarks"]["disk_mib"]) + 16,
+        timeout_seconds=15,
+    )
+
+
+def _network(config: Mapping[str, Json]) -> Benchmark:
+    """Raises ``PilotError`` (config.invalid) where there is no address for it."""
+    addresses = config["benchmarks"]["network_urls"]
+    if not addresses:
+        message = "benchmarks.run names network, and there is no address to measure the way to: name one here"
+        raise invalid([Problem("benchmarks.network_urls", "configuration", message)])
+    seconds = NETWORK_SECONDS * len(addresses)
+    return Benchmark(name="network", run=f"{_MEASURING}:network", timeout_seconds=2 + seconds)
+
+
+_MEASURING = "pilot_agent.plugins.node_benchmarks"
+NETWORK_SECONDS = 8.0
+"""For each address."""
+
+BUILT_IN: Mapping[str, Callable[[Mapping[str, Json]], Benchmark]] = {
+    "hash": _hash,
+    "memory": _memory,
+    "disk": _disk,
+    "network": _network,
+}
 """Name -> what makes its declaration; nothing that measures is imported before it runs."""
