@@ -1,0 +1,1 @@
+"""The DIRAC fast benchmark (DB12) of a pilot's node."""
