@@ -42,7 +42,8 @@ class HostPlan:
     """What a host is.
 
     `hidden` are glob patterns, relative to the tree's root, of what this host does not have. `names` maps
-    host names to addresses for /etc/hosts; its own is added.
+    host names to addresses for /etc/hosts; its own is added. `over` are directories laid over the tree, the uppermost
+    first.
     """
 
     name: str
@@ -52,6 +53,7 @@ class HostPlan:
     names: Mapping[str, str] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
     binds: tuple[Bind, ...] = ()
+    over: tuple[Path, ...] = ()
 
 
 class Host:
@@ -222,7 +224,8 @@ class Host:
     def _init_command(self) -> list[str]:
         disk = self.directory
         plan = self.plan
-        words = [str(plan.tree), str(disk / "upper"), str(disk / "work"), str(disk / "root")]
+        lower = ":".join(map(str, (*plan.over, plan.tree)))
+        words = [lower, str(disk / "upper"), str(disk / "work"), str(disk / "root")]
         return [*NEW_HOST, "sh", str(INIT), *words, plan.name, f"{plan.address}/{PREFIX_LENGTH}"]
 
     def _send_binds(self, starter: subprocess.Popen[str]) -> None:
