@@ -29,17 +29,17 @@ def _build(target: Path) -> None:
     extracted = target / ".extracted"
     # The packages themselves depend on Perl and cron: they are fetched alone.
     fetch = f"apt-get -qq download {' '.join((*PACKAGES, *LIBRARIES))}"
-    unpack = 'for each in ./*.deb; do dpkg-deb --extract "$each" taken && rm "$each"; done'
+    unpack = 'for each in ./*.deb; do dpkg-deb --extract "$each" own && rm "$each"; done'
     call(
         [
             "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory", f"--keyring={trees.KEYRING}",
             "--aptopt=APT::Sandbox::User \"root\"", '--aptopt=Acquire::Check-Valid-Until "false"', "--include=netbase",
-            f'--extract-hook=cd "$1" && mkdir taken && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && {fetch} && {unpack}',
+            f'--extract-hook=cd "$1" && mkdir own && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && {fetch} && {unpack}',
             trees.NODE.suite, str(extracted), f"deb {trees.MIRROR} {trees.NODE.suite} main",
         ],
         timeout_seconds=trees.BUILD_TIMEOUT_SECONDS,
     )  # fmt: skip
-    taken = extracted / "taken"
+    taken = extracted / "own"
     libraries = [path.relative_to(taken) for path in taken.glob("usr/lib/*-linux-gnu/lib*.so.*")]
     for place in (*map(Path, TAKEN), *libraries):
         (target / place).parent.mkdir(parents=True, exist_ok=True)
