@@ -12,7 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from benchmarks import cvmfs_rungs, first_use, job_rate, lives, memory, probing, proving, small, teardown, timeline
+from benchmarks import (
+    cvmfs_rungs,
+    db12,
+    first_use,
+    job_rate,
+    lives,
+    memory,
+    probing,
+    proving,
+    small,
+    teardown,
+    timeline,
+)
 from benchmarks.estimate import FEWEST_ROUNDS
 from benchmarks.figures import Figure, table, write
 from benchmarks.node import PAYLOADS, REPOSITORY, MeasurementError, place
@@ -35,19 +47,23 @@ NAMES = (
     "size",
 )
 PROFILE = "profile"
+DB12 = "db12"
+"""Only by its name: it takes what it compares with from PyPI."""
 FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure; 0, 1 with a message when something could not be measured, 3 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: all), or {PROFILE}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: these), {DB12} or {PROFILE}"
+    )
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS, help="rounds with a pilot (default and least: 10)")
     parser.add_argument("--payloads", type=Path, default=PAYLOADS, help="directory of pilot.pyz and pilot.sh")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - {*NAMES, PROFILE})
+    unknown = sorted(set(options.names) - {*NAMES, DB12, PROFILE})
     if unknown:
-        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join((*NAMES, PROFILE))}")
+        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join((*NAMES, DB12, PROFILE))}")
     if options.rounds < FEWEST_ROUNDS:
         parser.error(f"--rounds must be at least {FEWEST_ROUNDS}")
     wanted = options.names or NAMES
@@ -71,7 +87,9 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
     """Measure the figures one after the other; what one of them lacks does not keep the others from being measured."""
     if "size" in wanted:
         kept.add("size", lambda: small.size(payloads))
-    if set(wanted) == {"size"}:
+    if DB12 in wanted:
+        kept.add(DB12, lambda: db12.measure(payloads / "bench", rounds, _say))
+    if set(wanted) <= {"size", DB12}:
         return
     prerequisites.require()
     with place(payloads) as where:
