@@ -53,9 +53,9 @@ def _peer(environment: Path) -> float:
     command = [str(environment / "bin" / "db12"), "single", "--iterations", "1", "--no-correction", "--json", str(told)]
     _run(command)
     try:
-        return float(json.loads(told.read_text(encoding="utf-8"))["NORM"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise MeasurementError(f"{told} has no NORM: {error}") from error
+        return float(json.loads(told.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise MeasurementError(f"{told} holds no norm: {error}") from error
 
 
 def _run(argv: list[str]) -> str:

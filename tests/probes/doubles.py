@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("nvml_double.c", "cuda_double.c", "quota_layout.c")
+SOURCES = ("nvml_double.c", "cuda_double.c", "blas_double.c", "quota_layout.c")
 PROGRAMS = ("quota_layout.c",)
 """Those that are programs and no libraries; static, as they also run in trees with another C library."""
 COMPILED_VARIABLE = "PILOT_TEST_DOUBLES"
@@ -36,6 +36,13 @@ def nvml_double(directory: Path, answers: str) -> dict[str, str]:
 def cuda_double(directory: Path, behaviour: str) -> dict[str, str]:
     """The same for the driver's library of CUDA; ``behaviour`` is right, wrong, hang, die or ``fail CALL NUMBER``."""
     return _placed("cuda_double.c", directory / "libcuda.so.1", behaviour)
+
+
+def blas_double(directory: Path, behaviour: str) -> dict[str, str]:
+    """The driver and cuBLAS in one, which multiplies on the processor; ``behaviour`` is right, wrong, none (there is no
+    GPU) or ``fail CALL NUMBER``."""
+    _placed("blas_double.c", directory / "libcuda.so.1", behaviour)
+    return _placed("blas_double.c", directory / "libcublas.so.12", behaviour)
 
 
 def quota_layout(directory: Path) -> str:
