@@ -320,14 +320,21 @@ def _plugins(parsed: argparse.Namespace) -> int:
 
 def _loaded(config: Config) -> tuple[host.Loaded, Config]:
     """The plugins of a configuration, and it with the defaults of their options."""
-    from pilot_agent.environment import clean_environment
+    from tempfile import TemporaryDirectory
 
-    around = host.Surroundings(
-        tuple(interpreter_command()),
-        clean_environment(os.environ, home="/", temporary="/tmp"),  # noqa: S108 - nothing is written there
-        tuple(configure.absolute(path) for path in config.get("plugins.directories")),
-    )
-    return configure.load_plugins(config, around)
+    from pilot_agent.environment import clean_environment
+    from pilot_agent.workspace import Workspace
+
+    with TemporaryDirectory(prefix="pilot-plugins-") as directory:  # signed ones are fetched to it
+        workspace = Workspace(directory)
+        for path in (workspace.plugins, workspace.artifacts):
+            os.mkdir(path, 0o700)
+        around = host.Surroundings(
+            tuple(interpreter_command()),
+            clean_environment(os.environ, home="/", temporary="/tmp"),  # noqa: S108 - nothing is written there
+            configure.plugin_directories(config, workspace, os.environ),
+        )
+        return configure.load_plugins(config, around)
 
 
 def _negotiate(parsed: argparse.Namespace) -> int:

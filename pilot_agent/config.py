@@ -49,15 +49,22 @@ def load_config(layers: Iterable[Layer]) -> Config:
     origins: dict[str, tuple[str, ...]] = {}
     for key in KEYS:
         given = [(layer.name, value) for layer in ordered if (value := _lookup(layer.document, key.path)) is not None]
+        problems += [_not_its_own(key, name) for name, _ in given if key.layers and name not in key.layers]
         if key.kind is Kind.IMAGES:
             given = [(name, flattened(value)) for name, value in given]
         value, origin = _combine(key, given)
         put(values, key.path, value)
         origins[key.path] = origin
     if problem := _vacate_problem(values["time"], origins):
-        raise invalid([problem])
+        problems.append(problem)
+    if problems:
+        raise invalid(problems)
     used = tuple(f"{layer.name}:{layer.source}" if layer.source else layer.name for layer in ordered)
     return Config(values, origins, used)
+
+
+def _not_its_own(key: Key, layer: str) -> Problem:
+    return Problem(key.path, layer, f"only {', '.join(key.layers)} may say it; take it out of this one")
 
 
 def _vacate_problem(time: Mapping[str, Json], origins: Mapping[str, tuple[str, ...]]) -> Problem | None:

@@ -10,6 +10,8 @@ from pilot_agent.config_keys_cvmfs import CVMFS_KEYS
 from pilot_agent.config_keys_startd import STARTD_KEYS
 from pilot_agent.config_kinds import CONTAINER_WISHES, CVMFS_WISHES, Key, Kind
 
+TRUSTED = ("factory", "entry", "site", "command line")
+"""The layers that may say whom a pilot believes: no VO, which signs what it brings, and no variable of the node."""
 _ARRAYS = "largest size of the arrays of the benchmark memory, MiB; four times the last-level cache each is enough"
 _DISK_FILE = "size of the file that the benchmark disk writes into the workspace, MiB"
 _NETWORK_URLS = "addresses of files that the benchmark network downloads, the one that counts first"
@@ -208,8 +210,30 @@ KEYS: tuple[Key, ...] = (
     Key(
         "on_failure.hold_seconds", Kind.INTEGER, None, "hold the slot so long after a failure; 1200 in batch", minimum=0
     ),
+    Key(
+        "artifacts.mirrors",
+        Kind.STRINGS,
+        [],
+        "addresses (https://, http://) of what packaging/artifacts.py published; the first is asked first",
+        layers=TRUSTED,
+    ),
+    Key(
+        "artifacts.bundle",
+        Kind.STRING,
+        None,
+        "file that says whose signatures to believe, as packaging/artifacts.py bundle writes it",
+        layers=TRUSTED,
+    ),
+    Key("artifacts.seconds", Kind.NUMBER, 60, "time for fetching all signed plugins, seconds", minimum=1),
     Key("plugins.directories", Kind.STRINGS, [], "directories with plugins", "append"),
     Key("plugins.load", Kind.STRINGS, [], "plugins to load: module names or entry points", "append"),
+    Key(
+        "plugins.signed",
+        Kind.STRINGS,
+        [],
+        "wheels of plugins that are fetched from artifacts.mirrors, such as plugin/VO/probe-1.0-py3-none-any.whl",
+        "append",
+    ),
     Key("plugins.timeout_seconds", Kind.NUMBER, 20, "time for loading one plugin, seconds", minimum=0.1),
     Key("plugins.options", Kind.MAPPING, {}, "options of plugins: plugin -> option -> value", "join"),
     Key(

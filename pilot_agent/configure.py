@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pilot_agent import host
 from pilot_agent.config import Config, Layer, load_config
@@ -24,6 +25,9 @@ from pilot_agent.spelling import nearest
 from pilot_agent.state import State
 from pilot_agent.trust.local import writable_by_others
 from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
+
+if TYPE_CHECKING:
+    from pilot_agent.process import WakeUp
 
 SITE_FILE = "/etc/pilot-agent/site.yaml"
 WORKSPACE_MINIMUM_MIB = 64
@@ -180,6 +184,28 @@ def load_plugins(config: Config, around: host.Surroundings) -> tuple[host.Loaded
     options = host.complete_options(loaded, config.get("plugins.options"))
     plugins = {**config.values["plugins"], "options": options}
     return loaded, replace(config, values={**config.values, "plugins": plugins})
+
+
+def plugin_directories(
+    config: Config, workspace: Workspace, environment: Mapping[str, str], wake: WakeUp | None = None
+) -> tuple[str, ...]:
+    """Where plugins are looked for: those that are fetched, which lie in the workspace, and then the configured ones.
+
+    Raises ``PilotError`` where a signed plugin cannot be had and believed; ``Interrupted``.
+    """
+    signed: tuple[str, ...] = ()
+    if config.get("plugins.signed"):
+        from pilot_agent.trust.signed_plugins import fetch_plugins
+
+        signed = fetch_plugins(
+            config.get("plugins.signed"),
+            config.get("artifacts"),
+            directory=workspace.plugins,
+            scratch=workspace.artifacts,
+            environment=environment,
+            wake=wake,
+        )
+    return (*signed, *(absolute(path) for path in config.get("plugins.directories")))
 
 
 def _require_directories(config: Config) -> None:

@@ -159,7 +159,6 @@ class _Run:
             environment=clean_environment(
                 state.environment, home=self.workspace.temporary, temporary=self.workspace.temporary
             ),
-            directories=tuple(configure.absolute(path) for path in state.config.get("plugins.directories")),
             wake=self.alarm,
         )
         if state.declared is None:
@@ -175,6 +174,7 @@ class _Run:
             events.write("pilot.started", id=state.pilot_id, version=state.version, host=state.host, user=state.user)
             began = time.time()
             try:
+                around = self._with_plugins(around, state)
                 loaded, config = configure.load_plugins(state.config, around)
             except PilotError:
                 self._sweep(state, events, None)
@@ -192,11 +192,17 @@ class _Run:
             state = self._sweep(state, events, tasks.own_teardowns(session, state))
             self._save(state, "configure")
         else:
+            around = self._with_plugins(around, state)
             loaded = host.Loaded(tuple(declared_from_json(state.declared)), state.plugins)
             events.write("pilot.resumed", finished=list(state.finished_stages))
             session = Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True)
             state = settled(session, state)
         return state, session
+
+    def _with_plugins(self, around: host.Surroundings, state: State) -> host.Surroundings:
+        """What plugins are run with, once the signed ones are here. Raises ``PilotError``, ``Interrupted``."""
+        found = configure.plugin_directories(state.config, self.workspace, state.environment, self.alarm)
+        return replace(around, directories=found)
 
     def _sweep(self, state: State, events: EventLog, teardowns: Teardowns | None) -> State:
         """Undo what killed pilots of this account left on this node."""

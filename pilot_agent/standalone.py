@@ -165,12 +165,13 @@ class _Bench:
         state: State,
         act: Callable[[Session, State, Progress], None] | None = None,
     ) -> State:
-        loaded, config = configure.load_plugins(config, self.around_of(config))
+        around = self.around_of(config, state)
+        loaded, config = configure.load_plugins(config, around)
         if self.view.only:
             loaded = _restricted(loaded, self.view.only)
         state = replace(state, config=config, plugins=loaded.plugins)
         session = Session(
-            self.around_of(config),
+            around,
             loaded,
             self.events,
             self.workspace,
@@ -188,9 +189,9 @@ class _Bench:
         _stop_services(session, state)
         return state
 
-    def around_of(self, config: Config) -> host.Surroundings:
-        directories = tuple(configure.absolute(path) for path in config.get("plugins.directories"))
-        return replace(self.around, directories=directories)
+    def around_of(self, config: Config, state: State) -> host.Surroundings:
+        found = configure.plugin_directories(config, self.workspace, state.environment, self.around.wake)
+        return replace(self.around, directories=found)
 
 
 def _at_the_bench(

@@ -140,6 +140,11 @@ class Workspace:
         return self._at("images")
 
     @property
+    def plugins(self) -> str:
+        """Plugins that were fetched and verified, each in a directory of its own."""
+        return self._at("plugins")
+
+    @property
     def artifacts(self) -> str:
         """What was published and fetched for this pilot, unpacked: an HTCondor, where the node has none."""
         return self._at("artifacts")

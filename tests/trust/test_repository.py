@@ -4,14 +4,10 @@ against the pilot's client with real HTTP: nothing is left at the place that was
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,92 +17,7 @@ from tuf.api.metadata import Metadata
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.trust.bundle import read_bundle
 from pilot_agent.trust.repository import SignedRepository
-from tests.packaging.signing import Operator
-
-PLUGIN = "plugin/atlas/probe-1.0.tar.gz"
-
-
-class Site(SimpleHTTPRequestHandler):
-    """The published directory; below /endless/ metadata that never ends."""
-
-    def do_GET(self) -> None:
-        if not self.path.startswith("/endless/"):
-            super().do_GET()
-            return
-        self.send_response(200)
-        self.end_headers()
-        try:
-            while True:
-                self.wfile.write(b" " * 65536)
-        except OSError:
-            return
-
-    def log_message(self, *arguments: Any) -> None:
-        return
-
-
-class Repository:
-    """What an operator published, served; and pilots that fetch from it."""
-
-    def __init__(self, operator: Operator, address: str) -> None:
-        self.operator = operator
-        self.address = address
-        self.metadata = operator.published / "metadata"
-        self.bundle = operator.place / "trust.json"
-
-    def publish(self) -> None:
-        self.operator.publish()
-
-    def give_bundle(self) -> None:
-        """What a pilot is given that is submitted now."""
-        self.operator.do("bundle", self.bundle)
-
-    def fetch(self, name: str = PLUGIN, *mirrors: str, clock: float | None = None) -> bytes:
-        """The artifact as a new pilot gets it. Raises ``PilotError``; then nothing may be left."""
-        own = self.operator.place / f"pilot-{os.urandom(4).hex()}"
-        own.mkdir()
-        path = own / "artifact"
-        repository = SignedRepository(
-            read_bundle(str(self.bundle)),
-            mirrors or (self.address,),
-            str(own),
-            {},
-            time.monotonic() + 60,
-            clock_offset_seconds=clock,
-        )
-        try:
-            repository.fetch(name, str(path))
-        except PilotError:
-            assert not path.exists()
-            assert not list(own.glob("download-*"))
-            raise
-        return path.read_bytes()
-
-    def refused(self, *arguments: str, **options: Any) -> PilotError:
-        with pytest.raises(PilotError) as caught:
-            self.fetch(*arguments, **options)
-        return caught.value
-
-    def newest(self, role: str) -> Path:
-        return max(self.metadata.glob(f"*.{role}.json"), key=lambda path: int(path.name.split(".")[0]))
-
-
-@pytest.fixture
-def repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Repository]:
-    """One with a VO's plugin and a configuration of the factory's, and a bundle of now."""
-    operator = Operator(tmp_path, capsys)
-    operator.do("init", "--threshold", "root=2")
-    operator.do("delegate", "atlas", "--public", operator.key("atlas"))
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
-    operator.do("add", "config", operator.file("site.yaml", "a: 1"))
-    operator.publish()
-    handler = partial(Site, directory=str(operator.published))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = Repository(operator, f"http://127.0.0.1:{server.server_port}")
-        made.give_bundle()
-        yield made
-        server.shutdown()
+from tests.trust.conftest import PLUGIN, Repository
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
