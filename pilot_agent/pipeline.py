@@ -18,6 +18,7 @@ from pilot_agent.collect import declared_from_json, declared_to_json
 from pilot_agent.configure import Given
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
+from pilot_agent.facts import known_value
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.hookspecs import Event
 from pilot_agent.inside import settled
@@ -37,7 +38,7 @@ from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.lifecycle.sweep import SPARED, SWEPT, sweep
 from pilot_agent.lifecycle.uploads import StageUploads
 from pilot_agent.lifetime import TOO_SHORT, require_time
-from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
+from pilot_agent.model import CVMFS, Failure, FailureKind, PilotError, TimelineEntry, worst_failure
 from pilot_agent.plugins import obituary, uploads
 from pilot_agent.plugins.batch import hold_seconds, own_output
 from pilot_agent.process import Interrupted
@@ -347,7 +348,13 @@ class _Run:
         """What it takes to tell the pool of a failure. Where it cannot be told that is said, and nothing fails."""
         release = state.condor.release if state.condor is not None else ""
         pilot = obituary.Deceased(
-            state.pilot_id, state.host, state.config, state.environment, state.attributes, release=release
+            state.pilot_id,
+            state.host,
+            state.config,
+            state.environment,
+            state.attributes,
+            release=release,
+            mount_point=str(known_value(state.facts, "cvmfs.mount_point", CVMFS)),
         )
         try:
             obituary.prepare(pilot, self.workspace, started=started, wake=self.alarm)

@@ -28,6 +28,17 @@ def logical(path: str, mount_point: str) -> str:
     return path
 
 
+def real_place(path: str, mount_point: str) -> str:
+    """Where a path of /cvmfs is on this node, without links where the node has CVMFS elsewhere: there what leads to
+    /cvmfs leads nowhere. A link that leads nowhere stays as it is. May hang where a repository does."""
+    if mount_point == CVMFS:
+        return path
+    try:
+        return physical(resolve(path, mount_point), mount_point)
+    except OSError:
+        return physical(path, mount_point)
+
+
 def resolve(path: str, mount_point: str) -> str:
     """The path without links, which lead from /cvmfs to /cvmfs wherever it is mounted. Raises ``OSError`` for one that
     leads nowhere."""

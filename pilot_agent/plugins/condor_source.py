@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilot_agent.facts import known_value
+from pilot_agent.model import CVMFS
 from pilot_agent.startd.sources import CondorRequest
 from pilot_agent.tarballs.index import node_system
 from pilot_agent.workspace import Workspace
@@ -23,6 +25,8 @@ def condor_request(inputs: HandoffInputs) -> CondorRequest:
         version=startd["condor_version"],
         directory=startd["condor_directory"] or "",
         cvmfs=tuple(startd["condor_cvmfs"]),
+        mount_point=str(known_value(inputs.facts, "cvmfs.mount_point", CVMFS)),
+        repositories=tuple(inputs.config["cvmfs"]["repositories"]),
         tarballs=startd["condor_tarballs"] or "",
         index_sha256=startd["condor_index_sha256"] or "",
         cache=startd["condor_cache"] or "",

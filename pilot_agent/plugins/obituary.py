@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pilot_agent.codec import from_json
 from pilot_agent.config import Config
 from pilot_agent.config_collectors import drawn
+from pilot_agent.containers.cvmfs_paths import real_place
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically, write_json
-from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.model import CVMFS, Failure, FailureKind, Json, PilotError
 from pilot_agent.process import WakeUp
 from pilot_agent.startd.artifacts import CONDOR
 from pilot_agent.startd.classad import LiteralError
@@ -31,7 +32,8 @@ OWN_PREFIXES = ("GLIDEIN_", "GLIDECLIENT_")
 @dataclass(frozen=True, slots=True)
 class Deceased:
     """Whose obituary it is; ``environment`` is the one that the pilot was started with, ``release`` the directory of
-    the HTCondor that was taken for it, empty where that was not done."""
+    the HTCondor that was taken for it, empty where that was not done. ``mount_point`` is where this node has what is
+    below /cvmfs."""
 
     pilot_id: str
     host: str
@@ -39,6 +41,7 @@ class Deceased:
     environment: Mapping[str, str]
     attributes: Mapping[str, Json]
     release: str = ""
+    mount_point: str = CVMFS
 
 
 def prepare(pilot: Deceased, workspace: Workspace, *, started: bool, wake: WakeUp | None = None) -> None:
@@ -77,17 +80,21 @@ def _condor(pilot: Deceased, wake: WakeUp | None) -> CondorPaths:
     problem = _error("condor.missing", "no HTCondor on this node: startd.condor_source names no place to look at")
     for place in [pilot.release] if pilot.release else wanted:
         try:
-            return _look(place, pilot.environment, wake)
+            return _look(place, pilot, wake)
         except PilotError as error:
             problem = error
     raise problem
 
 
-def _look(place: str | None, environment: Mapping[str, str], wake: WakeUp | None) -> CondorPaths:
+def _look(place: str | None, pilot: Deceased, wake: WakeUp | None) -> CondorPaths:
     """One place, which may be a dead mount."""
+
+    def look() -> Json:
+        real = real_place(place, pilot.mount_point) if place is not None else None
+        return asdict(find_condor(real, pilot.environment))
+
     what = f"the look for HTCondor in {place or 'the search path'}"
-    found = step(CONDOR, what, lambda: asdict(find_condor(place, environment)), seconds=LOOK_SECONDS, wake=wake)
-    return from_json(CondorPaths, found)
+    return from_json(CondorPaths, step(CONDOR, what, look, seconds=LOOK_SECONDS, wake=wake))
 
 
 def _configuration(pilot: Deceased, workspace: Workspace, condor: CondorPaths, wake: WakeUp | None) -> str:

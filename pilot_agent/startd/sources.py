@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import from_json
+from pilot_agent.containers.cvmfs_paths import real_place
 from pilot_agent.environment import clean_environment
-from pilot_agent.model import Failure, FailureKind, PilotError, worst_failure
+from pilot_agent.model import CVMFS, Failure, FailureKind, PilotError, worst_failure
 from pilot_agent.startd.artifacts import ANY, CONDOR, choose, version_refusal
 from pilot_agent.startd.choice import CondorChoice, CondorVerdict, NoCondorError
 from pilot_agent.startd.discovery import MISSING_HINT, USUAL_SBIN, find_condor
@@ -36,7 +37,8 @@ LOOK_SECONDS = 20.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CondorRequest:
     """Which HTCondor is wanted and where it may be. ``artifacts`` is a directory of this pilot's own, ``cache`` one
-    that it shares with other pilots of its account (empty: none), ``cvmfs`` are installation directories there."""
+    that it shares with other pilots of its account (empty: none), ``cvmfs`` are installation directories below /cvmfs,
+    which this node has at ``mount_point``; ``repositories`` are those that the configuration names."""
 
     artifacts: str
     environment: Mapping[str, str]
@@ -45,6 +47,8 @@ class CondorRequest:
     version: str = ANY
     directory: str = ""
     cvmfs: tuple[str, ...] = ()
+    mount_point: str = CVMFS
+    repositories: tuple[str, ...] = ()
     tarballs: str = ""
     index_sha256: str = ""
     cache: str = ""
@@ -94,10 +98,16 @@ class _Search:
 
     def _from_cvmfs(self) -> Iterator[tuple[str, CondorPaths, str]]:
         for directory in self._request.cvmfs:
-            yield from self._installed("cvmfs", directory, proven=True)
+            repository = directory.split("/")[2]
+            hint = f"; where the site has no {repository}, a pilot mounts it if the VO adds it to cvmfs.repositories"
+            named = repository in self._request.repositories
+            yield from self._installed("cvmfs", directory, proven=True, hint="" if named else hint)
 
-    def _installed(self, source: str, directory: str | None, *, proven: bool) -> Iterator[tuple[str, CondorPaths, str]]:
-        """An installation that is there already; what the site has on its search path need not prove that it runs."""
+    def _installed(
+        self, source: str, directory: str | None, *, proven: bool, hint: str = ""
+    ) -> Iterator[tuple[str, CondorPaths, str]]:
+        """An installation that is there already; what the site has on its search path need not prove that it runs.
+        ``hint`` is added to the reason where there is none."""
         place = directory or f"the search path and {', '.join(USUAL_SBIN)}"
         try:
             paths = self._look(directory)
@@ -107,15 +117,19 @@ class _Search:
             if proven:
                 prove(paths, self._environment(), wake=self._wake)
         except PilotError as error:
-            self._failed(source, place, "", error.failure)
+            failure = error.failure
+            if failure.code == "condor.missing":
+                failure = replace(failure, message=f"{failure.message}{hint}")
+            self._failed(source, place, "", failure)
             return
-        yield paths.release, paths, ""
+        yield directory if source == "cvmfs" and directory else paths.release, paths, ""
 
     def _look(self, directory: str | None) -> CondorPaths:
-        environment = dict(self._request.environment)
+        environment, mount_point = dict(self._request.environment), self._request.mount_point
 
         def look() -> object:
-            return asdict(find_condor(directory, environment))
+            place = real_place(directory, mount_point) if directory is not None else None
+            return asdict(find_condor(place, environment))
 
         what = f"the look for HTCondor in {directory or 'the search path'}"
         return from_json(CondorPaths, step(CONDOR, what, look, seconds=LOOK_SECONDS, wake=self._wake))

@@ -18,7 +18,7 @@ from tests.testbed.pilots import PilotRun
 from tests.testbed.trees import PILOT
 from tests.testbed.user_jobs import Jobs, slot_ads
 
-DATA, IMAGES = "data.example.org", "images.example.org"
+DATA, IMAGES, CONDOR = "data.example.org", "images.example.org", "condor.example.org"
 PLACE = "/var/tmp/own-mounts"
 LATEST = f"/cvmfs/{IMAGES}/latest"
 READ = f"cat /cvmfs/{DATA}/new_repository; . /etc/os-release; echo $VERSION_CODENAME"
@@ -36,6 +36,7 @@ def distribution(grid: Grid) -> Iterator[Distribution]:
     host.run(["ln", "-s", f"/cvmfs/{IMAGES}/.images/debian12", link])
     copies = {".images/debian12": f"{IMAGES_INSIDE}/debian12", "latest": link}
     server.publish(IMAGES, {".images/new_repository": "images\n"}, copies=copies)
+    server.publish_htcondor(CONDOR)
     host.run(["chmod", "755", PLACE])
     host.run(["install", "-d", "-o", PILOT.name, "-g", PILOT.name, f"{PLACE}/distribution"])
     yield Distribution.lay_out(server, f"{PLACE}/distribution")
@@ -72,7 +73,9 @@ def test_a_command_in_a_jobs_container_finds_it_and_leaves_nothing(
 def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     pilot: StartPilot, jobs: Jobs, grid: Grid, distribution: Distribution
 ) -> None:
-    first = pilot(configuration(distribution)).start()
+    # It runs an HTCondor that is nowhere but in a repository that it mounts itself.
+    brought = {"condor_source": ["cvmfs"], "condor_cvmfs": [f"/cvmfs/{CONDOR}/current"], "starter_isolation": "job"}
+    first = pilot(configuration(distribution, repositories=[DATA, IMAGES, CONDOR]) | {"startd": brought}).start()
     # What is mounted outlives the process that mounted it.
     second = pilot(configuration(distribution), arguments=("--cut-after", "mount")).start()
     named = jobs.shell(READ, pilot=first, extra=f'+SingularityImage = "{LATEST}"')
@@ -81,9 +84,13 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     for job in (named, container, needs):
         assert job.wait_done().output() == SEEN, job.error()
     (ad,) = slot_ads(grid, first, "PartitionableSlot")
-    assert (ad["PilotCvmfsOnlyInContainers"], ad["PilotCvmfsRepositories"]) == (True, [DATA, IMAGES])
+    assert (ad["PilotCvmfsOnlyInContainers"], ad["PilotCvmfsRepositories"]) == (True, [DATA, IMAGES, CONDOR])
     name = workspace_name(first)
-    assert len(of_workspace(first, name)) == 6
+    assert len(of_workspace(first, name)) == 8
+    master = first.process("condor_master")
+    assert master is not None
+    release = f"/{name}/cvmfs/dist/cvmfs/{CONDOR}/releases/used"
+    assert release in first.host.run(["readlink", f"/proc/{master.pid}/exe"]).stdout
     # One that hangs, as a client does whose server does not answer.
     hanging = next(one for one in first.processes() if one.argv[-1].endswith(f"/{name}/cvmfs/dist/cvmfs/{DATA}"))
     first.host.run(["kill", "-STOP", str(hanging.pid)])
@@ -95,7 +102,9 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     assert report["leftovers"] == []
     assert rungs(first)["fusermount"]["state"] == "taken"
     assert report["node"]["cvmfs"]["mount_point"]["value"].endswith(f"/{name}/cvmfs/dist/cvmfs")
-    assert report["node"]["cvmfs"]["revisions"]["value"] == {DATA: 7, IMAGES: 1}
+    assert report["node"]["cvmfs"]["revisions"]["value"] == {DATA: 7, IMAGES: 1, CONDOR: 1}
+    assert (report["condor"]["source"], report["condor"]["place"]) == ("cvmfs", f"/cvmfs/{CONDOR}/current")
+    assert report["condor"]["release"].endswith(release)
 
     # A client that died is replaced, and later jobs find its repository again.
     name = workspace_name(second)

@@ -19,10 +19,10 @@ from tests.testbed.pilots import PilotRun, merged
 from tests.testbed.trees import PILOT
 from tests.testbed.user_jobs import Jobs, slot_ads
 
-DATA, IMAGES = "data.example.org", "images.example.org"
+DATA, IMAGES, HTCONDOR = "data.example.org", "images.example.org", "htcondor.example.org"
 PLACE = "/var/tmp/cvmfs-namespace"
 READ = f"cat /cvmfs/{DATA}/new_repository; ls /cvmfs; id -u"
-FOUND = [f"this is {DATA}", CONFIGURATION, DATA, IMAGES, str(PILOT.uid)]
+FOUND = [f"this is {DATA}", CONFIGURATION, DATA, HTCONDOR, IMAGES, str(PILOT.uid)]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,7 @@ def distribution(grid: Grid) -> Iterator[Distribution]:
     server = Server(host, f"{PLACE}/server")
     server.publish_configuration()
     server.publish(DATA, {"new_repository": f"this is {DATA}\n"}, revision=7)
+    server.publish_htcondor(HTCONDOR)
     server.publish(IMAGES, {"new_repository": "images\n"})
     host.run(["rm", server.image(IMAGES)])
     image = f"{IMAGES_INSIDE}/debian12.sif"
@@ -63,7 +64,7 @@ def distribution(grid: Grid) -> Iterator[Distribution]:
 
 def configured(distribution: Distribution, **changes: Any) -> dict[str, Any]:
     """A pilot's configuration with these repositories."""
-    cvmfs = {"repositories": [DATA, IMAGES], "distribution": distribution.directory}
+    cvmfs = {"repositories": [DATA, HTCONDOR, IMAGES], "distribution": distribution.directory}
     images = {
         "debian13": [{"path": f"{IMAGES_INSIDE}/debian13"}],
         "from_cvmfs": [{"path": f"/cvmfs/{IMAGES}/debian12.sif"}],
@@ -83,7 +84,9 @@ def went_inside(run: PilotRun) -> None:
 def test_container_jobs_read_cvmfs_and_one_has_its_image_there(
     pilot: StartPilot, jobs: Jobs, grid: Grid, distribution: Distribution
 ) -> None:
-    run = pilot(configured(distribution, startd={"starter_isolation": "job"})).start()
+    place = f"/cvmfs/{HTCONDOR}/current"
+    startd = {"starter_isolation": "job", "condor_source": ["cvmfs"], "condor_cvmfs": [place]}
+    run = pilot(configured(distribution, startd=startd)).start()
     run.joined()
     stays = jobs.shell("touch made; exec sleep 300", pilot=run)
     contained = jobs.shell(READ, pilot=run)
@@ -107,11 +110,12 @@ def test_container_jobs_read_cvmfs_and_one_has_its_image_there(
     node = report["node"]
     assert node["cvmfs"]["repositories"] | {"source": ""} == node["cvmfs"]["repositories"] | {
         "source": "",
-        "value": [DATA, IMAGES],
+        "value": [DATA, HTCONDOR, IMAGES],
         "where": "inside",
     }
     assert node["userns"]["usable"]["where"] == "inside"
     assert report["outside"]
+    assert (report["condor"]["source"], report["condor"]["release"]) == ("cvmfs", place)
 
 
 def test_plain_jobs_read_it_too_and_a_killed_guardian_leaves_nothing(

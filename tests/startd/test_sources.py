@@ -122,6 +122,26 @@ def test_where_there_is_none_every_place_is_named(tmp_path: Path) -> None:
     assert "startd.condor_tarballs" in error.failure.hint
 
 
+def test_one_in_cvmfs_is_taken_from_where_the_pilot_has_mounted_it(tmp_path: Path) -> None:
+    mounted = tmp_path / "cvmfs"
+    repository = mounted / "condor.example.org"
+    release = install(repository / "releases/23.9.6")
+    (repository / "current").symlink_to("/cvmfs/condor.example.org/releases/23.9.6")
+    (repository / "lost").symlink_to("/cvmfs/condor.example.org/releases/24")
+    wanted = ("/cvmfs/condor.example.org/lost", "/cvmfs/condor.example.org/current")
+    choice = taken(tmp_path, order=("cvmfs",), cvmfs=wanted, mount_point=str(mounted))
+    assert (choice.place, choice.release) == ("/cvmfs/condor.example.org/current", str(release))
+    assert f"condor_master is not in {repository}/lost/sbin" in choice.why[0].reason
+
+
+def test_where_the_repository_of_htcondor_is_not_named_it_says_who_may_name_it(tmp_path: Path) -> None:
+    place = ("/cvmfs/none.example.org/condor",)
+    said = "a pilot mounts it if the VO adds it to cvmfs.repositories"
+    assert said in refused(tmp_path, order=("cvmfs",), cvmfs=place).failure.message
+    named = refused(tmp_path, order=("cvmfs",), cvmfs=place, repositories=("none.example.org",)).failure
+    assert said not in named.message
+
+
 def test_half_an_installation_is_what_the_failure_is_about(tmp_path: Path) -> None:
     half = install(tmp_path / "half")
     (half / "bin/condor_ping").unlink()

@@ -25,6 +25,15 @@ def ensure() -> Path:
     return cache.build_once(cache.directory(), "condor-tarball", recipe, lambda target: build(tree, target))
 
 
+def unpack(directory: Path) -> Path:
+    """Unpack the tarball in a directory; the directory of the HTCondor in it."""
+    directory.mkdir(parents=True)
+    (archive,) = ensure().glob("*.tar.gz")
+    call(["tar", "-xf", str(archive), "-C", str(directory)])
+    (master,) = directory.rglob("condor_master")
+    return master.parents[1]
+
+
 def build(tree: Path, output: Path) -> None:
     """Run the command. Raises CommandError."""
     words = [sys.executable, str(PACKAGING / "build_condor.py"), "--root", str(tree), "--output", str(output)]

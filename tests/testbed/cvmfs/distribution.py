@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.testbed import tarballs
 from tests.testbed.command import CommandError
 from tests.testbed.hosts import Host
 from tests.testbed.inspection import HostMount, HostProcess
@@ -49,6 +50,18 @@ class Server:
         attributes = [word for key, value in told.items() for word in ("-p", f"/ x user.{key}={value}")]
         _run(self.host, ["mksquashfs", content, image, "-quiet", "-no-progress", "-noappend", *PLAIN, *attributes])
         _run(self.host, ["chmod", "-R", "a+rX", self.directory])
+
+    def publish_htcondor(self, repository: str) -> str:
+        """Make a repository with the testbed's HTCondor; the path below /cvmfs of a link to it, as sites have one to
+        the release that is in use."""
+        place = f"{self.directory}.htcondor"
+        release = tarballs.unpack(self.host.path(place))
+        inside = f"{place}/{release.relative_to(self.host.path(place))}".rstrip("/.")
+        _run(self.host, ["ln", "-s", f"/cvmfs/{repository}/releases/used", f"{place}.link"])
+        copies = {"releases/used": inside, "current": f"{place}.link"}
+        self.publish(repository, {"releases/new_repository": "HTCondor\n"}, copies=copies)
+        _run(self.host, ["rm", "-rf", place, f"{place}.link"])
+        return f"/cvmfs/{repository}/current"
 
     def publish_configuration(self) -> None:
         """The configuration repository for what else is published here."""
