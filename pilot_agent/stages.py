@@ -98,7 +98,7 @@ def mount(session: Session, state: State) -> State:
             wake=session.around.wake,
         )
         ladder, failure = taken.ladder, taken.failure
-        state = state.with_changed(taken.facts)
+        state = state.with_changed(taken.facts).with_further_limits(taken.limits)
         if taken.namespaces is not None:
             state = replace(state, inside=cvmfs.go_inside(taken.namespaces))
     else:

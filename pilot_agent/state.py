@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from pilot_agent import __version__
@@ -116,6 +116,15 @@ class State:
             known = units.setdefault(finding.resource, finding.unit)
             if known != finding.unit:
                 raise BadFinding(f"{finding.resource} is limited in {known} elsewhere, here in {finding.unit}")
+
+    def with_further_limits(self, limits: Collection[Limit]) -> State:
+        """This state with limits that a stage after the probes gives, in the place of those from the same sources; the
+        smallest of all is the value."""
+        if not limits:
+            return self
+        told = {(limit.resource, limit.source) for limit in limits}
+        kept = (limit for limit in self.limits if (limit.resource, limit.source) not in told)
+        return replace(self, limits=(*kept, *limits)).with_resolved_limits()
 
     def with_resolved_limits(self) -> State:
         """This state with one fact per limited resource: the smallest limit is the value, and all are kept."""

@@ -194,3 +194,16 @@ def test_no_resolved_value_exceeds_any_of_its_limits(limits: list[Limit]) -> Non
 def test_resolving_twice_changes_nothing(limits: list[Limit]) -> None:
     once = EMPTY.with_findings(limits).with_resolved_limits()
     assert once.with_resolved_limits() == once
+
+
+def test_a_later_limit_takes_the_place_of_one_from_the_same_source() -> None:
+    before = EMPTY.with_findings([Limit("disk", 90.0, "MiB", "statvfs")]).with_resolved_limits()
+    assert before.with_further_limits(()) is before
+    once = before.with_further_limits([Limit("disk", 50.0, "MiB", "the cache")])
+    assert (once.facts["disk"].value, once.facts["disk"].source) == (50, "the cache")
+    again = once.with_further_limits([Limit("disk", 60.0, "MiB", "the cache")])
+    assert [(limit.number, limit.source) for limit in again.facts["disk"].limits] == [
+        (90.0, "statvfs"),
+        (60.0, "the cache"),
+    ]
+    assert again.facts["disk"].value == 60

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import stat
 from collections.abc import Mapping
 
-from pilot_agent.cvmfs.client_settings import ClientSettings, Places, client_settings
+from pilot_agent.cvmfs.client_settings import SURPLUS, ClientSettings, Places, client_settings
 from pilot_agent.cvmfs.distribution import Distribution, place_problem
 from pilot_agent.files import read_bounded, write_atomically
 from pilot_agent.lifecycle.lock import take
@@ -58,6 +59,19 @@ def install(
     except OSError as error:
         raise _unusable(f"{etc} cannot be written: {error.strerror}") from error
     return settings
+
+
+def room_in(workspace: str, settings: ClientSettings) -> int:
+    """How much of the file system that ``workspace`` is on the cache may take, MiB: jobs do not have it. 0 where the
+    cache lies elsewhere, and where no quota holds."""
+    quota, cache = settings.value("CVMFS_QUOTA_LIMIT"), settings.value("CVMFS_CACHE_BASE")
+    if quota is None or cache is None or int(quota) <= 0:
+        return 0
+    try:
+        same = os.stat(cache).st_dev == os.stat(workspace).st_dev
+    except OSError:
+        return 0
+    return math.ceil(int(quota) * SURPLUS) if same else 0
 
 
 def free_mib(directory: str) -> int | None:

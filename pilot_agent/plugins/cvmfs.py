@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
 from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import Context, Mount, hookimpl
-from pilot_agent.model import CVMFS, Fact, Failure, FailureKind, Json, PilotError
+from pilot_agent.model import CVMFS, Fact, Failure, FailureKind, Json, Limit, PilotError
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from pilot_agent.lifecycle.journal import Journal
     from pilot_agent.process import WakeUp
 
+DISK = "disk.workspace_free_mib"
+CACHE_SOURCE = "cvmfs.cache_mib, kept free for the cache of the pilot's CVMFS client"
 CACHE = "cache"
 """Where the client keeps its files, in the directory of its distribution."""
 
@@ -33,13 +34,14 @@ CACHE = "cache"
 @dataclass(frozen=True, slots=True)
 class Taken:
     """The ladder as the report has it, the facts of what is mounted now, and the namespaces that the pilot must join to
-    see it, where it is to be seen there. The failure is that of wishes that contradict each other, or of CVMFS that is
-    required and that no way gave."""
+    see it, where it is to be seen there; ``limits`` are what the client's cache leaves. The failure is that of wishes
+    that contradict each other, or of CVMFS that is required and that no way gave."""
 
     ladder: Json = None
     facts: tuple[Fact, ...] = ()
     failure: Failure | None = None
     namespaces: Namespaces | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 @hookimpl
@@ -107,6 +109,7 @@ def take(
         without["namespace"] = Judged(False, reason)
     ways: dict[str, Way] = {}
     inside: InNamespace | None = None
+    configured = _Configured(context, tell)
     if client.source and workspace is not None:
         from pilot_agent.cvmfs.own_rung import Wish
 
@@ -114,7 +117,7 @@ def take(
             source=client.source,
             workspace=workspace,
             repositories=tuple(context.config["cvmfs"]["repositories"]),
-            configure=partial(_configure, context=context, tell=tell),
+            configure=configured,
             environment=environment,
             tell=tell,
             wake=wake,
@@ -134,7 +137,9 @@ def take(
     if failure is not None:
         failure = next((way.fault for way in ways.values() if way.fault is not None), failure)
     namespaces = inside.namespaces if inside is not None else None
-    return Taken(to_json(ladder), (*client.facts, *climbed.facts), failure, namespaces)
+    own = ladder.taken is not None and ladder.taken.name in ways
+    limits = configured.limits() if own else ()
+    return Taken(to_json(ladder), (*client.facts, *climbed.facts), failure, namespaces, limits)
 
 
 def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> Client:
@@ -170,14 +175,30 @@ def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
     return [replace(answering, value=[], detail=why), Fact("cvmfs.refused", refused, source=answering.source)]
 
 
-def _configure(distribution: Distribution, *, context: Context, tell: Tell) -> None:
-    """Write the settings of a private distribution's client. Raises ``PilotError`` as ``client_files.install``."""
-    from pilot_agent.cvmfs.client_files import install
+class _Configured:
+    """Configures the clients of private distributions, and knows what the last one's cache takes."""
 
-    cache = os.path.join(distribution.root, CACHE)
-    settings = install(distribution, context.config, context.facts, workspace_cache=cache)
-    shown = {setting.name: setting.shown for setting in settings.settings}
-    tell("cvmfs.configured", settings=shown, notes=list(settings.notes))
+    def __init__(self, context: Context, tell: Tell) -> None:
+        self._context = context
+        self._tell = tell
+        self._room_mib = 0
+
+    def __call__(self, distribution: Distribution) -> None:
+        """Write the settings. Raises ``PilotError`` as ``client_files.install``."""
+        from pilot_agent.cvmfs.client_files import install, room_in
+
+        cache = os.path.join(distribution.root, CACHE)
+        settings = install(distribution, self._context.config, self._context.facts, workspace_cache=cache)
+        self._room_mib = room_in(self._context.workspace or "", settings)
+        shown = {setting.name: setting.shown for setting in settings.settings}
+        self._tell("cvmfs.configured", settings=shown, notes=list(settings.notes))
+
+    def limits(self) -> tuple[Limit, ...]:
+        """What is left of the workspace's disk once the cache is full; nothing where the cache lies elsewhere."""
+        free = known_value(self._context.facts, DISK)
+        if free is None or not self._room_mib:
+            return ()
+        return (Limit(DISK, max(0, int(free) - self._room_mib), "MiB", CACHE_SOURCE),)
 
 
 def go_inside(namespaces: Namespaces) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_agent.cvmfs.client_files import free_mib, install
+from pilot_agent.cvmfs.client_files import free_mib, install, room_in
 from pilot_agent.cvmfs.client_settings import ClientSettings
 from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
@@ -53,6 +53,20 @@ def test_the_lines_follow_those_of_the_distribution_and_are_for_this_account_alo
     own = root / "dist/etc/cvmfs/config.d" / f"{A}.local"
     assert own.read_text() == 'CVMFS_TIMEOUT="3"\n'
     assert (own.stat().st_mode & 0o777, (root / LOCAL).stat().st_mode & 0o777) == (0o600, 0o600)
+
+
+def test_what_the_cache_may_take_is_counted_where_it_lies_on_the_disk_of_the_workspace(root: Path) -> None:
+    settings = installed(root)
+    assert (settings.value("CVMFS_QUOTA_LIMIT"), room_in(str(root), settings)) == ("100", 120)
+    assert room_in(str(root / "nowhere"), settings) == 0
+
+    def on_a_disk_of_its_own() -> int:
+        mount("none", str(root / "cache"), "tmpfs", 0, "size=1m")
+        return room_in(str(root), settings)
+
+    assert in_namespace(on_a_disk_of_its_own) == 0
+    alien = installed(root, cache="alien", cache_directory=str(root / "alien"))
+    assert (alien.value("CVMFS_QUOTA_LIMIT"), room_in(str(root), alien)) == ("-1", 0)
 
 
 def test_public_keys_are_put_where_the_client_looks(root: Path, tmp_path: Path) -> None:

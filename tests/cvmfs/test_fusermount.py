@@ -15,7 +15,7 @@ from pilot_agent.hookspecs import Context
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.mounts import mounts_below, unmount_all
-from pilot_agent.model import Fact, Failure, FailureKind, Json
+from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit
 from pilot_agent.plugins.cvmfs import take
 from tests.cvmfs.distributions import CONFIGURATION, make, tell
 from tests.cvmfs.grounds import A, B, configured, known
@@ -34,6 +34,7 @@ class Ground:
         self.source = make(directory / "source")
         self.journal = str(directory / "journal.jsonl")
         self.events = directory / "events"
+        self.limits: list[Limit] = []
 
     def climb(
         self, then: Callable[[], Any] = lambda: None, native: Json = MISSING, **sections: dict[str, Json]
@@ -46,15 +47,17 @@ class Ground:
             cvmfs_refused=native,
             fuse_helper_mount=True,
             fuse_userns_mount=False,
+            disk_workspace_free_mib=50_000,
         )
         config = configured(cvmfs=cvmfs, **sections)
         context = Context(facts=facts, config=config, workspace=str(self.workspace))
 
         def work() -> Any:
             taken = take(context, environment=ENVIRONMENT, journal=Journal(self.journal), tell=self.tell)
-            return [taken.ladder, to_json(taken.facts), to_json(taken.failure), then()]
+            return [taken.ladder, to_json(taken.facts), to_json(taken.failure), to_json(taken.limits), then()]
 
-        ladder, found, failure, after = in_namespace(work)
+        ladder, found, failure, limits, after = in_namespace(work)
+        self.limits = [from_json(Limit, one) for one in limits]
         known_now = {fact.name: fact for fact in (from_json(Fact, one) for one in found)}
         return ladder, known_now, from_json(Failure, failure) if failure else None, after
 
@@ -102,6 +105,15 @@ def test_what_is_mounted_is_recorded_proven_and_told(ground: Ground) -> None:
     ]
     local = ground.workspace / "cvmfs/dist/etc/cvmfs/default.local"
     assert f'CVMFS_CACHE_BASE="{ground.workspace}/cvmfs/cache"\n' in local.read_text()
+
+
+def test_jobs_do_not_get_the_disk_that_the_cache_may_fill(ground: Ground) -> None:
+    ground.climb(cvmfs={"cache_mib": 100, "cache_share": 1})
+    (limit,) = ground.limits
+    assert (limit.resource, limit.number, limit.unit) == ("disk.workspace_free_mib", 50_000 - 120, "MiB")
+    assert limit.source.startswith("cvmfs.cache_mib")
+    ground.climb(cvmfs={"direct": "never"})
+    assert ground.limits == []
 
 
 def test_a_client_that_cannot_be_configured_mounts_nothing_and_says_why(ground: Ground) -> None:
