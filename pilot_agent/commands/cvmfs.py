@@ -12,10 +12,9 @@ from pilot_agent import configure
 from pilot_agent.codec import to_json
 from pilot_agent.configure import Given
 from pilot_agent.cvmfs.client_files import public_keys
-from pilot_agent.cvmfs.client_settings import ClientSettings, Places, Setting, client_settings
+from pilot_agent.cvmfs.client_settings import ClientSettings, Places, Setting, client_settings, settings_problem
 from pilot_agent.cvmfs.ladder import Ladder, climb, failure_of
 from pilot_agent.cvmfs.obtaining import DistributionVerdict
-from pilot_agent.cvmfs.rungs import Judged
 from pilot_agent.cvmfs.supply import Considered, considered, named_client, needs_client, without_client
 from pilot_agent.facts import known_value
 from pilot_agent.model import Fact, FailureKind, Json, PilotError
@@ -37,14 +36,16 @@ def run_plan(parsed: argparse.Namespace, given: Given, environment: Mapping[str,
     state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, PROBES))
     values, recorded = state.config.values, bool(parsed.root.strip("/"))
     ladder = climb(state.facts, values)
-    without: Mapping[str, Judged] = {}
     clients, published = None if recorded else named_client(values), needs_client(ladder, values)
     if published:
         with TemporaryDirectory(prefix="pilot-plan-") as directory:
             clients = considered(values, state.facts, environment, directory, fetch=parsed.fetch and not recorded)
-    if clients is not None:
-        without = without_client(ladder, clients.failure)
-        ladder = climb(state.facts, values, tried=without)
+    # What a pilot would find out when it configures its client comes first: without a proxy no client is of use.
+    fault = settings_problem(values, state.facts, _places(values, state.facts)) or (
+        clients.failure if clients is not None else None
+    )
+    without = without_client(ladder, fault)
+    ladder = climb(state.facts, values, tried=without)
     if parsed.json:
         more = {"distributions": to_json(clients.why)} if clients is not None and published else {}
         print_text(json.dumps(to_json(ladder) | more, indent=2) + "\n")
@@ -52,9 +53,9 @@ def run_plan(parsed: argparse.Namespace, given: Given, environment: Mapping[str,
         print_page(page(ladder) + (distributions(clients) if clients is not None and published else ""))
     failure = failure_of(ladder)
     if failure is not None:
-        # Where the node allows a way, whoever named or published the client must act, and not the site.
-        fault = clients.failure if clients is not None and without else None
-        raise PilotError(fault if fault is not None and fault.kind != FailureKind.NODE_RESOURCE else failure)
+        # Where the node allows a way, whoever named or published the client must act, or who looks after the network.
+        decisive = without and fault is not None and fault.kind != FailureKind.NODE_RESOURCE
+        raise PilotError(fault if decisive and fault is not None else failure)
     return 0
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pilot_agent.config_cvmfs import KEYS_DIRECTORY
 from pilot_agent.cvmfs.rungs import Grounds
-from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
+from pilot_agent.model import Fact, FactStatus, Failure, FailureKind, Json, PilotError
 from pilot_agent.probes.redaction import redact_json
 
 RESERVE_MIB = 1000
@@ -94,6 +94,18 @@ def client_settings(config: Mapping[str, Json], facts: Mapping[str, Fact], place
         for name, values in wanted["repository_parameters"].items()
     }
     return ClientSettings(tuple(settings), repositories, tuple(wanted["keys"]), tuple(notes))
+
+
+def settings_problem(config: Mapping[str, Json], facts: Mapping[str, Fact], places: Places) -> Failure | None:
+    """Why a client could not be configured on this node, where that is known: whether a proxy works cannot be told of a
+    recorded node."""
+    try:
+        client_settings(config, facts, places)
+    except PilotError as error:
+        proxy = facts.get("network.proxy")
+        untold = proxy is None or proxy.status is FactStatus.UNKNOWN
+        return None if error.failure.kind == FailureKind.NETWORK and untold else error.failure
+    return None
 
 
 def unmoved(path: str) -> str:

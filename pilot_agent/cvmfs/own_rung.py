@@ -28,6 +28,7 @@ NAME = "cvmfs"
 LAYOUT_SECONDS = 120.0
 REMOVAL_SECONDS = 10.0
 MOST_PLACES = 64
+_FAULTS = (FailureKind.CONFIG, FailureKind.NETWORK)
 
 Tell = Callable[..., None]
 """Writes an event: (name, **data)."""
@@ -50,7 +51,8 @@ class Wish:
 class OwnRung(ABC):
     """A rung for what is wished.
 
-    Once it was tried in vain, ``fault`` is why, where not the site must act but who configured the pilot.
+    Once it was tried in vain, ``fault`` is why, where not the node must change but its network, or who configured the
+    pilot must act.
     """
 
     def __init__(self, wish: Wish) -> None:
@@ -68,7 +70,7 @@ class OwnRung(ABC):
             self._problem = self._mount()
         except PilotError as error:
             self._problem = f"{error.failure.message}; {error.failure.hint}"
-            self.fault = error.failure if error.failure.kind == FailureKind.CONFIG else None
+            self.fault = error.failure if error.failure.kind in _FAULTS else None
         if self._problem:
             self.give_back()
             return Judged(False, self._problem)

@@ -15,8 +15,8 @@ CLIMB_LIMIT = 8
 
 
 class Way(Protocol):
-    """A rung that the pilot takes itself. Once it was tried in vain, ``fault`` is why, where not the site must act but
-    who configured the pilot."""
+    """A rung that the pilot takes itself. Once it was tried in vain, ``fault`` is why, where not the node must change
+    but its network, or who configured the pilot must act."""
 
     fault: Failure | None
 

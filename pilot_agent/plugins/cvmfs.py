@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.codec import to_json
 from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import Context, Mount, hookimpl
-from pilot_agent.model import CVMFS, Fact, Failure, FailureKind, Json, Limit, PilotError
+from pilot_agent.model import CVMFS, Fact, Failure, FailureKind, Json, Limit, PilotError, worst_failure
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def take(
     if failure is not None and client.failure is not None and client.failure.kind != FailureKind.NODE_RESOURCE:
         failure = client.failure  # not the site must act, but who publishes the clients
     if failure is not None:
-        failure = next((way.fault for way in ways.values() if way.fault is not None), failure)
+        failure = worst_failure([way.fault for way in ways.values() if way.fault is not None]) or failure
     namespaces = inside.namespaces if inside is not None else None
     own = ladder.taken is not None and ladder.taken.name in ways
     limits = configured.limits() if own else ()

@@ -91,6 +91,18 @@ def test_what_is_required_and_cannot_be_had_is_a_failure_after_the_page(tmp_path
     assert (code, answer["decision"], states(answer)["none"]) == (64, "REQUIRED", "refused")
 
 
+def test_no_way_is_promised_whose_client_could_not_be_configured(tmp_path: Path) -> None:
+    client = tmp_path / "client"
+    client.mkdir()
+    wishes = ("--set", GRID, "--set", f"cvmfs.distribution={client}", "--set", 'cvmfs.rungs=["fusermount"]')
+    code, answer = plan(tmp_path, *wishes, "--set", "cvmfs.cache=shared", node=UBUNTU)
+    assert (code, states(answer)["fusermount"], states(answer)["none"]) == (0, "refused", "taken")
+    said = next(rung["reason"] for rung in answer["rungs"] if rung["name"] == "fusermount")
+    assert "no cvmfs.cache_directory says where it lies" in said
+    needed = ("--set", "cvmfs.cache=shared", "--set", "cvmfs.use=required")
+    assert plan(tmp_path, *wishes, *needed, node=UBUNTU)[0] == 66
+
+
 def test_contradicting_wishes_are_a_failure_of_the_configuration(tmp_path: Path) -> None:
     code, answer = plan(tmp_path, "--set", "cvmfs.use=required", "--set", "site.cvmfs=never", node="cvmfs_worker")
     assert (code, answer["decision"]) == (66, "FAIL")

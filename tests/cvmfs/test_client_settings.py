@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from pilot_agent.config import Layer, load_config
 from pilot_agent.config_cvmfs import OWNED, PARAMETER_VALUE, parameter_problem, value_problem
-from pilot_agent.cvmfs.client_settings import LEAST_MIB, ClientSettings, Places, Setting, client_settings, unmoved
+from pilot_agent.cvmfs.client_settings import (
+    LEAST_MIB,
+    ClientSettings,
+    Places,
+    Setting,
+    client_settings,
+    settings_problem,
+    unmoved,
+)
 from pilot_agent.model import Fact, FailureKind, Json, PilotError
 from pilot_agent.probes.cvmfs.cvmfs_configuration import parse_assignments
 from tests.cvmfs.grounds import A, configured, known
@@ -197,6 +205,19 @@ def test_the_client_gets_the_proxies_that_work_and_goes_straight_only_where_it_m
 def test_a_squid_that_is_left_out_is_told_with_its_reason() -> None:
     (note,) = made(tried(squid=False), proxies=[SQUID]).notes
     assert note == f"left out of cvmfs.proxies, as a probe found them not to work: {SQUID} (connection refused)"
+
+
+def test_what_stands_in_the_way_of_settings_is_told_only_where_a_probe_could_find_out() -> None:
+    config = configured(cvmfs={"direct": "never"})
+    lost = Fact.absent("network.proxy", f"{SQUID} does not answer")
+    problem = settings_problem(config, {lost.name: lost}, PLACES)
+    assert problem is not None
+    assert (problem.code, problem.exit_code) == ("cvmfs.no_proxy", 65)
+    assert lost.detail in problem.message
+    untold = Fact.unknown("network.proxy", "not recorded")
+    assert settings_problem(config, {untold.name: untold}, PLACES) is None
+    assert settings_problem(config, {}, PLACES) is None
+    assert settings_problem(configured(), {lost.name: lost}, PLACES) is None
 
 
 def test_never_counts_whoever_says_it() -> None:

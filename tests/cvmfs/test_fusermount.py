@@ -124,6 +124,13 @@ def test_a_client_that_cannot_be_configured_mounts_nothing_and_says_why(ground: 
     assert "cvmfs.proxies" in reason(ladder, "fusermount")
 
 
+def test_where_cvmfs_is_required_and_no_proxy_works_the_network_is_at_fault_and_no_node(ground: Ground) -> None:
+    _, _, failure, _ = ground.climb(cvmfs={"direct": "never", "use": "required"})
+    assert failure is not None
+    assert (failure.kind, failure.code, failure.exit_code) == (FailureKind.NETWORK, "cvmfs.no_proxy", 65)
+    assert failure.retry
+
+
 def test_the_journal_names_a_mount_before_it_is_there(ground: Ground) -> None:
     spoil(ground, CONFIGURATION, f"cp {ground.journal} {ground.workspace}/seen")
     ground.climb()
