@@ -234,8 +234,20 @@ def _fail(error: PilotError, parsed: argparse.Namespace) -> int:
         _say_unknown(failure.code, failure.message)
         return NAGIOS_UNKNOWN
     hint = f"\n  {failure.hint}" if failure.hint else ""
-    _warn(f"pilot-agent: {failure.code}: {failure.message}{hint}\n")
+    _warn(_for_a_terminal(f"pilot-agent: {failure.code}: {failure.message}{hint}") + "\n")
     return NAGIOS_UNKNOWN if nagios else failure.exit_code
+
+
+def _for_a_terminal(text: str) -> str:
+    """Its lines folded where a person reads them; as they are for programs, and in files."""
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            from pilot_agent.render import paragraph
+
+            return "\n".join(
+                paragraph(line.strip(), indent=" " * (len(line) - len(line.lstrip()))) for line in text.splitlines()
+            )
+    return text
 
 
 def _say_unknown(code: str, message: str) -> None:
@@ -364,6 +376,11 @@ def _build(parsed: argparse.Namespace) -> int:
     return run_build_command(parsed, _given(parsed), os.environ)
 
 
+def _cvmfs(parsed: argparse.Namespace) -> int:
+    """The two words with options between them."""
+    return COMMANDS[f"cvmfs {parsed.what}"](parsed)
+
+
 def _cvmfs_plan(parsed: argparse.Namespace) -> int:
     from pilot_agent.commands.cvmfs import run_plan
 
@@ -444,6 +461,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "images": _images,
     "images inspect": _inspect,
     "images build": _build,
+    "cvmfs": _cvmfs,
     "cvmfs plan": _cvmfs_plan,
     "cvmfs config": _cvmfs_config,
     "exec": _exec,

@@ -45,6 +45,16 @@ examples:
   pilot-agent images build image.def /images/el9.sif
   pilot-agent images build Dockerfile /images/el9 --name el9
 """,
+    "cvmfs": """plan: the ways to CVMFS on this node, which of them a pilot would take, and who
+must change what for another. config: the settings of the client with which a
+pilot mounts CVMFS itself. Neither mounts anything.
+
+examples:
+  pilot-agent cvmfs plan --set 'cvmfs.repositories=["images.example.org"]'
+  pilot-agent cvmfs plan --config vo=vo.yaml --config site=site.yaml --json
+  pilot-agent cvmfs plan --config vo=vo.yaml --root node1       a recorded node
+  pilot-agent cvmfs config --set 'cvmfs.proxies=["http://squid:3128"]'
+""",
     "cvmfs plan": """It probes the node, mounts nothing, and shows every way to CVMFS, the best
 first: taken, possible, refused (with who must change what) or unknown.
 
@@ -129,11 +139,14 @@ def add_images(add: Add) -> None:
 
 
 def add_cvmfs(add: Add) -> None:
-    """``cvmfs plan`` and ``cvmfs config``."""
+    """``cvmfs plan`` and ``cvmfs config``, and what they have in common for who asks for help."""
+    either = add("cvmfs", "by which way jobs get CVMFS (plan), and how the pilot's own client is configured (config)")
+    either.add_argument("what", choices=("plan", "config"), metavar="plan|config", help="each has a --help of its own")
     plan = add("cvmfs plan", "show by which way jobs get CVMFS on this node, and why not by another")
-    plan.add_argument("--fetch", action="store_true", help="fetch published clients and try which of them load here")
     config = add("cvmfs config", "show how the client is configured with which the pilot mounts CVMFS itself")
-    for command in (plan, config):
+    for command in (either, plan):
+        command.add_argument("--fetch", action="store_true", help="plan: try which published clients load here")
+    for command in (either, plan, config):
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")

@@ -30,7 +30,7 @@ OWN = ("namespace", "fusermount")
 ABLE = ("native", *OWN)
 """The rungs that this version of the pilot takes. Of the others it says what the node allows."""
 REASON_LIMIT = 1500
-_LEFT_OUT = "cvmfs.rungs allows"
+_LEFT_OUT = "cvmfs.rungs allows only"
 
 State = Literal["taken", "possible", "refused", "unknown"]
 

@@ -136,16 +136,20 @@ def unmount(
 
 def prove(path: str, repository: str, *, seconds: float = PROOF_SECONDS, wake: WakeUp | None = None) -> RepositoryState:
     """What is at ``path``, read in a child: a listing that is not empty, and the repository's own name where it tells
-    one. Raises ``Interrupted`` when ``wake`` becomes readable."""
+    anything of itself. Raises ``Interrupted`` when ``wake`` becomes readable."""
     with Runner(wake) as runner:
         handle = runner.start_call(
             lambda: dumps(_look(path)).encode(), name=f"the look at {path}", deadline_seconds=seconds
         )
         ended = runner.wait(handle)
     answer = _answer_of(ended)
-    name = answer.value.get("fqrn") if isinstance(answer.value, Mapping) else None
+    told = answer.value if isinstance(answer.value, Mapping) else {}
+    name = told.get("fqrn")
     if name and name != repository:
         return RepositoryState(repository, "broken", f"the repository that is mounted there is {name}", path=path)
+    if told.get("attributes") and not name:
+        reason = "what is mounted there tells attributes of a client, and not which repository it is (user.fqrn)"
+        return RepositoryState(repository, "broken", reason, path=path)
     return judge(repository, path, answer, read_mounts(Node()), seconds)
 
 

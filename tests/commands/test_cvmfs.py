@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +150,36 @@ def test_check_ends_where_the_wishes_contradict_each_other(tmp_path: Path) -> No
 def test_the_command_without_its_second_word_is_told_the_whole(tmp_path: Path) -> None:
     result = pilot(tmp_path, "cvmfs")
     assert result.code == 2
-    assert "did you mean cvmfs plan?" in result.stderr.decode()
+    assert "plan|config" in result.stderr.decode()
+    shown = pilot(tmp_path, "cvmfs", "--help")
+    assert shown.code == 0
+    assert "pilot-agent cvmfs plan --config vo=vo.yaml" in shown.text
+
+
+def test_what_ends_the_command_is_folded_on_a_terminal_and_one_line_for_programs(tmp_path: Path) -> None:
+    words = ("cvmfs", "plan", "--set", "cvmfs.use=required", "--set", "site.cvmfs=never", "--set", GRID)
+    assert len(pilot(tmp_path, *words, node="cvmfs_worker").stderr.decode().splitlines()) == 2
+    ours, theirs = os.openpty()
+    environment = clean_environment({}, home=str(tmp_path), temporary=str(tmp_path)) | {"COLUMNS": "40"}
+    command = [*interpreter_command(), *words, "--root", str(NODES / "cvmfs_worker")]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs, env=environment):
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # the kernel's word for a terminal that nobody has any more
+            while chunk := os.read(ours, 65536):
+                said += chunk
+    os.close(ours)
+    lines = said.decode().splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 40
+    assert " ".join(" ".join(lines).split()).startswith(
+        "pilot-agent: cvmfs.conflict: VO and site contradict each other"
+    )
+
+
+def test_options_may_stand_between_its_two_words(tmp_path: Path) -> None:
+    result = pilot(tmp_path, "cvmfs", "--json", "plan", "--set", GRID, node="cvmfs_worker")
+    assert (result.code, states(json.loads(result.stdout))["native"]) == (0, "taken")
 
 
 @pytest.fixture

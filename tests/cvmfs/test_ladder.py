@@ -82,7 +82,7 @@ def test_rungs_that_a_layer_does_not_allow_are_refused_with_its_name(rungs: list
     assert states(ladder) == expected
     allowed = ", ".join(map(str, rungs)) or "nothing"
     excluded = [rung.reason for rung in ladder.rungs[:-1] if rung.name not in map(str.lower, map(str, rungs))]
-    assert excluded == [f"cvmfs.rungs allows {allowed} (site layer)"] * len(excluded)
+    assert excluded == [f"cvmfs.rungs allows only {allowed} (site layer)"] * len(excluded)
     assert excluded
 
 

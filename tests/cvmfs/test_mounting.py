@@ -143,6 +143,26 @@ def test_a_client_that_does_not_answer_is_found_out(tmp_path: Path) -> None:
     assert (state, "no answer within 2 s" in reason) == ("hung", True)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "state"),
+    [
+        ({"user.fqrn": A, "user.revision": "7"}, "ok"),
+        ({}, "ok"),
+        ({"user.revision": "7"}, "broken"),
+        ({"user.fqrn": B, "user.revision": "7"}, "broken"),
+    ],
+    ids=["its own name", "hidden attributes", "no name", "the name of another"],
+)
+def test_a_client_that_tells_anything_must_tell_its_repository(
+    tmp_path: Path, attributes: dict[str, str], state: str
+) -> None:
+    def work() -> str:
+        with hanging_mount(tmp_path / A, attributes):
+            return prove(str(tmp_path / A), A).state
+
+    assert in_namespace(work) == state
+
+
 def test_unmounting_begins_with_the_last_and_ends_with_the_configuration_repository(root: Path) -> None:
     def work() -> Any:
         laid = Distribution(str(root))
