@@ -54,6 +54,14 @@ PARAMETER_VALUE = (
 """What both readers give back as it is."""
 
 
+def direct_policy(config: Mapping[str, Json]) -> tuple[str, str]:
+    """never, fallback or only, and who said so: never of anybody, else what the strongest layer says."""
+    given = [(str(entry["value"]).lower(), f" ({entry['layer']})") for entry in config["cvmfs"]["direct"] or ()]
+    never = next((entry for entry in given if entry[0] == "never"), None)
+    word, who = never or (given[-1] if given else ("fallback", ""))
+    return word, f"cvmfs.direct: {word}{who}"
+
+
 def parameters_problems(value: Json, path: str) -> Problems:
     """(path, message) of everything that is wrong with a mapping of parameters."""
     problems = mapping_problems(value, path, _value_problems)

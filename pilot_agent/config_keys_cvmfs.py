@@ -89,6 +89,14 @@ CVMFS_KEYS: tuple[Key, ...] = (
         minimum=1,
     ),
     Key(
+        "cvmfs.compare_period_seconds",
+        Kind.NUMBER,
+        900,
+        "how often to compare the revision that a repository serves with the one that its server has published, "
+        "seconds; 0: never. Without a proxy no server is asked where cvmfs.direct is never",
+        minimum=0,
+    ),
+    Key(
         "cvmfs.proxies",
         Kind.CVMFS_PROXIES,
         [],

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pilot_agent.config_cvmfs import KEYS_DIRECTORY
+from pilot_agent.config_cvmfs import KEYS_DIRECTORY, direct_policy
 from pilot_agent.cvmfs.rungs import Grounds
 from pilot_agent.model import Fact, FactStatus, Failure, FailureKind, Json, PilotError
 from pilot_agent.probes.redaction import redact_json
@@ -129,14 +129,6 @@ def _ways(config: Mapping[str, Json], facts: Mapping[str, Fact], notes: list[str
     yield Setting("CVMFS_HTTP_PROXY", ";".join(groups), origin if direct == "only" else source)
     if groups == [_DIRECT]:
         yield Setting("CVMFS_CLIENT_PROFILE", "single", "there is no proxy: servers for single clients are asked")
-
-
-def direct_policy(config: Mapping[str, Json]) -> tuple[str, str]:
-    """never, fallback or only, and who said so: never of anybody, else what the strongest layer says."""
-    given = [(str(entry["value"]).lower(), f" ({entry['layer']})") for entry in config["cvmfs"]["direct"] or ()]
-    never = next((entry for entry in given if entry[0] == "never"), None)
-    word, who = never or (given[-1] if given else ("fallback", ""))
-    return word, f"cvmfs.direct: {word}{who}"
 
 
 def _groups(

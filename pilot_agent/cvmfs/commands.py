@@ -1,4 +1,5 @@
-"""What the keeper has a child do with CVMFS: ``_cvmfs look PATH``, ``_cvmfs remount DISTRIBUTION REPOSITORY ...``."""
+"""What the keeper has a child do with CVMFS: ``_cvmfs look PATH``, ``_cvmfs remount DISTRIBUTION REPOSITORY ...``,
+``_cvmfs published WAY PATH``."""
 
 from __future__ import annotations
 
@@ -13,6 +14,10 @@ def main(arguments: list[str]) -> int:
         from pilot_agent.cvmfs import remounting
 
         return remounting.main(rest)
+    if verb == "published":
+        from pilot_agent.cvmfs import published
+
+        return published.main(rest)
     from pilot_agent.cvmfs import looking
 
     return looking.main(rest)

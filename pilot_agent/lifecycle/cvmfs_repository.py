@@ -13,6 +13,9 @@ CALM_LOOKS = 5
 """After so many looks without a further input/output error it is well again."""
 STALE_MINUTES = 10
 """A client renews its catalog when it expires, or says at once when it cannot; so long after that it is stuck."""
+BEHIND_SECONDS = 3600.0
+"""A client has a new revision minutes after it was published, when its catalog expires; so long after that, or twice as
+long as the repository says that a catalog is good, it does not follow."""
 NOT_TOLD = {"revision": 0, "io_errors": -1, "last_io_error": -1}
 """What OSG's pilots advertise for a repository that has no extended attributes, such as one exported by NFS."""
 
@@ -20,7 +23,8 @@ NOT_TOLD = {"revision": 0, "io_errors": -1, "last_io_error": -1}
 class Repository:
     """One repository. It answered when the pilot began, so ``state`` is ok at first."""
 
-    __slots__ = ("_calm", "_io_errors", "ad_name", "name", "numbers", "reason", "stale", "state")
+    __slots__ = ("_behind", "_calm", "_io_errors", "_missed", "_missed_since", "_own", "ad_name", "name", "numbers",
+                 "reason", "stale", "state")  # fmt: skip
 
     def __init__(self, name: str, revision: int = 0) -> None:
         self.name = name
@@ -34,6 +38,10 @@ class Repository:
         self.numbers: dict[str, int] = NOT_TOLD | {"revision": revision}
         self._io_errors: int | None = None
         self._calm = CALM_LOOKS
+        self._own = ""
+        self._behind = ""
+        self._missed = 0
+        self._missed_since = 0.0
 
     @property
     def down(self) -> bool:
@@ -55,8 +63,26 @@ class Repository:
         self._io_errors = now if now >= 0 else None
         risen = max(0, now - before) if before is not None else 0
         self._calm = 0 if risen else self._calm + 1
-        self.stale = self._staleness(answer)
+        self._own = self._staleness(answer)
+        if self.numbers["revision"] >= self._missed:
+            self._missed, self._behind = 0, ""
+        self.stale = self._own or self._behind
         return risen
+
+    def published(self, answer: Mapping[str, Any], now: float) -> None:
+        """What its server has published (``cvmfs.published``), at ``now`` of a clock that only goes on. The first
+        revision that the client does not have counts until it does, also where newer ones come every minute."""
+        there, served = _number(answer.get("revision"), 0), self.numbers["revision"]
+        if served <= 0 or there <= served:
+            self._missed, self._behind = 0, ""
+        elif not self._missed:
+            self._missed, self._missed_since = there, now - _number(answer.get("age"), 0)
+        allowed = max(BEHIND_SECONDS, 2.0 * _number(answer.get("ttl"), 0))
+        late = now - self._missed_since
+        if self._missed and late > allowed:
+            minutes = int(late / 60)
+            self._behind = f"behind: it serves revision {served}, and {self._missed} was published {minutes} min ago"
+        self.stale = self._own or self._behind
 
     def attributes(self) -> dict[str, Any]:
         """Its values for the ad, under the names that OSG's pilots use."""

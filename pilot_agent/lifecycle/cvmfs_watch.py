@@ -3,6 +3,8 @@ child (``cvmfs.looking``). One that does not answer in time is down, as is one w
 
 from __future__ import annotations
 
+import time
+
 from pilot_agent.lifecycle.cvmfs_remount import Remount
 from pilot_agent.lifecycle.cvmfs_repository import Repository
 from pilot_agent.lifecycle.question import Question
@@ -26,6 +28,8 @@ STALE_ATTRIBUTE = "PilotCvmfsStale"
 REQUIRED_DOWN = "CVMFS"
 """Why no job is taken: a repository that VO or site require is down."""
 REASON_LIMIT = 200
+COMPARISON_SECONDS = 40.0
+"""More than the child gives itself for connecting and for reading."""
 
 
 class CvmfsWatch:
@@ -50,16 +54,19 @@ class CvmfsWatch:
                 channel.note({f"HAS_CVMFS_{each.ad_name}": True, **each.attributes()})
         for index, each in enumerate(self._repositories):
             question = self._question(each)
-            loop.call_later(plan.period_seconds * (index + 1) / len(self._repositories), self._looking(question))
+            first = plan.period_seconds * (index + 1) / len(self._repositories)
+            loop.call_later(first, self._asking(question, plan.period_seconds))
+            if plan.compare:
+                loop.call_later(first, self._asking(self._comparison(each), plan.compare_seconds))
 
-    def _looking(self, question: Question) -> Any:
+    def _asking(self, question: Question, period_seconds: float) -> Any:
         """Ask it, now and every period."""
 
-        def look() -> None:
-            self._loop.call_later(self._plan.period_seconds, look)
+        def ask() -> None:
+            self._loop.call_later(period_seconds, ask)
             question.ask()
 
-        return look
+        return ask
 
     def _question(self, repository: Repository) -> Question:
         return Question(
@@ -70,6 +77,24 @@ class CvmfsWatch:
             answered=lambda code, output: self._answered(repository, code, output),
             silent=lambda: self._silent(repository),
         )
+
+    def _comparison(self, repository: Repository) -> Question:
+        return Question(
+            self._loop,
+            [*self._plan.compare, f"{self._plan.mount_point}/{repository.name}"],
+            self._plan.environment,
+            COMPARISON_SECONDS,
+            answered=lambda code, output: self._compared(repository, code, output),
+            silent=lambda: None,
+        )
+
+    def _compared(self, repository: Repository, code: int | None, output: bytes) -> None:
+        """That nobody answered says nothing of the repository: its own client tells when it has no server."""
+        if code is None or repository.down:
+            return
+        was, stale = repository.state, repository.stale
+        repository.published(_read(code, output), time.monotonic())
+        self._changed(repository, was, stale)
 
     def _silent(self, repository: Repository) -> None:
         was = repository.state

@@ -248,10 +248,12 @@ class CvmfsPlan(_Record):
     ``mount_point`` is added. ``absent`` are those that were wanted and did not answer; without ``required`` ones no job
     at all is taken. ``advertised``: every job sees them at /cvmfs, so that attributes may say that they are there.
     ``remount`` is the command that mounts again, to which names are added; where it is empty ``repair`` says who must
-    do it."""
+    do it. ``compare`` is the command that asks for the published revision, to which the path is added; where it is
+    empty nobody is asked."""
 
-    __slots__ = ("absent", "advertised", "command", "environment", "mount_point", "period_seconds", "remount",
-                 "remount_seconds", "repair", "repositories", "required", "revisions", "timeout_seconds")  # fmt: skip
+    __slots__ = ("absent", "advertised", "command", "compare", "compare_seconds", "environment", "mount_point",
+                 "period_seconds", "remount", "remount_seconds", "repair", "repositories", "required", "revisions",
+                 "timeout_seconds")  # fmt: skip
 
     def __init__(
         self,
@@ -269,6 +271,8 @@ class CvmfsPlan(_Record):
         remount: Sequence[str] = (),
         remount_seconds: float = 120.0,
         repair: str = "the site mounts it again",
+        compare: Sequence[str] = (),
+        compare_seconds: float = 900.0,
     ) -> None:
         self.repositories = tuple(repositories)
         self.command = tuple(command)
@@ -283,6 +287,8 @@ class CvmfsPlan(_Record):
         self.remount = tuple(remount)
         self.remount_seconds = remount_seconds
         self.repair = repair
+        self.compare = tuple(compare)
+        self.compare_seconds = compare_seconds
 
 
 class BlackHolePlan(_Record):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from pilot_agent.config_cvmfs import direct_policy
 from pilot_agent.facts import known_value
 from pilot_agent.lifecycle.plan import CvmfsPlan
 from pilot_agent.model import CVMFS, Fact, Json
 
+PROXIED, ANY = "proxied", "any"
+"""Whether a server may be asked without a proxy (``cvmfs.published``, which is too much to import here)."""
 _INSIDE = "mounted by the pilot, which cannot mount again from inside its namespace: the next pilot has it again"
 
 
@@ -35,6 +38,11 @@ def watch_plan(
         again["remount"] = [*interpreter, "_cvmfs", "remount", distribution]
     elif rung == "namespace":
         again["repair"] = _INSIDE
+    period = config["cvmfs"]["compare_period_seconds"]
+    if period:
+        direct, _ = direct_policy(config)
+        way = PROXIED if direct == "never" else ANY
+        again |= {"compare": [*interpreter, "_cvmfs", "published", way], "compare_seconds": period}
     return CvmfsPlan(
         repositories=repositories,
         revisions=known_value(facts, "cvmfs.revisions") or {},

@@ -11,7 +11,7 @@ import pytest
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle import cvmfs_remount
 from pilot_agent.lifecycle.cvmfs_remount import MOST_TRIES
-from pilot_agent.lifecycle.cvmfs_repository import CALM_LOOKS, Repository
+from pilot_agent.lifecycle.cvmfs_repository import BEHIND_SECONDS, CALM_LOOKS, Repository
 from pilot_agent.lifecycle.cvmfs_watch import DOWN_ATTRIBUTE, REQUIRED_DOWN, STALE_ATTRIBUTE, CvmfsWatch
 from pilot_agent.lifecycle.plan import CvmfsPlan
 from pilot_agent.lifecycle.signals import Alarm
@@ -284,3 +284,48 @@ def test_what_only_others_can_mount_again_is_said_to_be_so(bench: Bench, tmp_pat
     bench.until("both are down", lambda: bench.ad.now.get(DOWN_ATTRIBUTE) == f"{A} {B}")
     repairs = {event["repository"]: event["repair"] for event in bench.all_events()}
     assert repairs == {A: "the next pilot has it again", B: "it is looked at again"}
+
+
+def test_a_client_that_does_not_follow_its_repository_is_told_once_it_is_far_behind() -> None:
+    repository = Repository(A)
+    repository.told({"state": "ok", "revision": 7})
+    repository.published({"revision": 8, "ttl": 240, "age": 60}, 10_000.0)
+    assert repository.stale == "", "a client has minutes to follow"
+    repository.published({"revision": 9, "ttl": 240, "age": 5}, 10_000.0 + BEHIND_SECONDS)
+    assert repository.stale == "behind: it serves revision 7, and 8 was published 61 min ago"
+    repository.told({"state": "ok", "revision": 7, "host": ""})
+    assert repository.stale.startswith("behind")
+    repository.told({"state": "ok", "revision": 8})
+    assert repository.stale == "", "it follows, if later than others"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"reason": "HTTP status 404"}, {"revision": 7, "age": 99_999}, {"revision": 6, "age": 99_999}, {"revision": True}],
+)
+def test_nothing_is_said_of_a_client_that_has_what_was_published_or_when_nobody_answers(answer: Any) -> None:
+    repository = Repository(A)
+    repository.told({"state": "ok", "revision": 7})
+    repository.published(answer, 10_000.0)
+    assert repository.stale == ""
+
+
+def test_where_a_catalog_is_good_for_long_a_client_may_be_behind_for_long() -> None:
+    repository = Repository(A)
+    repository.told({"state": "ok", "revision": 7})
+    repository.published({"revision": 8, "ttl": 86_400, "age": 90_000}, 10_000.0)
+    assert repository.stale == ""
+
+
+def test_a_repository_that_is_far_behind_is_advertised_and_taken_back_when_it_follows(
+    bench: Bench, tmp_path: Path
+) -> None:
+    for name in (A, B):
+        answer(tmp_path, name, revision=7)
+    told = """echo '{"revision": 8, "age": 90000}'"""
+    watch(bench, tmp_path, **scripted(tmp_path), compare=["/bin/sh", "-c", told], compare_seconds=0.1)
+    bench.until("both are behind", lambda: bench.ad.now.get(STALE_ATTRIBUTE) == f"{A} {B}")
+    assert "revision 7, and 8 was published 1500 min ago" in bench.all_events()[0]["reason"]
+    assert DOWN_ATTRIBUTE not in bench.ad.now or bench.ad.now[DOWN_ATTRIBUTE] is None
+    answer(tmp_path, A, revision=8)
+    bench.until("one follows", lambda: bench.ad.now.get(STALE_ATTRIBUTE) == B)
