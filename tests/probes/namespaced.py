@@ -80,6 +80,6 @@ def bind(source: str, target: str) -> None:
 
 def _answer(run: Callable[[], bytes], name: str) -> Any:
     with Runner() as runner:
-        result = runner.wait(runner.start_call(run, name=name, deadline_seconds=30))
+        result = runner.wait(runner.start_call(run, name=name, deadline_seconds=90))
     assert result.ok, result.explain()
     return json.loads(result.answer)
