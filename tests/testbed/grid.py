@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.testbed import condor, images, trees
+from tests.testbed import cache, condor, images, trees
 from tests.testbed.command import CommandError
 from tests.testbed.condor import Pool, Site
 from tests.testbed.hosts import Bind, Host, HostPlan
@@ -27,6 +27,7 @@ PILOT_IDENTITY = f"pilot@{USER_POOL.domain}"
 PILOT_AUTHORIZATIONS = ("ADVERTISE_MASTER", "ADVERTISE_STARTD", "READ")
 
 IMAGES_INSIDE = "/images"
+EXTRAS_INSIDE = "/extras"
 START_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
@@ -51,7 +52,7 @@ class Grid:
         self.network = Network()
         self._daemons: dict[str, subprocess.Popen[str]] = {}
         tree = trees.ensure()
-        shown = (*self.plan.binds, Bind(images.ensure(), IMAGES_INSIDE))
+        shown = (*self.plan.binds, Bind(images.ensure(), IMAGES_INSIDE), Bind(extras(), EXTRAS_INSIDE))
         # The access point has the images too: a job with `container_image = x.sif` is sent from there.
         self.pool = self._host("pool", tree, USER_POOL, shown)
         self.factory = self._host("factory", tree, SITE_POOL, self.plan.binds)
@@ -161,6 +162,13 @@ class Grid:
                     f"host {host.plan.name}: no {what} after {START_TIMEOUT_SECONDS:.0f} s\n{_logs(host)}"
                 )
             time.sleep(POLL_SECONDS)
+
+
+def extras() -> Path:
+    """The directory of what only some tests need: hosts that run already see what is built there."""
+    directory = cache.directory() / "extras"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _create_token(host: Host, identity: str, authorizations: Sequence[str], lifetime_seconds: int | None) -> str:

@@ -66,11 +66,12 @@ def ensure(recipes: tuple[ImageRecipe, ...] = ALL, root: Path | None = None) -> 
 
 def _build_all(recipes: tuple[ImageRecipe, ...], target: Path, tree: Path) -> None:
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda recipe: _build_directory(recipe, target / recipe.name), recipes))
+        list(pool.map(lambda recipe: build_directory(recipe, target / recipe.name), recipes))
     _build_sifs([recipe.name for recipe in recipes], target, tree)
 
 
-def _build_directory(recipe: ImageRecipe, target: Path) -> None:
+def build_directory(recipe: ImageRecipe, target: Path) -> None:
+    """Make an unpacked image. Raises CommandError."""
     words = ["mmdebstrap", "--mode=root", "--variant=essential", "--format=directory", f"--keyring={KEYRING}"]
     words += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.not_unpacked]
     if recipe.packages:
