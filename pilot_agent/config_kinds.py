@@ -134,6 +134,7 @@ SERVICE_FIELDS: dict[str, Kind] = {
     "memory_mib": Kind.INTEGER,
     "gpus": Kind.DEVICES,
     "gpus_exclusive": Kind.BOOLEAN,
+    "gpus_optional": Kind.BOOLEAN,
     "log_mib": Kind.INTEGER,
     "per": Kind.STRING,
     "stop_signal": Kind.STRING,

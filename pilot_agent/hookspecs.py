@@ -267,7 +267,8 @@ class Service:
     within ``restart_window_seconds``, after ``backoff_seconds``, doubled each time up to ``backoff_limit_seconds``.
 
     ``cores``, ``memory_mib`` and, with ``gpus_exclusive``, ``gpus`` are taken from what jobs get; ``memory_mib`` is
-    also what all its processes may use together (0: no limit). What it says is kept in two files, ``log_mib`` together.
+    also what all its processes may use together (0: no limit). With ``gpus_optional`` it starts also where there are
+    fewer GPUs than ``gpus``, or none. What it says is kept in two files, ``log_mib`` together.
     ``per="node"``: one for all pilots of the account on the node.
     """
 
@@ -297,6 +298,7 @@ class Service:
     memory_mib: int = 0
     gpus: int | Literal["all"] | None = None
     gpus_exclusive: bool = False
+    gpus_optional: bool = False
     log_mib: int = 16
     per: Literal["pilot", "node"] = "pilot"
     stop_signal: str = "SIGTERM"

@@ -129,7 +129,8 @@ class _Room:
     def _wanted_gpus(self, service: Service) -> tuple[int, int]:
         """How many it asks for, all are at least one, and how many it can get."""
         can = len(self._devices) - (self._seen if service.gpus_exclusive else 0)
-        return max(1, can) if service.gpus == "all" else service.gpus or 0, can
+        wanted = max(1, can) if service.gpus == "all" else service.gpus or 0
+        return min(wanted, can) if service.gpus_optional else wanted, can
 
     def _without_gpus(self, service: Service) -> str:
         wanted, can = self._wanted_gpus(service)

@@ -144,6 +144,13 @@ def test_a_node_without_the_gpus_of_a_required_service_is_the_wrong_one(wanted: 
     assert "services.triton.required" in check.hint
 
 
+@pytest.mark.parametrize(("wanted", "there", "given"), [(2, 1, "GPU-0"), ("all", 0, ""), (1, 0, ""), (1, 2, "GPU-0")])
+def test_one_that_can_do_without_gpus_gets_what_there_is(wanted: Any, there: int, given: str) -> None:
+    asking = service(gpus=wanted, gpus_optional=True)
+    found = share_out([asking], node(gpus=there))
+    assert with_devices(asking, found.shares).environment["CUDA_VISIBLE_DEVICES"] == given
+
+
 def test_one_that_wants_a_gpu_alone_gets_none_that_another_sees() -> None:
     services = [service("first", gpus=2), service("second", gpus=1, gpus_exclusive=True, required=False)]
     found = share_out(services, node(gpus=2))
