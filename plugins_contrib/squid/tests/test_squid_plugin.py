@@ -58,7 +58,8 @@ def test_it_listens_on_the_loopback_device_alone_and_offers_no_management_and_no
     assert [line for line in text if "_port " in line] == ["http_port 127.0.0.1:@PORT@"]
     rules = [line for line in text if line.startswith("http_access")]
     assert rules[0] == "http_access deny manager"
-    assert rules[1] == "http_access deny refused_methods"
+    assert rules[1:3] == ["http_access allow own_name own_picture", "http_access deny refused_methods"]
+    assert r"acl own_picture urlpath_regex ^/squid-internal-static/icons/SN[.]png$" in text
     assert rules[-1] == "http_access deny all"
     assert "acl refused_methods method CONNECT PURGE TRACE" in text
 

@@ -10,6 +10,9 @@ from pilot_agent.model import Json
 
 PORT = "@PORT@"
 DIRECTORY = "@DIRECTORY@"
+VISIBLE_NAME = "pilot-cache"
+PICTURE = "/squid-internal-static/icons/SN.png"
+"""Squid's own, with which it answers where the cache manager is closed."""
 DIRECT = ("never", "fallback", "only")
 SMALLEST_MEMORY_MIB = 96
 # What squid 6 takes for itself, seen with an empty cache, and what its index of the files on disk takes for each GiB.
@@ -75,7 +78,7 @@ def configuration(options: Mapping[str, Json], proxies: Sequence[str]) -> str:
     """
     lines = [
         f"http_port 127.0.0.1:{PORT}",
-        "visible_hostname pilot-cache",
+        f"visible_hostname {VISIBLE_NAME}",
         "pid_filename none",
         "coredump_dir none",
         "netdb_filename none",
@@ -107,7 +110,11 @@ def _access(destinations: Sequence[Json], *, resolves: bool) -> list[str]:
         f"acl this_node dst {'' if resolves else '-n '}{_OWN_ADDRESSES}",
         "acl this_node_by_name dstdomain -n localhost",
         *allowed,
+        # Squid asks its own rules about its own picture too, under its own name.
+        f"acl own_name dstdomain -n {VISIBLE_NAME} 127.0.0.1",
+        f"acl own_picture urlpath_regex ^{PICTURE.replace('.', '[.]')}$",
         "http_access deny manager",
+        "http_access allow own_name own_picture",
         "http_access deny refused_methods",
         "http_access deny this_node_by_name",
         "http_access deny this_node",

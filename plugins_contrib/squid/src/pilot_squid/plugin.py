@@ -9,15 +9,14 @@ from typing import Any
 
 from pilot_agent.hookspecs import Check, Context, Liveness, Option, Readiness, Service, Setup, SetupResult, hookimpl
 from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json
-from pilot_squid.configuration import DIRECTORY, PORT, configuration, upstream
+from pilot_squid.configuration import DIRECTORY, PICTURE, PORT, configuration, upstream
 
 NAME = "squid"
 TEMPLATE = "squid.conf.in"
 EXPORTS = ("http_proxy", "HTTP_PROXY", "FRONTIER_PROXY", "OSG_SQUID_LOCATION")
 WITHOUT_SCHEME = "OSG_SQUID_LOCATION"
 """The variable whose readers expect host:port."""
-ALIVE = "http/squid-internal-static/icons/SN.png"
-"""A picture of squid's own, which it answers with where the cache manager is closed."""
+ALIVE = f"http{PICTURE}"
 CHECK_SECONDS = 10.0
 SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where systems put squid; an ordinary account's PATH often has none of them."""
