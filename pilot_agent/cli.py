@@ -1,5 +1,5 @@
-"""The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | negotiate |
-images | cvmfs plan | cvmfs config | exec | report | config``."""
+"""The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | bench |
+negotiate | images | cvmfs plan | cvmfs config | exec | report | config``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from pilot_agent import __version__, configure, host
 from pilot_agent.account import become, refuse_root
 from pilot_agent.codec import to_json
 from pilot_agent.commands.arguments import EPILOGS as CONTAINER_EPILOGS
-from pilot_agent.commands.arguments import add_cvmfs, add_exec, add_images, add_negotiate, add_report, split_command
+from pilot_agent.commands.arguments import (
+    add_bench,
+    add_cvmfs,
+    add_exec,
+    add_images,
+    add_negotiate,
+    add_report,
+    split_command,
+)
 from pilot_agent.commands.control import add_control
 from pilot_agent.config import Config
 from pilot_agent.config_keys import KEYS
@@ -115,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     for command in (check, probe):
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
+    add_bench(lambda name, text: _command(commands, name, text))
     add_negotiate(commands)
     add_images(lambda name, text: _command(commands, name, text))
     add_cvmfs(lambda name, text: _command(commands, name, text))
@@ -349,6 +358,13 @@ def _loaded(config: Config) -> tuple[host.Loaded, Config]:
         return configure.load_plugins(config, around)
 
 
+def _bench(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.bench import run_bench
+
+    _leave_root(parsed)
+    return run_bench(parsed, _given(parsed), os.environ, _loaded)
+
+
 def _negotiate(parsed: argparse.Namespace) -> int:
     from pilot_agent.commands.negotiate import run_negotiate
 
@@ -457,6 +473,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "probe": _probe,
     "explain": _explain,
     "plugins": _plugins,
+    "bench": _bench,
     "negotiate": _negotiate,
     "images": _images,
     "images inspect": _inspect,

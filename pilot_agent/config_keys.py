@@ -137,6 +137,21 @@ KEYS: tuple[Key, ...] = (
     Key("benchmarks.disk_mib", Kind.INTEGER, 256, _DISK_FILE, "smallest", minimum=1),
     Key("benchmarks.network_urls", Kind.STRINGS, [], _NETWORK_URLS),
     Key("benchmarks.network_mib", Kind.NUMBER, 16, _NETWORK_MIB, "smallest", minimum=1),
+    Key(
+        "benchmarks.budget_seconds",
+        Kind.NUMBER,
+        20,
+        "what all benchmarks before the jobs may take together, seconds; one that may take longer than what is left is "
+        "skipped",
+        "smallest",
+        minimum=0,
+    ),
+    Key(
+        "benchmarks.cache_directory",
+        Kind.STRING,
+        None,
+        "where scores are kept for the next pilots on the node; otherwise in the account's directory below /var/tmp",
+    ),
     Key("benchmarks.seconds", Kind.NUMBER, 0.1, "length of the benchmark hash, seconds", "smallest", minimum=0.01),
     *STARTD_KEYS,
     Key(

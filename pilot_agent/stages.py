@@ -21,7 +21,6 @@ from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifetime import check_time, deadline_of
 from pilot_agent.model import (
-    BenchmarkScore,
     CheckResult,
     CheckStatus,
     Fact,
@@ -230,14 +229,9 @@ def _journalled(session: Session, record: Service) -> Callable[[int], None]:
 
 def benchmark(session: Session, state: State) -> State:
     """Run the benchmarks one at a time; a failure is recorded and never fatal."""
-    entries: list[TimelineEntry] = []
-    scores: list[BenchmarkScore] = []
-    for ended in _run(session, state, session.loaded.of("pilot_benchmarks"), width=1):
-        score, ended = decoded(ended, BenchmarkScore)
-        entries.append(timeline_entry(state, "benchmark", ended))
-        if score is not None:
-            scores.append(score)
-    return replace(state, benchmarks=tuple(scores), timeline=(*state.timeline, *entries))
+    from pilot_agent.benchmark_stage import run_before  # late: a pilot without benchmarks needs none of it
+
+    return run_before(session, state)
 
 
 def advertise(session: Session, state: State) -> State:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pilot_agent import host
 from pilot_agent.codec import to_json
 from pilot_agent.collect import Declared
-from pilot_agent.hookspecs import ContainerRequest, Periodic, Service, Setup
+from pilot_agent.files import write_json
+from pilot_agent.hookspecs import Benchmark, ContainerRequest, Periodic, Service, Setup
 from pilot_agent.lifecycle.inherited import OwnTeardown, Prepared, Teardowns
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import services
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
 from pilot_agent.process import Result
-from pilot_agent.programs import filled, is_text
+from pilot_agent.programs import filled, is_program, is_text
 
 if TYPE_CHECKING:
     from pilot_agent.lifecycle.journal import Journal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 CONTEXT_VARIABLE = "PILOT_CONTEXT"
 CONTEXT_FILE = ".pilot/context.json"
+REQUEST_FILE = ".pilot/request.json"
 ID_VARIABLE = "PILOT_ID"
 TEXT_DIRECTORY = ".pilot/plugin"
 """Where the script lies that was given as a text, below the directory of its program."""
@@ -101,6 +103,48 @@ def settled_service(session: Session, state: State, service: Service) -> Service
     except OSError as error:
         raise PilotError(_no_room(service.name, error)) from error
     return replace(service, command=tuple(argv), environment=environment, readiness=readiness)
+
+
+def benchmark_command(
+    session: Session, state: State, declared: Declared
+) -> tuple[str, list[str], dict[str, str], str | None]:
+    """A directory for a benchmark, the command line that runs it there (none for a function of the payload), its
+    environment, and the image it runs in.
+
+    Raises ``PilotError`` where there is no image to run it in, or no room.
+    """
+    record: Benchmark = declared.record
+    directory = ""
+    try:
+        directory = _new_directory(session, f"benchmark-{record.name}")
+        own = dict.fromkeys(("HOME", "TMPDIR", "TMP", "TEMP"), directory)
+        if is_program(record):
+            inside = record.where == "image"
+            image = _interior(session, state, record.platform).image if inside else None
+            _write_context(session, state, directory)
+            argv, environment = _words(session, state, record, record.command, directory)
+            return directory, argv, environment if inside else environment | own, image
+        if declared.builtin:
+            return directory, [], {}, None
+        request = _write_request(session, state, record, directory)
+        argv = [*session.around.interpreter, "_child", "call", request, "3"]
+        return directory, argv, {**session.around.environment, **own}, None
+    except PilotError:
+        _remove(directory)
+        raise
+    except OSError as error:
+        _remove(directory)
+        raise PilotError(_no_room(record.name, error)) from error
+
+
+def _write_request(session: Session, state: State, record: Benchmark, directory: str) -> str:
+    """The file that tells a child which function of a plugin to call, and with what."""
+    context = replace(session.context(state), workspace=directory)
+    request = {"directories": list(session.around.directories), "run": record.run, "context": to_json(context)}
+    path = os.path.join(directory, REQUEST_FILE)
+    os.mkdir(os.path.dirname(path), 0o700)
+    write_json(path, request)
+    return path
 
 
 def periodic_command(session: Session, state: State, record: Periodic, environment: Mapping[str, str]) -> Words:

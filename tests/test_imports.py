@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("inside",),
-    ("stages", "outcomes", "tasks", "configure", "report", "lifetime", "service_needs"),
+    ("stages", "outcomes", "tasks", "configure", "report", "lifetime", "service_needs", "benchmark_stage"),
     ("host", "state", "collect", "child", "image_hook", "uploading"),
     ("plugins",),
     ("programs",),

@@ -23,7 +23,6 @@ from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.teardown import run_commands
 from pilot_agent.model import (
-    BenchmarkScore,
     CheckStatus,
     ContainerDecision,
     Fact,
@@ -479,14 +478,17 @@ def greedy(context):
 
 @hookimpl
 def pilot_benchmarks(config):
-    yield Benchmark(name="greedy", run=f"{__name__}:greedy", memory_mib=256)
-    yield Benchmark(name="hash", run=f"{__name__}:score")
+    yield Benchmark(name="greedy", run=f"{__name__}:greedy", memory_mib=256, cache_days=0)
+    yield Benchmark(name="hash", run=f"{__name__}:score", cache_days=0)
 """)
     state = stages.benchmark(session, state)
-    assert state.benchmarks == (BenchmarkScore("hash", 12.5, "MB/s", 0.1, attributes={"HashRate": 12.5}),)
+    greedy, hash_rate = state.benchmarks
+    assert (greedy.status, greedy.score) == ("failed", None)
+    assert (hash_rate.score, hash_rate.unit) == (12.5, "MB/s")
     assert {entry.what: entry.status for entry in state.timeline} == {"greedy": "failed", "hash": "ok"}
     assert not state.failures
-    assert stages.advertise(session, state).attributes == {"HashRate": 12.5}
+    told = {"HashRate": 12.5, "BENCHMARK_HASH": 12.5, "BENCHMARK_HASH_UNIT": "MB/s"}
+    assert stages.advertise(session, state).attributes == told
 
 
 def test_pilot_attributes_reach_the_ad_and_unknown_facts_do_not(prepare: Prepare) -> None:

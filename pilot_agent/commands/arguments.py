@@ -1,4 +1,4 @@
-"""The parsers of ``negotiate``, ``images``, ``cvmfs``, ``exec`` and ``report``."""
+"""The parsers of ``bench``, ``negotiate``, ``images``, ``cvmfs``, ``exec`` and ``report``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ Add = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command by name and one-line help; the parser takes configuration."""
 
 EPILOGS = {
+    "bench": """Without a name it runs those that a pilot of this configuration would run; scores
+that are kept on the node are taken from there. With several runs the score is
+their median.
+
+Exit code: 0, 69 where a benchmark failed, or that of what kept it from running.
+
+examples:
+  pilot-agent bench
+  pilot-agent bench hash --repeat 5
+  pilot-agent bench --list
+  pilot-agent bench --json > this-node.json
+  pilot-agent bench --compare other-node.json --plot scores.svg
+""",
     "negotiate": """Exit code: 0, or 66 where VO and site contradict each other.
 
 examples:
@@ -103,6 +116,28 @@ examples:
   pilot-agent report extract all-ranks.out --pilot 4f3a9c0d1e2b
 """,
 }
+
+
+def add_bench(add: Add) -> None:
+    """``bench``."""
+    bench = add("bench", "run benchmarks on this node, and show what it scored")
+    bench.add_argument("names", nargs="*", metavar="NAME", help="only these benchmarks")
+    bench.add_argument("--list", action="store_true", help="list the benchmarks, run none")
+    bench.add_argument("--repeat", type=_positive, default=1, metavar="N", help="run each N times (1 to 1000)")
+    bench.add_argument("--no-cache", action="store_true", help="measure even where a score is kept on the node")
+    bench.add_argument(
+        "--compare", action="append", default=[], metavar="FILE", help="show the scores of this report too; repeatable"
+    )
+    bench.add_argument("--plot", metavar="FILE.svg", help="write the bars as a picture")
+    bench.add_argument("--json", action="store_true", help="print the report as JSON")
+    bench.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 1000")
+    return number
 
 
 def add_negotiate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -18,6 +18,7 @@ PLACE = "/var/tmp"  # noqa: S108 - of this node and kept over its restart; the d
 PREFIX = "pilot-agent-"
 LIMIT_BYTES = 65536
 LISTED = 1000
+LOCK_SUFFIX = ".lock"
 ATTEMPTS = 20
 
 
@@ -57,8 +58,49 @@ def strike(root: str) -> None:
         return
     try:
         os.unlink(os.path.basename(root), dir_fd=directory)
+    except OSError:  # not on the list
+        return
+    finally:
+        os.close(directory)
+    tidy()
+
+
+def place(*, make: bool) -> str | None:
+    """The private directory itself, for what the pilots of an account on this node share; None where there is none, or
+    others may reach into it. Whoever leaves it calls ``tidy``."""
+    directory = _open(make=make)
+    if directory is None:
+        return None
+    os.close(directory)
+    return _path()
+
+
+def lock_name(what: str) -> str:
+    """The name of a lock file in the private directory, which ``tidy`` takes away when nobody holds it."""
+    return what + LOCK_SUFFIX
+
+
+def tidy() -> None:
+    """Remove the private directory once nothing is in it but locks that nobody holds: a pilot that was killed leaves
+    its own."""
+    import fcntl
+
+    directory = _open(make=False)
+    if directory is None:
+        return
+    try:
+        names = os.listdir(directory)
+        if not all(name.endswith(LOCK_SUFFIX) for name in names):
+            return
+        for name in names:
+            descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name, dir_fd=directory)
+            finally:
+                os.close(descriptor)
         os.rmdir(_path())
-    except OSError:  # not on the list, or others are
+    except OSError:  # somebody holds one, or came just now
         return
     finally:
         os.close(directory)

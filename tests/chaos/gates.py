@@ -88,7 +88,7 @@ def work(context):
 
 @hookimpl
 def pilot_benchmarks():
-    yield Benchmark(name="gate", run=f"{__name__}:work", timeout_seconds=400)
+    yield Benchmark(name="gate", run=f"{__name__}:work", timeout_seconds=400, cache_days=0)
 """,
 }
 

@@ -77,7 +77,7 @@ def work(context):
 
 @hookimpl
 def pilot_benchmarks():
-    yield Benchmark(name="slow", run=f"{__name__}:work", timeout_seconds=900)
+    yield Benchmark(name="slow", run=f"{__name__}:work", timeout_seconds=900, cache_days=0)
 """,
 }
 """Stage -> a plugin that makes it take ten minutes. While the configure stage lasts it is being imported."""

@@ -70,7 +70,7 @@ def base_configuration() -> dict[str, Json]:
         "startd": {"idle_shutdown_seconds": 600},
         "time": {"vacate_seconds": 3},
         "on_failure": {"hold_seconds": 0},
-        "benchmarks": {"seconds": 0.01},
+        "benchmarks": {"seconds": 0.01, "budget_seconds": 1000},
     }
 
 
