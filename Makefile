@@ -8,13 +8,24 @@ PYTHON := .venv/bin/python
 WORKERS ?= 2
 # Integration tests: so many workers, each with a grid and with one file of tests at a time. What fails on a busy machine
 # is tried again at once, and after all others once more alone; each of them is named.
-GRIDS ?= 3
+GRIDS ?= 4
 STAMP := build/.setup-done
-# $(call tests,OPTIONS,TESTS): what failed is run once more when nothing else is running.
-tests = $(PYTHON) -m pytest -q $(1) $(2) || \
-	{ echo "--- what failed, once more and alone ---"; $(PYTHON) -m pytest -q --lf --lfnf none $(2); }
+OUTCOMES := build/outcomes
+# What failed is run once more when nothing else is running: now, or (by `test`) later, for which a mark is left.
+AGAIN ?= now
+# $(call tests,NAME,OPTIONS,TESTS)
+tests = $(PYTHON) -m pytest -q -o cache_dir=build/pytest-$(1) $(2) $(3) || \
+	{ [ $$? = 1 ] && if [ $(AGAIN) = later ]; then touch $(OUTCOMES)/$(1)-again; else $(call again,$(1),$(3)); fi; }
+# $(call again,NAME,TESTS)
+again = $(PYTHON) -m pytest -q -o cache_dir=build/pytest-$(1) --lf --lfnf none $(2)
 
-.PHONY: help setup payload testbed demo test lint unit built-unit unit-313 integration built-integration chaos bench clean
+# Which tests: `make test UNIT=tests/test_cli.py` runs fewer.
+UNIT := --ignore=tests/integration
+UNIT_313 := tests plugins_contrib
+INTEGRATION := tests/integration
+
+.PHONY: help setup payload testbed demo test lint unit unit-again unit-313 integration built-integration \
+	integration-again chaos bench clean
 
 help: ## show this
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,22 +52,36 @@ lint: $(STAMP) ## format, lint, types
 
 unit: $(STAMP) ## unit tests on this Python (3.11)
 	$(PYTHON) -m compileall -q pilot_agent server_stub
-	$(call tests,-n $(WORKERS),--ignore=tests/integration)
+	$(call tests,unit,-n $(WORKERS),$(UNIT))
 
-built-unit: payload
-	$(MAKE) unit
+unit-again: $(STAMP)
+	$(call again,unit,$(UNIT))
 
 unit-313: testbed ## unit tests on Python 3.13, inside the Debian 13 tree
-	$(PYTHON) -m tests.testbed unit tests plugins_contrib -n $(WORKERS)
+	$(PYTHON) -m tests.testbed unit $(UNIT_313) -n $(WORKERS)
 
-integration: payload testbed ## real HTCondor and Apptainer in the testbed
+integration: payload ## real HTCondor and Apptainer in the testbed
 	$(MAKE) built-integration
 
-built-integration: $(STAMP)
-	$(call tests,-n $(GRIDS) --reruns 1,tests/integration)
+built-integration: testbed
+	$(call tests,integration,-n $(GRIDS) --reruns 1,$(INTEGRATION))
 
-test: $(STAMP) ## everything, whatever fails; the testbed is built and used while the unit tests run
-	failed=0; $(MAKE) -k -j3 -O lint built-unit unit-313 || failed=1; $(MAKE) built-integration || failed=1; exit $$failed
+integration-again: $(STAMP)
+	$(call again,integration,$(INTEGRATION))
+
+# Unit tests work and integration tests wait: beside each other they fill the machine. Who needs the testbed waits for
+# whoever builds it. The lines of integration tests come as they happen, those of the others when they have ended.
+test: $(STAMP) ## everything, whatever fails, beside each other; what failed once more alone; all of that named at the end
+	rm -rf $(OUTCOMES); mkdir -p $(OUTCOMES); export PILOT_TEST_OUTCOMES=$(OUTCOMES); failed=0; \
+	$(MAKE) -O testbed & building=$$!; \
+	$(MAKE) -k -j2 -O payload lint || failed=1; \
+	$(MAKE) -k -j2 -O AGAIN=later unit unit-313 & beside=$$!; \
+	$(MAKE) AGAIN=later built-integration || failed=1; \
+	wait $$building $$beside || failed=1; \
+	for mark in $(OUTCOMES)/*-again; do \
+		[ ! -e $$mark ] || $(MAKE) $${mark##*/} || failed=1; \
+	done; \
+	$(PYTHON) -m tests.outcomes $(OUTCOMES); exit $$failed
 
 chaos: payload testbed ## pilots broken at 60 points of their lives (CHAOS_SEED, CHAOS_POINTS), build/chaos/*.json
 	$(PYTHON) -m tests.chaos

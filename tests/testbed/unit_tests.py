@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests import outcomes
 from tests.probes import doubles
 from tests.testbed import cache, prerequisites, trees
 from tests.testbed.hosts import Bind, Host, HostPlan
@@ -33,6 +35,7 @@ PROGRAMS = ("pilot_agent", "server_stub")
 TIMEOUT_SECONDS = 1800.0
 COMPILE_TIMEOUT_SECONDS = 300.0
 DOUBLES = "build/doubles"
+OUTCOMES = "/srv/outcomes"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,11 +43,13 @@ def run(arguments: Sequence[str]) -> int:
     # The tree has no compiler.
     doubles.compile_all(REPOSITORY / DOUBLES)
     site = cache.build_once(cache.directory(), "python313", {"compiled": _requirements()}, _install)
+    told = os.environ.get(outcomes.DIRECTORY_VARIABLE)
+    binds = [Bind(Path(told).absolute(), OUTCOMES, read_only=False)] if told else []
     with run_directory() as directory:
         for name in PROGRAMS:
             _compile(directory, Bind(REPOSITORY / name, f"{INSIDE}/{name}", read_only=False))
-        with _host(directory, (Bind(REPOSITORY, INSIDE), Bind(site, SITE))) as host:
-            return _pytest(host, arguments)
+        with _host(directory, (Bind(REPOSITORY, INSIDE), Bind(site, SITE), *binds)) as host:
+            return _pytest(host, arguments, {outcomes.DIRECTORY_VARIABLE: OUTCOMES} if told else {})
 
 
 @contextmanager
@@ -67,10 +72,10 @@ def _compile(directory: Path, place: Bind) -> None:
         host.run(["python3", "-m", "compileall", "-qq", place.inside], timeout_seconds=COMPILE_TIMEOUT_SECONDS)
 
 
-def _pytest(host: Host, arguments: Sequence[str]) -> int:
+def _pytest(host: Host, arguments: Sequence[str], variables: Mapping[str, str]) -> int:
     ignored = [f"--ignore={path}" for path in IGNORED]
     command = ["python3", "-B", "-m", "pytest", "-q", "-rs", "-o", "cache_dir=/tmp/pytest-cache", *ignored]
-    environment = {"PYTHONPATH": f"{SITE}:{INSIDE}", "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
+    environment = {**variables, "PYTHONPATH": f"{SITE}:{INSIDE}", "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}
     environment[doubles.COMPILED_VARIABLE] = f"{INSIDE}/{DOUBLES}"
     environment[prerequisites.SKIP_VARIABLE] = ",".join(sorted({*prerequisites.skipped(), *NOT_IN_A_HOST}))
 
@@ -83,7 +88,7 @@ def _pytest(host: Host, arguments: Sequence[str]) -> int:
     status = tested(*arguments)
     if status != pytest.ExitCode.TESTS_FAILED:
         return status
-    print("--- what failed, once more and alone ---", flush=True)
+    print("--- what failed, once more and one by one ---", flush=True)
     return tested("--lf", "--lfnf", "none", *(word for word in arguments if not word.startswith("-")))
 
 
