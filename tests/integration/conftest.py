@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import outcomes
 from tests.testbed.fixtures import grid, pytest_collection_modifyitems, testbed_machine
 from tests.testbed.grid import Grid
+from tests.testbed.neighbours import Watch
 from tests.testbed.pilots import PilotRun, install_payload
 from tests.testbed.user_jobs import Job, Jobs
 
@@ -48,6 +50,39 @@ def nothing_is_left_behind() -> Iterator[None]:
         variables.pop("PYTEST_CURRENT_TEST", None)
     assert now == environment
     assert os.getcwd() == directory
+
+
+@pytest.fixture(scope="session")
+def watch(grid: Grid) -> Watch:
+    """What is on the worker nodes before the first test."""
+    return Watch(grid)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nodes_are_left_as_they_were(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a module leaves on a worker node is told at the end of the session, with the test it came with."""
+    watch = _watch(request)
+    yield
+    if watch is not None and watch.last is not None:
+        told = watch.left_by(request.node.nodeid)
+        watch.last.user_properties += [(outcomes.LEFT, trace) for trace in told]
+
+
+@pytest.fixture(autouse=True)
+def what_comes_has_a_name(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Looks at the worker nodes after each test."""
+    watch = _watch(request)
+    yield
+    if watch is not None:
+        watch.look_after(request.node)
+
+
+def _watch(request: pytest.FixtureRequest) -> Watch | None:
+    """None where no test of this module uses the grid that all share."""
+    module = request.node.getparent(pytest.Module)
+    tests = (item for item in request.session.items if item.getparent(pytest.Module) is module)
+    used = any("grid" in getattr(test, "fixturenames", ()) for test in tests)
+    return request.getfixturevalue("watch") if used else None
 
 
 @pytest.fixture(scope="session")

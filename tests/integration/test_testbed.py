@@ -19,6 +19,7 @@ from tests.testbed.command import CommandError
 from tests.testbed.grid import PILOT_IDENTITY, USER_POOL, Grid
 from tests.testbed.hosts import Host
 from tests.testbed.inspection import resolve
+from tests.testbed.neighbours import Watch
 from tests.testbed.runs import LOCK, run_directory
 from tests.testbed.trees import PILOT
 
@@ -296,3 +297,29 @@ def test_everything_missing_is_named_at_once(monkeypatch: pytest.MonkeyPatch) ->
 def test_only_named_prerequisites_are_excused() -> None:
     assert prerequisites.skipped({"PILOT_TEST_SKIP": "root, overlayfs,"}) == {"root", "overlayfs"}
     assert prerequisites.skipped({}) == frozenset()
+
+
+def test_what_a_test_leaves_on_a_worker_node_is_named_once_for_each_module(
+    grid: Grid, request: pytest.FixtureRequest
+) -> None:
+    watch, host = Watch(grid), grid.wn1
+    script = "mkdir /cvmfs && touch /usr/bin/env && chmod o-r /etc/passwd && mount -t tmpfs left /mnt && rm /etc/issue"
+    sleeper = host.popen(["sleep", "7654"])
+    try:
+        assert host.run(["sh", "-c", script]).returncode == 0
+        watch.look_after(request.node)
+        host.run(["mkdir", "/cvmfs/later"])
+        found = watch.left_by("first", 0)
+        name = request.node.name
+        came = ["changed /etc/passwd", "file /cvmfs", "gone /etc/issue", "mount /mnt tmpfs left"]
+        expected = [*(f"wn1: {trace} (came with {name})" for trace in came), "wn1: file /cvmfs/later (came with first)"]
+        expected.append(f"wn1: process of 0: sleep 7654 (came with {name})")
+        assert found == sorted(expected)
+        assert watch.left_by("second", 0) == []
+        assert len(watch.left_by("first", 0)) == len(expected)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+        host.run(["sh", "-c", "umount /mnt; rm -r /cvmfs; chmod o+r /etc/passwd"])
+        host.path("/etc/issue").write_bytes((host.plan.tree / "etc/issue").read_bytes())
+    assert watch.left_by("third") == []

@@ -18,7 +18,7 @@ from typing import Any
 from tests.testbed.grid import IMAGES_INSIDE, USER_POOL
 from tests.testbed.hosts import Host
 from tests.testbed.inspection import HostProcess
-from tests.testbed.leftovers import pilot_processes, shown, snapshot
+from tests.testbed.leftovers import pilot_processes, shown, snapshot, strike_from_list
 from tests.testbed.trees import PILOT
 
 INSTALLED = "/opt/pilot"
@@ -307,7 +307,7 @@ class PilotRun:
         if role == "run":
             self.host.signal(self.door, number)
             return
-        process = self.wait_until(f"process {role}", lambda: self.process(role), 10)
+        process = self.wait_until(f"process {role}", lambda: self.process(role))
         self.host.run(["kill", f"-{number.name.removeprefix('SIG')}", str(process.pid)])
 
     def signal_all(self, number: Signals) -> None:
@@ -359,6 +359,7 @@ class PilotRun:
                 break
             self.host.run(["kill", "-KILL", *pids])
             time.sleep(0.05)
+        strike_from_list(self.host, self.outer.glob("pilot-*"))
         shutil.rmtree(self.outer, ignore_errors=True)
         self.host.path(f"{INSTALLED}/{self.name}.json").unlink(missing_ok=True)
         for kind in ("stdout", "stderr"):
