@@ -46,7 +46,7 @@ def term_all(arena: Arena) -> None:
 
 def kill_all(arena: Arena) -> None:
     """SIGKILL to all, again until none is left, as a batch system does."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     arena.strike_all(signal.SIGKILL)
     while arena.pilot.processes() and time.monotonic() < until:
         arena.strike_all(signal.SIGKILL)
@@ -104,14 +104,14 @@ def cgroup_kill(arena: Arena) -> None:
                 (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
     (group / "cgroup.kill").write_text("1", encoding="ascii")
     arena.notes["killed_processes"] = len(moved)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while (group / "cgroup.procs").read_text(encoding="ascii") and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
 
 
 def delete_start_directory(arena: Arena) -> None:
     """Delete everything below the start directory, and the directory."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while arena.pilot.outer.exists() and time.monotonic() < until:
         shutil.rmtree(arena.pilot.outer, ignore_errors=True)
 

@@ -189,7 +189,7 @@ def test_what_escapes_dies_with_its_starter_and_leaves_nothing(
     place = run.job_file("doomed").parents[1]
     escaped(run.host, starter, "setsid sleep 4242 > /dev/null 2>&1 < /dev/null & sleep 0.2")
     run.host.run(["kill", "-KILL", str(starter.pid)])
-    run.wait_until("the starter's directory is gone", lambda: not place.exists(), 30)
+    run.wait_until("the starter's directory is gone", lambda: not place.exists())
     assert not [one for one in run.processes() if "4242" in one.argv]
     assert job.events(5) == 0
     job.remove()

@@ -111,7 +111,7 @@ def _finish(run: PilotRun, jobs: dict[str, Job], seen: Seen) -> Day:
     for job in jobs.values():
         job.wait_done(90)
     code = run.wait(IDLE_SECONDS + 60)
-    run.wait_until("end of every process", lambda: not pilot_processes(run.host), 5)
+    run.wait_until("end of every process", lambda: not pilot_processes(run.host))
     return Day(run, jobs, seen, code, snapshot(run.host))
 
 

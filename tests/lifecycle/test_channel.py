@@ -33,7 +33,7 @@ def reader(fifo: Path) -> Iterator[int]:
 def _messages(loop: Loop, reader: int, count: int) -> list[list[str]]:
     """The first ``count`` whole messages, each as its lines."""
     text = ""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while sum(line.startswith("-") for line in text.splitlines()) < count and time.monotonic() < until:
         loop.turn()
         try:

@@ -23,7 +23,7 @@ from tests.testbed.trees import ACCOUNTS
 
 INIT = Path(__file__).with_name("host_init.sh")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-STOP_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 120.0
 _ACCOUNTS: Mapping[str, tuple[int, str]] = {"root": (0, "/root")} | {a.name: (a.uid, a.home) for a in ACCOUNTS}
 NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\n"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.testbed.trees import KEYRING
 
 SKIP_VARIABLE = "PILOT_TEST_SKIP"
-TRIAL_TIMEOUT_SECONDS = 20.0
+TRIAL_TIMEOUT_SECONDS = 60.0
 
 PROGRAMS = {
     "mmdebstrap": ("mmdebstrap", "builds the Debian trees and images"),

@@ -22,7 +22,7 @@ STATE = "/var/lib/pilot-factory"
 CONFIGURATION = f"{STATE}/factory.yaml"
 PORT = 8080
 URL = f"http://{SITE_POOL.head}:{PORT}"
-START_TIMEOUT_SECONDS = 30.0
+START_TIMEOUT_SECONDS = 60.0
 IDLE_SHUTDOWN_SECONDS = 20
 
 ENTRIES = {
