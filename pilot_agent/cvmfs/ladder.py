@@ -30,6 +30,9 @@ OWN = ("namespace", "fusermount")
 ABLE = ("native", *OWN)
 """The rungs that this version of the pilot takes. Of the others it says what the node allows."""
 REASON_LIMIT = 1500
+_UNABLE = (
+    "the pilot does not take it: each job would have a client and a cache of its own, which nobody proves or watches"
+)
 _LEFT_OUT = "cvmfs.rungs allows only"
 
 State = Literal["taken", "possible", "refused", "unknown"]
@@ -156,7 +159,7 @@ def _rung(name: str, judged: Judged, taken: str | None, able: Collection[str], *
     if name == taken:
         state = "taken"
     elif judged.allowed:
-        not_so = f"not needed beside {taken}" if name in able else "this version of the pilot does not mount so itself"
+        not_so = f"not needed beside {taken}" if name in able else _UNABLE
         reason = f"the node allows it: {reason}; {not_so}"
     return Rung(name, _MODES.get(name), state, name == taken or looked_at, reason[:REASON_LIMIT])
 

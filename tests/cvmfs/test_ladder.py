@@ -101,7 +101,7 @@ def test_a_rung_that_is_possible_says_why_it_is_not_taken() -> None:
     reasons = {rung.name: rung.reason for rung in climb(NATIVE | INSIDE, configured(), able=CVMFS_RUNGS).rungs}
     assert reasons["namespace"].endswith("not needed beside native")
     reasons = {rung.name: rung.reason for rung in climb(NATIVE | SUID, configured()).rungs}
-    assert reasons["container"].endswith("this version of the pilot does not mount so itself")
+    assert reasons["container"].endswith("a cache of its own, which nobody proves or watches")
     reasons = {rung.name: rung.reason for rung in climb(BARE | NO_FUSE, configured()).rungs}
     assert reasons["none"] == "jobs run without CVMFS"
 
