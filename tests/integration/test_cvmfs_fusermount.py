@@ -14,6 +14,7 @@ from tests.integration.test_health import wait_for_ad
 from tests.integration.test_sweep import kill_at_once, nothing_is_left_of, swept, workspace_name
 from tests.testbed.cvmfs.distribution import Distribution, Server
 from tests.testbed.grid import IMAGES_INSIDE, Grid
+from tests.testbed.inspection import HostProcess
 from tests.testbed.pilots import PilotRun
 from tests.testbed.trees import PILOT
 from tests.testbed.user_jobs import Jobs, slot_ads
@@ -61,6 +62,12 @@ def of_workspace(run: PilotRun, name: str) -> list[str]:
     return mounts + [" ".join(one.argv) for one in clients if one.argv[0].endswith("squashfuse_ll")]
 
 
+def clients_of(run: PilotRun, name: str) -> list[HostProcess]:
+    """The clients of a workspace for the data; what looks at the mount has its path too."""
+    own = [one for one in run.processes() if one.argv[-1].endswith(f"/{name}/cvmfs/dist/cvmfs/{DATA}")]
+    return [one for one in own if one.argv[0].endswith("squashfuse_ll")]
+
+
 def test_a_command_in_a_jobs_container_finds_it_and_leaves_nothing(
     pilot: StartPilot, distribution: Distribution
 ) -> None:
@@ -92,7 +99,7 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     programs = first.host.run(["readlink", *(f"/proc/{pid}/exe" for pid in masters)]).stdout
     assert f"{release}/sbin/condor_master\n" in programs
     # One that hangs, as a client does whose server does not answer.
-    hanging = next(one for one in first.processes() if one.argv[-1].endswith(f"/{name}/cvmfs/dist/cvmfs/{DATA}"))
+    (hanging,) = clients_of(first, name)
     first.host.run(["kill", "-STOP", str(hanging.pid)])
     first.signal(SIGTERM)
     assert first.wait() == 143, first.story()
@@ -108,9 +115,8 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
 
     # A client that died is replaced, and later jobs find its repository again.
     name = workspace_name(second)
-    dead = [one for one in second.processes() if one.argv[-1].endswith(f"/{name}/cvmfs/dist/cvmfs/{DATA}")]
-    assert len(dead) == 1
-    second.host.run(["kill", "-9", str(dead[0].pid)])
+    (dead,) = clients_of(second, name)
+    second.host.run(["kill", "-9", str(dead.pid)])
     # It may be seen to be back before the program that mounted it has ended.
     for event in ("cvmfs.back", "cvmfs.remounted"):
         second.wait_for(event)
