@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pilot_agent.calls import Called, call
 from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.lifecycle.mounts import is_mount_point
 from pilot_agent.lifecycle.spawn import find_program
-from pilot_agent.light import dumps, loads
 from pilot_agent.probes.answers import Answer
 from pilot_agent.probes.cvmfs.cvmfs_configuration import is_repository_name
 from pilot_agent.probes.cvmfs.repositories import RepositoryState, judge, look
 from pilot_agent.probes.mountinfo import read_mounts
 from pilot_agent.probes.node import Node
-from pilot_agent.process import Result, Runner, WakeUp, run
+from pilot_agent.process import Result, WakeUp, run
 
 MOUNT_SECONDS = 60.0
 """For one repository: a client gives a server that does not answer 22 seconds, and may try a second way."""
@@ -137,12 +137,8 @@ def unmount(
 def prove(path: str, repository: str, *, seconds: float = PROOF_SECONDS, wake: WakeUp | None = None) -> RepositoryState:
     """What is at ``path``, read in a child: a listing that is not empty, and the repository's own name where it tells
     anything of itself. Raises ``Interrupted`` when ``wake`` becomes readable."""
-    with Runner(wake) as runner:
-        handle = runner.start_call(
-            lambda: dumps(_look(path)).encode(), name=f"the look at {path}", deadline_seconds=seconds
-        )
-        ended = runner.wait(handle)
-    answer = _answer_of(ended)
+    called = call(lambda: _look(path), name=f"the look at {path}", deadline_seconds=seconds, wake=wake)
+    answer = _answer_of(called)
     told = answer.value if isinstance(answer.value, Mapping) else {}
     name = told.get("fqrn")
     if name and name != repository:
@@ -228,10 +224,10 @@ def _look(path: str) -> dict[str, object]:
     return dict(found)
 
 
-def _answer_of(ended: Result) -> Answer:
-    if ended.ok:
-        with suppress(ValueError):
-            return Answer(loads(ended.answer))
+def _answer_of(called: Called) -> Answer:
+    ended = called.ended
+    if called.value is not None:
+        return Answer(called.value)
     return Answer(problem=ended.explain(), hung=ended.timed_out, stuck=ended.abandoned is not None)
 
 

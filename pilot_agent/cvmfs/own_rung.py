@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pilot_agent.calls import call
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.cvmfs.distribution import Distribution, lay_out
 from pilot_agent.cvmfs.rungs import Judged, by_reason
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
-from pilot_agent.light import dumps, loads
 from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
-from pilot_agent.process import Result, Runner
+from pilot_agent.process import Result
 
 if TYPE_CHECKING:
     from pilot_agent.cvmfs.mounting import Mounted
@@ -157,11 +157,5 @@ class OwnRung(ABC):
 
     def _child(self, work: Callable[[], Json], name: str, seconds: float, *keep: int) -> tuple[dict[str, Any], Result]:
         """What ``work`` gives in a child that has the descriptors ``keep``; empty where it gave nothing."""
-        with Runner(self._wish.wake) as runner:
-            handle = runner.start_call(lambda: dumps(work()).encode(), name=name, deadline_seconds=seconds, keep=keep)
-            ended = runner.wait(handle)
-        try:
-            told = loads(ended.answer) if ended.ok else None
-        except ValueError:
-            told = None
-        return (told if isinstance(told, dict) else {}), ended
+        called = call(work, name=name, deadline_seconds=seconds, keep=keep, wake=self._wish.wake)
+        return (called.value if isinstance(called.value, dict) else {}), called.ended

@@ -8,11 +8,10 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pilot_agent.calls import call
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.containers.store.errors import StoreError
-from pilot_agent.light import dumps, loads
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.process import Runner
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -33,35 +32,31 @@ def step(
     """
     parent = os.getpid()
 
-    def call() -> bytes:
+    def work() -> Json:
         from pilot_agent.probes.kernel.namespaces import end_with_parent
 
         end_with_parent()
         if os.getppid() != parent:
             os._exit(1)
         try:
-            return dumps({"value": to_json(function())}).encode()
+            return {"value": to_json(function())}
         except PilotError as error:
-            return dumps({"failure": to_json(error.failure)}).encode()
+            return {"failure": to_json(error.failure)}
         except StoreError as error:
-            return dumps({"failure": to_json(of_the_download(error, publication))}).encode()
+            return {"failure": to_json(of_the_download(error, publication))}
         except Exception:  # noqa: BLE001 - whoever waits is told, and nothing of this process goes on
-            return dumps({"defect": traceback.format_exc()[-2000:]}).encode()
+            return {"defect": traceback.format_exc()[-2000:]}
 
-    with Runner(wake) as runner:
-        handle = runner.start_call(
-            call, name=what, deadline_seconds=seconds + GRACE_SECONDS, output_limit_bytes=ANSWER_BYTES
-        )
-        result = runner.wait(handle)
-    try:
-        answer = loads(result.answer)
-    except ValueError:
+    allowed = seconds + GRACE_SECONDS
+    called = call(work, name=what, deadline_seconds=allowed, output_limit_bytes=ANSWER_BYTES, wake=wake)
+    answer, result = called.value, called.ended
+    if answer is None:
         if result.timed_out or result.abandoned is not None:
             hint = "the site looks at the file systems of this node: one of them does not answer"
             message = f"{what} did not end within {seconds:g} s"
-            raise _error(publication, "hung", message, hint) from None
+            raise _error(publication, "hung", message, hint)
         message, hint = f"{what} broke off: {result.explain()}", "the site looks for lack of memory"
-        raise _error(publication, "died", message, hint) from None
+        raise _error(publication, "died", message, hint)
     if "defect" in answer:
         message = f"{what}: {answer['defect'].strip().splitlines()[-1]}"
         raise PilotError(Failure(FailureKind.INTERNAL, "internal.bug", message, stage=publication.stage))
