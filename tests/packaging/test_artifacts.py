@@ -261,7 +261,7 @@ def test_the_commands_of_the_how_to_work(
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).resolve().parents[2] / "docs/how-to/sign-artifacts.md").read_text()
     lines = [line for line in page.splitlines() if line.startswith("python packaging/artifacts.py ")]
-    assert len(lines) == 11
+    assert len(lines) == 12
     for name in ("site.yaml", "probe-1.0.tar.gz"):
         (tmp_path / name).write_text("content")
     for line in lines:
