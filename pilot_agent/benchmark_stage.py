@@ -6,16 +6,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pilot_agent import child, host, tasks
 from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.collect import Declared
 from pilot_agent.facts import known_value
+from pilot_agent.files import write_json
 from pilot_agent.hookspecs import Benchmark
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.final_report import SCORE_PREFIX
+from pilot_agent.lifecycle.plan import PeriodicPlan
 from pilot_agent.model import BenchmarkScore, Json, PilotError, TimelineEntry
 from pilot_agent.plugins.measuring import Job, Measured, explain, measure
 from pilot_agent.process import Result, Runner
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 15.0
 """What the process around a benchmark may take longer than that: it ends what is left, and writes."""
 OUTPUT_LIMIT_BYTES = 4 << 20
+BESIDE_PATIENCE_SECONDS = 600.0
+"""How long one beside the jobs waits while another pilot on the node runs the same."""
 
 
 def run_before(session: Session, state: State) -> State:
@@ -114,13 +119,43 @@ def read_measured(record: Benchmark, result: Result) -> Measured:
         return Measured(failed(record, f"it could not be supervised: {result.explain()}"))
 
 
-def failed(record: Benchmark, message: str) -> BenchmarkScore:
+def failed(record: Benchmark, message: str, *, status: Literal["failed", "skipped"] = "failed") -> BenchmarkScore:
     """The line of a benchmark that could not even be begun."""
-    return BenchmarkScore(record.name, None, "", 0.0, version=record.version, status="failed", message=message)
+    return BenchmarkScore(record.name, None, "", 0.0, version=record.version, status=status, message=message)
 
 
 def _explain(job: Job) -> Callable[[Result], str]:
     return explain if job.image is not None else lambda _: ""
+
+
+def plans_beside(session: Session, state: State, environment: Mapping[str, str]) -> list[PeriodicPlan]:
+    """How the keeper runs those that come beside the jobs, in a process with this ``environment``. Until one has run
+    its line in the report says that it has not."""
+    plans: list[PeriodicPlan] = []
+    for declared in host.in_order(session.loaded.of("pilot_benchmarks")):
+        record: Benchmark = declared.record
+        if record.when == "before":
+            continue
+        place = os.path.join(session.workspace.private, f"{SCORE_PREFIX}{len(plans):03d}.json")
+        try:
+            job = replace(prepared(session, state, declared), idle=True, patience_seconds=BESIDE_PATIENCE_SECONDS)
+            write_json(place, to_json(failed(record, "the pilot ended before it was measured", status="skipped")))
+            job_path = os.path.join(session.workspace.private, f"benchmark-{len(plans):03d}.json")
+            write_json(job_path, to_json(job))
+        except (PilotError, OSError) as error:
+            message = error.failure.message if isinstance(error, PilotError) else str(error)
+            session.events.write("benchmark.ended", name=record.name, status="failed", message=message)
+            continue
+        plans.append(
+            PeriodicPlan(
+                name=record.name,
+                argv=[*session.around.interpreter, "_child", "bench", job_path, session.workspace.state, place],
+                environment=environment,
+                period_seconds=record.period_seconds if record.when == "periodic" else 0.0,
+                timeout_seconds=BESIDE_PATIENCE_SECONDS + record.timeout_seconds + GRACE_SECONDS,
+            )
+        )
+    return plans
 
 
 def prepared(session: Session, state: State, declared: Declared, *, use_kept: bool = True) -> Job:

@@ -2,7 +2,8 @@
 
 Called as ``_child <verb> <given> <answer>``: ``given`` is the path of a JSON request, ``answer`` the number of the
 descriptor for the JSON answer. Whatever the plugin prints is only its log. The keeper, which has no descriptors to
-give, calls ``_child periodic <reference> <state> <directories>`` and reads standard output.
+give, calls ``_child periodic <reference> <state> <directories>``, or ``_child bench <job> <state> <score>``, and reads
+standard output.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +30,8 @@ def main(argv: list[str]) -> int:
     """Do what the request asks for; 0, or 1 with the reason on standard error."""
     if argv[0] == "periodic":
         return _periodic(*argv[1:])
+    if argv[0] == "bench":
+        return _bench(*argv[1:])
     verb, given, answer = argv
     with open(given, encoding="utf-8") as stream:
         request = json.load(stream)
@@ -100,23 +104,46 @@ def limit_memory(mib: int | None) -> None:
 
 def _periodic(reference: str, state_path: str, directories: str) -> int:
     """Run a periodic task on the facts that the pipeline saved; its attributes as JSON on standard output."""
-    from pilot_agent.state import load_state
-
     for directory in reversed(directories.split(":") if directories else []):
         sys.path.insert(0, directory)
     # What the plugin prints must not mix with the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
+    context = _saved_context(state_path)
+    os.write(answer, json.dumps(to_json(resolve(reference)(context))).encode())
+    return 0
+
+
+def _bench(job_path: str, state_path: str, score_path: str) -> int:
+    """Run a benchmark beside the jobs: its score as a file for the report, and in brief on standard output."""
+    from pilot_agent.files import write_json
+    from pilot_agent.plugins.measuring import Job, explain, measure
+
+    with open(job_path, encoding="utf-8") as stream:
+        job = from_json(Job, json.load(stream))
+
+    def own() -> Json:
+        return call(job.record.run, replace(_saved_context(state_path), workspace=job.directory))
+
+    score = measure(job, own, explain if job.image is not None else lambda _: "").score
+    write_json(score_path, to_json(score))
+    brief = {name: getattr(score, name) for name in ("status", "score", "unit", "message", "attributes")}
+    os.write(1, json.dumps(to_json(brief)).encode())
+    return 0
+
+
+def _saved_context(state_path: str) -> Context:
+    """What a function is given while jobs run: the facts that the pipeline saved."""
+    from pilot_agent.state import load_state
+
     state = load_state(state_path)
-    context = Context(
+    return Context(
         facts=state.facts,
         config=state.config.values,
         environment=state.environment,
         workspace=state.workspace,
         pilot_id=state.pilot_id,
     )
-    os.write(answer, json.dumps(to_json(resolve(reference)(context))).encode())
-    return 0
 
 
 def _collect(request: Json) -> Json:

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 from pilot_agent import configure
+from pilot_agent.benchmark_stage import plans_beside
 from pilot_agent.hookspecs import Periodic, Service
 from pilot_agent.lifecycle import plan
 from pilot_agent.lifecycle.deadline import Deadline
@@ -71,6 +72,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         services=_services(session, state),
         service_variables=_service_variables(session, state),
         periodics=_periodics(session, state, environment),
+        benchmarks=plans_beside(session, state, _without_condor(environment)),
         time=_times(state, deadline),
         history=handoff.history,
         token=_token(session, state, environment),
@@ -132,7 +134,7 @@ def _token(session: Session, state: State, environment: dict[str, str]) -> plan.
     source = configure.absolute(state.config.get("pool.token"))
     installed = os.path.join(session.workspace.tokens, TOKEN_FILE)
     _, facts = read_token(installed)
-    clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
+    clean = _without_condor(environment)
     return plan.TokenPlan(
         source=source,
         installed=installed,
@@ -155,7 +157,7 @@ def _disk(session: Session, state: State, execute_directory: str) -> plan.DiskPl
 
 def _cvmfs(session: Session, state: State, environment: dict[str, str]) -> plan.CvmfsPlan:
     contained = state.container is not None and state.container.decision == "REQUIRED"
-    clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
+    clean = _without_condor(environment)
     return watch_plan(
         state.facts,
         state.config.values,
@@ -227,7 +229,7 @@ def _periodics(session: Session, state: State, environment: dict[str, str]) -> l
 
     Raises ``PilotError`` where one that would keep jobs away cannot be run; what only reports is left out and told.
     """
-    clean = {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
+    clean = _without_condor(environment)
     plans: list[plan.PeriodicPlan] = []
     if any(state.environment.get(name) for name in features.VARIABLES):
         plans.append(_features_plan(session, state, clean))
@@ -251,6 +253,10 @@ def _periodics(session: Session, state: State, environment: dict[str, str]) -> l
             )
         )
     return plans
+
+
+def _without_condor(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
 
 
 def _features_plan(session: Session, state: State, environment: dict[str, str]) -> plan.PeriodicPlan:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "pilot-agent/report/1"
 LIMIT_BYTES = 64 << 20
+SCORE_PREFIX = "score-"
+"""Of the files in ``private`` with the last score of each benchmark that ran beside the jobs."""
+SCORE_BYTES = 1 << 20
+MOST_SCORES = 1000
 UNKNOWN_ID = "unknown"
 """Of a pilot that ended before it had an identifier."""
 
@@ -162,6 +166,22 @@ def _cores(report: dict[str, Any]) -> int:
     for name in ("cpu", "usable", "value"):
         fact = fact.get(name) if isinstance(fact, dict) else None
     return max(1, int(fact)) if isinstance(fact, int | float) and fact < 1 << 20 else 1
+
+
+def add_scores(report: dict[str, Any], directory: str) -> None:
+    """Write the scores that were measured beside the jobs into a report, from the files in ``directory``."""
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.startswith(SCORE_PREFIX))
+    except OSError:
+        return
+    listed: list[Any] = report.setdefault("benchmarks", [])
+    for name in names[:MOST_SCORES]:
+        try:
+            score = loads(read_bounded(os.path.join(directory, name), limit_bytes=SCORE_BYTES))
+        except (OSError, ValueError):
+            continue
+        if isinstance(score, dict) and "name" in score:
+            listed.append(score)
 
 
 def set_end(

@@ -321,6 +321,7 @@ class Guardian:
             os.path.basename(workspace.root).removeprefix(WORKSPACE_PREFIX), self._started
         )
         final_report.set_outcome(report, problem)
+        final_report.add_scores(report, workspace.private)
         final_report.set_jobs_of_killed(report, os.path.join(workspace.condor_log, HISTORY), self._started)
         leftovers = conclude(
             workspace,

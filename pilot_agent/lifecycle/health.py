@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pilot_agent.lifecycle import final_report
+from pilot_agent.lifecycle.benchmark_tasks import Benchmarks
 from pilot_agent.lifecycle.black_hole import BlackHoleWatch
 from pilot_agent.lifecycle.cvmfs_watch import CvmfsWatch
 from pilot_agent.lifecycle.disk_watch import DiskWatch
@@ -70,6 +71,7 @@ class Health:
         ImageFailures(image_failures, self._loop, self._channel, self._events)
         DiskWatch(plan.disk, self._loop, self._channel, self._events, self._acceptance, self._disk_full)
         CvmfsWatch(plan.cvmfs, self._loop, self._channel, self._events, self._acceptance)
+        Benchmarks(plan.benchmarks, self._loop, self._channel, self._events)
         if plan.history:
             BlackHoleWatch(plan.black_hole, plan.history, self._loop, self._jobs_fail)
         Periodics(

@@ -265,6 +265,7 @@ class Keeper:
         alive = time.monotonic() - self._ticks  # the clock may have been moved meanwhile
         final_report.set_jobs(report, self._plan.history, self._began, self._plan.started, alive)
         final_report.add_line(report, "run", "condor_master", self._began - self._plan.started, alive, "ok")
+        final_report.add_scores(report, self._workspace.private)
         for moment, seconds in self._suspensions:
             final_report.add_line(report, "run", "suspended", moment - self._plan.started, seconds, "warn")
         exit_code = self._exit_code()

@@ -137,7 +137,8 @@ class ServiceVariablesPlan(_Record):
 
 
 class PeriodicPlan(_Record):
-    """A command whose standard output is a JSON mapping of attributes; ``on_failure`` as in ``hookspecs.Periodic``."""
+    """A command whose standard output is a JSON mapping of attributes; ``on_failure`` as in ``hookspecs.Periodic``. As
+    one of the benchmarks it tells a score, and a period of 0 means once."""
 
     __slots__ = ("argv", "environment", "name", "on_failure", "period_seconds", "timeout_seconds")
 
@@ -318,8 +319,9 @@ class KeeperPlan(_Record):
     file in which the startd writes an ad for each job that ended, ``join`` None when nothing is to be checked,
     ``token`` None when there is none to be watched."""
 
-    __slots__ = ("black_hole", "channel", "cvmfs", "disk", "history", "join", "master", "output", "periodics",
-                 "pilot_id", "service_variables", "services", "started", "time", "token", "workspace")  # fmt: skip
+    __slots__ = ("benchmarks", "black_hole", "channel", "cvmfs", "disk", "history", "join", "master", "output",
+                 "periodics", "pilot_id", "service_variables", "services", "started", "time", "token",
+                 "workspace")  # fmt: skip
 
     def __init__(
         self,
@@ -334,6 +336,7 @@ class KeeperPlan(_Record):
         services: Sequence[ServicePlan] = (),
         service_variables: ServiceVariablesPlan | None = None,
         periodics: Sequence[PeriodicPlan] = (),
+        benchmarks: Sequence[PeriodicPlan] = (),
         time: TimePlan | None = None,
         history: str | None = None,
         token: TokenPlan | None = None,
@@ -351,6 +354,7 @@ class KeeperPlan(_Record):
         self.services = tuple(services)
         self.service_variables = service_variables or ServiceVariablesPlan()
         self.periodics = tuple(periodics)
+        self.benchmarks = tuple(benchmarks)
         self.time = time or TimePlan()
         self.history = history
         self.token = token
@@ -371,6 +375,7 @@ class KeeperPlan(_Record):
             values["services"] = [ServicePlan.from_json(item) for item in values.get("services", ())]
             values["service_variables"] = ServiceVariablesPlan.from_json(values.get("service_variables") or {})
             values["periodics"] = [PeriodicPlan.from_json(item) for item in values.get("periodics", ())]
+            values["benchmarks"] = [PeriodicPlan.from_json(item) for item in values.get("benchmarks", ())]
             values["time"] = TimePlan.from_json(values.get("time") or {})
             values["token"] = TokenPlan.from_json(values["token"]) if values.get("token") else None
             values["disk"] = DiskPlan.from_json(values.get("disk") or {})

@@ -170,7 +170,7 @@ def test_a_task_that_is_not_required_and_fails_is_reported_only(pilot: StartPilo
     stopped(run)
 
 
-GOOD = """
+GOOD = '''
 def cores(context):
     yield Fact("good.fact", 7, "things")
 
@@ -211,10 +211,19 @@ def pilot_periodics():
     yield Periodic(name="good", run=f"{__name__}:load", period_seconds=5)
     yield Periodic(name="bad", command=("/bin/false",), period_seconds=5)
 
+def score(context):
+    return BenchmarkScore("beside", 4.0, "things", 0.0)
+
+@hookimpl
+def pilot_benchmarks():
+    said = """echo '{"score": 3, "unit": "things"}'"""
+    yield Benchmark(name="first", command=("/bin/sh", "-c", said), cache_days=0)
+    yield Benchmark(name="beside", run=f"{__name__}:score", when="beside", cache_days=0, timeout_seconds=60)
+
 @hookimpl
 def pilot_startd():
     yield StartdFragment(name="good", text='STARTD_ATTRS = $(STARTD_ATTRS) GoodFragment\\nGoodFragment = 5')
-"""
+'''
 
 
 @pytest.mark.parametrize("host", ["wn1", "wn2"])
@@ -225,6 +234,7 @@ def test_what_a_plugin_gives_reaches_the_ad_the_jobs_and_the_report(
     job = jobs.shell("echo $GOOD_SETUP", pilot=run).wait_done()
     assert job.output().split() == ["early"]
     wanted = {"GoodFact": 7, "GoodSetup": True, "HasGood": "yes", "Good_Ready": True, "GoodPeriodic": 1.5,
+              "BENCHMARK_FIRST": 3, "BENCHMARK_FIRST_UNIT": "things", "BENCHMARK_BESIDE": 4.0,
               "GoodFragment": 5, "GLIDEIN_PS_OK": False, "GLIDEIN_PS_FAILING_LIST": "bad",
               "GLIDEIN_PS_FAILED_LIST": "bad", "GLIDEIN_PS_FAILED_LAST": "bad"}  # fmt: skip
 
@@ -239,6 +249,8 @@ def test_what_a_plugin_gives_reaches_the_ad_the_jobs_and_the_report(
         check for check in report["checks"] if check["name"] == "good"
     ).items()
     assert [service["name"] for service in report["services"]] == ["good"]
+    scores = {score["name"]: (score["score"], score["status"]) for score in report["benchmarks"]}
+    assert (scores["first"], scores["beside"]) == ((3, "ok"), (4.0, "ok"))
 
 
 def test_a_fragment_that_sets_a_security_knob_is_refused(pilot: StartPilot) -> None:
