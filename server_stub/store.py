@@ -6,6 +6,7 @@ SQLite beside the other files of the factory; any database that SQLAlchemy speak
 from __future__ import annotations
 
 import enum
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,6 +78,17 @@ class Pilot:
     message: str = ""
     jobs_started: int | None = None
     report: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the pilots of an entry scored in a benchmark on one model of processor, the smallest first."""
+
+    benchmark: str
+    unit: str
+    entry: str
+    cpu_model: str
+    numbers: tuple[float, ...]
 
 
 class _Base(DeclarativeBase):
@@ -190,11 +202,38 @@ class Store:
         with self._sessions() as session:
             return [(row.at, PilotState(row.state)) for row in session.scalars(query)]
 
+    def scores(self) -> list[Scores]:
+        """What pilots scored, by benchmark and unit, entry, and model of the processor."""
+        found: dict[tuple[str, str, str, str], list[float]] = {}
+        query = select(_PilotRow.entry, _ReportRow.document).join(_ReportRow, _ReportRow.pilot_id == _PilotRow.id)
+        with self._sessions() as session:
+            for entry, document in session.execute(query):
+                model = _at(document, "node", "cpu", "model", "value")
+                listed = document.get("benchmarks")
+                for one in listed if isinstance(listed, list) else ():
+                    number, name, unit = _at(one, "score"), _at(one, "name"), _at(one, "unit")
+                    # A score that was kept on the node was counted with the pilot that measured it.
+                    if _is_number(number) and _at(one, "cached") is not True:
+                        key = (str(name), str(unit), entry, str(model or "unknown"))
+                        found.setdefault(key, []).append(float(number))
+        return [Scores(*key, tuple(sorted(numbers))) for key, numbers in sorted(found.items())]
+
     def report(self, pilot_id: str) -> dict[str, Json] | None:
         """The report of a pilot; None when it gave none."""
         with self._sessions() as session:
             row = session.get(_ReportRow, pilot_id)
             return dict(row.document) if row is not None else None
+
+
+def _at(document: Json, *names: str) -> Json:
+    """What lies below these names in what a pilot returned, which may be anything; None where nothing does."""
+    for name in names:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _values(states: Iterable[PilotState]) -> list[str]:

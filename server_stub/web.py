@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
+from statistics import median
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -16,18 +17,21 @@ from starlette.routing import Route
 from pilot_agent.codec import to_json
 from pilot_agent.report import timestamp
 from server_stub.entries import PAYLOADS, Factory
-from server_stub.store import Pilot, Store
+from server_stub.store import Pilot, Scores, Store
 from server_stub.uploads import upload_routes
 
 PAYLOAD_FILES = frozenset(f"pilot.{kind}" for kind in PAYLOADS)
 COLUMNS = ("pilot", "entry", "site", "state", "job", "host", "submitted", "exit", "jobs", "outcome", "message")
 
+SCORE_COLUMNS = ("benchmark", "entry", "processor", "pilots", "median", "smallest", "largest", "unit")
+
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Pilots of {factory}</title>
+<html lang="en"><head><meta charset="utf-8"><title>{title} of {factory}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2em; }} table {{ border-collapse: collapse; }}
 th, td {{ text-align: left; padding: .3em .8em .3em 0; border-bottom: 1px solid #ccc; vertical-align: top; }}
-</style></head><body><h1>Pilots of {factory}</h1>
+</style></head><body><h1>{title} of {factory}</h1>
+<p><a href="/pilots">Pilots</a> · <a href="/benchmarks">Benchmarks</a></p>
 <table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></body></html>
 """
 
@@ -58,6 +62,12 @@ def application(factory: Factory, store: Store) -> Starlette:
         # ASCII: what a pilot returned may hold half of a surrogate pair, which UTF-8 cannot carry.
         return Response(json.dumps(found), media_type="application/json")
 
+    async def benchmarks(request: Request) -> Response:
+        found = await run_in_threadpool(store.scores)
+        if _wants_json(request):
+            return JSONResponse([to_json(one) | {"median": median(one.numbers)} for one in found])
+        return HTMLResponse(_page(factory, "Benchmarks", SCORE_COLUMNS, map(_score_cells, found)))
+
     async def home(request: Request) -> Response:
         return RedirectResponse("/pilots")
 
@@ -66,6 +76,7 @@ def application(factory: Factory, store: Store) -> Starlette:
             Route("/", home),
             Route("/payload/{name}", payload),
             Route("/pilots", pilots),
+            Route("/benchmarks", benchmarks),
             *(upload_routes(store) if factory.uploads else ()),
             Route("/pilots/{pilot_id}/report", report),
         ]
@@ -74,9 +85,20 @@ def application(factory: Factory, store: Store) -> Starlette:
 
 def page(factory: Factory, pilots: list[Pilot]) -> str:
     """The table of pilots, HTML."""
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(pilot)) + "</tr>" for pilot in pilots)
-    return PAGE.format(factory=escape(factory.name), head=head, rows=rows)
+    return _page(factory, "Pilots", COLUMNS, map(_cells, pilots))
+
+
+def _page(factory: Factory, title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> str:
+    """A table; the cells are HTML."""
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for cells in rows)
+    return PAGE.format(title=title, factory=escape(factory.name), head=head, rows=body)
+
+
+def _score_cells(one: Scores) -> list[str]:
+    numbers = [median(one.numbers), one.numbers[0], one.numbers[-1]]
+    texts = [one.benchmark, one.entry, one.cpu_model, str(len(one.numbers)), *(f"{n:g}" for n in numbers), one.unit]
+    return [escape(text) for text in texts]
 
 
 def _cells(pilot: Pilot) -> list[str]:

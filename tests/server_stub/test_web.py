@@ -94,3 +94,23 @@ def test_a_report_with_text_that_is_no_text_is_shown_all_the_same(client: Client
     answer = client.get("/pilots/p1/report")
     assert answer.status_code == 200
     assert b"ud800" in answer.content
+
+
+def scored(number: object, model: object = "<b>CPU</b>", *, cached: bool = False) -> dict[str, object]:
+    """A report with one score."""
+    score = {"name": "hash", "score": number, "unit": "MB/s", "cached": cached}
+    return {"node": {"cpu": {"model": {"value": model}}}, "benchmarks": [score]}
+
+
+def test_what_pilots_scored_is_shown_by_entry_and_processor(client: Client, store: Store) -> None:
+    reports = [scored(3), scored(1), scored(8), scored(9, cached=True), scored(5, None), scored(True), scored("x")]
+    for number, report in enumerate([*reports, {"benchmarks": 3}, {"benchmarks": [None]}]):
+        store.save(replace(PILOT, id=f"s{number}"), report=report)
+    found = client.get("/benchmarks?format=json").json()
+    assert [(one["cpu_model"], one["median"], one["numbers"]) for one in found] == [
+        ("<b>CPU</b>", 3, [1, 3, 8]),
+        ("unknown", 5, [5]),
+    ]
+    page = client.get("/benchmarks").text
+    assert "&lt;b&gt;CPU&lt;/b&gt;" in page
+    assert "<td>3</td><td>1</td><td>8</td><td>MB/s</td>" in page
