@@ -298,7 +298,7 @@ def as_kept(path: str, value: Json) -> Json:
     if path == "images":
         return flattened(value)
     key = next(key for key in KEYS if key.path == path)
-    return [{"layer": "vo", "value": value}] if key.combine == "all" else value
+    return [{"layer": "entry", "value": value}] if key.combine == "all" else value
 
 
 # What two layers say of it may not fit together, though each is valid: it has tests of its own.
@@ -312,9 +312,9 @@ def test_a_valid_document_comes_back_value_by_value_in_either_syntax(flat: dict[
     document = nested(flat)
     texts = [json.dumps(document), yaml.safe_dump(document, sort_keys=False)]
     for text in texts:
-        config = load_config([Layer("vo", parse_document(text.encode(), "test"))])
+        config = load_config([Layer("entry", parse_document(text.encode(), "test"))])
         assert {path: config.get(path) for path in flat} == {path: as_kept(path, flat[path]) for path in flat}
-        assert all(config.origins[path] == ("vo",) for path in flat)
+        assert all(config.origins[path] == ("entry",) for path in flat)
         untouched = [key for key in KEYS if key.path not in flat]
         assert all(config.get(key.path) == key.default for key in untouched)
         assert all(config.origins[key.path] == ("defaults",) for key in untouched)
@@ -323,6 +323,18 @@ def test_a_valid_document_comes_back_value_by_value_in_either_syntax(flat: dict[
 @given(valid_documents)
 def test_the_schema_takes_every_document_that_is_valid(flat: dict[str, Json]) -> None:
     jsonschema.Draft202012Validator(json_schema()).validate(nested(flat))
+
+
+def test_what_only_some_layers_may_say_is_refused_from_the_others() -> None:
+    document = {"artifacts": {"bundle": "./trust.json", "mirrors": ["http://mirror.example.org"]}}
+    for layer in ("factory", "entry", "site", "command line"):
+        assert load_config([Layer(layer, document)]).get("artifacts.bundle") == "./trust.json"
+    for layer in ("vo", "environment"):
+        with pytest.raises(PilotError) as caught:
+            load_config([Layer(layer, document)])
+        message = caught.value.failure.message
+        assert f"artifacts.bundle ({layer}): only factory, entry, site, command line may say it" in message
+        assert f"artifacts.mirrors ({layer})" in message
 
 
 odd_services = st.dictionaries(
