@@ -133,7 +133,8 @@ def node_lines(report: Mapping[str, Any], width: int) -> list[str]:
     for service in report.get("services", []):
         lines.append(f"  service {service['name']}: {service['status']}")
     for score in report.get("benchmarks", []):
-        lines.append(f"  benchmark {score['name']}: {score['score']:.4g} {score['unit']}")
+        if score["score"] is not None:
+            lines.append(f"  benchmark {score['name']}: {score['score']:.4g} {score['unit']}")
     return lines
 
 
