@@ -120,7 +120,8 @@ def test_jobs_in_containers_find_what_the_pilot_mounted_until_it_ends(
     # It may be seen to be back before the program that mounted it has ended.
     for event in ("cvmfs.back", "cvmfs.remounted"):
         second.wait_for(event)
-    (down,) = [event for event in second.events() if event["event"] == "cvmfs.down"]
+    # Between unmounting and mounting it may be seen to be missing, which is told too.
+    down = next(event for event in second.events() if event["event"] == "cvmfs.down")
     assert (down["state"], down["repair"]) == ("broken", "the pilot mounts it again")
     wait_for_ad(grid, second, f"HAS_CVMFS_{DATA.replace('.', '_')} && PilotCvmfsDown is undefined")
     assert jobs.shell(READ, pilot=second, extra=f'+WantCvmfs = "{DATA}"').wait_done().output() == SEEN
