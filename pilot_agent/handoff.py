@@ -69,7 +69,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         master=master,
         join=join,
         channel=channel,
-        services=_services(session, state),
+        services=_services(state),
         service_variables=_service_variables(session, state),
         periodics=_periodics(session, state, environment),
         benchmarks=plans_beside(session, state, _without_condor(environment)),
@@ -179,21 +179,8 @@ def _black_hole(state: State) -> plan.BlackHolePlan:
     )
 
 
-def _services(session: Session, state: State) -> list[plan.ServicePlan]:
-    records = {declared.record.name: declared.record for declared in session.loaded.of("pilot_services")}
-    return [
-        plan.ServicePlan(
-            name=service.name,
-            pid=service.pid,
-            required=records[service.name].required,
-            attributes=service.attributes,
-            ports=service.ports,
-            stop_signal=records[service.name].stop_signal,
-            stop_seconds=records[service.name].stop_seconds,
-        )
-        for service in state.services
-        if service.status == "ready" and service.pid is not None
-    ]
+def _services(state: State) -> list[services.ServicePlan]:
+    return [services.ServicePlan.from_json(item) for item in state.service_plans or ()]
 
 
 def _service_records(session: Session, state: State) -> list[Service]:

@@ -6,18 +6,16 @@ bounds is the host's business, what a probe reads or how an image is proven that
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pilot_agent import host, tasks
-from pilot_agent.codec import CodecError
+from pilot_agent.codec import CodecError, from_json
 from pilot_agent.collect import Declared
 from pilot_agent.events import EventLog
 from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import ContainerRequest, Context, Service, SetupResult
-from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifetime import check_time, deadline_of
 from pilot_agent.model import (
@@ -184,47 +182,43 @@ def _shared_out(session: Session, state: State) -> tuple[State, list[CheckResult
 
 
 def service(session: Session, state: State) -> State:
-    """Start the sidecars in order of their needs, and wait until each is ready."""
-    for declared in host.in_order(session.loaded.of("pilot_services")):
-        record = declared.record
+    """Start the services in order of their needs, at once where they have none, and wait until each is ready."""
+    declared = host.in_order(session.loaded.of("pilot_services"))
+    began, ticks = session.events.seconds(), time.monotonic()
+    plans = [_service_plan(session, state, one, declared) for one in declared]
+    services.start_all(plans, session.events, session.journal, session.around.wake)
+    entries: list[TimelineEntry] = []
+    failures: list[Failure] = []
+    for one, plan in zip(declared, plans, strict=True):
+        standing, name = plan.standing, plan.name
+        start = max(0.0, standing.started - ticks) if standing.started else 0.0
+        seconds = standing.ready_after_seconds or max(0.0, time.monotonic() - ticks - start)
+        entries.append(TimelineEntry("service", one.plugin, name, began + start, seconds, standing.status))
+        if standing.status in ("failed", "stopped") and plan.required:
+            message = f"the required service {name} did not become ready: {standing.message}"
+            failure = Failure(FailureKind.PLUGIN, "service.failed", message, plugin=one.plugin, stage="service")
+            failures.append(failure)
+    return replace(
+        state,
+        services=tuple(from_json(ServiceState, plan.state()) for plan in plans),
+        service_plans=[plan.to_json() for plan in plans],
+        timeline=(*state.timeline, *entries),
+        failures=(*state.failures, *failures[:1]),
+    )
 
-        started, ticks = session.events.seconds(), time.monotonic()
-        outcome = _started(session, state, record)
-        entry = TimelineEntry(
-            "service", declared.plugin, record.name, started, time.monotonic() - ticks, outcome.status
-        )
-        state = replace(state, services=(*state.services, outcome), timeline=(*state.timeline, entry))
-        session.events.write("service.started", name=record.name, status=outcome.status, message=outcome.message)
-        if outcome.status == "failed" and record.required:
-            message = f"the required service {record.name} did not become ready: {outcome.message}"
-            failure = Failure(FailureKind.PLUGIN, "service.failed", message, plugin=declared.plugin, stage="service")
-            return replace(state, failures=(*state.failures, failure))
-    return state
 
-
-def _started(session: Session, state: State, record: Service) -> ServiceState:
+def _service_plan(
+    session: Session, state: State, declared: Declared, everything: Sequence[Declared]
+) -> services.ServicePlan:
+    """A service's plan; one that cannot be run here has failed already."""
+    record: Service = declared.record
+    earlier = [one.record.name for one in everything if record.name in one.record.before]
+    after = [name for name in (*record.after, *earlier) if name != record.name]
     try:
-        whole = tasks.settled_service(session, state, record)
+        return tasks.service_plan(session, state, record, after)
     except PilotError as error:
-        return ServiceState(record.name, "failed", message=f"{error.failure.message}; {error.failure.hint}")
-    around = session.around
-    return services.start(whole, session.workspace, around.environment, around.wake, _journalled(session, record))
-
-
-def _journalled(session: Session, record: Service) -> Callable[[int], None]:
-    """What to call with the pid once the service runs; its journal entry is made before that."""
-    journal = session.journal
-    if journal is None:
-        return lambda pid: None
-    stop_signal = signal.Signals[record.stop_signal]
-    number = journal.process(f"service {record.name}", stop_signal=stop_signal, stop_seconds=record.stop_seconds)
-
-    def started(pid: int) -> None:
-        identity = identify(pid)
-        if identity is not None:
-            journal.started(number, identity)
-
-    return started
+        failed = {"status": "failed", "message": f"{error.failure.message}; {error.failure.hint}"}
+        return services.ServicePlan(name=record.name, required=record.required, standing=failed)
 
 
 def benchmark(session: Session, state: State) -> State:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,17 +14,16 @@ from pilot_agent.inside import settled
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.interruption import preempted
 from pilot_agent.lifecycle.budget import Budget
-from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.mounts import unmount_all
 from pilot_agent.lifecycle.node_list import enter
 from pilot_agent.lifecycle.owner import own_record
-from pilot_agent.lifecycle.processes import kill_descendants, stop_process
+from pilot_agent.lifecycle.processes import kill_descendants
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.lifecycle.teardown import remove_workspace, run_commands
 from pilot_agent.model import Fact, Failure, FailureKind, PilotError, TimelineEntry, Verdict, worst_failure
-from pilot_agent.plugins import recordings
+from pilot_agent.plugins import recordings, services
 from pilot_agent.process import Interrupted
 from pilot_agent.progress import Progress
 from pilot_agent.spelling import nearest
@@ -260,13 +258,9 @@ def _stage(session: Session, name: str, state: State) -> State:
 
 
 def _stop_services(session: Session, state: State) -> None:
-    """End the services that a check started by the signals they asked for, the last one first."""
-    declared = {task.record.name: task.record for task in session.loaded.of("pilot_services")}
-    for service in reversed(state.services):
-        identity = identify(service.pid) if service.pid is not None else None
-        if identity is not None:
-            record = declared[service.name]
-            stop_process(identity, signal.Signals[record.stop_signal], record.stop_seconds)
+    """End the services that a check started by the signals they asked for, each before what it needs."""
+    plans = [services.ServicePlan.from_json(item) for item in state.service_plans or ()]
+    services.stop_all(plans, session.events)
 
 
 def _restricted(loaded: host.Loaded, only: frozenset[str]) -> host.Loaded:

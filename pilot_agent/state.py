@@ -70,6 +70,8 @@ class State:
     images: tuple[ImageCandidate, ...] = ()
     setup_attributes: dict[str, Json] = field(default_factory=dict)
     services: tuple[ServiceState, ...] = ()
+    service_plans: Json = None
+    """What the keeper goes on with: the services' plans and how they stood at the end of their stage."""
     shares: tuple[ServiceShare, ...] = ()
     """What services take from what jobs get, once that is decided."""
     benchmarks: tuple[BenchmarkScore, ...] = ()

@@ -13,11 +13,12 @@ from pilot_agent import host
 from pilot_agent.codec import to_json
 from pilot_agent.collect import Declared
 from pilot_agent.files import write_json
-from pilot_agent.hookspecs import Benchmark, ContainerRequest, Periodic, Service, Setup
+from pilot_agent.hookspecs import Benchmark, ContainerRequest, Liveness, Periodic, Readiness, Service, Setup
 from pilot_agent.lifecycle.inherited import OwnTeardown, Prepared, Teardowns
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.plugins import services
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
+from pilot_agent.plugins.services import MARKER_PLACE, MARKER_VARIABLE, ServicePlan
 from pilot_agent.process import Result
 from pilot_agent.programs import filled, is_program, is_text
 
@@ -34,6 +35,9 @@ TEXT_DIRECTORY = ".pilot/plugin"
 """Where the script lies that was given as a text, below the directory of its program."""
 INSIDE = "/srv"
 PLACE = "{workspace}"
+READY_SECONDS = 60.0
+IMAGE_READY_SECONDS = 600.0
+"""How long a service may take to be ready inside an image, which may first have to come."""
 Words = tuple[list[str], dict[str, str]]
 """A command line, and the environment in which it is started."""
 
@@ -74,35 +78,90 @@ def command_of(session: Session, state: State) -> Callable[[Declared], host.Comm
     return prepared
 
 
-def settled_service(session: Session, state: State, service: Service) -> Service:
-    """The service as the node starts it: with the command line of its container when it runs in one.
+def service_plan(session: Session, state: State, service: Service, after: Sequence[str]) -> ServicePlan:
+    """How the supervisor runs the service, with the command line of its container when it runs in one, after those
+    named in ``after``.
 
     ``{workspace}`` stays in what the node reads and becomes /srv in what the service reads. Raises ``PilotError`` where
     there is no image to run it in, and for one that does not fit beside the jobs.
     """
     service = services.with_devices(service, state.shares)
-    if service.where == "host":
-        words = filled(service.command, service.script)
-        ready = filled(service.readiness.command, service.script)
-        return replace(service, command=words, readiness=replace(service.readiness, command=ready))
+    ready, live, metrics = service.readiness, service.liveness or Liveness(), service.metrics
     directory = os.path.join(session.workspace.services, service.name)
-    variables = {name: value.replace(PLACE, INSIDE) for name, value in service.environment.items()}
-    interior = _interior(session, state, service.platform)
-
-    def contained(words: Sequence[str]) -> Words:
-        script = script_inside(service.script) if service.script else None
-        told = [word.replace(PLACE, INSIDE) for word in filled(words, script)]
-        return interior.command(told, directory, script=service.script, variables=variables)
-
+    commands = [service.command, ready.command, live.command]
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        argv, environment = contained(service.command)
-        readiness = service.readiness
-        if readiness.command:
-            readiness = replace(readiness, command=tuple(contained(readiness.command)[0]))
+        words, environment, image = _service_words(session, state, service, directory, commands)
     except OSError as error:
         raise PilotError(_no_room(service.name, error)) from error
-    return replace(service, command=tuple(argv), environment=environment, readiness=readiness)
+    ready_way, ready_of = _way(ready)
+    live_way, live_of = _way(live) if service.liveness is not None else ("", "")
+    default = IMAGE_READY_SECONDS if service.where == "image" else READY_SECONDS
+    same = {name: getattr(service, name) for name in _SAME}
+    return ServicePlan(
+        argv=words[0],
+        environment=environment,
+        directory=directory,
+        image=image,
+        after=tuple(after),
+        ready_way=ready_way,
+        ready_of=ready_of,
+        ready_argv=words[1],
+        ready_seconds=default if ready.timeout_seconds is None else ready.timeout_seconds,
+        live_way="" if live_way == "alive" else live_way,
+        live_of=live_of,
+        live_argv=words[2],
+        live_period_seconds=live.period_seconds,
+        live_timeout_seconds=live.timeout_seconds,
+        live_failures=live.failures,
+        metrics_http=metrics.http if metrics else "",
+        metrics_names=metrics.names if metrics else (),
+        metrics_period_seconds=metrics.period_seconds if metrics else 60.0,
+        **same,
+    )
+
+
+_SAME = (
+    *("name", "ports", "attributes", "exports", "required", "needs", "per", "restart", "restart_limit", "memory_mib"),
+    *("restart_window_seconds", "backoff_seconds", "backoff_limit_seconds", "log_mib", "stop_signal", "stop_seconds"),
+)
+"""The fields that a service and its plan have in common."""
+
+
+def _way(asked: Readiness | Liveness) -> tuple[str, str]:
+    """The way in which a service is asked, and what is looked for."""
+    if asked.command:
+        return "command", ""
+    for way in ("port", "http", "log", "file"):
+        of = getattr(asked, way, None)
+        if of is not None:
+            return way, str(of)
+    return "alive", ""
+
+
+def _service_words(
+    session: Session, state: State, service: Service, directory: str, commands: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], dict[str, str], str]:
+    """The command lines as the node starts them (empty for one that is empty), their environment, and the image's path.
+    Raises ``PilotError`` and ``OSError``."""
+    if service.where == "host":
+        environment = {**session.around.environment, **service.environment}
+        return [list(filled(words, service.script)) for words in commands], environment, ""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    variables = {name: value.replace(PLACE, INSIDE) for name, value in service.environment.items()}
+    variables[MARKER_VARIABLE] = MARKER_PLACE
+    interior = _interior(session, state, service.platform)
+    if service.binds:
+        interior = interior.with_binds(service.binds)
+    script = script_inside(service.script) if service.script else None
+    contained: list[list[str]] = []
+    environment = {}
+    for words in commands:
+        told = [word.replace(PLACE, INSIDE) for word in filled(words, script)]
+        argv: list[str] = []
+        if told:
+            argv, environment = interior.command(told, directory, script=service.script, variables=variables)
+        contained.append(argv)
+    return contained, environment, interior.image
 
 
 def benchmark_command(

@@ -69,6 +69,7 @@ def full() -> State:
         setup_attributes={"HasX": True},
         shares=(ServiceShare("cache", 2, 100, ("GPU-1",), exclusive=True, refused="no", code="services.too_large"),),
         services=(ServiceState("cache", "ready", 123, 0.5, "", {"HasCache": True}),),
+        service_plans=[{"name": "cache"}],
         benchmarks=(BenchmarkScore("hash", 1.5, "MB/s", 0.1, True, {"HashRate": 1.5}),),
         attributes={"Nested": {"list": [1, None]}},
         declared=[{"plugin": "p"}],

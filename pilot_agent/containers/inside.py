@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pilot_agent.containers.command import (
     TARGET_DIRECTORY,
@@ -102,6 +102,16 @@ class Interior:
         options = tuple(dict.fromkeys((*runtime_options(numbers, singularity=singularity), *own, *jobs.options)))
         outside = runtime_environment(environment, temporary)
         return cls(image, runtime, there, options, dict(jobs.environment), outside, target)
+
+    def with_binds(self, texts: Sequence[str]) -> Interior:
+        """The same with further binds, each ``source[:target[:ro]]``. Raises ``PilotError`` where a source is
+        missing."""
+        own = tuple(Bind.parse(text) for text in texts)
+        missing = [bind.source for bind in own if not os.path.exists(bind.source)]
+        if missing:
+            hint = "the site provides it, or whoever declared the bind takes it out"
+            raise _error("bind.missing", f"what is to be bound into the image is not there: {missing[0]}", hint)
+        return replace(self, binds=(*self.binds, *own))
 
     def command(
         self,

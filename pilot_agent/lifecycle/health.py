@@ -7,11 +7,8 @@ from pilot_agent.lifecycle.benchmark_tasks import Benchmarks
 from pilot_agent.lifecycle.black_hole import BlackHoleWatch
 from pilot_agent.lifecycle.cvmfs_watch import CvmfsWatch
 from pilot_agent.lifecycle.disk_watch import DiskWatch
-from pilot_agent.lifecycle.draining import DRAINING
 from pilot_agent.lifecycle.image_failures import ImageFailures
 from pilot_agent.lifecycle.periodic_tasks import Periodics
-from pilot_agent.lifecycle.service_telling import ServiceTelling
-from pilot_agent.lifecycle.sidecars import Services
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +26,13 @@ BLACK_HOLE = "jobs fail at once"
 """Why no job is taken."""
 BLACK_HOLE_ATTRIBUTE = "PilotBlackHole"
 """True once the pilot has found that jobs fail on this node."""
-SETTLE_SECONDS = 0.2
-"""A service that ended may have got the same signal as this process, a moment earlier."""
 
 
 class Health:
-    """Watches from ``begin`` on, until ``over()``. ``drain(problem)`` lets the running jobs end and then the pilot,
-    ``end(problem)`` ends it at once; ``changed()`` when a service is in another state."""
+    """Watches from ``begin`` on. ``drain(problem)`` lets the running jobs end and then the pilot,
+    as long as it is not ``over()``."""
 
-    __slots__ = ("_acceptance", "_changed", "_channel", "_drain", "_end", "_events", "_loop", "_over", "services")
+    __slots__ = ("_acceptance", "_channel", "_drain", "_events", "_loop", "_over")
 
     def __init__(
         self,
@@ -47,27 +42,18 @@ class Health:
         acceptance: Acceptance,
         *,
         drain: Callable[[dict[str, Any]], None],
-        end: Callable[[dict[str, Any]], None],
         over: Callable[[], bool],
-        changed: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._channel = channel
         self._events = events
         self._acceptance = acceptance
         self._drain = drain
-        self._end = end
         self._over = over
-        self._changed = changed
-        self.services: dict[str, str] = {}
-        """Name -> ``ready`` or ``died``."""
 
     def begin(self, plan: KeeperPlan, image_failures: str, told: Callable[[Mapping[str, Any]], None]) -> None:
         """Watch everything that the plan names. ``image_failures`` is the FIFO of the image hook; ``told(attributes)``
         hears every answer of a periodic task."""
-        self.services = {service.name: "ready" for service in plan.services}
-        of_services = ServiceTelling(plan.service_variables, self._loop, self._channel, self._events)
-        Services(plan.services, self._loop, of_services, self._service_died)
         ImageFailures(image_failures, self._loop, self._channel, self._events)
         DiskWatch(plan.disk, self._loop, self._channel, self._events, self._acceptance, self._disk_full)
         CvmfsWatch(plan.cvmfs, self._loop, self._channel, self._events, self._acceptance)
@@ -83,21 +69,6 @@ class Health:
             recovered=lambda task: self._acceptance.accept(_reason(task)),
             told=told,
         )
-
-    def _service_died(self, name: str, message: str, required: bool) -> None:
-        if self._over():
-            return
-        self._events.write("service.died", service=name, message=message, required=required)
-        self.services[name] = "died"
-        self._changed()
-        if required:
-            self._loop.call_later(SETTLE_SECONDS, lambda: self._service_missed(name, message))
-
-    def _service_missed(self, name: str, message: str) -> None:
-        # SIGUSR1 to every process of the pilot drains it, and ends most services.
-        if not self._over() and DRAINING not in self._acceptance.reasons:
-            hint = f"look at the service's log, logs/service-{name}-*"
-            self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
 
     def _task_failed(self, task: PeriodicPlan, message: str) -> None:
         if self._over() or task.on_failure == "report":

@@ -22,13 +22,15 @@ from pilot_agent.lifecycle.draining import DRAINING, Drain
 from pilot_agent.lifecycle.health import Health
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.keeper_pool import KeeperPool
+from pilot_agent.lifecycle.keeper_services import KeeperServices
 from pilot_agent.lifecycle.keeper_time import KeeperTime
 from pilot_agent.lifecycle.lock import keep_from_children
 from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import NO_RESTART, RESERVE_SECONDS, Master, graceful_seconds
 from pilot_agent.lifecycle.obituary import Obituary, hold
-from pilot_agent.lifecycle.plan import KeeperPlan, PlanError, read_plan
+from pilot_agent.lifecycle.plan import KeeperPlan, read_plan
 from pilot_agent.lifecycle.publish import say_problem
+from pilot_agent.lifecycle.record import PlanError
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.startd_report import StartdReport
 from pilot_agent.lifecycle.token_watch import TokenWatch
@@ -94,9 +96,8 @@ class Keeper:
             lambda text: self._events.write("channel.refused", message=text),
             lambda state: self._startd_report.ask(state=state),
         )
-        self._master = Master(
-            plan.master, Journal(workspace.journal), self._loop, graceful_seconds(plan.time), self._master_ended
-        )
+        journal = Journal(workspace.journal)
+        self._master = Master(plan.master, journal, self._loop, graceful_seconds(plan.time), self._master_ended)
         self._budget: Budget | None = None
         self._over = False
         self._began, self._ticks = time.time(), time.monotonic()
@@ -114,9 +115,18 @@ class Keeper:
             self._events,
             self._acceptance,
             drain=self._begin_drain,
+            over=self._ending,
+        )
+        self._services = KeeperServices(
+            plan,
+            self._loop,
+            self._channel,
+            self._events,
+            journal,
+            self._acceptance,
             end=self._end,
             over=self._ending,
-            changed=self._tell,
+            tell=self._tell,
         )
         self._suspensions: list[tuple[float, float]] = []
         self._loop.on_suspension(self._was_suspended)
@@ -151,6 +161,7 @@ class Keeper:
             over=self._ending,
             changed=self._tell,
         )
+        self._services.begin()
         self._health.begin(self._plan, self._workspace.image_failures, self._time.hear)
         if self._plan.token is not None:
             self._token = TokenWatch(self._plan.token, self._loop, self._channel, self._events, self._renewed)
@@ -215,7 +226,7 @@ class Keeper:
                     "joined": None if self._pool is None else self._pool.joined,
                     "deadline": self._plan.time.deadline,
                     "not_accepting": sorted(self._acceptance.reasons),
-                    "services": self._health.services,
+                    "services": self._services.statuses(),
                     "suspended_seconds": round(self._loop.suspended_seconds, 1),
                     "token_expires": None if self._token is None else self._token.expires,
                 }
@@ -256,7 +267,9 @@ class Keeper:
     def _conclude(self) -> int:
         self._over = True
         self._channel.close()
+        self._services.stop(Budget(max(0.0, self._left() - RESERVE_SECONDS)))
         report = final_report.read_report(self._workspace.report) or self._remembered()
+        self._services.add_to_report(report)
         if self._drain_problem is not None:  # stays in the report, whatever ended the pilot while it drained
             final_report.set_outcome(report, self._drain_problem)
         final_report.set_outcome(report, self._problem)
@@ -274,7 +287,7 @@ class Keeper:
             output=self._plan.output,
             report=report,
             exit_code=exit_code,
-            budget_seconds=RESERVE_SECONDS if self._budget is None else max(RESERVE_SECONDS, self._budget.left()),
+            budget_seconds=max(RESERVE_SECONDS, self._left()),
             alarm=self._alarm,
             started=self._plan.started,
         )
@@ -284,6 +297,10 @@ class Keeper:
         hold = self._plan.time.hold_seconds - alive
         self._hold(hold if leaves is None else min(hold, leaves - time.time()))
         return exit_code
+
+    def _left(self) -> float:
+        """Seconds of the time for the end."""
+        return 0.0 if self._budget is None else self._budget.left()
 
     def _hold(self, seconds: float) -> None:
         """Keep the slot of a pilot that failed soon after the hand-off."""

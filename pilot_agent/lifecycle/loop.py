@@ -164,6 +164,7 @@ class Task:
         done: Callable[[int | None, bytes], None],
         *,
         both_outputs: bool = True,
+        directory: str | None = None,
     ) -> None:
         self._loop = loop
         self._done = done
@@ -172,7 +173,8 @@ class Task:
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            self.pid = spawn(argv, environment, output=writer, errors=None if both_outputs else null)
+            self.pid = spawn(argv, environment, output=writer, errors=None if both_outputs else null,
+                             directory=directory)  # fmt: skip
         except OSError as error:
             self.pid = 0
             self._output += f"{argv[0]}: {error.strerror}".encode()

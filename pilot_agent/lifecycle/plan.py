@@ -1,44 +1,21 @@
 """What the keeper supervises, as the pipeline leaves it in ``private/keeper.json``.
 
-Plain classes with slots: the keeper stays in memory, and ``dataclasses`` would be a tenth of it. An unknown or missing
-key is a ``PlanError``: both sides come from the same payload.
+An unknown or missing key is a ``PlanError``: both sides come from the same payload.
 """
 
 from __future__ import annotations
 
+from pilot_agent.lifecycle.record import PlanError, Record
 from pilot_agent.light import loads
+from pilot_agent.services.plan import ServicePlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, Self
+    from typing import Any
 
 
-class PlanError(ValueError):
-    """A plan that the keeper cannot follow; the message names the first key that does not fit."""
-
-
-class _Record:
-    """Values by keyword, with the JSON form shared by all parts of the plan."""
-
-    __slots__: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON form, at any depth."""
-        return {name: _plain(getattr(self, name)) for name in self.__slots__}
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """The record of that JSON form. Raises ``PlanError``."""
-        if not isinstance(data, dict):
-            raise PlanError(f"{cls.__name__}: expected a mapping, found {type(data).__name__}")
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise PlanError(f"{cls.__name__}: {error}") from None
-
-
-class MasterPlan(_Record):
+class MasterPlan(Record):
     """``condor_master`` in the foreground: absolute ``argv[0]``, its whole environment, where both outputs go; once it
     runs, its pid and the number of its entry in the journal."""
 
@@ -62,7 +39,7 @@ class MasterPlan(_Record):
         self.log = log
 
 
-class JoinPlan(_Record):
+class JoinPlan(Record):
     """How to know that the pilot is in the pool: one of ``commands`` exits 0, the n-th asks the n-th of ``collectors``.
 
     Tried in turn every ``period_seconds``; after ``seconds`` in all the pilot gives up. ``clock_commands`` print
@@ -89,7 +66,7 @@ class JoinPlan(_Record):
         self.period_seconds = period_seconds
 
 
-class ChannelPlan(_Record):
+class ChannelPlan(Record):
     """The FIFO to the startd's cron job, how often the ad is renewed, and the attributes known at the start."""
 
     __slots__ = ("attributes", "path", "period_seconds")
@@ -100,32 +77,7 @@ class ChannelPlan(_Record):
         self.attributes = dict(attributes)
 
 
-class ServicePlan(_Record):
-    """A running sidecar; ``stop_signal`` is a name such as SIGTERM."""
-
-    __slots__ = ("attributes", "name", "pid", "ports", "required", "stop_seconds", "stop_signal")
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        pid: int,
-        required: bool,
-        attributes: Mapping[str, Any],
-        ports: Mapping[str, int] | None = None,
-        stop_signal: str = "SIGTERM",
-        stop_seconds: float = 5.0,
-    ) -> None:
-        self.ports = dict(ports or {})
-        self.name = name
-        self.pid = pid
-        self.required = required
-        self.attributes = dict(attributes)
-        self.stop_signal = stop_signal
-        self.stop_seconds = stop_seconds
-
-
-class ServiceVariablesPlan(_Record):
+class ServiceVariablesPlan(Record):
     """Service -> the variables that jobs get of it, with places for its ports; ``directory`` is where HTCondor's
     configuration has the file with them."""
 
@@ -136,7 +88,7 @@ class ServiceVariablesPlan(_Record):
         self.variables = {name: dict(own) for name, own in (variables or {}).items()}
 
 
-class PeriodicPlan(_Record):
+class PeriodicPlan(Record):
     """A command whose standard output is a JSON mapping of attributes; ``on_failure`` as in ``hookspecs.Periodic``. As
     one of the benchmarks it tells a score, and a period of 0 means once."""
 
@@ -160,7 +112,7 @@ class PeriodicPlan(_Record):
         self.on_failure = on_failure
 
 
-class TokenPlan(_Record):
+class TokenPlan(Record):
     """The pool's token: the file it came from and the one that HTCondor reads, when it expires (seconds since the
     epoch, None for never), how often to look for a newer one and how long before its end to warn, and the command that
     checks and installs what is in ``source``."""
@@ -187,7 +139,7 @@ class TokenPlan(_Record):
         self.warning_seconds = warning_seconds
 
 
-class TimePlan(_Record):
+class TimePlan(Record):
     """When no job begins any more (``retire``), when jobs are ended (``deadline``) and when the pilot is gone
     (``leaves``), in seconds since the epoch, or None; the teardown's budget, and what jobs get of it to end; how long
     a pilot that failed keeps its slot, counted from the hand-off; what is kept free before an end that is announced
@@ -221,7 +173,7 @@ class TimePlan(_Record):
         self.hold_seconds = hold_seconds
 
 
-class DiskPlan(_Record):
+class DiskPlan(Record):
     """The directories whose free space is looked at every ``period_seconds``: with less than ``floor_mib`` no job is
     taken, with less than ``hard_floor_mib`` the pilot drains; 0 for no floor. None is taken either where one does not
     answer within ``answer_seconds``."""
@@ -244,7 +196,7 @@ class DiskPlan(_Record):
         self.answer_seconds = answer_seconds
 
 
-class CvmfsPlan(_Record):
+class CvmfsPlan(Record):
     """The repositories that answered, with their ``revisions`` then, and the command that looks at one: its path below
     ``mount_point`` is added. ``absent`` are those that were wanted and did not answer; without ``required`` ones no job
     at all is taken. ``advertised``: every job sees them at /cvmfs, so that attributes may say that they are there.
@@ -292,7 +244,7 @@ class CvmfsPlan(_Record):
         self.compare_seconds = compare_seconds
 
 
-class BlackHolePlan(_Record):
+class BlackHolePlan(Record):
     """How many jobs (0: any number) of how many clusters may fail in less than ``seconds``, and what share of those
     that ended within ``window_seconds``, before the node is to blame."""
 
@@ -314,7 +266,7 @@ class BlackHolePlan(_Record):
         self.window_seconds = window_seconds
 
 
-class KeeperPlan(_Record):
+class KeeperPlan(Record):
     """Everything the keeper needs; ``started`` is the pilot's start in seconds since the epoch, ``history`` the
     file in which the startd writes an ad for each job that ended, ``join`` None when nothing is to be checked,
     ``token`` None when there is none to be watched."""
@@ -401,11 +353,3 @@ def read_plan(path: str) -> KeeperPlan:
         return KeeperPlan.from_json(loads(content))
     except ValueError as error:
         raise PlanError(f"{path}: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Record):
-        return value.to_json()
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -53,7 +53,16 @@ def spawn(
 
 def find_program(name: str) -> str | None:
     """The absolute path of an executable, by PATH and then by the usual directories; None when it is missing."""
-    for directory in f"{os.environ.get('PATH', '')}:{SEARCH_PATH}".split(":"):
+    return _find(name, f"{os.environ.get('PATH', '')}:{SEARCH_PATH}")
+
+
+def find_in(name: str, search_path: str) -> str:
+    """The path of an executable as ``execvp`` finds it, ``name`` itself where there is none."""
+    return name if "/" in name else _find(name, search_path) or name
+
+
+def _find(name: str, search_path: str) -> str | None:
+    for directory in search_path.split(":"):
         path = os.path.join(directory, name)
         if os.path.isabs(path) and os.access(path, os.X_OK) and not os.path.isdir(path):
             return path

@@ -14,15 +14,19 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from pilot_agent.events import EventLog
 from pilot_agent.files import write_json
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle import final_report, finish, guardian, keeper, plan
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.lock import keep_across_exec, lock
 from pilot_agent.lifecycle.master import start_master
+from pilot_agent.lifecycle.record import PlanError
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.subreaper import become_subreaper
+from pilot_agent.services.plan import ServicePlan
+from pilot_agent.services.stage import start_all
 from pilot_agent.workspace import Workspace
 
 
@@ -45,7 +49,7 @@ def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
     report = final_report.empty_report("test")
     write_json(workspace.report, report)
     journal = Journal(workspace.journal)
-    services = [start_service(journal, service) for service in scenario.get("services", ())]
+    services = start_services(workspace, journal, scenario.get("services", []))
     for argv in scenario.get("strays", ()):
         spawn(argv, os.environ)
     write_json(os.path.join(workspace.root, "tmp", "pids"), {"pipeline": os.getpid()})
@@ -74,20 +78,19 @@ def hand_over(workspace: Workspace, journal: Journal, made: dict[str, Any]) -> N
     """Start condor_master as the real pipeline does, and leave the plan for the keeper; a damaged one as it is."""
     try:
         the_plan = plan.KeeperPlan.from_json(made)
-    except plan.PlanError:
+    except PlanError:
         write_json(workspace.keeper_plan, made)
         return
     start_master(the_plan.master, the_plan.time, journal)
     write_json(workspace.keeper_plan, plan.to_json(the_plan))
 
 
-def start_service(journal: Journal, service: dict[str, object]) -> dict[str, object]:
-    """Start one service of the scenario and journal it."""
-    argv = service.pop("argv")
-    assert isinstance(argv, list)
-    pid = spawn(argv, os.environ, output=os.devnull)
-    journal.process_started(str(service["name"]), pid, "SIGTERM", 1.0)
-    return {**service, "pid": pid}
+def start_services(workspace: Workspace, journal: Journal, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Start the services of the scenario as the service stage does: ready when it lives after a second."""
+    plans = [ServicePlan(**{"environment": dict(os.environ), "directory": f"{workspace.services}/{one['name']}",
+                            "stop_seconds": 1.0, **one}) for one in wanted]  # fmt: skip
+    start_all(plans, EventLog(workspace.events, time.time()), journal, None)
+    return [plan.to_json() for plan in plans]
 
 
 def main() -> int:

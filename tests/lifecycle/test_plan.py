@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from pilot_agent.lifecycle import plan
+from pilot_agent.lifecycle.record import PlanError
+from pilot_agent.services.plan import ServicePlan, Standing
 
 
 def whole() -> plan.KeeperPlan:
@@ -29,7 +31,7 @@ def whole() -> plan.KeeperPlan:
             clock_commands=[["/bin/status", "x"]],
         ),
         channel=plan.ChannelPlan(path="/w/fifo", period_seconds=20, attributes={"A": 1}),
-        services=[plan.ServicePlan(name="s", pid=3, required=True, attributes={})],
+        services=[ServicePlan(name="s", standing=Standing(pid=3, status="ready"))],
         periodics=[
             plan.PeriodicPlan(name="p", argv=["/bin/true"], environment={}, period_seconds=9, timeout_seconds=3)
         ],
@@ -62,18 +64,18 @@ def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_named(change: dict[str, Any], word: str) -> None:
-    with pytest.raises(plan.PlanError, match=word):
+    with pytest.raises(PlanError, match=word):
         plan.KeeperPlan.from_json({**plan.to_json(whole()), **change})
 
 
 def test_a_missing_part_is_named() -> None:
     data = plan.to_json(whole())
     del data["channel"]
-    with pytest.raises(plan.PlanError, match="channel"):
+    with pytest.raises(PlanError, match="channel"):
         plan.KeeperPlan.from_json(data)
 
 
 def test_text_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keeper.json").write_text("{")
-    with pytest.raises(plan.PlanError, match="keeper"):
+    with pytest.raises(PlanError, match="keeper"):
         plan.read_plan(str(tmp_path / "keeper.json"))
