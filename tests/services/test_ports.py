@@ -1,0 +1,70 @@
+"""Free ports, and whose a listening one is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from pilot_agent.services.ports import free_port, holder, listeners
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+
+def node(root: Path, *lines: str) -> str:
+    """A recorded node whose sockets are these lines of /proc/net/tcp."""
+    (root / "proc/net").mkdir(parents=True)
+    (root / "proc/net/tcp").write_text(HEAD + "".join(f"{line}\n" for line in lines))
+    return str(root)
+
+
+def line(port: int, state: str = "0A", user: int = 1000, inode: int = 77) -> str:
+    return f"   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  {user} 0 {inode} 1"
+
+
+def test_a_free_port_is_nobodys_and_none_of_those_taken() -> None:
+    first = free_port()
+    assert listeners(first) == []
+    assert free_port([first]) != first
+    with socket.create_server(("127.0.0.1", first)):
+        assert listeners(first)
+
+
+def test_a_port_is_held_by_the_process_that_listens_and_by_no_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert holder(port, [os.getpid()]) == ""
+        assert holder(port, [1 << 22]) == f"another program of user {os.geteuid()}"
+    assert holder(port, [os.getpid()]) is None
+
+
+@pytest.mark.parametrize("state", ["01", "06"])
+def test_a_connection_is_no_listener(tmp_path: Path, state: str) -> None:
+    assert listeners(8000, node(tmp_path, line(8000, state))) == []
+
+
+def test_sockets_of_both_versions_are_seen_and_damaged_lines_are_not(tmp_path: Path) -> None:
+    root = node(tmp_path, "garbage", line(8000, inode=5), line(80, inode=6))
+    (tmp_path / "proc/net/tcp6").write_text(HEAD + line(8000, user=0, inode=9).replace("0100007F", "0" * 32) + "\n")
+    assert listeners(8000, root) == [("5", 1000), ("9", 0)]
+
+
+def test_a_node_that_does_not_tell_has_no_listeners(tmp_path: Path) -> None:
+    assert listeners(8000, str(tmp_path)) == []
+    assert holder(8000, [1], str(tmp_path)) is None
+
+
+def test_the_socket_decides_where_descriptors_can_be_read_else_the_user(tmp_path: Path) -> None:
+    root = node(tmp_path, line(8000, user=os.geteuid(), inode=77), line(9000, user=os.geteuid() + 1, inode=78))
+    own = tmp_path / "proc/10/fd"
+    own.mkdir(parents=True)
+    (own / "3").symlink_to("socket:[77]")
+    assert holder(8000, [10], root) == ""
+    assert holder(9000, [10], root) == f"another program of user {os.geteuid() + 1}"
+    unreadable = tmp_path / "proc/11"
+    unreadable.mkdir()
+    (unreadable / "fd").write_text("")  # cannot be listed, as that of a program of another domain
+    assert holder(8000, [11], root) == ""
+    assert holder(9000, [11], root) == f"another program of user {os.geteuid() + 1}"
