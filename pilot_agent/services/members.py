@@ -52,6 +52,12 @@ def is_helper(pid: int) -> bool:
     return stat is not None and stat.name.startswith(HELPERS)
 
 
+def is_same(pid: int, start_ticks: int) -> bool:
+    """Whether the very process that began at ``start_ticks`` still runs: its number alone may be another's by now."""
+    stat = read_stat(pid) if pid > 1 else None
+    return stat is not None and stat.start_ticks == start_ticks and stat.state not in "ZX"
+
+
 def kill(pids: Iterable[int]) -> None:
     """KILL to each; one that is gone or not ours is left alone."""
     for pid in pids:
@@ -59,7 +65,12 @@ def kill(pids: Iterable[int]) -> None:
 
 
 def send(pid: int, number: int) -> None:
-    """A signal to a process, or to a group when ``pid`` is negative; one that is gone or not ours is left alone."""
+    """A signal to a process, or to a group when ``pid`` is negative; one that is gone or not ours is left alone.
+
+    0, 1 and -1 would be this process's own group, the node's first process, and everything there is: never signalled.
+    """
+    if -1 <= pid <= 1:
+        return
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):

@@ -10,12 +10,12 @@ import os
 import time
 
 from pilot_agent.lifecycle.budget import Budget
-from pilot_agent.lifecycle.identity import Identity, boot_id, own_pid_namespace, read_stat
+from pilot_agent.lifecycle.identity import Identity, boot_id, own_pid_namespace
 from pilot_agent.lifecycle.processes import stop_process
 from pilot_agent.light import signal
 from pilot_agent.pidfd import open_pidfd
-from pilot_agent.services.members import kill, members, memory_mib, send
-from pilot_agent.services.unit import Unit
+from pilot_agent.services.members import is_same, kill, members, memory_mib
+from pilot_agent.services.unit import CLEAR_SECONDS, MOST_CLEARS, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Supervisor:
     def follow(self, pid: int, start_ticks: int, gone: Callable[[], None]) -> None:
         """Call ``gone`` when a process ends that is no child of this one."""
         try:
-            descriptor = open_pidfd(pid) if _is(pid, start_ticks) else -1
+            descriptor = open_pidfd(pid) if is_same(pid, start_ticks) else -1
         except ProcessLookupError:
             descriptor = -1
         if descriptor == -1:
@@ -242,8 +242,7 @@ def stop_all(plans: Sequence[ServicePlan], events: EventLog) -> None:
 def stop_together(units: Sequence[Unit], budget: Budget) -> None:
     """Stop services at once: each by its signal, after its time by KILL, with all that it left."""
     for unit in units:
-        send(unit.standing.pid, getattr(signal, unit.plan.stop_signal))
-        send(unit.standing.pid, signal.SIGCONT)
+        unit.ask_to_stop()
     began = time.monotonic()
     for unit in units:
         standing = unit.standing
@@ -254,13 +253,18 @@ def stop_together(units: Sequence[Unit], budget: Budget) -> None:
         if not gone:
             kill(members(standing.pid, standing.marker))
             gone = stop_process(identity, signal.SIGKILL, budget.at_most(1.0))
-        kill(members(0, standing.marker))
+        _clear(standing.marker, budget)
         if gone:
             if standing.status in ("ready", "unhealthy"):
                 standing.ready_seconds += time.monotonic() - standing.ready_since
             standing.status, standing.message, standing.pid = "stopped", "stopped at the pilot's end", 0
 
 
-def _is(pid: int, start_ticks: int) -> bool:
-    stat = read_stat(pid)
-    return stat is not None and stat.start_ticks == start_ticks and stat.state not in "ZX"
+def _clear(marker: str, budget: Budget) -> None:
+    """End all that a service left, and wait until it is gone."""
+    for _ in range(MOST_CLEARS):
+        left = members(0, marker)
+        if not left:
+            return
+        kill(left)
+        time.sleep(budget.at_most(CLEAR_SECONDS))

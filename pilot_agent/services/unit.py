@@ -11,7 +11,7 @@ from pilot_agent.light import signal
 from pilot_agent.services import ports
 from pilot_agent.services.exchange import Exchange
 from pilot_agent.services.log import Log
-from pilot_agent.services.members import is_helper, kill, members, send
+from pilot_agent.services.members import is_helper, is_same, kill, members, send
 from pilot_agent.services.metrics import LIMIT_BYTES, sums
 from pilot_agent.services.plan import LAST_ENDS, RUNNING
 from pilot_agent.services.question import COMMAND_SECONDS, CONNECT_SECONDS, Question, environment_of
@@ -239,10 +239,15 @@ class Unit:
         if self._reason or not self.running():
             return
         self._reason = reason
-        turn, pid = self._turn, self.standing.pid
-        send(pid, getattr(signal, self.plan.stop_signal))
-        send(pid, signal.SIGCONT)
+        turn = self._turn
+        self.ask_to_stop()
         self._around.loop.call_later(self.plan.stop_seconds, lambda: self._kill(turn))
+
+    def ask_to_stop(self) -> None:
+        """Its stop signal, to exactly its main process; one that was stopped is continued, or it could not end."""
+        if is_same(self.standing.pid, self.standing.start_ticks):
+            send(self.standing.pid, getattr(signal, self.plan.stop_signal))
+            send(self.standing.pid, signal.SIGCONT)
 
     def _kill(self, turn: int) -> None:
         if turn == self._turn and self.running():
@@ -254,7 +259,8 @@ class Unit:
             return
         self._turn += 1
         standing, seconds = self.standing, time.monotonic() - self.standing.started
-        pid, standing.pid = standing.pid, 0
+        # The number of a process that was no child may be another's by now, and its group too.
+        pid, standing.pid = standing.pid if status is not None else 0, 0
         if self._question is not None:
             self._question.drop()
         if standing.status in ("ready", "unhealthy"):
@@ -282,7 +288,8 @@ class Unit:
 
     def _clear(self, pid: int, then: Callable[[], None], tries: int = 0) -> None:
         """Kill what it left, and go on when nothing of it is there any more."""
-        send(-pid, signal.SIGKILL)
+        if pid:
+            send(-pid, signal.SIGKILL)
         left = self._left(pid)
         kill(left)
         if left and tries < MOST_CLEARS:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pilot_agent.lifecycle.journal import read_journal
+from pilot_agent.services.members import is_same, send
 from pilot_agent.services.plan import ServicePlan
 from tests.services.bench import Bench, Kept
 
@@ -190,9 +191,28 @@ def test_one_that_ignores_its_signal_is_killed_at_the_end_with_what_it_started(b
 
 
 def test_a_service_that_is_no_child_and_is_gone_has_ended(bench: Bench, keep: Keep) -> None:
-    # Its number alone is not enough: another process may have it by now.
+    gone = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(gone, 0)
     plan = bench.plan(STAYS, restart="never")
-    plan.standing.status, plan.standing.pid, plan.standing.was_ready = "ready", 1, True
+    plan.standing.status, plan.standing.pid, plan.standing.was_ready = "ready", gone, True
     kept = keep(plan)
     kept.until_status("failed")
-    assert kept.supervisor.states()[0]["ends"] == ["ended; it said nothing"]
+    assert kept.supervisor.states()[0]["ends"] == ["ended"]
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1])
+def test_no_signal_goes_to_everybody_to_the_own_group_or_to_the_first_process(
+    monkeypatch: pytest.MonkeyPatch, pid: int
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda number, _: sent.append(number))
+    send(pid, signal.SIGKILL)
+    assert sent == []
+
+
+def test_a_process_is_the_same_only_with_its_time_of_start(bench: Bench) -> None:
+    plan = bench.plan(STAYS)
+    bench.stage(plan)
+    assert is_same(plan.standing.pid, plan.standing.start_ticks)
+    assert not is_same(plan.standing.pid, plan.standing.start_ticks + 1)
+    assert not is_same(1, 0)
