@@ -78,6 +78,14 @@ KEYS: tuple[Key, ...] = (
         "on_failure (report, stop_accepting, drain); not in a VO's file",
         "all",
     ),
+    Key(
+        "site.benchmarks",
+        Kind.BENCHMARKS,
+        None,
+        "benchmarks that are programs: name, timeout_seconds, command, script, where, platform, result, score_at, "
+        "parts_at, unit, cores, when, period_seconds, memory_mib, disk_mib, version, cache_days; not in a VO's file",
+        "all",
+    ),
     Key("entry.name", Kind.STRING, "unknown", "name of the factory's entry, advertised as GLIDEIN_Entry_Name"),
     Key("entry.gatekeeper", Kind.STRING, None, "where the entry submits to, advertised as GLIDEIN_Gatekeeper"),
     Key("entry.grid_type", Kind.STRING, None, "how the entry submits, advertised as GLIDEIN_GridType"),
@@ -98,6 +106,7 @@ KEYS: tuple[Key, ...] = (
     Key("vo.setups", Kind.SETUPS, None, "as site.setups, for the VO; not in the site's file", "all"),
     Key("vo.checks", Kind.CHECKS, None, "as site.checks, for the VO; not in the site's file", "all"),
     Key("vo.periodics", Kind.PERIODICS, None, "as site.periodics, for the VO; not in the site's file", "all"),
+    Key("vo.benchmarks", Kind.BENCHMARKS, None, "as site.benchmarks, for the VO; not in the site's file", "all"),
     Key("requirements", Kind.REQUIREMENTS, [], "what the node must offer, for example cpu.usable >= 4", "append"),
     Key(
         "checks.profile",

@@ -42,6 +42,7 @@ class Kind(enum.StrEnum):
     SETUPS = "list of setups"
     CHECKS = "list of checks"
     PERIODICS = "list of periodic tests"
+    BENCHMARKS = "list of benchmarks"
     EXPRESSION = "ClassAd expression"
     RESOURCE_SLOTS = "resources with their slots"
     COLLECTORS = "list of collectors"

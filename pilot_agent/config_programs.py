@@ -1,4 +1,4 @@
-"""Programs that VO and site configure in place of a plugin: the fields of setups, checks and periodic tests.
+"""Programs that VO and site configure in place of a plugin: fields of setups, checks, periodic tests and benchmarks.
 
 Everything here speaks of one entry; where it stands in a document is the business of ``config_check``.
 """
@@ -31,13 +31,28 @@ PROGRAM_FIELDS: dict[Kind, dict[str, Kind]] = {
     },
     Kind.CHECKS: {**_COMMON, "required": Kind.BOOLEAN, "kind": Kind.STRING},
     Kind.PERIODICS: {**_COMMON, "period_seconds": Kind.NUMBER, "on_failure": Kind.STRING},
+    Kind.BENCHMARKS: {
+        **_COMMON,
+        "result": Kind.STRING,
+        "score_at": Kind.STRING,
+        "parts_at": Kind.STRING,
+        "unit": Kind.STRING,
+        "cores": Kind.STRING,
+        "when": Kind.STRING,
+        "period_seconds": Kind.NUMBER,
+        "memory_mib": Kind.INTEGER,
+        "disk_mib": Kind.INTEGER,
+        "version": Kind.STRING,
+        "cache_days": Kind.NUMBER,
+    },
 }
-"""Fields of one entry of ``vo.setups``, ``vo.checks``, ``vo.periodics``, and of those of the site."""
+"""Fields of one entry of ``vo.setups``, ``vo.checks``, ``vo.periodics``, ``vo.benchmarks``, and those of the site."""
 
 PROGRAM_NEEDS: dict[Kind, tuple[str, ...]] = {
     Kind.SETUPS: ("name",),
     Kind.CHECKS: ("name",),
     Kind.PERIODICS: ("name", "period_seconds"),
+    Kind.BENCHMARKS: ("name", "timeout_seconds"),
 }
 """The fields that an entry must have, beside ``command`` or ``script``."""
 
@@ -51,6 +66,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "stage": ("early", "late"),
     "kind": CHECK_KINDS,
     "on_failure": ("report", "stop_accepting", "drain"),
+    "cores": ("one", "all", "slot"),
+    "when": ("before", "beside", "periodic"),
 }
 _LISTS = ("command", "teardown")
 _SMALLEST_PERIOD_SECONDS = 1

@@ -312,7 +312,8 @@ class Benchmark:
     A program answers with a JSON object, as the last line of its output or in the file ``result`` of its directory:
     ``score``, ``unit``, and if it likes ``repetitions`` (numbers), ``spread``, ``conditions``, ``attributes``,
     ``message``. ``score_at`` leads to the score in a document of another form (``results.total``; a part that is a
-    number picks from a list), and ``unit`` is its unit where the document has none.
+    number picks from a list), and ``unit`` is its unit where the document has none. ``parts_at`` leads to a mapping
+    whose numbers are in the ad too, each as ``BENCHMARK_<NAME>_<PART>``.
 
     ``cores``: the processors that it may run on: one of the pilot's, all of them, or as many as a slot has. ``when``:
     before jobs may begin, beside them at the lowest priority, or beside them every ``period_seconds``. Before the jobs
@@ -331,6 +332,7 @@ class Benchmark:
     platform: str | None = None
     result: str | None = None
     score_at: str = "score"
+    parts_at: str = ""
     unit: str = ""
     cores: Literal["one", "all", "slot"] = "one"
     when: Literal["before", "beside", "periodic"] = "before"

@@ -165,6 +165,7 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.SETUPS: programs(Kind.SETUPS) if kind is Kind.SETUPS else st.nothing(),
         Kind.CHECKS: programs(Kind.CHECKS) if kind is Kind.CHECKS else st.nothing(),
         Kind.PERIODICS: programs(Kind.PERIODICS) if kind is Kind.PERIODICS else st.nothing(),
+        Kind.BENCHMARKS: programs(Kind.BENCHMARKS) if kind is Kind.BENCHMARKS else st.nothing(),
     }[kind]
 
 
@@ -247,7 +248,7 @@ def with_one_way(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def programs(kind: Kind) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """Valid lists of setups, checks or periodic tests."""
+    """Valid lists of setups, checks, periodic tests or benchmarks."""
     lists, seconds = st.lists(words, min_size=1, max_size=3), st.integers(1, 10**9) | st.floats(1, 1e9)
     narrower = {
         "name": services_of_people,
@@ -258,6 +259,8 @@ def programs(kind: Kind) -> st.SearchStrategy[list[dict[str, Any]]]:
         "stage": st.sampled_from(["early", "late"]),
         "kind": st.sampled_from(CHECK_KINDS),
         "on_failure": st.sampled_from(["report", "stop_accepting", "drain"]),
+        "cores": st.sampled_from(["one", "all", "slot"]),
+        "when": st.sampled_from(["before", "beside", "periodic"]),
         **dict.fromkeys(("timeout_seconds", "teardown_seconds", "period_seconds"), seconds),
     }
     fields = {name: of_kind(field) for name, field in PROGRAM_FIELDS[kind].items()}
@@ -1105,7 +1108,8 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
         },
         "all": {
             *(Kind.STRINGS, Kind.STRING, Kind.PREFIXES, Kind.DIRECTORIES, Kind.BINDS, Kind.OPTIONS, Kind.VARIABLES),
-            *(Kind.STRING_MAPPING, Kind.SETUPS, Kind.CHECKS, Kind.PERIODICS, Kind.EXPRESSION),
+            *(Kind.STRING_MAPPING, Kind.SETUPS, Kind.CHECKS, Kind.PERIODICS, Kind.BENCHMARKS),
+            Kind.EXPRESSION,
         },
         "override": set(Kind),
     }

@@ -49,10 +49,12 @@ def _number(record: Benchmark) -> str:
 
 
 def _result(record: Benchmark) -> str:
-    if record.run and (record.result is not None or record.score_at != "score" or record.unit):
-        return "result, score_at and unit tell how a program's answer is read; a function returns a BenchmarkScore"
-    if not all(record.score_at.split(".")):
-        return f"score_at={record.score_at!r} leads nowhere: names with dots between them are needed"
+    if record.run and (record.result is not None or record.score_at != "score" or record.parts_at or record.unit):
+        words = "result, score_at, parts_at and unit tell how a program's answer is read"
+        return f"{words}; a function returns a BenchmarkScore"
+    for name, way in (("score_at", record.score_at), ("parts_at", record.parts_at or "parts")):
+        if not all(way.split(".")):
+            return f"{name}={way!r} leads nowhere: names with dots between them are needed"
     if record.result is None:
         return ""
     path = os.path.normpath(record.result)

@@ -1,4 +1,4 @@
-"""Setups, checks and periodic tests that VO and site configure: programs, for who writes no plugin.
+"""Setups, checks, periodic tests and benchmarks that VO and site configure: programs, for who writes no plugin.
 
 Each is declared as a plugin would declare it, under the name ``vo.NAME`` or ``site.NAME``, which the report then gives.
 """
@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pilot_agent.config_check import Problem, invalid
-from pilot_agent.hookspecs import Check, Periodic, Setup, hookimpl
+from pilot_agent.config_kinds import Kind
+from pilot_agent.config_programs import PROGRAM_FIELDS
+from pilot_agent.hookspecs import Benchmark, Check, Periodic, Setup, hookimpl
 from pilot_agent.model import FailureKind, Json
 from pilot_agent.programs import ProgramError, is_text, settled
 
@@ -42,6 +44,13 @@ def pilot_checks(config: Mapping[str, Json]) -> Iterable[Check]:
 def pilot_periodics(config: Mapping[str, Json]) -> Iterable[Periodic]:
     """Those of the site and of the VO."""
     yield from _records(config, "periodics", _periodic)
+
+
+@hookimpl
+def pilot_benchmarks(config: Mapping[str, Json]) -> Iterable[Benchmark]:
+    """Those of the site and of the VO, unless ``benchmarks.enabled`` is false."""
+    if config["benchmarks"]["enabled"]:
+        yield from _records(config, "benchmarks", _benchmark)
 
 
 def _records(config: Mapping[str, Json], what: str, make: Callable[[str, Mapping[str, Json]], T]) -> list[T]:
@@ -88,6 +97,15 @@ def _check(name: str, entry: Mapping[str, Json]) -> Check:
 
 def _periodic(name: str, entry: Mapping[str, Json]) -> Periodic:
     return Periodic(**_common(name, entry, "timeout_seconds", "period_seconds", "on_failure"))
+
+
+def _benchmark(name: str, entry: Mapping[str, Json]) -> Benchmark:
+    return Benchmark(
+        **_common(name, entry, *(field for field in PROGRAM_FIELDS[Kind.BENCHMARKS] if field not in _OF_ALL))
+    )
+
+
+_OF_ALL = ("name", "command", "script", "where", "platform")
 
 
 def _common(name: str, entry: Mapping[str, Json], *fields: str) -> dict[str, Any]:

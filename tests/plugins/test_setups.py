@@ -1,4 +1,4 @@
-"""Setups, checks and periodic tests of the configuration become what a plugin would have declared."""
+"""Setups, checks, periodic tests and benchmarks of the configuration become what a plugin would have declared."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pilot_agent.config import Layer, load_config
 from pilot_agent.configure import new_state
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
-from pilot_agent.hookspecs import Check, Periodic, Setup
+from pilot_agent.hookspecs import Benchmark, Check, Periodic, Setup
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.inherited import undo_setups, waiting
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.teardown import run_commands
 from pilot_agent.model import CheckStatus, FailureKind, Json, PilotError
-from pilot_agent.plugins.setups import pilot_checks, pilot_periodics, pilot_setups
+from pilot_agent.plugins.setups import pilot_benchmarks, pilot_checks, pilot_periodics, pilot_setups
 from pilot_agent.process import run
 from pilot_agent.stages import Session
 from pilot_agent.state import State, save_state
@@ -46,14 +46,14 @@ def of(section: str, what: str, *entries: Json) -> Layer:
 def refused(*layers: Layer) -> str:
     config = configured(*layers)
     with pytest.raises(PilotError) as caught:
-        [*pilot_setups(config), *pilot_checks(config), *pilot_periodics(config)]
+        [*pilot_setups(config), *pilot_checks(config), *pilot_periodics(config), *pilot_benchmarks(config)]
     assert caught.value.failure.code == "config.invalid"
     return caught.value.failure.message
 
 
 def test_nothing_is_declared_where_nothing_is_configured() -> None:
     config = configured()
-    assert [*pilot_setups(config), *pilot_checks(config), *pilot_periodics(config)] == []
+    assert [*pilot_setups(config), *pilot_checks(config), *pilot_periodics(config), *pilot_benchmarks(config)] == []
 
 
 def test_an_entry_becomes_a_record_under_the_name_of_who_asked() -> None:
@@ -90,6 +90,69 @@ def test_an_entry_becomes_a_record_under_the_name_of_who_asked() -> None:
     assert list(pilot_periodics(configured(of("vo", "periodics", test)))) == [
         Periodic(name="vo.c", command=("{script}",), script=SCRIPT, period_seconds=60, on_failure="drain")
     ]
+
+
+def test_a_suite_in_an_image_is_a_benchmark_of_who_asked() -> None:
+    suite = {
+        "name": "hepscore",
+        "command": ["bmkrun", "-n", "4"],
+        "where": "image",
+        "platform": "hepscore",
+        "timeout_seconds": 20000,
+        "result": "out/bmkrun_report.json",
+        "score_at": "profiles.hepscore.score",
+        "parts_at": "profiles.hepscore.wl-scores",
+        "unit": "HS23",
+        "cores": "all",
+        "when": "beside",
+        "memory_mib": 8192,
+        "disk_mib": 20000,
+        "version": "23",
+        "cache_days": 7,
+    }
+    assert list(pilot_benchmarks(configured(of("vo", "benchmarks", suite)))) == [
+        Benchmark(
+            name="vo.hepscore",
+            command=("bmkrun", "-n", "4"),
+            where="image",
+            platform="hepscore",
+            timeout_seconds=20000,
+            result="out/bmkrun_report.json",
+            score_at="profiles.hepscore.score",
+            parts_at="profiles.hepscore.wl-scores",
+            unit="HS23",
+            cores="all",
+            when="beside",
+            memory_mib=8192,
+            disk_mib=20000,
+            version="23",
+            cache_days=7,
+        )
+    ]
+
+
+def test_no_benchmark_is_declared_where_they_are_switched_off() -> None:
+    entry = {"name": "a", "command": TRUE, "timeout_seconds": 5}
+    layer = of("site", "benchmarks", entry)
+    assert len(list(pilot_benchmarks(configured(layer)))) == 1
+    assert list(pilot_benchmarks(configured(layer, Layer("site", {"benchmarks": {"enabled": False}})))) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"result": "/etc/passwd"}, "is no file below the benchmark's own directory"),
+        ({"memory_mib": 0}, "memory_mib=0 is less than 1"),
+        ({"score_at": "a..b"}, "leads nowhere"),
+        ({"parts_at": "a..b"}, "leads nowhere"),
+        ({"when": "periodic", "period_seconds": 5}, "period_seconds=5 is less than 60"),
+        ({"unit": "x" * 33}, "is no unit"),
+    ],
+)
+def test_a_benchmark_that_can_never_run_is_refused_with_its_place(wrong: dict[str, Json], said: str) -> None:
+    message = refused(of("vo", "benchmarks", {"name": "a", "command": TRUE, "timeout_seconds": 5, **wrong}))
+    assert "vo.benchmarks[0] (factory): " in message
+    assert said in message
 
 
 def test_setups_run_in_the_order_of_their_lists_the_sites_before_the_vos_and_layers_one_after_the_other() -> None:
