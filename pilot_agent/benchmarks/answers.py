@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from pilot_agent.benchmarks.declaration import LONGEST_UNIT
+from pilot_agent.benchmarks.parts import parts_of
 from pilot_agent.codec import CodecError, from_json
 from pilot_agent.hookspecs import Benchmark
 from pilot_agent.lifecycle.periodic_tasks import LONGEST_VALUE, MOST_ATTRIBUTES, OWN_ATTRIBUTES, OWN_PREFIXES
@@ -111,12 +112,23 @@ def _score(record: Benchmark, place: str, document: Json) -> BenchmarkScore:
         score,
         unit,
         0.0,
-        attributes=_mapping(place, own, "attributes"),
+        attributes={**_parts(record, place, document), **_mapping(place, own, "attributes")},
         repetitions=tuple(repetitions) if isinstance(repetitions, list) else repetitions,
         spread=own.get("spread"),
         conditions=_mapping(place, own, "conditions"),
         message=message if isinstance(message, str) else "",
     )
+
+
+def _parts(record: Benchmark, place: str, document: Json) -> dict[str, Json]:
+    """What ``parts_at`` leads to, as attributes. A suite without parts still has its score."""
+    if not record.parts_at:
+        return {}
+    try:
+        found = parts_of(_at(place, document, record.parts_at))
+    except AnswerError:
+        return {}
+    return {advertised_name(f"{record.name}_{name}"): number for name, number in found.items()}
 
 
 def _mapping(place: str, document: Mapping[str, Json], name: str) -> dict[str, Json]:
