@@ -167,6 +167,50 @@ def test_a_configured_bind_without_a_source_is_left_out_and_told(node: Host) -> 
     assert "no such file" in told["reason"]
 
 
+SUITE = """#!/bin/sh
+mkdir "$1" && cd "$1" && . /etc/os-release || exit 1
+cat > bmkrun_report.json <<END
+{"host": {"image": "$VERSION_ID"}, "profiles": {"hepscore": {"score": 12.5, "status": "success",
+ "wl-scores": {"cms-gen-sim": {"gen": 0.5}, "image": $VERSION_ID}}}}
+END
+echo "a suite says much, and its score is in its file"
+"""
+
+
+def test_a_suite_in_an_image_scores_and_so_do_the_benchmarks_that_were_named(node: Host) -> None:
+    suite = {
+        "name": "hepscore",
+        "script": SUITE,
+        "command": ["{script}", "out"],
+        "where": "image",
+        "platform": "debian12",
+        "timeout_seconds": 120,
+        "result": "out/bmkrun_report.json",
+        "score_at": "profiles.hepscore.score",
+        "parts_at": "profiles.hepscore.wl-scores",
+        "unit": "HS23",
+        "disk_mib": 16,
+    }
+    document = {
+        "images": {"debian13": [f"{IMAGES_INSIDE}/debian13"], "debian12": [f"{IMAGES_INSIDE}/debian12.sif"]},
+        "site": {"benchmarks": [suite]},
+        "benchmarks": {"run": ["memory", "disk"], "disk_mib": 16, "memory_mib": 256},
+    }
+    node.path(CONFIGURATION).write_text(json.dumps(document))
+    node.path(CONFIGURATION).chmod(0o644)
+    words = ["python3", f"{INSTALLED}/pilot.pyz", "bench", "--no-cache", "--json", "--config", CONFIGURATION]
+    done = node.run(words, user=PILOT.name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {score["name"]: score for score in json.loads(done.stdout)["benchmarks"]}
+    assert found["site.hepscore"]["status"] == "ok", found
+    assert (found["site.hepscore"]["score"], found["site.hepscore"]["unit"]) == (12.5, "HS23")
+    assert found["site.hepscore"]["attributes"]["BENCHMARK_SITE_HEPSCORE_CMS_GEN_SIM_GEN"] == 0.5
+    assert found["site.hepscore"]["attributes"]["BENCHMARK_SITE_HEPSCORE_IMAGE"] == 12
+    assert (found["disk"]["status"], found["disk"]["conditions"]["engine"]) == ("ok", "system calls"), found
+    # A machine with a large cache is told that nothing else would be measured.
+    assert found["memory"]["status"] in ("ok", "skipped"), found
+
+
 def test_nothing_is_left_on_the_node(node: Host) -> None:
     check(node, {"debian13": [f"{IMAGES_INSIDE}/debian13"]})
     before = snapshot(node)
