@@ -12,13 +12,12 @@ from threading import Thread
 
 import pytest
 
-from pilot_agent import child
-from pilot_agent.codec import from_json
+from pilot_agent.codec import from_json, to_json
 from pilot_agent.config import Layer, load_config
 from pilot_agent.hookspecs import Benchmark, Context
 from pilot_agent.model import BenchmarkScore, Fact, Json, PilotError
 from pilot_agent.plugins.benchmarks import pilot_benchmarks
-from pilot_agent.process import Runner, run
+from pilot_agent.process import run
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
@@ -36,16 +35,17 @@ def declared(name: str, **settings: Json) -> Benchmark:
 
 
 def scored(record: Benchmark, context: Context) -> BenchmarkScore:
-    """What its function returns in a child with its limit of memory."""
-
-    def bounded() -> bytes:
-        child.limit_memory(record.memory_mib)
-        return json.dumps(child.call(record.run, context)).encode()
-
-    with Runner() as runner:
-        result = runner.wait(runner.start_call(bounded, name=record.name, deadline_seconds=120))
-    assert result.ok, result.explain()
-    return from_json(BenchmarkScore, json.loads(result.answer))
+    """What its function returns in a process of its own with its limit of memory."""
+    source = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from pilot_agent import child; "
+        "from pilot_agent.codec import from_json; from pilot_agent.hookspecs import Context; "
+        "child.limit_memory(int(sys.argv[3])); "
+        "print(json.dumps(child.call(sys.argv[2], from_json(Context, json.loads(sys.argv[4])))))"
+    )
+    words = [str(ROOT), record.run, str(record.memory_mib), json.dumps(to_json(context))]
+    result = run([sys.executable, "-I", "-B", "-c", source, *words], deadline_seconds=120, environment={})
+    assert result.ok, result.stderr.decode()
+    return from_json(BenchmarkScore, json.loads(result.text))
 
 
 def test_nothing_that_measures_is_loaded_before_it_runs() -> None:
