@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pilot_agent.codec import CodecError, from_json, to_json
+from pilot_agent.config_kinds import SERVICE_NAME
 from pilot_agent.config_services import service_problems
 from pilot_agent.config_values import signal_name
 from pilot_agent.hookspecs import Liveness, Metrics, Readiness, Service
@@ -86,6 +88,10 @@ def declared_problems(service: Service) -> list[str]:
         return [str(error)]
     entry, called = entry_of(service)
     found = []
+    if not re.fullmatch(SERVICE_NAME, service.name):
+        found.append(
+            f"{service.name!r} is no name of a service: letters, digits and . _ - only, a letter or digit first"
+        )
     for place, message in service_problems(entry):
         field = place.partition(".")[0].partition("[")[0]
         where = called.get(field, field) + place[len(field) :]

@@ -96,6 +96,7 @@ def test_functions_stay_as_they_are() -> None:
         ({"stop_signal": "SIGTREM"}, "stop_signal: 'SIGTREM' is no signal; did you mean SIGTERM?"),
         ({"restart": "on_failur"}, "'on_failur' is none of 'on_failure', 'always', 'never'"),
         ({"ports": {"http": "80"}}, "Service.ports.http: expected int, found str"),
+        ({"name": "../b"}, "'../b' is no name of a service: letters, digits and . _ - only"),
         ({"gpus": -1}, "gpus: -1 is neither a number of devices nor the word all"),
     ],
 )
