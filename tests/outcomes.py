@@ -54,11 +54,13 @@ def of_session(stats: dict[str, list[pytest.TestReport]], tried_again: bool) -> 
         for name, value in report.user_properties
         if name == LEFT
     ]
-    return [*(Outcome(test, version, test not in failed, reason) for test, reason in why.items()), *left]
+    return [*(Outcome(test, version, test not in failed, reason) for test, reason in why.items()), *dict.fromkeys(left)]
 
 
 def summarise(reporter: pytest.TerminalReporter) -> None:
     """At the end of a session: name what passed when it was tried again, and leave all for the end of the run."""
+    if hasattr(reporter.config, "workerinput"):  # a worker of pytest-xdist, whose reports its controller has, too
+        return
     tried_again = bool(reporter.config.getoption("lf", False))
     found = of_session(reporter.stats, tried_again)
     for title, left in (("passed when tried again", False), ("left behind", True)):

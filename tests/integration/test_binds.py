@@ -67,6 +67,7 @@ NESTS = (
     f"apptainer exec {DEBIAN12} cat /etc/debian_version && apptainer exec --containall {DEBIAN13} id -u || exit 3; "
     "n=0; while [ ! -e ~/visited ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done; [ -e ~/visited ]"
 )
+SITE_FILE = f"{PILOT.home}/site-binds.json"
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,7 @@ def data(grid: Grid) -> Iterator[Path]:
         (outer / name).chmod(0o777)
     yield outer
     shutil.rmtree(outer)
+    grid.wn1.path(SITE_FILE).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def busy(pilot: Any, data: Path) -> PilotRun:
             "containers": {"binds": APPTAINER, "options": ["--underlay"]},
             "plugins": {"directories": ["{start}/plugins"], "load": ["wishes"]},
         },
-        arguments=["--config", f"site={PILOT.home}/site-binds.json"],
+        arguments=["--config", f"site={SITE_FILE}"],
         environment={"SITE_SQUID": "squid:3128", "SITE_SECRET": "x"},
     )
     site = {
@@ -103,7 +105,7 @@ def busy(pilot: Any, data: Path) -> PilotRun:
             "job_environment": {"FROM_SITE": "1", "OTHER": "1"},
         },
     }
-    path = run.host.path(f"{PILOT.home}/site-binds.json")
+    path = run.host.path(SITE_FILE)
     path.write_text(json.dumps(site))
     path.chmod(0o644)
     (run.outer / "plugins").mkdir()

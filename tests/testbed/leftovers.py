@@ -16,8 +16,11 @@ from tests.testbed.trees import PILOT
 
 WATCHED = ("/home/pilot", "/tmp", "/var/tmp", "/dev/shm")
 """Where a pilot could leave files on a host."""
-KEEPS_ITS_OWN = ("/opt/pilot", "/run/condor", "/var/lib/condor", "/var/log", "/var/spool/condor")
-"""Where the grid itself keeps what comes and goes: payloads, and what the daemons of its pools write."""
+KEEPS_ITS_OWN = (
+    "/opt/pilot", "/run/condor", "/run/mount", "/var/cache/ldconfig", "/var/lib/condor", "/var/log",
+    "/var/spool/condor",
+)  # fmt: skip
+"""Where the grid itself keeps what comes and goes: payloads, what the daemons of its pools write, and tools of root."""
 IN_MEMORY = ("/dev", "/run")
 """What of a host is not on its disk."""
 UNCHANGED = ""
