@@ -28,7 +28,7 @@ from pilot_agent.printing import print_page, print_text
 from pilot_agent.progress import Progress
 from pilot_agent.render import paragraph, table, terminal_width
 from pilot_agent.report import build_report
-from pilot_agent.spelling import nearest
+from pilot_agent.spelling import nearest, unit_of
 from pilot_agent.stages import Session
 from pilot_agent.standalone import work_in
 from pilot_agent.state import State
@@ -200,11 +200,12 @@ def _cells(one: BenchmarkScore) -> tuple[str, str]:
     if one.spread is not None:
         words.append(f"spread {100 * one.spread:.0f} % of {len(one.repetitions)}")
     load, neighbours = one.conditions.get("load_1min"), one.conditions.get("neighbours")
-    words.append(f"{one.conditions.get('cores', '?')} cores")
+    if (cores := one.conditions.get("cores")) is not None:
+        words.append(f"{cores} {unit_of(cores, 'cores')}")
     if isinstance(load, int | float):
         words.append(f"load {load:.1f}")
     if neighbours:
-        words.append(f"{neighbours} other pilots")
+        words.append("1 other pilot" if neighbours == 1 else f"{neighbours} other pilots")
     return f"{number_text(one.score)} {one.unit}", ", ".join(words)
 
 
