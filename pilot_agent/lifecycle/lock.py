@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pilot_agent.workspace import Workspace
 
 LOCK_FD_VARIABLE = "PILOT_AGENT_LOCK_FD"
+MORE_FDS_VARIABLE = "PILOT_AGENT_LOCK_FDS"
+"""The locks of services that this pilot runs for all pilots of the node."""
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 """What file systems answer that were mounted without locks (Lustre, some NFS)."""
 PATIENCE_SECONDS = 2.0
@@ -99,15 +101,30 @@ def release() -> None:
         os.close(int(descriptor))
 
 
+def keep_too(descriptor: int) -> None:
+    """Hold this lock too in what this process becomes."""
+    os.environ[MORE_FDS_VARIABLE] = " ".join((*os.environ.get(MORE_FDS_VARIABLE, "").split(), str(descriptor)))
+
+
+def keep_no_longer(descriptor: int) -> None:
+    """Before such a lock is given back."""
+    others = [word for word in os.environ.pop(MORE_FDS_VARIABLE, "").split() if word != str(descriptor)]
+    if others:
+        os.environ[MORE_FDS_VARIABLE] = " ".join(others)
+
+
 def keep_from_children() -> None:
-    """After an exec: what this process starts must not hold the lock, or it would outlive the pilot."""
-    descriptor = os.environ.get(LOCK_FD_VARIABLE)
-    if descriptor:
-        os.set_inheritable(int(descriptor), False)
+    """After an exec: what this process starts must not hold the locks, or they would outlive the pilot."""
+    for descriptor in _held():
+        os.set_inheritable(descriptor, False)
 
 
 def keep_across_exec() -> None:
-    """Before an exec: the next process image holds the lock too."""
-    descriptor = os.environ.get(LOCK_FD_VARIABLE)
-    if descriptor:
-        os.set_inheritable(int(descriptor), True)
+    """Before an exec: the next process image holds the locks too."""
+    for descriptor in _held():
+        os.set_inheritable(descriptor, True)
+
+
+def _held() -> list[int]:
+    words = f"{os.environ.get(LOCK_FD_VARIABLE, '')} {os.environ.get(MORE_FDS_VARIABLE, '')}".split()
+    return [int(word) for word in words]

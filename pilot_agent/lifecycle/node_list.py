@@ -6,6 +6,7 @@ directory with one file for each workspace; whoever removes the last file remove
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from pilot_agent.light import dumps, loads
@@ -20,13 +21,15 @@ LIMIT_BYTES = 65536
 LISTED = 1000
 LOCK_SUFFIX = ".lock"
 ATTEMPTS = 20
+SERVICE_PREFIX = "service-"
+"""Of the files of a service that all pilots of the account share; see ``services.node_endpoint``."""
 
 
 def enter(root: str, owner: dict[str, Any]) -> None:
     """Write down a workspace that is about to be made at ``root``; nothing happens where the node has no place."""
     content = dumps({"workspace": root, "owner": owner}).encode()
     for _ in range(ATTEMPTS):
-        directory = _open(make=True)
+        directory = open_directory(make=True)
         if directory is None:
             return
         try:
@@ -53,11 +56,12 @@ def enter(root: str, owner: dict[str, Any]) -> None:
 
 def strike(root: str) -> None:
     """Take a workspace that is gone off the list."""
-    directory = _open(make=False)
+    directory = open_directory(make=False)
     if directory is None:
         return
     try:
         os.unlink(os.path.basename(root), dir_fd=directory)
+        _remove_stale_services(directory)
     except OSError:  # not on the list
         return
     finally:
@@ -68,11 +72,11 @@ def strike(root: str) -> None:
 def place(*, make: bool) -> str | None:
     """The private directory itself, for what the pilots of an account on this node share; None where there is none, or
     others may reach into it. Whoever leaves it calls ``tidy``."""
-    directory = _open(make=make)
+    directory = open_directory(make=make)
     if directory is None:
         return None
     os.close(directory)
-    return _path()
+    return path()
 
 
 def lock_name(what: str) -> str:
@@ -83,9 +87,7 @@ def lock_name(what: str) -> str:
 def tidy() -> None:
     """Remove the private directory once nothing is in it but locks that nobody holds: a pilot that was killed leaves
     its own."""
-    import fcntl
-
-    directory = _open(make=False)
+    directory = open_directory(make=False)
     if directory is None:
         return
     try:
@@ -99,7 +101,7 @@ def tidy() -> None:
                 os.unlink(name, dir_fd=directory)
             finally:
                 os.close(descriptor)
-        os.rmdir(_path())
+        os.rmdir(path())
     except OSError:  # somebody holds one, or came just now
         return
     finally:
@@ -108,7 +110,7 @@ def tidy() -> None:
 
 def entries() -> dict[str, Any]:
     """Workspace -> what its pilot wrote of itself; what cannot be read is left out."""
-    directory = _open(make=False)
+    directory = open_directory(make=False)
     if directory is None:
         return {}
     found = {}
@@ -122,6 +124,29 @@ def entries() -> dict[str, Any]:
     finally:
         os.close(directory)
     return found
+
+
+def _remove_stale_services(directory: int) -> None:
+    """What pilots that were killed left of the services that they ran for all. Raises ``OSError``."""
+    names = [name for name in os.listdir(directory)[:LISTED] if name.startswith(SERVICE_PREFIX)]
+    for name in names:
+        if not name.endswith(LOCK_SUFFIX):
+            continue
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # a pilot that lives has it
+            continue
+        else:
+            for other in names:
+                if other.startswith(f"{name.removesuffix(LOCK_SUFFIX)}.json"):
+                    _remove(directory, other)
+            _remove(directory, name)
+        finally:
+            os.close(descriptor)
 
 
 def _remove(directory: int, name: str) -> None:
@@ -144,15 +169,15 @@ def _read(directory: int, name: str) -> Any:
         os.close(descriptor)
 
 
-def _open(*, make: bool) -> int | None:
-    """The directory, if it is this account's and nobody else may reach into it."""
+def open_directory(*, make: bool) -> int | None:
+    """A descriptor of the directory, if it is this account's and nobody else may reach into it."""
     if make:
         try:
-            os.mkdir(_path(), 0o700)
+            os.mkdir(path(), 0o700)
         except OSError:  # it is there, or cannot be made: both show below
             make = False
     try:
-        descriptor = os.open(_path(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     status = os.fstat(descriptor)
@@ -162,5 +187,6 @@ def _open(*, make: bool) -> int | None:
     return descriptor
 
 
-def _path() -> str:
+def path() -> str:
+    """Where the account's directory is, if it is there."""
     return os.path.join(PLACE, f"{PREFIX}{os.geteuid()}")

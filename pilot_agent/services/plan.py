@@ -19,14 +19,15 @@ LAST_ENDS = 5
 _STANDING: dict[str, Any] = {
     "status": "waiting", "message": "", "marker": "", "pid": 0, "start_ticks": 0, "entry": 0, "was_ready": False,
     "ports": None, "started": 0.0, "ready_since": 0.0, "ready_after_seconds": None, "ready_seconds": 0.0, "starts": 0,
-    "restarts": 0, "restarted": None, "ends": None, "metrics": None,
+    "restarts": 0, "restarted": None, "ends": None, "metrics": None, "lock": -1,
 }  # fmt: skip
 
 
 class Standing(Record):
     """How a service stands. ``pid`` is 0 while it does not run, ``start_ticks`` says which process that is, ``entry``
     is its number in the journal. ``started``, ``ready_since`` and ``restarted`` (when it was started again) are moments
-    of the monotonic clock, which is the same for pipeline and keeper."""
+    of the monotonic clock, which is the same for pipeline and keeper. ``lock`` is the descriptor of the lock under
+    which it runs for all pilots of the node, -1 without one."""
 
     __slots__ = tuple(_STANDING)
     status: str
@@ -46,6 +47,7 @@ class Standing(Record):
     restarted: list[float]
     ends: list[str]
     metrics: dict[str, float]
+    lock: int
 
     def __init__(self, **given: Any) -> None:
         take(self, _STANDING, given)

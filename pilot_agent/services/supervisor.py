@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pilot_agent.events import EventLog
     from pilot_agent.lifecycle.journal import Journal
     from pilot_agent.lifecycle.loop import Loop
+    from pilot_agent.services.node_share import NodeShare
     from pilot_agent.services.plan import ServicePlan
 
 LOST = ("failed", "stopped")
@@ -54,6 +55,7 @@ class Supervisor:
         self.watches = watches
         self.over = False
         self.units = {plan.name: Unit(plan, self) for plan in plans}
+        self._shares = _shared_by_pilots(self)
         self._events = events
         self._journal = journal
         self._told_change = changed
@@ -65,6 +67,8 @@ class Supervisor:
         """Go on with what runs, and start what can be started."""
         for unit in self.units.values():
             unit.adopt()
+            if unit.plan.name in self._shares:
+                self._shares[unit.plan.name].adopt()
             standing = unit.standing
             self._told_change(unit.plan.name, standing.status, dict(standing.ports), unit.plan.filled_attributes())
             if standing.status in LOST:
@@ -103,6 +107,8 @@ class Supervisor:
     def changed(self, unit: Unit) -> None:
         """A service is in another state."""
         standing = unit.standing
+        if unit.plan.name in self._shares:
+            self._shares[unit.plan.name].told()
         self._told_change(unit.plan.name, standing.status, dict(standing.ports), unit.plan.filled_attributes())
         if not self._due:
             self._due = True
@@ -180,7 +186,7 @@ class Supervisor:
                     f"it needs the service {lost[0]}, which does not run: {self.units[lost[0]].standing.message}"
                 )
             elif self._may_start(unit):
-                unit.start()
+                self._shares.get(unit.plan.name, unit).start()
 
     def _may_start(self, unit: Unit) -> bool:
         if any(self._status(name) not in ("ready", "shared") for name in unit.plan.needs):
@@ -230,6 +236,18 @@ class Supervisor:
             wave = [unit for unit in left if unit.plan.name not in needed] or left
             stop_together(wave, budget)
             left = [unit for unit in left if unit not in wave]
+        for share in self._shares.values():
+            share.release()
+
+
+def _shared_by_pilots(supervisor: Supervisor) -> dict[str, NodeShare]:
+    """What stands before the start of services of which the node has one for all pilots; most pilots have none."""
+    units = [unit for unit in supervisor.units.values() if unit.plan.per == "node"]
+    if not units:
+        return {}
+    from pilot_agent.services.node_share import NodeShare
+
+    return {unit.plan.name: NodeShare(unit, supervisor) for unit in units}
 
 
 def stop_all(plans: Sequence[ServicePlan], events: EventLog) -> None:

@@ -353,6 +353,15 @@ class Unit:
         """It is not started at all."""
         self._finally("failed", how)
 
+    def share(self, message: str) -> None:
+        """Another pilot of the node runs it, and it is ready there."""
+        self.standing.was_ready = True
+        self._set("shared", message)
+
+    def wait(self, message: str) -> None:
+        """It is not started before what it waits for has come."""
+        self._set("waiting", message)
+
     def adopt(self) -> None:
         """Go on with a service that another process of this pilot started, before the same exec."""
         standing = self.standing
