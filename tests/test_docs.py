@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+PLACES = ("*.md", "docs/**/*.md", "plugins_contrib/*/*.md")
+PAGES = sorted(page for place in PLACES for page in REPOSITORY.glob(place))
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 NAMED_FILE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
