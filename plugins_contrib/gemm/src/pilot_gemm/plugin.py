@@ -26,7 +26,7 @@ def pilot_options() -> Iterator[Option]:
     yield Option(
         name="timeout_seconds", type="number", default=60.0, help="for all of it, loading the library included"
     )
-    yield Option(name="memory_mib", type="integer", default=65536, help="of the program: libraries reserve a lot")
+    yield Option(name="memory_mib", type="integer", default=4194304, help="of the program: CUDA reserves a lot")
 
 
 @hookimpl
