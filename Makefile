@@ -24,7 +24,7 @@ UNIT := --ignore=tests/integration
 UNIT_313 := tests plugins_contrib
 INTEGRATION := tests/integration
 
-.PHONY: help setup payload testbed demo test lint unit unit-again unit-313 integration built-integration \
+.PHONY: help setup payload testbed demo demo-triton test lint unit unit-again unit-313 integration built-integration \
 	integration-again chaos bench clean
 
 help: ## show this
@@ -44,6 +44,9 @@ testbed: $(STAMP) ## build the testbed's trees and images
 
 demo: payload testbed ## two pilots, eight user jobs, one readable account
 	$(PYTHON) -m tests.testbed.demo
+
+demo-triton: payload testbed ## eight jobs, and the Triton server beside them that is killed once
+	$(PYTHON) -m tests.testbed.triton_demo
 
 lint: $(STAMP) ## format, lint, types
 	.venv/bin/ruff format --check .

@@ -16,6 +16,7 @@ INSIDE = "/mnt"
 
 REPOSITORY_CHECK = "triton repository"
 MODELS_PERIOD_SECONDS = 30.0
+METRICS_PERIOD_SECONDS = 30.0
 METRIC_NAMES = (
     "nv_inference_request_success",
     "nv_inference_request_failure",
@@ -77,7 +78,7 @@ def pilot_services(config: Mapping[str, Json]) -> Iterable[Service]:
         ports=dict(settings.ports),
         readiness=Readiness(http="http/v2/health/ready", timeout_seconds=settings.start_seconds),
         liveness=Liveness(http="http/v2/health/live"),
-        metrics=Metrics(http="metrics/metrics", names=METRIC_NAMES),
+        metrics=Metrics(http="metrics/metrics", names=METRIC_NAMES, period_seconds=METRICS_PERIOD_SECONDS),
         attributes={"HasTriton": True, "TritonHttpPort": "{port:http}", "TritonGrpcPort": "{port:grpc}"},
         exports={
             "SONIC_LOCAL_BALANCER_HOST": "{host}",
