@@ -141,9 +141,12 @@ class ServicePlan(Record):
         return text.replace("{workspace}", self.directory)
 
     def filled_attributes(self) -> dict[str, Any]:
-        """Its attributes of the machine ad with the ports of now."""
-        return {name: self.filled(value) if isinstance(value, str) else value
-                for name, value in self.attributes.items()}  # fmt: skip
+        """Its attributes of the machine ad with the ports of now; one that is nothing but a port is a number."""
+        numbers = {f"{{port:{name}}}": number for name, number in self.standing.ports.items()}
+        return {
+            name: numbers.get(value, self.filled(value)) if isinstance(value, str) else value
+            for name, value in self.attributes.items()
+        }
 
     def state(self) -> dict[str, Any]:
         """The form in which the report has it (``model.ServiceState``)."""

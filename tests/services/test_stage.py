@@ -72,11 +72,13 @@ def test_a_service_is_ready_in_the_way_it_declares(bench: Bench, script: str, re
 
 @pytest.mark.parametrize("way", [("port", "http"), ("http", "http/health")])
 def test_a_server_gets_a_free_port_and_is_ready_when_it_answers_there(bench: Bench, way: tuple[str, str]) -> None:
-    plan = bench.http(ready_way=way[0], ready_of=way[1], attributes={"Url": "http://{host}:{port}/"})
+    plan = bench.http(
+        ready_way=way[0], ready_of=way[1], attributes={"Url": "http://{host}:{port}/", "Number": "{port:http}"}
+    )
     bench.stage(plan)
     port = plan.standing.ports["http"]
     assert plan.standing.status == "ready"
-    assert plan.state()["attributes"] == {"Url": f"http://127.0.0.1:{port}/"}
+    assert plan.state()["attributes"] == {"Url": f"http://127.0.0.1:{port}/", "Number": port}
     with socket.create_connection(("127.0.0.1", port), timeout=60):
         assert bench.told("ready")[0]["ports"] == {"http": port}
 
