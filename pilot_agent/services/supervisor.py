@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LOST = ("failed", "stopped")
 """The states from which a service does not come back."""
-MEMORY_LOOK_SECONDS = 2.0
+MEMORY_LOOK_SECONDS = 5.0
 FOLLOW_SECONDS = 1.0
 """How often a process that is no child is looked at where the kernel does not tell of its end."""
 
