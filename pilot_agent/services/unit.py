@@ -169,7 +169,9 @@ class Unit:
         standing.was_ready = True
         self._changes = 0
         self._set("ready", f"ready by {words}")
-        self._around.tell("ready", self, seconds=standing.ready_after_seconds, ports=dict(standing.ports), by=words)
+        self._around.tell(
+            "ready", self, ready_after_seconds=standing.ready_after_seconds, ports=dict(standing.ports), by=words
+        )
         self.watch(turn)
 
     def _not_ready(self) -> None:
