@@ -74,7 +74,8 @@ def _change(store: Store, options: argparse.Namespace) -> int:
         case "revoke":
             revoke(store, options.vo)
         case "add":
-            print(add(store, options.file, options.kind, vo=options.vo, name=options.name))
+            for file in options.files:
+                print(add(store, file, options.kind, vo=options.vo, name=options.name, replace=options.replace))
         case "remove":
             remove(store, options.artifact)
         case "rotate":
@@ -182,9 +183,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("vo")
     made = command("add", "sign an artifact")
     made.add_argument("kind", choices=KINDS)
-    made.add_argument("file", type=Path)
+    made.add_argument("files", type=Path, nargs="+", metavar="file")
     made.add_argument("--vo", help="the VO that signs it (default: the factory, by the role targets)")
     made.add_argument("--name", help="another name than the file's")
+    made.add_argument("--replace", action="store_true", help="let a name get another content, as an index.json does")
     made = command("remove", "sign an artifact no longer")
     made.add_argument("artifact")
     made = command("rotate", "give a role other keys")

@@ -266,7 +266,10 @@ def _address_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str
 _TEXTS = {
     Kind.CONDOR_VERSION: (CONDOR_VERSION, "no version of HTCondor: any, latest, or such as 23, 23.9 or 23.9.6"),
     Kind.CONDOR_PLACES: (CONDOR_PLACE, "no directory below /cvmfs/REPOSITORY/"),
-    Kind.TARBALLS: (TARBALLS, "neither an absolute path nor an https:// or http:// address without a password"),
+    Kind.TARBALLS: (
+        TARBALLS,
+        "neither `signed`, an absolute path, nor an https:// or http:// address without a password",
+    ),
     Kind.SHA256: (SHA256, "no SHA-256 digest: 64 hexadecimal digits in small letters are needed"),
     Kind.SCRATCH: (SCRATCH_INSIDE, "no place for it: a path such as /srv is needed, not in /etc, /usr, /tmp ..."),
     Kind.DIRECTORIES: (BIND_PATH, "no directory: an absolute path without space, comma, colon or quote is needed"),

@@ -51,7 +51,7 @@ CONDOR_VERSION = r"any|latest|[0-9]{1,6}(\.[0-9]{1,6}){0,2}"
 REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
 """The name of a CVMFS repository: that of its directory below /cvmfs."""
 CONDOR_PLACE = r"/cvmfs/[A-Za-z0-9][A-Za-z0-9.-]*(/[A-Za-z0-9_+][A-Za-z0-9._+-]*)+"
-TARBALLS = r"(/|https?://[^/@\s])[^\x00-\x20\x7f]*"
+TARBALLS = r"signed|(/|https?://[^/@\s])[^\x00-\x20\x7f]*"
 SHA256 = r"[0-9a-f]{64}"
 """What pilots may bring as HTCondor: its version, where it lies, and the digest of an index."""
 

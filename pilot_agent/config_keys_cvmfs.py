@@ -35,8 +35,8 @@ CVMFS_KEYS: tuple[Key, ...] = (
         Kind.TARBALLS,
         None,
         "where published distributions of CVMFS's client are, of which the pilot takes the one that works on its node: "
-        "a directory of the node with an index.json, or the https:// or http:// address of an index, which needs "
-        "cvmfs.distributions_sha256",
+        "a directory of the node with an index.json, the https:// or http:// address of an index, which needs "
+        "cvmfs.distributions_sha256, or `signed`: those among the signed artifacts",
     ),
     Key(
         "cvmfs.distributions_sha256",

@@ -86,8 +86,8 @@ STARTD_KEYS: tuple[Key, ...] = (
         "startd.condor_tarballs",
         Kind.TARBALLS,
         None,
-        "where tarballs of HTCondor are: a directory of the node with an index.json, or the https:// or http:// "
-        "address of an index, which needs startd.condor_index_sha256",
+        "where tarballs of HTCondor are: a directory of the node with an index.json, the https:// or http:// address "
+        "of an index, which needs startd.condor_index_sha256, or `signed`: those among the signed artifacts",
     ),
     Key("startd.condor_index_sha256", Kind.SHA256, None, "SHA-256 of the index of tarballs, 64 hexadecimal digits"),
     Key(

@@ -195,14 +195,16 @@ def plugin_directories(
     """
     signed: tuple[str, ...] = ()
     if config.get("plugins.signed"):
+        from pilot_agent.trust.bundle import Trust
         from pilot_agent.trust.signed_plugins import fetch_plugins
 
         signed = fetch_plugins(
             config.get("plugins.signed"),
-            config.get("artifacts"),
+            Trust.of(config.values),
             directory=workspace.plugins,
             scratch=workspace.artifacts,
             environment=environment,
+            seconds=config.get("artifacts.seconds"),
             wake=wake,
         )
     return (*signed, *(absolute(path) for path in config.get("plugins.directories")))

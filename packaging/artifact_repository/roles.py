@@ -82,8 +82,11 @@ def revoke(store: Store, vo: str) -> None:
         del roles[vo]
 
 
-def add(store: Store, file: Path, kind: str, *, vo: str | None = None, name: str | None = None) -> str:
-    """Put a file among the artifacts; the name under which pilots ask for it. BuildError."""
+def add(
+    store: Store, file: Path, kind: str, *, vo: str | None = None, name: str | None = None, replace: bool = False
+) -> str:
+    """Put a file among the artifacts; the name under which pilots ask for it. Only with ``replace`` may a name get
+    another content, which an index of others needs. BuildError."""
     name = name or file.name
     if not _NAME.fullmatch(name):
         raise BuildError(f"{name!r} is no name of an artifact: letters, digits and . _ + -, no directories")
@@ -100,8 +103,9 @@ def add(store: Store, file: Path, kind: str, *, vo: str | None = None, name: str
             raise BuildError(f"{file}: {error}") from error
         with store.edit_targets(role) as targets:
             before = targets.targets.get(path)
-            if before is not None and before.hashes != found.hashes:
-                message = f"{path} is signed with another content; give this one another name, with its version in it"
+            if before is not None and before.hashes != found.hashes and not replace:
+                message = f"{path} is signed with another content; give this one another name, with its version in it, "
+                message += "or --replace it"
                 raise BuildError(message)
             targets.targets[path] = found
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from pilot_agent.environment import clean_environment
 from pilot_agent.model import Failure, FailureKind, Json, PilotError, worst_failure
 from pilot_agent.tarballs.index import Choice, NodeSystem
 from pilot_agent.tarballs.source import TarballSource
+from pilot_agent.trust.bundle import Trust
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -38,6 +39,7 @@ class DistributionRequest:
     environment: Mapping[str, str]
     index: str
     index_sha256: str = ""
+    trust: Trust = field(default_factory=Trust)
     node: NodeSystem = field(default_factory=NodeSystem)
     source: str = ANY_SOURCE
     cache: str = ""
@@ -88,6 +90,7 @@ def distribution_request(
         environment=environment,
         index=cvmfs["distributions"],
         index_sha256=cvmfs["distributions_sha256"] or "",
+        trust=Trust.of(config),
         node=node,
         source=cvmfs["distribution_source"],
         cache=cvmfs["distribution_cache"] or "",
@@ -162,6 +165,7 @@ def _source(request: DistributionRequest) -> TarballSource:
         index_sha256=request.index_sha256,
         environment=request.environment,
         artifacts=request.artifacts,
+        trust=request.trust,
         cache=request.cache,
         cache_mib=request.cache_mib,
         seconds=request.fetch_seconds,

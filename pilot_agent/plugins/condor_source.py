@@ -8,6 +8,7 @@ from pilot_agent.facts import known_value
 from pilot_agent.model import CVMFS
 from pilot_agent.startd.sources import CondorRequest
 from pilot_agent.tarballs.index import node_system
+from pilot_agent.trust.bundle import Trust
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def condor_request(inputs: HandoffInputs) -> CondorRequest:
         repositories=tuple(inputs.config["cvmfs"]["repositories"]),
         tarballs=startd["condor_tarballs"] or "",
         index_sha256=startd["condor_index_sha256"] or "",
+        trust=Trust.of(inputs.config),
         cache=startd["condor_cache"] or "",
         cache_mib=startd["condor_cache_mib"],
         fetch_seconds=startd["condor_fetch_seconds"],

@@ -25,6 +25,7 @@ from pilot_agent.startd.proof import prove
 from pilot_agent.tarballs.index import NodeSystem, Tarball
 from pilot_agent.tarballs.source import TarballSource
 from pilot_agent.tarballs.stepping import step
+from pilot_agent.trust.bundle import Trust
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -51,6 +52,7 @@ class CondorRequest:
     repositories: tuple[str, ...] = ()
     tarballs: str = ""
     index_sha256: str = ""
+    trust: Trust = field(default_factory=Trust)
     cache: str = ""
     cache_mib: int = 512
     fetch_seconds: float = 300.0
@@ -144,6 +146,7 @@ class _Search:
             index_sha256=request.index_sha256,
             environment=request.environment,
             artifacts=request.artifacts,
+            trust=request.trust,
             cache=request.cache,
             cache_mib=request.cache_mib,
             seconds=request.fetch_seconds,

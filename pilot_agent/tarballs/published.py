@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from pilot_agent.tarballs.cache import TarballCache
     from pilot_agent.tarballs.index import Tarball
     from pilot_agent.tarballs.publication import Publication
+    from pilot_agent.trust.bundle import Trust
 
 INDEX = "index.json"
+SIGNED = "signed"
+"""The place of what is signed, wherever ``artifacts.mirrors`` are."""
 MOST_INDEX_BYTES = 1 << 20
 STALL_SECONDS = 30.0
 
@@ -49,15 +52,24 @@ class Published(Protocol):
 
 
 def published(
-    publication: Publication, place: str, index_sha256: str | None, environment: Mapping[str, str]
+    publication: Publication,
+    place: str,
+    index_sha256: str | None,
+    environment: Mapping[str, str],
+    *,
+    trust: Trust,
+    scratch: str,
 ) -> Published:
-    """What the publication's ``place_key`` names. Raises ``PilotError`` (artifact.unsigned) for an address without a
-    pinned digest of its index."""
+    """What the publication's ``place_key`` names. ``scratch`` is a directory of this pilot's own. Raises ``PilotError``
+    (artifact.unsigned) for an address without a pinned digest of its index."""
+    if place == SIGNED:
+        return SignedArtifacts(publication, trust, dict(environment), scratch)
     if place.startswith("/"):
         return LocalDirectory(publication, place, index_sha256 or "")
     if not index_sha256:
         message = f"the index of {publication.name} at {place} comes over the network, and nothing says what it must be"
-        hint = f"the factory sets {publication.digest_key} to the digest that {publication.tool} printed"
+        hint = f"the factory sets {publication.digest_key} to the digest that {publication.tool} printed, "
+        hint += f"or signs all of it and sets {publication.place_key} to `{SIGNED}`"
         raise _error(publication, FailureKind.CORRUPTION, "artifact.unsigned", message, hint)
     return PinnedAddress(publication, place, index_sha256, dict(environment))
 
@@ -156,6 +168,38 @@ class PinnedAddress:
             plain=True,
         )
         download.run(admit, lambda *_: None)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedArtifacts:
+    """An index and its tarballs among the signed artifacts, under the name of their kind."""
+
+    publication: Publication
+    trust: Trust
+    environment: Mapping[str, str]
+    scratch: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.publication.code}/ of what is signed"
+
+    def index(self, scratch: str, end: float) -> bytes:
+        path = os.path.join(scratch, f"index-{os.urandom(6).hex()}.json")
+        self._fetch(INDEX, path, end)
+        try:
+            return read_bounded(path, limit_bytes=MOST_INDEX_BYTES)
+        except OSError as error:
+            raise of_the_system(error, f"{self.place} cannot be kept in {scratch}") from error
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
+        return cache.get(tarball, lambda path: self._fetch(tarball.file, path, end), end)
+
+    def _fetch(self, name: str, path: str, end: float) -> None:
+        repository = self.trust.repository(self.scratch, self.environment, end)
+        repository.fetch(f"{self.publication.code}/{name}", path)
 
 
 def _too_large(publication: Publication, place: str) -> PilotError:

@@ -16,13 +16,16 @@ from pilot_agent.tarballs.stepping import step
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
     from pilot_agent.tarballs.publication import Publication
+    from pilot_agent.tarballs.published import Published
+    from pilot_agent.trust.bundle import Trust
 
 T = TypeVar("T", bound=Tarball)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarballSource:
-    """``place`` is the directory of the index or its address, ``index_sha256`` may be empty of a directory.
+    """``place`` is the directory of the index, its address, or ``signed``: what ``trust`` finds. ``index_sha256`` is
+    needed of an address.
     ``artifacts`` is a directory of this pilot's own, ``cache`` one that it shares with other pilots of its account
     (empty: none). ``seconds`` bound each of the two things that it does."""
 
@@ -31,6 +34,7 @@ class TarballSource:
     index_sha256: str
     environment: Mapping[str, str]
     artifacts: str
+    trust: Trust
     cache: str
     cache_mib: int
     seconds: float
@@ -38,10 +42,7 @@ class TarballSource:
     def listed(self, kind: type[T], *, wake: WakeUp | None = None) -> tuple[T, ...]:
         """What the index lists, as ``kind`` has its fields. Raises ``PilotError`` where there is none that can be had
         and believed; ``Interrupted``."""
-        # Late, here and below: few pilots fetch anything, and this loads what reads archives and addresses.
-        from pilot_agent.tarballs.published import published
-
-        source = published(self.publication, self.place, self.index_sha256, self.environment)
+        source = self._published()
         content: str = step(
             self.publication,
             f"reading the index of {self.publication.name} in {self.place}",
@@ -60,13 +61,12 @@ class TarballSource:
     def _unpack(self, tarball: Tarball, directory: str) -> None:
         """In the step's child."""
         from pilot_agent.tarballs.cache import TarballCache
-        from pilot_agent.tarballs.published import published
         from pilot_agent.tarballs.unpacking import unpack
 
         end = self._end()
         place = self.cache or os.path.join(self.artifacts, "tarballs")
         cache = TarballCache(place, self.cache_mib << 20, self.publication)
-        source = published(self.publication, self.place, self.index_sha256, self.environment)
+        source = self._published()
         path = source.tarball(tarball, cache, end)
         shutil.rmtree(directory, ignore_errors=True)
         unpack(path, directory, tarball, self.publication, end)
@@ -75,6 +75,14 @@ class TarballSource:
                 os.unlink(path)
             with suppress(OSError):
                 os.rmdir(cache.directory)
+
+    def _published(self) -> Published:
+        # Late: few pilots fetch anything, and this loads what reads archives and addresses.
+        from pilot_agent.tarballs.published import published
+
+        return published(
+            self.publication, self.place, self.index_sha256, self.environment, trust=self.trust, scratch=self.artifacts
+        )
 
     def _end(self) -> float:
         return time.monotonic() + self.seconds

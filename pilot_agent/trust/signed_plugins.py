@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.tarballs.publication import Publication
 from pilot_agent.tarballs.stepping import step
-from pilot_agent.trust.local import writable_by_others
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
+    from pilot_agent.trust.bundle import Trust
 
 SIGNED_PLUGINS = Publication(
     name="signed plugins",
@@ -31,66 +31,36 @@ SIGNED_PLUGINS = Publication(
 
 def fetch_plugins(
     names: Sequence[str],
-    settings: Mapping[str, Json],
+    trust: Trust,
     *,
     directory: str,
     scratch: str,
     environment: Mapping[str, str],
+    seconds: float,
     wake: WakeUp | None = None,
 ) -> tuple[str, ...]:
     """A directory below ``directory`` for each of the artifacts ``names``, in their order; those that are there from
-    before are kept. ``settings`` are the configuration's ``artifacts``, ``scratch`` is a directory of the pilot's own.
+    before are kept. ``scratch`` is a directory of the pilot's own.
 
     Raises ``PilotError``: what is wrong with the configuration, the network, or with what was published (corruption);
     ``Interrupted``.
     """
     places = {name: os.path.join(directory, _stem(name)) for name in names}
     wanted = {name: place for name, place in places.items() if not os.path.isdir(place)}
+
+    def fetch() -> None:
+        # Late: few pilots fetch anything.
+        from pilot_agent.trust.wheels import unpack_wheel
+
+        repository = trust.repository(scratch, environment, time.monotonic() + seconds)
+        for name, place in wanted.items():
+            path = os.path.join(scratch, f"{os.urandom(6).hex()}-{os.path.basename(name)}")
+            repository.fetch(name, path)
+            unpack_wheel(path, place)
+
     if wanted:
-        bundle = _bundle_path(settings)
-        step(
-            SIGNED_PLUGINS,
-            f"fetching {', '.join(wanted)}",
-            lambda: _fetch(wanted, settings, bundle, scratch, environment),
-            seconds=settings["seconds"],
-            wake=wake,
-        )
+        step(SIGNED_PLUGINS, f"fetching {', '.join(wanted)}", fetch, seconds=seconds, wake=wake)
     return tuple(places.values())
-
-
-def _fetch(
-    wanted: Mapping[str, str], settings: Mapping[str, Json], bundle: str, scratch: str, environment: Mapping[str, str]
-) -> None:
-    # Late: few pilots fetch anything, and this loads what verifies signatures.
-    from pilot_agent.trust.bundle import read_bundle
-    from pilot_agent.trust.repository import SignedRepository
-    from pilot_agent.trust.wheels import unpack_wheel
-
-    own = os.path.join(scratch, f"signed-{os.urandom(6).hex()}")
-    try:
-        os.mkdir(own, 0o700)
-    except OSError as error:
-        raise _no_room(error) from error
-    repository = SignedRepository(
-        read_bundle(bundle), settings["mirrors"], own, environment, time.monotonic() + settings["seconds"]
-    )
-    for name, place in wanted.items():
-        path = os.path.join(own, os.path.basename(name))
-        repository.fetch(name, path)
-        unpack_wheel(path, place)
-
-
-def _bundle_path(settings: Mapping[str, Json]) -> str:
-    if not settings["bundle"]:
-        message = "plugins.signed names plugins, and artifacts.bundle does not say whose signatures to believe"
-        hint = "the factory writes one with packaging/artifacts.py bundle, and sends it along with the pilot"
-        raise PilotError(Failure(FailureKind.CONFIG, "artifact.bundle", message, hint))
-    path: str = os.path.abspath(settings["bundle"])
-    if reason := writable_by_others(path):
-        message = f"artifacts.bundle is not believed: {reason}"
-        hint = f"`chmod go-w {path}`, make it root's or this account's, and keep it where only they may rename"
-        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, hint))
-    return path
 
 
 def _stem(name: str) -> str:
@@ -100,9 +70,3 @@ def _stem(name: str) -> str:
         hint = "whoever wrote the configuration corrects the name"
         raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
     return name.removesuffix(".whl").replace("/", "--")
-
-
-def _no_room(error: OSError) -> PilotError:
-    message = f"what is fetched cannot be kept: {error.strerror}: {error.filename}"
-    hint = "the site frees space in the file system of the pilot's scratch directory"
-    return PilotError(Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint, retry=True))

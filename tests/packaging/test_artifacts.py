@@ -160,6 +160,9 @@ def test_an_artifact_under_a_known_name_never_changes(operator: Operator) -> Non
     operator.do("add", "config", operator.file("site.yaml"))
     told = operator.refused("add", "config", operator.file("site.yaml", "another"))
     assert "another name, with its version in it" in told
+    operator.do("add", "config", operator.file("site.yaml", "another"), "--replace")
+    operator.publish()
+    assert fetched(pilot(operator), "config/site.yaml") == b"another"
     operator.do("remove", "config/site.yaml")
     assert "nobody signs config/site.yaml" in operator.refused("remove", "config/site.yaml")
 
@@ -261,13 +264,15 @@ def test_the_commands_of_the_how_to_work(
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).resolve().parents[2] / "docs/how-to/sign-artifacts.md").read_text()
     lines = [line for line in page.splitlines() if line.startswith("python packaging/artifacts.py ")]
-    assert len(lines) == 12
-    for name in ("site.yaml", "probe-1.0.tar.gz"):
+    assert len(lines) == 14
+    (tmp_path / "tarballs").mkdir()
+    for name in ("site.yaml", "probe-1.0.tar.gz", "tarballs/condor.tar.gz", "tarballs/index.json"):
         (tmp_path / name).write_text("content")
     for line in lines:
         # The page cannot know how the identifiers of the keys begin.
         made = sorted(Path("keys").glob("timestamp-*.json"), key=lambda path: path.stat().st_mtime_ns)
         names = {
+            "tarballs/*.tar.gz": Path("tarballs/condor.tar.gz"),
             "atlas-keys/atlas.json": next(Path("atlas-keys").glob("*.json"), None),
             "keys/timestamp-new.json": made[-1] if made else None,
             "3f2a91c0": made[0].stem.partition("-")[2] if made else None,
