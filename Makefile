@@ -8,7 +8,7 @@ PYTHON := .venv/bin/python
 WORKERS ?= 2
 # Integration tests: so many workers, each with a grid and with one file of tests at a time. What fails on a busy machine
 # is tried again at once, and after all others once more alone; each of them is named.
-GRIDS ?= 4
+GRIDS ?= 3
 STAMP := build/.setup-done
 OUTCOMES := build/outcomes
 # What failed is run once more when nothing else is running: now, or (by `test`) later, for which a mark is left.
