@@ -14,7 +14,7 @@ from typing import Any
 from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.journal import Journal, read_journal
-from pilot_agent.lifecycle.processes import kill_descendants
+from pilot_agent.lifecycle.processes import descendants, kill_descendants, running
 from pilot_agent.services.plan import ServicePlan
 from pilot_agent.services.stage import StageLoop, start_all
 from pilot_agent.services.supervisor import Supervisor
@@ -124,3 +124,14 @@ class Kept:
 
     def _lost(self, name: str, message: str, required: bool) -> None:
         self._bench.lost.append(f"{name} {message}")
+
+
+def left_alone(*pids: int) -> bool:
+    """Whether at last only these processes run below this one: what was killed needs a moment to be gone."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        found = running(descendants(os.getpid()))
+        if set(found) == set(pids):
+            return True
+        time.sleep(0.02)
+    return False

@@ -18,7 +18,7 @@ from pilot_agent.lifecycle.journal import read_journal
 from pilot_agent.process import Interrupted
 from pilot_agent.services import ports
 from pilot_agent.services.plan import ServicePlan
-from tests.services.bench import Bench
+from tests.services.bench import Bench, left_alone
 from tests.wake_pipe import WakePipe
 
 pytestmark = pytest.mark.usefixtures("each_kernel")
@@ -176,7 +176,7 @@ def test_a_service_that_goes_to_the_background_is_told_to_stay_and_ended(bench: 
     assert plan.standing.status == "failed"
     assert "its command went to the background" in plan.standing.message
     assert "run it in the foreground" in plan.standing.message
-    assert not [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+    assert left_alone()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_one_that_ignores_its_signal_is_killed_with_all_its_children(bench: Benc
     plan = bench.plan("trap '' TERM; setsid sleep 600 & wait", ready_seconds=NEVER, stop_seconds=0.1)
     bench.stage(plan)
     assert plan.standing.status == "failed"
-    assert not [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+    assert left_alone()
 
 
 def test_the_journal_knows_it_before_and_after(bench: Bench) -> None:

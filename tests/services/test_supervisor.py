@@ -7,13 +7,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from pilot_agent.lifecycle.journal import read_journal
 from pilot_agent.services.members import is_same, send
 from pilot_agent.services.plan import ServicePlan
-from tests.services.bench import Bench, Kept
+from tests.services.bench import Bench, Kept, left_alone
 
 pytestmark = pytest.mark.usefixtures("each_kernel")
 STAYS = ": > ready; exec sleep 600"
@@ -129,8 +128,7 @@ def test_a_service_that_uses_more_memory_than_its_limit_is_ended_and_started_aga
     kept = staged(bench, keep, bench.plan(script, memory_mib=60, stop_seconds=0.1))
     kept.until_start(2)
     assert "its limit is 60 MiB (memory_mib)" in kept.supervisor.states()[0]["ends"][0]
-    running = [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
-    assert [one.pid for one in running] == [kept.pid()]
+    assert left_alone(kept.pid())
 
 
 def test_a_log_without_end_stays_below_its_limit(bench: Bench, keep: Keep) -> None:
@@ -187,7 +185,7 @@ def test_one_that_ignores_its_signal_is_killed_at_the_end_with_what_it_started(b
     kept = staged(bench, keep, bench.plan("trap '' TERM; setsid sleep 600 & : > ready; wait", stop_seconds=0.1))
     kept.stop()
     assert kept.supervisor.statuses() == {"s": "stopped"}
-    assert not [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+    assert left_alone()
 
 
 def test_a_service_that_is_no_child_and_is_gone_has_ended(bench: Bench, keep: Keep) -> None:
