@@ -90,10 +90,13 @@ class Unit:
         argv = [plan.filled(word) for word in plan.argv]
         environment = environment_of(plan)
         try:
-            self.log.begin()
-            standing.entry = self._around.record(plan)
-            argv[0] = find_in(argv[0], environment.get("PATH", ""))
-            pid = spawn(argv, environment, output=self.log.path, directory=plan.directory)
+            output = self.log.begin()
+            try:
+                standing.entry = self._around.record(plan)
+                argv[0] = find_in(argv[0], environment.get("PATH", ""))
+                pid = spawn(argv, environment, output=output, directory=plan.directory)
+            finally:
+                os.close(output)
         except (OSError, ValueError) as error:
             self._set("starting", "")
             self._after_end(f"{argv[0]} could not be started: {error}", failed=True)
