@@ -197,5 +197,5 @@ def words_of(plan: ServicePlan) -> list[str]:
 
 def _foreign(port: int) -> str:
     """Why what listens on ``port`` is not the service; empty when it is of this account, or nobody tells."""
-    users = {user for _, user in ports.listeners(port)} - {os.geteuid()}
+    users = {user for _, user in ports.listeners(port, on_loopback=True)} - {os.geteuid()}
     return f"port {port} is held by another program of user {', '.join(map(str, sorted(users)))}" if users else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 LISTENING = "0A"
 """The state in /proc/net/tcp (include/net/tcp_states.h)."""
 TRIES = 32
+IPV4_IN_IPV6 = b"\0" * 10 + b"\xff" * 2
 
 
 def free_port(taken: Iterable[int] = ()) -> int:
@@ -29,15 +31,21 @@ def free_port(taken: Iterable[int] = ()) -> int:
     raise OSError("the system gives no free port")
 
 
-def listeners(port: int, root: str = "/") -> list[tuple[str, int]]:
-    """(inode of the socket, user) of all that listen on ``port``, on whatever address; empty where that is not told."""
+def listeners(port: int, root: str = "/", *, on_loopback: bool = False) -> list[tuple[str, int]]:
+    """(inode of the socket, user) of all that listen on ``port``, on whatever address; empty where that is not told.
+
+    ``on_loopback`` leaves only those that a connection to 127.0.0.1 can reach.
+    """
     found = []
+    reached = _reached_on_loopback() if on_loopback else ()
     for name in ("tcp", "tcp6"):
         try:
             with open(os.path.join(root, f"proc/net/{name}"), encoding="ascii", errors="replace") as table:
                 for line in table:
                     fields = line.split()
-                    if len(fields) > 9 and fields[3] == LISTENING and fields[1].endswith(f":{port:04X}"):
+                    if len(fields) <= 9 or fields[3] != LISTENING or not fields[1].endswith(f":{port:04X}"):
+                        continue
+                    if not on_loopback or fields[1].partition(":")[0] in reached:
                         found.append((fields[9], int(fields[7])))
         except (OSError, ValueError):
             continue
@@ -47,9 +55,12 @@ def listeners(port: int, root: str = "/") -> list[tuple[str, int]]:
 def holder(port: int, pids: Iterable[int], root: str = "/") -> str | None:
     """Who listens on ``port``: an empty text when it is one of ``pids``, words for a foreign program, None for nobody.
 
-    Where the descriptors of one of ``pids`` cannot be read, as of a program of another domain, the user decides.
+    Where ``pids`` are given those count alone that answer at 127.0.0.1: another account may have the same number there
+    while they have it on another address. Where the descriptors of one of ``pids`` cannot be read, as of a program of
+    another domain, the user decides.
     """
-    found = listeners(port, root)
+    pids = tuple(pids)
+    found = listeners(port, root, on_loopback=bool(pids))
     if not found:
         return None
     wanted = {f"socket:[{inode}]" for inode, _ in found}
@@ -68,6 +79,16 @@ def holder(port: int, pids: Iterable[int], root: str = "/") -> str | None:
     if unseen and users == [os.geteuid()]:
         return ""
     return f"another program of user {', '.join(map(str, users))}"
+
+
+def _reached_on_loopback() -> tuple[str, ...]:
+    """The addresses as /proc/net/tcp and tcp6 have them: words of 32 bits in this machine's order."""
+    loopback = _socket.inet_aton("127.0.0.1")
+    kinds = (bytes(4), loopback, bytes(16), IPV4_IN_IPV6 + bytes(4), IPV4_IN_IPV6 + loopback)
+    return tuple(
+        "".join(f"{int.from_bytes(kind[at : at + 4], sys.byteorder):08X}" for at in range(0, len(kind), 4))
+        for kind in kinds
+    )
 
 
 def _link(path: str) -> str:

@@ -45,6 +45,38 @@ def test_a_connection_is_no_listener(tmp_path: Path, state: str) -> None:
     assert listeners(8000, node(tmp_path, line(8000, state))) == []
 
 
+def test_who_answers_at_the_loopback_counts_and_not_who_has_the_number_elsewhere() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as answering:
+        port = answering.getsockname()[1]
+        with socket.create_server(("127.0.0.2", port)):
+            assert len(listeners(port)) == 2
+            assert len(listeners(port, on_loopback=True)) == 1
+
+
+def test_who_listens_everywhere_answers_at_the_loopback_too() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        assert holder(port, [os.getpid()]) == ""
+        assert len(listeners(port, on_loopback=True)) == 1
+
+
+@pytest.mark.parametrize("words", ["0" * 32, "0" * 16 + "FFFF0000" + "0100007F", "0" * 16 + "FFFF0000" + "0" * 8])
+def test_a_socket_of_both_versions_answers_at_the_loopback_too(tmp_path: Path, words: str) -> None:
+    root = node(tmp_path)
+    (tmp_path / "proc/net/tcp6").write_text(HEAD + line(8000, inode=9).replace("0100007F", words) + "\n")
+    assert listeners(8000, root, on_loopback=True) == [("9", 1000)]
+
+
+def test_a_service_on_another_address_does_not_vouch_for_who_answers_at_the_loopback(tmp_path: Path) -> None:
+    other = os.geteuid() + 1
+    elsewhere = line(8000, user=os.geteuid(), inode=77).replace("0100007F", "0200007F")
+    root = node(tmp_path, elsewhere, line(8000, user=other, inode=78))
+    own = tmp_path / "proc/10/fd"
+    own.mkdir(parents=True)
+    (own / "3").symlink_to("socket:[77]")
+    assert holder(8000, [10], root) == f"another program of user {other}"
+
+
 def test_sockets_of_both_versions_are_seen_and_damaged_lines_are_not(tmp_path: Path) -> None:
     root = node(tmp_path, "garbage", line(8000, inode=5), line(80, inode=6))
     (tmp_path / "proc/net/tcp6").write_text(HEAD + line(8000, user=0, inode=9).replace("0100007F", "0" * 32) + "\n")
