@@ -64,7 +64,10 @@ class SignedRepository:
             try:
                 target = self._updater(mirror).get_targetinfo(name)
                 if target is None:
-                    raise _unsigned(name)
+                    # Signed elsewhere perhaps: a mirror may show what was published before as long as it has not
+                    # expired.
+                    found.append(_unsigned(name))
+                    continue
                 self._download(mirror, target, path)
             except StoreError as error:
                 code = error.code.replace("image.", "artifact.", 1)
@@ -179,10 +182,10 @@ class _Downloads:
             raise
 
 
-def _unsigned(name: str) -> PilotError:
+def _unsigned(name: str) -> Failure:
     message = f"nobody who may sign {name} has signed it"
     hint = "the factory or the VO corrects the name, or signs it with packaging/artifacts.py add"
-    return PilotError(Failure(FailureKind.CONFIG, "artifact.missing", message, hint))
+    return Failure(FailureKind.CONFIG, "artifact.missing", message, hint)
 
 
 def _no_room(error: OSError) -> Failure:

@@ -173,6 +173,16 @@ def test_another_mirror_is_asked_where_one_cannot_be_believed_or_reached(reposit
     assert (caught.value.failure.kind, caught.value.failure.retry) == (FailureKind.NETWORK, True)
 
 
+def test_another_mirror_is_asked_where_one_shows_what_was_published_before(repository: Repository) -> None:
+    published = repository.operator.published
+    shutil.copytree(published, published / "late")
+    repository.operator.do("add", "config", repository.operator.file("new.yaml", "b: 2"))
+    repository.publish()
+    late = f"{repository.address}/late"
+    assert repository.refused("config/new.yaml", late).failure.code == "artifact.missing"
+    assert repository.fetch("config/new.yaml", late, repository.address) == b"b: 2"
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "pilot-agent/trust/2"}', "\x00", "[" * 100_000])
 def test_a_bundle_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "trust.json"
