@@ -91,13 +91,13 @@ def used_mib(directory: str) -> float:
             with os.scandir(left.pop()) as found:
                 for entry in found:
                     entries += 1
+                    if entries > MOST_ENTRIES:
+                        return float("inf")
                     blocks += entry.stat(follow_symlinks=False).st_blocks
                     if entry.is_dir(follow_symlinks=False):
                         left.append(entry.path)
         except OSError:  # it goes while it is looked at
             continue
-        if entries > MOST_ENTRIES:
-            return float("inf")
     return blocks * BLOCK_BYTES / (1 << 20)
 
 
