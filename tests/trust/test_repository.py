@@ -173,6 +173,13 @@ def test_another_mirror_is_asked_where_one_cannot_be_believed_or_reached(reposit
     assert (caught.value.failure.kind, caught.value.failure.retry) == (FailureKind.NETWORK, True)
 
 
+def test_a_vo_whose_role_is_taken_away_takes_nothing_from_the_pilots_that_are_there(repository: Repository) -> None:
+    repository.operator.do("revoke", "atlas")
+    repository.publish()
+    assert repository.fetch("config/site.yaml") == b"a: 1"
+    assert repository.refused(PLUGIN).failure.code == "artifact.missing"
+
+
 def test_another_mirror_is_asked_where_one_shows_what_was_published_before(repository: Repository) -> None:
     published = repository.operator.published
     shutil.copytree(published, published / "late")
