@@ -207,7 +207,7 @@ def _service_variables(session: Session, state: State) -> plan.ServiceVariablesP
 
 
 def _service_attributes(state: State) -> dict[str, Json]:
-    ready = [service for service in state.services if service.status == "ready"]
+    ready = [service for service in state.services if service.status in READY]
     return {name: value for service in ready for name, value in service.attributes.items()}
 
 

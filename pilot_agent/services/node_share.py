@@ -69,10 +69,10 @@ class NodeShare:
     def told(self) -> None:
         """The unit is in another state: say so to the other pilots."""
         standing = self._unit.standing
-        if self._place.descriptor < 0:
-            return
         if standing.status in LOST:
             self.release()
+            return
+        if self._place.descriptor < 0:
             return
         try:
             self._place.publish(standing.status, standing.ports)
@@ -111,6 +111,7 @@ class NodeShare:
 
     def _begin_here(self, *, held: bool) -> None:
         standing = self._unit.standing
+        self._wanted_free = 0.0
         if held:
             standing.lock = self._place.descriptor
             keep_too(standing.lock)

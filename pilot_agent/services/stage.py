@@ -11,7 +11,7 @@ from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.pidfd import LOOK_SECONDS, Ending
 from pilot_agent.process import Interrupted, WakeUp
 from pilot_agent.services.plan import ServicePlan
-from pilot_agent.services.supervisor import Supervisor
+from pilot_agent.services.supervisor import LOST, Supervisor
 
 
 class _Alarm:
@@ -79,7 +79,9 @@ class StageLoop(Loop):
 def start_all(plans: Sequence[ServicePlan], events: EventLog, journal: Journal | None, wake: WakeUp | None) -> None:
     """Start the services until each is ready or does not come, or a required one does not; how each stands is in its
     plan. Raises ``Interrupted``: what was started then still runs, known to the journal."""
-    lost: list[str] = []
+    lost = [plan.name for plan in plans if plan.required and plan.standing.status in LOST]
+    if lost:
+        return
 
     def gave_up(name: str, message: str, required: bool) -> None:
         if required:
@@ -89,9 +91,8 @@ def start_all(plans: Sequence[ServicePlan], events: EventLog, journal: Journal |
     try:
         supervisor = Supervisor(plans, loop, events, journal, changed=_unheard, gave_up=gave_up, watches=False)
         supervisor.begin()
-        while not (lost or supervisor.settled()):
-            loop.turn()
-        while supervisor.busy():
+        # The keeper adopts what stands, and knows nothing of a start or an end that is under way.
+        while supervisor.busy() or not (lost or supervisor.settled()):
             loop.turn()
     finally:
         loop.close()

@@ -80,8 +80,12 @@ class Supervisor:
             self._look()
 
     def settled(self) -> bool:
-        """Whether each service is ready or does not come."""
-        return all(unit.standing.status in ("ready", "unhealthy", "shared", *LOST) for unit in self.units.values())
+        """Whether each service is ready or does not come. One that just ended, and is still cleared away, is not."""
+        return all(
+            unit.standing.status in ("shared", *LOST)
+            or (unit.running() and unit.standing.status in ("ready", "unhealthy"))
+            for unit in self.units.values()
+        )
 
     def busy(self) -> bool:
         """Whether a program that asks for a service's state still runs."""

@@ -89,6 +89,7 @@ class Unit:
         plan, standing, turn = self.plan, self.standing, self._turn
         argv = [plan.filled(word) for word in plan.argv]
         environment = environment_of(plan)
+        standing.entry = 0
         try:
             output = self.log.begin()
             try:
@@ -98,6 +99,7 @@ class Unit:
             finally:
                 os.close(output)
         except (OSError, ValueError) as error:
+            self._around.closed(standing.entry)
             self._set("starting", "")
             self._after_end(f"{argv[0]} could not be started: {error}", failed=True)
             return

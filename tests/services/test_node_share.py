@@ -241,6 +241,29 @@ def test_another_pilots_service_that_never_becomes_ready_is_not_waited_for_witho
         other.release()
 
 
+def test_one_whose_need_is_lost_while_it_waits_for_another_pilot_stays_lost(
+    bench: Bench, keep: Callable[..., Kept]
+) -> None:
+    need = bench.plan(": > ready; exec sleep 600", name="need", restart="never", required=False)
+    plan = bench.plan("exec sleep 600", name="cache", per="node", needs=("need",), ready_way="alive", required=False)
+    other = NodeEndpoint("cache", key_of(node_share.words_of(plan), bench.workspace.root))
+    assert other.take() == HELD
+    other.publish("starting", {})
+    try:
+        kept = keep(need, plan)
+        kept.until_status("ready", "need")
+        kept.until(lambda: kept.supervisor._shares["cache"]._follows, "the other pilot's is waited for")
+        os.kill(kept.pid("need"), signal.SIGKILL)
+        kept.until_status("failed", "cache")
+        other.publish("ready", {})
+        over: list[bool] = []
+        kept.loop.call_later(2 * node_share.SOON_SECONDS, lambda: over.append(True))
+        kept.until(lambda: bool(over), "two looks")
+        assert kept.supervisor.statuses()["cache"] == "failed"
+    finally:
+        other.release()
+
+
 def test_a_port_that_is_given_may_be_held_for_a_while_by_what_a_killed_pilot_left(
     bench: Bench, keep: Callable[..., Kept], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -249,6 +249,7 @@ def test_a_program_that_does_not_exist_has_failed(bench: Bench) -> None:
     bench.stage(plan)
     assert "/no/such/program could not be started" in plan.standing.message
     assert plan.standing.pid == 0
+    assert read_journal(bench.workspace.journal).processes == []
 
 
 def test_a_workspace_that_cannot_be_written_is_told(bench: Bench) -> None:
@@ -257,3 +258,10 @@ def test_a_workspace_that_cannot_be_written_is_told(bench: Bench) -> None:
     plan = bench.plan("exit 0")
     bench.stage(plan)
     assert "cannot be used" in plan.standing.message
+
+
+def test_a_required_service_that_cannot_be_run_here_keeps_the_others_from_being_waited_for(bench: Bench) -> None:
+    refused = ServicePlan(name="refused", standing={"status": "failed", "message": "it asks for 1 GPU"})
+    slow = bench.plan("exec sleep 600", name="slow")
+    bench.stage(slow, refused)
+    assert (slow.standing.status, slow.standing.starts) == ("waiting", 0)

@@ -53,6 +53,16 @@ def test_one_that_ended_between_stage_and_keeper_is_started_again(bench: Bench, 
     kept.until_start(2)
 
 
+def test_one_that_just_ended_is_not_settled_before_it_is_ready_again(bench: Bench, keep: Keep) -> None:
+    """Else the keeper would take over a service that says ready and has no process."""
+    kept = staged(bench, keep, bench.plan("setsid sleep 600 & : > ready; exec sleep 600"))
+    os.kill(kept.pid(), signal.SIGKILL)
+    kept.until(lambda: kept.pid() == 0, "its end")
+    assert not kept.supervisor.settled()
+    kept.until_start(2)
+    assert kept.supervisor.settled()
+
+
 def test_only_the_open_entry_of_the_last_start_stays_in_the_journal(bench: Bench, keep: Keep) -> None:
     kept = staged(bench, keep, bench.plan(STAYS))
     os.kill(kept.pid(), signal.SIGKILL)
