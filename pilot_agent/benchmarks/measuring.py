@@ -17,7 +17,7 @@ from pilot_agent.benchmarks.answers import AnswerError, from_function, from_prog
 from pilot_agent.benchmarks.bounds import IDLE_LOOK_SECONDS, LOOK_SECONDS, Watch, chosen, confine
 from pilot_agent.benchmarks.conditions import conditions, processor
 from pilot_agent.benchmarks.job import Job, Measured
-from pilot_agent.benchmarks.kept import Kept, alone
+from pilot_agent.benchmarks.kept import DAY_SECONDS, Kept, alone
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.processes import kill_descendants
 from pilot_agent.lifecycle.subreaper import become_subreaper
@@ -43,6 +43,8 @@ def measure(job: Job, call: Callable[[], Json], explain: Callable[[Result], str]
     record = job.record
     kept = Kept.of(job.cache_directory) if record.cache_days > 0 else Kept(None)
     days = record.cache_days if job.use_kept else 0.0
+    if record.when == "periodic":  # a score of the period before is none of this one
+        days = min(days, record.period_seconds / 2 / DAY_SECONDS)
     key = {**job.key, **processor(), "cores": job.cores}
     if (found := kept.find(key, days)) is not None:
         return Measured(found)

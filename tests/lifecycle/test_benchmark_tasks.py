@@ -29,9 +29,10 @@ def plan(directory: Path, name: str, *command: str, period_seconds: float = 0.0,
     """What the hand-off makes of a declared program."""
     own = directory / f"work-{name}"
     own.mkdir()
-    record = Benchmark(
-        name=name, command=command, when="beside", **{"cache_days": 0.0, "timeout_seconds": 60.0} | fields
-    )
+    usual: dict[str, Any] = {"when": "beside", "cache_days": 0.0, "timeout_seconds": 60.0}
+    if period_seconds:
+        usual |= {"when": "periodic", "period_seconds": period_seconds}
+    record = Benchmark(name=name, command=command, **usual | fields)
     job = Job(
         record=record,
         builtin=False,
@@ -101,9 +102,11 @@ def test_one_runs_after_the_other_and_a_failure_keeps_none_from_running(bench: B
     assert [score["status"] for score in scores(tmp_path)] == ["ok", "failed", "ok"]
 
 
-def test_one_with_a_period_runs_again_and_the_last_score_counts(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("days", [0.0, 30.0])
+def test_one_with_a_period_runs_again_and_the_last_score_counts(bench: Bench, tmp_path: Path, days: float) -> None:
+    """Also where scores are kept: one that was kept in the period before is not taken for a new one."""
     word = """echo x >> ../runs; echo "{\\"score\\": $(wc -l < ../runs), \\"unit\\": \\"runs\\"}" """
-    start(bench, plan(tmp_path, "again", "/bin/sh", "-c", word, period_seconds=0.1))
+    start(bench, plan(tmp_path, "again", "/bin/sh", "-c", word, period_seconds=0.1, cache_days=days))
     bench.until("it ran three times", lambda: len(ended(bench)) >= 3)
     bench.loop._timers.clear()  # the end of the test waits for what runs, and that would never be over
     assert bench.ad.now["BENCHMARK_AGAIN"] >= 3
