@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -130,21 +131,23 @@ def _explain(job: Job) -> Callable[[Result], str]:
 
 def plans_beside(session: Session, state: State, environment: Mapping[str, str]) -> list[PeriodicPlan]:
     """How the keeper runs those that come beside the jobs, in a process with this ``environment``. Until one has run
-    its line in the report says that it has not."""
+    its line in the report says that it has not, or why it cannot."""
     plans: list[PeriodicPlan] = []
-    for declared in host.in_order(session.loaded.of("pilot_benchmarks")):
+    ordered = host.in_order(session.loaded.of("pilot_benchmarks"))
+    beside = [declared for declared in ordered if declared.record.when != "before"]
+    for number, declared in enumerate(beside):
         record: Benchmark = declared.record
-        if record.when == "before":
-            continue
-        place = os.path.join(session.workspace.private, f"{SCORE_PREFIX}{len(plans):03d}.json")
+        place = os.path.join(session.workspace.private, f"{SCORE_PREFIX}{number:03d}.json")
+        job_path = os.path.join(session.workspace.private, f"benchmark-{number:03d}.json")
         try:
             job = replace(prepared(session, state, declared), idle=True, patience_seconds=BESIDE_PATIENCE_SECONDS)
             write_json(place, to_json(failed(record, "the pilot ended before it was measured", status="skipped")))
-            job_path = os.path.join(session.workspace.private, f"benchmark-{len(plans):03d}.json")
             write_json(job_path, to_json(job))
         except (PilotError, OSError) as error:
             message = error.failure.message if isinstance(error, PilotError) else str(error)
             session.events.write("benchmark.ended", name=record.name, status="failed", message=message)
+            with contextlib.suppress(OSError):  # the disk may be the reason
+                write_json(place, to_json(failed(record, message)))
             continue
         plans.append(
             PeriodicPlan(

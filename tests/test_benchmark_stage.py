@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from pilot_agent import host, stages
+from pilot_agent.benchmark_stage import plans_beside
 from pilot_agent.config import Layer, load_config
 from pilot_agent.configure import new_state
 from pilot_agent.environment import clean_environment
 from pilot_agent.events import EventLog
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.lifecycle import node_list
+from pilot_agent.lifecycle.final_report import add_scores
 from pilot_agent.lifecycle.processes import descendants
 from pilot_agent.model import BenchmarkScore, Fact, Json
 from pilot_agent.stages import Session
@@ -279,6 +281,16 @@ def test_what_failed_is_not_kept(node: Node) -> None:
 
 def test_those_beside_the_jobs_wait(node: Node) -> None:
     assert node.run(program(GOOD, when="beside")).benchmarks == ()
+
+
+def test_one_beside_the_jobs_that_cannot_be_prepared_is_in_the_report_with_the_reason(node: Node) -> None:
+    session, state = node.prepared(program(GOOD, when="beside", where="image"))
+    assert plans_beside(session, state, {}) == []
+    report: dict[str, Any] = {}
+    add_scores(report, session.workspace.private)
+    (score,) = report["benchmarks"]
+    assert (score["name"], score["status"]) == ("b", "failed")
+    assert score["message"]
 
 
 def test_a_function_may_say_that_there_is_nothing_to_measure(node: Node) -> None:
