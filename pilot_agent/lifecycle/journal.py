@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pilot_agent.lifecycle.identity import Identity, identify, whole
+from pilot_agent.lifecycle.identity import Identity, whole
 from pilot_agent.light import dumps, loads, signal
 
 TYPE_CHECKING = False
@@ -112,18 +112,6 @@ class Journal:
     def started(self, number: int, identity: Identity) -> None:
         """Which process entry ``number`` became."""
         self._append({"n": number, "kind": "started", "identity": identity.to_json()})
-
-    def process_started(self, label: str, pid: int, signal_name: str, seconds: float) -> int:
-        """A process that was just started, with the name of the signal that stops it; the entry's number.
-
-        For a caller that learns of the process only now: dying before this line it leaves a descendant that the
-        teardown finds all the same.
-        """
-        number = self.process(label, stop_signal=getattr(signal, signal_name), stop_seconds=seconds)
-        identity = identify(pid)
-        if identity is not None:
-            self.started(number, identity)
-        return number
 
     def mount(self, path: str, undo: Sequence[str]) -> int:
         """A mount about to be made at ``path``, and the command that undoes it; the entry's number."""

@@ -41,14 +41,6 @@ def test_a_control_group_is_journalled_with_what_was_handed_down_before(tmp_path
     assert read_journal(journal.path).groups == []
 
 
-def test_a_process_is_journalled_with_its_signal_by_name(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"))
-    journal.process_started("cache", os.getpid(), "SIGINT", 1.0)
-    (process,) = read_journal(journal.path).processes
-    assert process.stop_signal == 2
-    assert process.identity is not None
-
-
 def test_closed_entries_are_gone(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "journal"))
     first = journal.directory("/a")

@@ -258,7 +258,9 @@ def test_what_the_journal_names_is_undone(tmp_path: Path, start: Start) -> None:
     workspace, made = dead(tmp_path), tmp_path / "made by a setup"
     made.touch()
     service = start("sleep", "600")
-    Journal(workspace.journal).process_started("service", service.pid, "SIGTERM", 1.0)
+    journal, identity = Journal(workspace.journal), identify(service.pid)
+    assert identity is not None
+    journal.started(journal.process("service", stop_signal=signal.SIGTERM, stop_seconds=1.0), identity)
     journalled(workspace, "/bin/false")
     own = OwnTeardown(60.0, lambda pilot_id: (["/bin/rm", str(made)], {"ID": pilot_id}, own_directory(tmp_path)))
     one = swept(tmp_path, {LABEL: own})[workspace.root]
