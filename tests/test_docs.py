@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PLACES = ("*.md", "docs/**/*.md", "plugins_contrib/*/*.md")
 PAGES = sorted(page for place in PLACES for page in REPOSITORY.glob(place))
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
-NAMED_FILE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
+NAMED_FILE = re.compile(r"`(\w+\.(?:py|yaml))`:\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
