@@ -55,7 +55,8 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
     value that was given does not fit its option, the options are all that it is asked for.
 
     Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an exception in a hook, a record of the
-    wrong type or one that cannot be run, or a name that two of one hook share.
+    wrong type or one that cannot be run, or a name that two of one hook share; (config.invalid) for a ``ValueError``
+    that begins with the path of one of the plugin's own options: its value is wrong, and not the plugin.
     """
     try:
         implementations = _implementations(name, plugin)
@@ -74,7 +75,7 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
             except PilotError:
                 raise
             except Exception as error:  # the plugin boundary
-                raise _load_failure(name, f"{hook} raised {type(error).__name__}: {error}") from error
+                raise _raised(name, hook, error) from error
             for record in records:
                 if not isinstance(record, record_type):
                     message = f"{hook} yielded a {type(record).__name__} where a {record_type.__name__} is needed"
@@ -159,6 +160,13 @@ def declared_from_json(data: Json) -> list[Declared]:
             raise CodecError(f"no declaration: {error}") from error
         found.append(Declared(item["plugin"], item["hook"], record, item["builtin"]))
     return found
+
+
+def _raised(plugin: str, hook: str, error: Exception) -> PilotError:
+    if isinstance(error, ValueError) and str(error).startswith(f"plugins.options.{plugin}."):
+        hint = f"correct plugins.options.{plugin}; whoever gave the option must act"
+        return PilotError(Failure(FailureKind.CONFIG, "config.invalid", str(error), hint, plugin=plugin))
+    return _load_failure(plugin, f"{hook} raised {type(error).__name__}: {error}")
 
 
 def _load_failure(plugin: str, message: str) -> PilotError:

@@ -22,6 +22,7 @@ from pilot_agent.hookspecs import Context, Event
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
 from pilot_agent.process import Result, Runner, WakeUp
 from pilot_agent.programs import is_program, read_answer
+from pilot_agent.spelling import nearest
 from pilot_agent.trust.local import code_writable_by_others
 
 BUILTIN_PLUGINS = (
@@ -96,7 +97,7 @@ def load_plugins(
     names: Sequence[str], config: Mapping[str, Json], around: Surroundings, timeout_seconds: float
 ) -> Loaded:
     """Collect from the built-in plugins and from ``names``. Raises ``PilotError`` (plugin.load, a corruption) for a
-    plugin that was named and does not load."""
+    plugin that was named and does not load, (config.invalid) for one that refuses the value of an option."""
     declared: list[Declared] = []
     reports: list[PluginReport] = []
     for name in BUILTIN_PLUGINS:
@@ -140,6 +141,10 @@ def _collect_external(
         request = {"plugin": name, "directories": list(around.directories), "config": to_json(config)}
         result = _run_child("collect", request, around, timeout_seconds)
         answer, problem = _answer(result)
+        if isinstance(answer, dict) and "failure" in answer:
+            failure = from_json(Failure, answer["failure"])
+            if failure.kind is FailureKind.CONFIG:  # an option has a wrong value: nothing is wrong with the plugin
+                raise PilotError(failure)
         if problem is None:
             try:
                 found = declared_from_json(answer["declared"])
@@ -245,7 +250,7 @@ def _run_child(verb: str, request: Json, around: Surroundings, timeout_seconds: 
 
 
 def _answer(result: Result) -> tuple[Json, str | None]:
-    """The answer of a child, or None and what went wrong."""
+    """The answer of a child and None, or what went wrong, with the failure that it answered where it did."""
     if not result.ok:
         return None, result.explain()
     try:
@@ -254,7 +259,7 @@ def _answer(result: Result) -> tuple[Json, str | None]:
         cut = "its answer was cut at the limit" if result.truncated else "it ended without an answer (os._exit?)"
         return None, cut
     if isinstance(answer, dict) and "failure" in answer:
-        return None, from_json(Failure, answer["failure"]).message
+        return answer, from_json(Failure, answer["failure"]).message
     return answer, None
 
 
@@ -310,11 +315,17 @@ def _order(tasks: Sequence[Declared]) -> TopologicalSorter[str]:
     try:
         order.prepare()
     except CycleError as error:
-        circle = " -> ".join(error.args[1])
-        raise PilotError(
-            Failure(FailureKind.CORRUPTION, "plugin.cycle", f"the needs of plugins form a circle: {circle}")
-        ) from error
+        raise PilotError(_circle(error.args[1], tasks)) from error
     return order
+
+
+def _circle(keys: Sequence[str], tasks: Sequence[Declared]) -> Failure:
+    circle = " -> ".join(keys)
+    named = [task for task in tasks if _key(task) in keys]
+    if all(task.builtin and task.hook != "pilot_probes" for task in named):  # the configuration declares those
+        message = f"needs, after and before of the configuration form a circle: {circle}"
+        return Failure(FailureKind.CONFIG, "config.invalid", message, "take one of these out of it")
+    return Failure(FailureKind.CORRUPTION, "plugin.cycle", f"the needs of plugins form a circle: {circle}")
 
 
 def ordered(tasks: Sequence[Declared]) -> list[Declared]:
@@ -346,7 +357,7 @@ def complete_options(loaded: Loaded, given: Mapping[str, Json]) -> dict[str, dic
             path = f"plugins.options.{plugin}.{name}"
             option = known.get((plugin, name))
             if option is None:
-                problems.append(Problem(path, "plugins", "no loaded plugin declared this option"))
+                problems.append(Problem(path, "plugins", _unknown_option(plugin, name, known)))
             elif not fits(option, value):
                 problems.append(Problem(path, "plugins", f"expected {option.type}, found {type(value).__name__}"))
     if problems:
@@ -355,6 +366,13 @@ def complete_options(loaded: Loaded, given: Mapping[str, Json]) -> dict[str, dic
     for (plugin, name), option in known.items():
         complete.setdefault(plugin, {})[name] = given.get(plugin, {}).get(name, option.default)
     return complete
+
+
+def _unknown_option(plugin: str, name: str, known: Iterable[tuple[str, str]]) -> str:
+    own = [option for owner, option in known if owner == plugin]
+    if own:
+        return "no loaded plugin declared this option" + (nearest(name, own) or f"; {plugin} has {', '.join(own)}")
+    return f"no loaded plugin declared this option: none of the name {plugin}" + nearest(plugin, {o for o, _ in known})
 
 
 def findings(answer: Json) -> list[Fact | Limit]:

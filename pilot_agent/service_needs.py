@@ -24,8 +24,11 @@ def require_known_needs(services: Sequence[Declared]) -> None:
     for one in services:
         for name in one.record.needs:
             if name not in known:
-                near = nearest(name, known) or f"; there are {', '.join(sorted(known))}"
+                others = sorted(set(known) - {one.record.name})
+                near = nearest(name, others) or f"; there are {', '.join(others) or 'no others'}"
                 raise _refusal(one, f"services.{one.record.name}.needs: there is no service {name!r}{near}")
+            if name == one.record.name:
+                raise _refusal(one, f"services.{name}.needs names {name} itself; take it out")
 
 
 def _refusal(one: Declared, message: str) -> PilotError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -474,6 +475,43 @@ def test_every_wrong_option_is_named_with_its_path() -> None:
     assert "plugins.options.p.count (plugins): expected integer, found bool" in message
     assert "plugins.options.p.colour (plugins): no loaded plugin declared this option" in message
     assert "plugins.options.q.threshold" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"p": {"threshhold": 1}}, "plugins.options.p.threshhold .*; did you mean threshold"),
+        ({"p": {"colour": 1}}, "; p has threshold, names, count"),
+        ({"pp": {"count": 1}}, "none of the name pp; did you mean p"),
+    ],
+)
+def test_an_option_that_nobody_declared_is_told_with_the_nearest_one(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(PilotError, match=said):
+        complete_options(OPTIONS, given)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "ValueError('plugins.options.choosy.per is 7')",
+        "PilotError(Failure(FailureKind.CONFIG, 'config.invalid', 'plugins.options.choosy.per is 7'))",
+    ],
+)
+def test_a_value_that_the_plugin_itself_refuses_is_the_configurations_fault(
+    around: Surroundings, make_plugin: MakePlugin, raised: str
+) -> None:
+    source = f"from pilot_agent.model import *\n@hookimpl\ndef pilot_probes(config):\n    raise {raised}\n"
+    make_plugin("choosy", source)
+    with pytest.raises(PilotError) as caught:
+        load(around, "choosy")
+    failure = caught.value.failure
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "config.invalid")
+    assert failure.message == "plugins.options.choosy.per is 7"
+
+
+def test_a_value_error_about_anything_else_is_the_plugins_fault(around: Surroundings, make_plugin: MakePlugin) -> None:
+    make_plugin("broken", "@hookimpl\ndef pilot_probes(config):\n    raise ValueError('plugins.options.other.x')\n")
+    assert refused(around, "broken").code == "plugin.load"
 
 
 # ---- events ------------------------------------------------------------------------------------------------------

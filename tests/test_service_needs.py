@@ -35,6 +35,22 @@ def test_two_services_whose_attributes_would_be_the_same_are_refused() -> None:
         require_known_needs([declared("a.b"), declared("a_b", plugin="b")])
 
 
+def test_a_service_that_needs_itself_is_refused() -> None:
+    with pytest.raises(PilotError, match=r"services.a.needs names a itself"):
+        require_known_needs([declared("a", "a", builtin=True)])
+
+
+def test_a_need_of_the_only_service_does_not_offer_that_service_itself() -> None:
+    with pytest.raises(PilotError, match="there is no service 'front1'; there are no others"):
+        require_known_needs([declared("front", "front1", builtin=True)])
+
+
+def test_a_circle_of_services_of_the_configuration_alone_is_its_fault() -> None:
+    with pytest.raises(PilotError, match="form a circle") as told:
+        in_order([declared("a", "b", builtin=True), declared("b", "a", builtin=True)])
+    assert told.value.failure.code == "config.invalid"
+
+
 def test_services_that_need_each_other_are_refused() -> None:
     with pytest.raises(PilotError, match="form a circle"):
         in_order([declared("a", "b"), declared("b", "a")])

@@ -84,7 +84,7 @@ def _chosen(names: Sequence[str], loaded: Loaded) -> list[Declared]:
     known = [task.record.name for task in declared]
     if unknown := [name for name in names if name not in known]:
         near = nearest(unknown[0], {*known, *BUILT_IN})
-        message = f"there is no benchmark {unknown[0]}{near}; known: {', '.join(known) or 'none'}"
+        message = f"there is no benchmark {unknown[0]}{near}; known: {', '.join(dict.fromkeys([*known, *BUILT_IN]))}"
         raise PilotError(Failure(FailureKind.USAGE, "usage", message, "pilot-agent bench --list shows them"))
     return [task for task in declared if not names or task.record.name in names]
 
