@@ -66,3 +66,12 @@ def test_it_measures_only_what_was_chosen() -> None:
     command = service(collectors=["cpu", "meminfo"]).command
     assert command[-3:] == ("--collector.disable-defaults", "--collector.cpu", "--collector.meminfo")
     assert service(families=[]).metrics is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"per": "nod"}, r"node_exporter\.per is 'nod'"), ({"port": 99999}, r"node_exporter\.port is 99999; 1 to 65535")],
+)
+def test_an_option_that_makes_no_sense_is_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^plugins\.options\.{said}"):
+        service(**given)

@@ -110,6 +110,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "disk_mib must be": {"disk_mib": -1},
     "one of never, fallback, only": {"direct": "no"},
     "pilot or node": {"per": "site"},
+    "port is 99999; 1 to 65535": {"port": 99999},
     "destinations has 'a b'": {"destinations": ["a b"]},
     "destinations has 5": {"destinations": [5]},
     "without an account": {"proxies": ["http://user:word@proxy.example.org:3128"]},

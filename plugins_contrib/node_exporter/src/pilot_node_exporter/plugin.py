@@ -13,6 +13,7 @@ from pilot_agent.model import CheckResult, CheckStatus, Json
 NAME = "node_exporter"
 PROGRAM = "prometheus-node-exporter"
 LOOPBACK = "127.0.0.1"
+LARGEST_PORT = 65535
 EVERYWHERE = ("0.0.0.0", "[::]", "::")  # noqa: S104 - what a site may ask for, and nothing that is done unasked
 COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "pressure", "stat", "uname", "vmstat")
 FAMILIES = (
@@ -64,8 +65,13 @@ def program_is_there(context: Context) -> CheckResult:
 
 @hookimpl
 def pilot_services(config: Mapping[str, Json]) -> Iterator[Service]:
-    """The exporter, on the loopback device and where else the site wants it."""
+    """The exporter, on the loopback device and where else the site wants it. Raises ``ValueError`` for an option that
+    makes no sense."""
     options = config["plugins"]["options"][NAME]
+    if options["per"] not in ("pilot", "node"):
+        raise ValueError(f"plugins.options.{NAME}.per is {options['per']!r}; pilot or node is needed")
+    if not 0 <= options["port"] <= LARGEST_PORT:
+        raise ValueError(f"plugins.options.{NAME}.port is {options['port']}; 1 to {LARGEST_PORT} is needed, or 0")
     address = options["address"]
     # Everywhere is the loopback device too, and a second listener there would find the port taken.
     listened = dict.fromkeys([address] if address in EVERYWHERE else [LOOPBACK, address])

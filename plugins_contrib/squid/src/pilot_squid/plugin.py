@@ -12,6 +12,7 @@ from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json
 from pilot_squid.configuration import DIRECTORY, PICTURE, PORT, configuration, upstream
 
 NAME = "squid"
+LARGEST_PORT = 65535
 TEMPLATE = "squid.conf.in"
 EXPORTS = ("http_proxy", "HTTP_PROXY", "FRONTIER_PROXY", "OSG_SQUID_LOCATION")
 WITHOUT_SCHEME = "OSG_SQUID_LOCATION"
@@ -85,6 +86,8 @@ def _mistake(options: Mapping[str, Any]) -> str:
     """What is wrong with the options themselves."""
     if options["per"] not in ("pilot", "node"):
         return f"per is {options['per']!r}; pilot or node is needed"
+    if not 0 <= options["port"] <= LARGEST_PORT:
+        return f"port is {options['port']}; 1 to {LARGEST_PORT} is needed, or 0 for a free one"
     try:
         # Which proxies the site has is not known here.
         configuration(options, upstream({**options, "direct": "only"}, ()))
