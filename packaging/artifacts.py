@@ -7,7 +7,7 @@ change that lacks signatures waits as a draft in REPOSITORY/drafts, which may be
   artifacts.py init    REPO --keys KEYS                      make keys of all four roles, and the repository
   artifacts.py key     KEYS atlas                            make a key; send the .json, keep the .pem
   artifacts.py delegate REPO atlas --public atlas-1f2e.json --keys KEYS
-  artifacts.py add     REPO plugin probe-1.0.tar.gz --vo atlas --keys ATLAS_KEYS
+  artifacts.py add     REPO plugin atlas_pilot-1.0-py3-none-any.whl --vo atlas --keys ATLAS_KEYS
   artifacts.py sign    REPO targets --keys /media/stick      add the signatures of these keys to a draft
   artifacts.py publish REPO /srv/www/artifacts --keys KEYS   also every few hours: a timestamp lives for twelve
   artifacts.py rotate  REPO timestamp --new new.json --old 3f2a91c0 --keys KEYS

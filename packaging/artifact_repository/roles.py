@@ -93,6 +93,10 @@ def add(
     if kind not in KINDS or (vo is not None and kind not in VO_KINDS):
         allowed = ", ".join(VO_KINDS if vo is not None else KINDS)
         raise BuildError(f"{kind!r} is no kind of artifact {'of a VO' if vo else ''}; there are {allowed}")
+    if kind == "plugin" and not name.endswith(".whl"):
+        raise BuildError(
+            f"{name} is no wheel, and pilots load no other plugins; `pip wheel --no-deps DIRECTORY` makes one"
+        )
     path = str(PurePosixPath(kind, vo or "", name))
     role = vo or Targets.type
     with store.changing("add"):
@@ -100,7 +104,7 @@ def add(
         try:
             found = TargetFile.from_file(path, str(file), ["sha256"])
         except (OSError, ValueError) as error:
-            raise BuildError(f"{file}: {error}") from error
+            raise BuildError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
         with store.edit_targets(role) as targets:
             before = targets.targets.get(path)
             if before is not None and before.hashes != found.hashes and not replace:

@@ -19,7 +19,7 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from tests.packaging.signing import Operator
 
-PLUGIN = "plugin/atlas/probe-1.0.tar.gz"
+PLUGIN = "plugin/atlas/probe-1.0.whl"
 
 
 class Mirror(FetcherInterface):
@@ -62,25 +62,25 @@ def fetched(updater: Updater, name: str) -> bytes | None:
 
 
 def test_what_a_vo_signed_reaches_a_pilot_that_knows_the_first_root(operator: Operator) -> None:
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
+    operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
     operator.do("add", "images", operator.file("images.yaml", "el9: []"))
     told = operator.publish()
     assert told.startswith("2 artifacts; root 1, snapshot 1, timestamp 1\n")
     updater = pilot(operator)
     assert fetched(updater, PLUGIN) == b"content"
     assert fetched(updater, "images/images.yaml") == b"el9: []"
-    assert fetched(updater, "plugin/atlas/other.tar.gz") is None
+    assert fetched(updater, "plugin/atlas/other.whl") is None
 
 
 def test_a_vo_signs_nothing_outside_its_own_directories(operator: Operator) -> None:
     """Also with metadata that the tool would not have made."""
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
+    operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
     ring = keys_module.KeyRing((operator.place / "atlas",)).signers()
     store = Store(operator.repository, ring)
     with store.edit_targets("atlas") as targets:
-        targets.targets["plugin/cms/probe.tar.gz"] = targets.targets[PLUGIN]
+        targets.targets["plugin/cms/probe.whl"] = targets.targets[PLUGIN]
         targets.targets["config/site.yaml"] = targets.targets[PLUGIN]
-    for name in ("plugin/cms/probe.tar.gz", "config/site.yaml"):
+    for name in ("plugin/cms/probe.whl", "config/site.yaml"):
         target = operator.repository / "targets" / name
         target.parent.mkdir(parents=True)
         shutil.copyfile(operator.repository / "targets" / PLUGIN, target)
@@ -105,7 +105,7 @@ def test_a_change_waits_for_as_many_signatures_as_the_role_needs(
 
 
 def test_a_draft_is_signed_elsewhere_and_accepted_here(operator: Operator) -> None:
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas")
+    operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas")
     carried = operator.place / "carried.json"
     shutil.copyfile(operator.repository / "drafts/atlas.json", carried)
     (signer,) = keys_module.KeyRing((operator.place / "atlas",)).signers().values()
@@ -118,7 +118,7 @@ def test_a_draft_is_signed_elsewhere_and_accepted_here(operator: Operator) -> No
 
 
 def test_what_says_something_else_than_the_draft_is_not_accepted(operator: Operator) -> None:
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas")
+    operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas")
     other = operator.place / "other.json"
     metadata: Metadata[Targets] = Metadata.from_file(str(operator.repository / "drafts/atlas.json"))
     metadata.signed.targets.clear()
@@ -148,12 +148,18 @@ def test_a_new_root_needs_the_keys_of_the_old_one(operator: Operator) -> None:
 
 
 def test_a_vo_that_lost_its_role_signs_nothing_any_more(operator: Operator) -> None:
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
+    operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
     operator.publish()
     operator.do("revoke", "atlas")
     operator.publish()
     assert fetched(pilot(operator), PLUGIN) is None
     assert "atlas has no role here" in operator.refused("revoke", "atlas")
+
+
+def test_a_plugin_that_no_pilot_would_load_is_not_signed(operator: Operator) -> None:
+    told = operator.refused("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas")
+    assert "probe-1.0.tar.gz is no wheel" in told
+    assert "pip wheel" in told
 
 
 def test_an_artifact_under_a_known_name_never_changes(operator: Operator) -> None:
@@ -239,7 +245,7 @@ def test_metadata_that_was_damaged_is_named_with_its_backups(operator: Operator)
 
 
 def test_the_standing_is_told_as_json(operator: Operator) -> None:
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas")
+    operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas")
     told = json.loads(operator.do("show", "--json"))
     roles = {one["role"]: one for one in told["roles"]}
     assert roles["atlas"]["draft"] == 1
@@ -266,7 +272,7 @@ def test_the_commands_of_the_how_to_work(
     lines = [line for line in page.splitlines() if line.startswith("python packaging/artifacts.py ")]
     assert len(lines) == 14
     (tmp_path / "tarballs").mkdir()
-    for name in ("site.yaml", "probe-1.0.tar.gz", "tarballs/condor.tar.gz", "tarballs/index.json"):
+    for name in ("site.yaml", "atlas_pilot-1.0-py3-none-any.whl", "tarballs/condor.tar.gz", "tarballs/index.json"):
         (tmp_path / name).write_text("content")
     for line in lines:
         # The page cannot know how the identifiers of the keys begin.

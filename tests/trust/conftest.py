@@ -18,7 +18,7 @@ from pilot_agent.trust.bundle import read_bundle
 from pilot_agent.trust.repository import SignedRepository
 from tests.packaging.signing import Operator
 
-PLUGIN = "plugin/atlas/probe-1.0.tar.gz"
+PLUGIN = "plugin/atlas/probe-1.0.whl"
 
 
 class Site(SimpleHTTPRequestHandler):
@@ -92,7 +92,7 @@ def repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[R
     operator = Operator(tmp_path, capsys)
     operator.do("init", "--threshold", "root=2")
     operator.do("delegate", "atlas", "--public", operator.key("atlas"))
-    operator.do("add", "plugin", operator.file("probe-1.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
+    operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
     operator.do("add", "config", operator.file("site.yaml", "a: 1"))
     operator.publish()
     handler = partial(Site, directory=str(operator.published))

@@ -74,7 +74,7 @@ def test_rollback_to_what_was_published_before_the_pilot_was_submitted(repositor
 def test_rollback_of_what_a_vo_signed(repository: Repository) -> None:
     operator = repository.operator
     shutil.copyfile(repository.newest("atlas"), operator.place / "old.json")
-    operator.do("add", "plugin", operator.file("probe-2.0.tar.gz"), "--vo", "atlas", keys=operator.place / "atlas")
+    operator.do("add", "plugin", operator.file("probe-2.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
     repository.publish()
     shutil.copyfile(operator.place / "old.json", repository.newest("atlas"))
     assert repository.refused().failure.kind is FailureKind.CORRUPTION
@@ -144,9 +144,9 @@ def test_a_vo_that_signs_for_another(repository: Repository) -> None:
     operator = repository.operator
     store = Store(operator.repository, KeyRing((operator.place / "atlas",)).signers())
     with store.edit_targets("atlas") as targets:
-        targets.targets["plugin/cms/probe.tar.gz"] = targets.targets[PLUGIN]
+        targets.targets["plugin/cms/probe.whl"] = targets.targets[PLUGIN]
     (operator.repository / "targets/plugin/cms").mkdir()
-    shutil.copyfile(operator.repository / "targets" / PLUGIN, operator.repository / "targets/plugin/cms/probe.tar.gz")
+    shutil.copyfile(operator.repository / "targets" / PLUGIN, operator.repository / "targets/plugin/cms/probe.whl")
     with pytest.raises(AssertionError, match="is not what a pilot would be given"):
         repository.publish()
     # An operator without our tool makes it visible all the same.
@@ -155,7 +155,7 @@ def test_a_vo_that_signs_for_another(repository: Repository) -> None:
     timestamps = (operator.repository / "metadata").glob("*.timestamp.json")
     newest = max(timestamps, key=lambda path: int(path.name.split(".")[0]))
     shutil.copyfile(newest, repository.metadata / "timestamp.json")
-    assert repository.refused("plugin/cms/probe.tar.gz").failure.code == "artifact.missing"
+    assert repository.refused("plugin/cms/probe.whl").failure.code == "artifact.missing"
     assert repository.fetch() == b"content"
 
 

@@ -91,7 +91,7 @@ def test_its_hooks_are_listed(signed: Signed) -> None:
 
 def test_one_altered_byte_and_nothing_of_it_runs(signed: Signed) -> None:
     published = signed.repository.operator.published / "targets/plugin/atlas"
-    (artifact,) = [path for path in published.iterdir() if path.name.endswith(".whl")]
+    (artifact,) = [path for path in published.iterdir() if path.name.endswith("-py3-none-any.whl")]
     content = bytearray(artifact.read_bytes())
     content[content.index(b"42")] ^= 1
     artifact.write_bytes(content)
