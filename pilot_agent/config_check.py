@@ -206,7 +206,8 @@ def _record_problems(
         if name in fields:
             problems += _type_problems(fields[name], item, f"{path}.{name}")
         else:
-            problems.append((f"{path}.{name}", "unknown key" + nearest(str(name), fields)))
+            meant = "port" if name == "ready_port" and "port" in fields else str(name)
+            problems.append((f"{path}.{name}", "unknown key" + nearest(meant, fields)))
     return problems
 
 

@@ -457,6 +457,10 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
     [
         ({"requirments": []}, "requirments (vo): unknown key; did you mean requirements?"),
         ({"zzz": 1}, "zzz (vo): unknown key"),
+        (
+            {"services": {"s": {"command": ["x"], "ready_port": 1}}},
+            "services.s.ready_port (vo): unknown key; did you mean port?",
+        ),
         ({"site": []}, "site (vo): expected a mapping, found a list"),
         ({"site": {"cpus": True}}, "site.cpus (vo): expected an integer or string, found a boolean"),
         ({"site": {"cpus": 1.5}}, "site.cpus (vo): expected an integer or string, found a number"),
