@@ -1,6 +1,6 @@
 """Facts, limits, checks, failures and timeline: the plain frozen records that every other module speaks in.
 
-Nothing here reads the node or starts a program, and nothing here imports another module of the project.
+Nothing here reads the node or starts a program, and nothing but the package itself is imported of the project.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ import enum
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pilot_agent import CVMFS
+
 Json = Any
 """A value that ``json.dumps`` takes: the border between processes, and nothing else."""
-
-CVMFS = "/cvmfs"
-"""Where jobs see it, and where it is on a node that mounts it itself."""
 
 Where = Literal["node", "inside"]
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from pilot_agent import configure, host, tasks
+from pilot_agent import CVMFS, configure, host, tasks
 from pilot_agent.codec import to_json
 from pilot_agent.collect import declared_from_json, declared_to_json
 from pilot_agent.configure import Given
@@ -38,7 +38,7 @@ from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.lifecycle.sweep import SPARED, SWEPT, sweep
 from pilot_agent.lifecycle.uploads import StageUploads
 from pilot_agent.lifetime import TOO_SHORT, require_time
-from pilot_agent.model import CVMFS, Failure, FailureKind, PilotError, TimelineEntry, worst_failure
+from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
 from pilot_agent.plugins import obituary, uploads
 from pilot_agent.plugins.batch import hold_seconds, own_output
 from pilot_agent.process import Interrupted

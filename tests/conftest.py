@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests import distribution, outcomes
+from tests.reaping import is_subreaper
 
 # The same examples in every run, and no limit on time: what a test finds does not depend on the machine's load. On a
 # newer Python it is the library's behaviour that is looked at again, not each corner of the input.
@@ -62,6 +63,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert not opened, f"the test left descriptors open: {sorted(opened)}"
     left = _children() - children
     assert not left, f"the test left children: {sorted(left)}"
+    assert not is_subreaper(), "the test left this process a subreaper: tests.reaping.no_subreaper()"
 
 
 @pytest.fixture

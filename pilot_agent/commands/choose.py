@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from pilot_agent import CVMFS
 from pilot_agent.containers.candidates import Located, is_remote
 from pilot_agent.containers.images import locate_all
 from pilot_agent.containers.job_ad import JobAd
 from pilot_agent.containers.selection import ANY_PLATFORM, Choice, Offer, Wishes, choose
-from pilot_agent.model import CVMFS, ContainerDecision, Failure, FailureKind, ImageCandidate, Json, PilotError
+from pilot_agent.model import ContainerDecision, Failure, FailureKind, ImageCandidate, Json, PilotError
 from pilot_agent.spelling import nearest
 
 FETCHED = ("docker", "oras", "https")

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
+from pilot_agent import CVMFS
 from pilot_agent.config_images import DIGEST, PLATFORM, REMOTE_SCHEMES, digest_problem
 from pilot_agent.containers.needs import NodeNeeds, architecture_named, unmet
-from pilot_agent.model import CVMFS, FailureKind, ImageCandidate, Json
+from pilot_agent.model import FailureKind, ImageCandidate, Json
 from pilot_agent.spelling import nearest
 
 Source = Literal["cvmfs", "directory", "file", "docker", "oras", "https"]

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-from pilot_agent.model import CVMFS
+from pilot_agent import CVMFS
 
 MOST_LINKS = 40
 

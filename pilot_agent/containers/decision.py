@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from pilot_agent import CVMFS
 from pilot_agent.containers import runtime
 from pilot_agent.containers.abilities import AbilityTrial, Established, Known
 from pilot_agent.containers.command import Bind, runtime_environment
@@ -22,7 +23,6 @@ from pilot_agent.containers.verdicts import Dictionary, conclude
 from pilot_agent.environment import clean_environment
 from pilot_agent.hookspecs import ContainerRequest, Context
 from pilot_agent.model import (
-    CVMFS,
     ContainerDecision,
     Failure,
     FailureKind,

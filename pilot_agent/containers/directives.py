@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from pilot_agent import CVMFS
 from pilot_agent.containers.runtime import RuntimeProgram
-from pilot_agent.model import CVMFS
 
 SIZE_LIMIT_BYTES = 1 << 18
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.config_images import flattened
 from pilot_agent.containers import cvmfs_paths
 from pilot_agent.containers.candidates import (
@@ -23,7 +24,7 @@ from pilot_agent.containers.candidates import (
 )
 from pilot_agent.containers.needs import NodeNeeds
 from pilot_agent.containers.restrictions import Restrictions
-from pilot_agent.model import CVMFS, FailureKind, ImageCandidate, Json
+from pilot_agent.model import FailureKind, ImageCandidate, Json
 from pilot_agent.process import Runner, WakeUp
 
 if TYPE_CHECKING:

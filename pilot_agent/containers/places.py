@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pilot_agent import CVMFS
 from pilot_agent.containers import modules
 from pilot_agent.containers.cvmfs_paths import physical
-from pilot_agent.model import CVMFS
 from pilot_agent.probes.search_path import exchangeable, status_here
 from pilot_agent.process import Runner, WakeUp
 

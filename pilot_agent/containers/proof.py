@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pilot_agent import CVMFS
 from pilot_agent.containers import fitness
 from pilot_agent.containers.command import TARGET_DIRECTORY, Bind, ContainerRun, runtime_options
 from pilot_agent.containers.cvmfs_paths import physical
 from pilot_agent.containers.messages import Diagnosis, diagnose
 from pilot_agent.containers.runtime import RuntimeProgram, mode_of
-from pilot_agent.model import CVMFS, FailureKind, Json
+from pilot_agent.model import FailureKind, Json
 from pilot_agent.process import Result
 
 # Shell builtins only, but for the C library, which prints its own version: every process here is paid by every pilot.

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.config_images import RUNTIME_OPTION
 from pilot_agent.containers.binds import BindWish, judge_binds
 from pilot_agent.containers.job_ad import LOADED
 from pilot_agent.containers.restrictions import OfLayer, of_layers
-from pilot_agent.model import CVMFS, BindVerdict, JobSurroundings, Json, OptionVerdict, VariableVerdict
+from pilot_agent.model import BindVerdict, JobSurroundings, Json, OptionVerdict, VariableVerdict
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:

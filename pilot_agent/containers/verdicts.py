@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.containers.candidates import NOT_FOR_THIS_NODE, Located, Refused, pin_of, source_of
 from pilot_agent.containers.cvmfs_paths import physical
 from pilot_agent.containers.default_platform import DefaultPlatform
@@ -17,7 +18,6 @@ from pilot_agent.containers.proof import Proof
 from pilot_agent.containers.refused_facts import facts_of_refused
 from pilot_agent.containers.trials import Ladder, Trials
 from pilot_agent.model import (
-    CVMFS,
     ContainerDecision,
     Failure,
     FailureKind,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pilot_agent.model import CVMFS
+from pilot_agent import CVMFS
 from pilot_agent.probes.kernel.namespaces import (
     CLONE_NEWNS,
     CLONE_NEWUSER,

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+from pilot_agent import CVMFS
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.cvmfs.distribution import Distribution
 from pilot_agent.cvmfs.mounting import MOUNT_SECONDS, PROOF_SECONDS, Mounted, in_order, mount, prove
@@ -31,7 +32,7 @@ from pilot_agent.cvmfs.namespace import (
 from pilot_agent.cvmfs.own_rung import OwnRung, Wish
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.processes import POLL_SECONDS, descendants, running
-from pilot_agent.model import CVMFS, Fact, Json
+from pilot_agent.model import Fact, Json
 
 SPARE = "root"
 END_SECONDS = 10.0

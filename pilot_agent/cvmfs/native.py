@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from pilot_agent import CVMFS
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import CVMFS, Fact
+from pilot_agent.model import Fact
 from pilot_agent.probes.answers import NOT_RECORDED
 from pilot_agent.probes.cvmfs.cvmfs import configured_repositories
 from pilot_agent.probes.cvmfs.repositories import Examined, RepositoryState, examine, mounted_repositories

@@ -5,6 +5,7 @@ An unknown or missing key is a ``PlanError``: both sides come from the same payl
 
 from __future__ import annotations
 
+from pilot_agent import CVMFS
 from pilot_agent.lifecycle.record import PlanError, Record
 from pilot_agent.light import loads
 from pilot_agent.services.plan import ServicePlan
@@ -214,7 +215,7 @@ class CvmfsPlan(Record):
         repositories: Sequence[str] = (),
         command: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
-        mount_point: str = "/cvmfs",
+        mount_point: str = CVMFS,
         period_seconds: float = 60.0,
         timeout_seconds: float = 20.0,
         revisions: Mapping[str, int] | None = None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.facts import known_value
-from pilot_agent.model import CVMFS
 from pilot_agent.startd.sources import CondorRequest
 from pilot_agent.tarballs.index import node_system
 from pilot_agent.trust.bundle import Trust

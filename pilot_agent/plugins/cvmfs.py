@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.codec import to_json
 from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import Context, Mount, hookimpl
-from pilot_agent.model import CVMFS, Fact, Failure, FailureKind, Json, Limit, PilotError, worst_failure
+from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError, worst_failure
 from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from pilot_agent import CVMFS
 from pilot_agent.config_cvmfs import direct_policy
 from pilot_agent.facts import known_value
 from pilot_agent.lifecycle.plan import CvmfsPlan
-from pilot_agent.model import CVMFS, Fact, Json
+from pilot_agent.model import Fact, Json
 
 PROXIED, ANY = "proxied", "any"
 """Whether a server may be asked without a proxy (``cvmfs.published``, which is too much to import here)."""

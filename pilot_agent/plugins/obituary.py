@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from pilot_agent import CVMFS
 from pilot_agent.codec import from_json
 from pilot_agent.config import Config
 from pilot_agent.config_collectors import drawn
 from pilot_agent.containers.cvmfs_paths import real_place
 from pilot_agent.environment import clean_environment
 from pilot_agent.files import write_atomically, write_json
-from pilot_agent.model import CVMFS, Failure, FailureKind, Json, PilotError
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.process import WakeUp
 from pilot_agent.startd.artifacts import CONDOR
 from pilot_agent.startd.classad import LiteralError

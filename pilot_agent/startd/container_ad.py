@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pilot_agent.model import CVMFS
+from pilot_agent import CVMFS
 
 if TYPE_CHECKING:
     from pilot_agent.model import ContainerDecision, Fact, Json, RuntimeAbilities

@@ -6,8 +6,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.containers.selection import ANY_PLATFORM
-from pilot_agent.model import CVMFS
 from pilot_agent.startd.classad import LiteralError, config_literal, config_text, string
 from pilot_agent.startd.confinement import COPY, RUNTIME, STARTER
 from pilot_agent.startd.guard import GUARD

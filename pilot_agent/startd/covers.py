@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pilot_agent.model import CVMFS
+from pilot_agent import CVMFS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

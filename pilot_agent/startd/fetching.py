@@ -10,8 +10,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.containers.selection import ANY_PLATFORM
-from pilot_agent.model import CVMFS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

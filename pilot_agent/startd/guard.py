@@ -17,8 +17,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.containers.job_ad import LOADED
-from pilot_agent.model import CVMFS
 from pilot_agent.startd.confinement import COPY
 from pilot_agent.startd.fetching import FETCHED, choice_text
 from pilot_agent.startd.own_images import REMEMBERED

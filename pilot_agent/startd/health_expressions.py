@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pilot_agent.model import CVMFS
+from pilot_agent import CVMFS
 from pilot_agent.startd.classad import attribute_name
 from pilot_agent.startd.containers import contained_expression
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pilot_agent.model import CVMFS
+from pilot_agent import CVMFS
 from pilot_agent.startd.slots import Sizes, SlotGroup, SlotWish, plan_slots
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pilot_agent import CVMFS
 from pilot_agent.codec import from_json
 from pilot_agent.containers.cvmfs_paths import real_place
 from pilot_agent.environment import clean_environment
-from pilot_agent.model import CVMFS, Failure, FailureKind, PilotError, worst_failure
+from pilot_agent.model import Failure, FailureKind, PilotError, worst_failure
 from pilot_agent.startd.artifacts import ANY, CONDOR, choose, version_refusal
 from pilot_agent.startd.choice import CondorChoice, CondorVerdict, NoCondorError
 from pilot_agent.startd.discovery import MISSING_HINT, USUAL_SBIN, find_condor

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilot_agent import CVMFS
 from pilot_agent.containers.cvmfs_paths import logical, physical, resolve
 from pilot_agent.containers.images import Located, Refused, locate_all
 from pilot_agent.containers.restrictions import OfLayer, Restrictions
-from pilot_agent.model import CVMFS, ImageCandidate
+from pilot_agent.model import ImageCandidate
 
 REPOSITORY = "images.example.org"
 MOUNT = "/scratch/pilot-1/cvmfs/dist/cvmfs"

@@ -9,16 +9,18 @@ import pytest
 
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.services.plan import ServicePlan
+from tests.reaping import no_subreaper
 from tests.services.bench import Bench, Kept
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Without services yet."""
+    """Without services yet; this process has their orphans until they have ended."""
     become_subreaper()
     made = Bench(tmp_path)
     yield made
     made.end()
+    no_subreaper()
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def _pytest(host: Host, arguments: Sequence[str], variables: Mapping[str, str]) 
     if status != pytest.ExitCode.TESTS_FAILED:
         return status
     print("--- what failed, once more and one by one ---", flush=True)
-    return tested("--lf", "--lfnf", "none", *(word for word in arguments if not word.startswith("-")))
+    return tested("--lf", "--lfnf", "none", *(word for word in arguments if (REPOSITORY / word).exists()))
 
 
 def _requirements() -> list[str]:

@@ -61,7 +61,8 @@ class Signed:
         document = place / "settings.json"
         document.write_text(json.dumps(settings or self.settings))
         command = [sys.executable, "-m", "pilot_agent", *words, "--config", f"{layer}={document}"]
-        environment = {"PATH": os.environ["PATH"], "TMPDIR": str(place)}
+        environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        environment["TMPDIR"] = str(place)
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, cwd=PROJECT, timeout=120, check=False
         )

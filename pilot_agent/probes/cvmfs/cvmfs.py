@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from pilot_agent import CVMFS
 from pilot_agent.hookspecs import Context
-from pilot_agent.model import CVMFS, Fact, Finding, Json
+from pilot_agent.model import Fact, Finding, Json
 from pilot_agent.probes.cvmfs.cvmfs_client import parse_breadcrumb, parse_client_version
 from pilot_agent.probes.cvmfs.cvmfs_configuration import (
     DIRECTORY,

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from pilot_agent.model import CVMFS, Json
+from pilot_agent import CVMFS
+from pilot_agent.model import Json
 from pilot_agent.probes.answers import NOT_RECORDED, Answer
 from pilot_agent.probes.cvmfs.cvmfs_client import (
     ATTRIBUTES,
