@@ -148,7 +148,8 @@ def _download(url: str, environment: Mapping[str, str], limit_bytes: int, end: f
 def _receive(channel: socket.socket, response: http.client.HTTPResponse, limit_bytes: int, end: float) -> int:
     received = 0
     try:
-        while received < limit_bytes and (left := end - time.monotonic()) > 0:
+        # After the last byte the response closes the connection, on newer Pythons at once.
+        while received < limit_bytes and (left := end - time.monotonic()) > 0 and not response.isclosed():
             channel.settimeout(left)
             chunk = response.read1(min(CHUNK_BYTES, limit_bytes - received))
             if not chunk:

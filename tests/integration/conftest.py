@@ -78,11 +78,12 @@ def what_comes_has_a_name(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _watch(request: pytest.FixtureRequest) -> Watch | None:
-    """None where no test of this module uses the grid that all share."""
+    """None where no test of this module uses the grid that all share: some modules have one of their own."""
     module = request.node.getparent(pytest.Module)
     tests = (item for item in request.session.items if item.getparent(pytest.Module) is module)
     used = any("grid" in getattr(test, "fixturenames", ()) for test in tests)
-    return request.getfixturevalue("watch") if used else None
+    own = hasattr(getattr(module, "obj", None), "grid")
+    return request.getfixturevalue("watch") if used and not own else None
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_network_scores_the_first_server_that_answers_and_names_the_others(server: str) -> None:
     urls = ["http://127.0.0.1:1/file", f"{server}/file", f"{server}/missing"]
     found = scored(declared("network", network_urls=urls), Context(config=config(network_urls=urls)))
-    assert (found.status, found.unit) == ("ok", "MB/s")
+    assert (found.status, found.unit) == ("ok", "MB/s"), found
     assert found.score is not None
     assert found.score > 0
     assert found.attributes["BENCHMARK_NETWORK_CONNECT_MS"] > 0

@@ -60,9 +60,12 @@ class Signed:
         place = self.repository.operator.place
         document = place / "settings.json"
         document.write_text(json.dumps(settings or self.settings))
-        command = [sys.executable, "-m", "pilot_agent", *words, "--config", f"{layer}={document}"]
-        environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-        environment["TMPDIR"] = str(place)
+        # As the payload has it: what the pilot imports is beside it, wherever this Python finds that.
+        program = (
+            f"import sys; sys.path[:0] = {sys.path!r}; from pilot_agent.cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        command = [sys.executable, "-c", program, *words, "--config", f"{layer}={document}"]
+        environment = {"PATH": os.environ["PATH"], "TMPDIR": str(place)}
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, cwd=PROJECT, timeout=120, check=False
         )
