@@ -295,7 +295,7 @@ class Unit:
 
     def _clear(self, pid: int, then: Callable[[], None], tries: int = 0) -> None:
         """Kill what it left, and go on when nothing of it is there any more."""
-        if pid:
+        if pid and not tries:  # later its number, and so that of its group, may be another's
             send(-pid, signal.SIGKILL)
         left = self._left(pid)
         kill(left)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.identity import still_same
 from pilot_agent.lifecycle.journal import Journal, read_journal
 from pilot_agent.lifecycle.processes import descendants, kill_descendants, running
 from pilot_agent.services.plan import ServicePlan
@@ -79,7 +80,8 @@ class Bench:
     def end(self) -> None:
         kill_descendants(Budget(PATIENCE_SECONDS))
         for entry in read_journal(self.workspace.journal).processes:
-            if entry.identity is not None:
+            # Its number may be another's by now.
+            if entry.identity is not None and still_same(entry.identity):
                 with suppress(ProcessLookupError):
                     os.killpg(entry.identity.pid, signal.SIGKILL)
 
