@@ -16,7 +16,6 @@ from pilot_agent.workspace import Workspace
 
 if TYPE_CHECKING:
     from pilot_agent.cvmfs.distribution import Distribution
-    from pilot_agent.cvmfs.fusermount import Fusermount
     from pilot_agent.cvmfs.ladder import Ladder
     from pilot_agent.cvmfs.namespace import Namespaces
     from pilot_agent.cvmfs.namespace_rung import InNamespace
@@ -99,6 +98,7 @@ def take(
     if ladder.taken is None or ladder.taken.name not in OWN:
         # That something is missing is for the check to say, which knows what each repository answered.
         return Taken(to_json(ladder), failure=failure_of(ladder) if ladder.decision == "FAIL" else None)
+    from pilot_agent.cvmfs.own_rung import Wish
     from pilot_agent.cvmfs.rungs import Judged
     from pilot_agent.cvmfs.supply import without_client
     from pilot_agent.cvmfs.taking import climb_up
@@ -108,23 +108,17 @@ def take(
     if not enters:
         reason = "one process cannot go into the namespaces of several VOs; check each alone"
         without["namespace"] = Judged(False, reason)
-    ways: dict[str, Way] = {}
-    inside: InNamespace | None = None
     configured = _Configured(context, tell)
-    if client.source and workspace is not None:
-        from pilot_agent.cvmfs.own_rung import Wish
-
-        wish = Wish(
-            source=client.source,
-            workspace=workspace,
-            repositories=tuple(context.config["cvmfs"]["repositories"]),
-            configure=configured,
-            environment=environment,
-            tell=tell,
-            wake=wake,
-        )
-        inside, below = _rungs(wish, journal)
-        ways = {"namespace": inside, "fusermount": below}
+    wish = Wish(
+        source=client.source,
+        workspace=workspace or "",
+        repositories=tuple(context.config["cvmfs"]["repositories"]),
+        configure=configured,
+        environment=environment,
+        tell=tell,
+        wake=wake,
+    )
+    inside, ways = _rungs(wish, journal)
     refused = {entry["repository"]: entry["reason"] for entry in context.value("cvmfs.refused", [])}
     climbed = climb_up(
         lambda tried: climb(context.facts, context.config, workspace=workspace, tried={**without, **tried}),
@@ -157,11 +151,16 @@ def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> Client:
     return published_client(ladder, context.config, context.facts, context.environment, artifacts, wake=wake)
 
 
-def _rungs(wish: Wish, journal: Journal | None) -> tuple[InNamespace, Fusermount]:
+def _rungs(wish: Wish, journal: Journal | None) -> tuple[InNamespace | None, dict[str, Way]]:
+    """The rung whose namespaces the pilot joins, and all of the pilot's own by name: none without a client to mount
+    with, or a place for its copy."""
+    if not wish.source or not wish.workspace:
+        return None, {}
     from pilot_agent.cvmfs.fusermount import Fusermount
     from pilot_agent.cvmfs.namespace_rung import InNamespace
 
-    return InNamespace(wish), Fusermount(wish, journal=journal)
+    inside = InNamespace(wish)
+    return inside, {"namespace": inside, "fusermount": Fusermount(wish, journal=journal)}
 
 
 def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -128,15 +128,10 @@ class PinnedAddress:
     environment: Mapping[str, str]
 
     def index(self, scratch: str, end: float) -> bytes:
-        path = os.path.join(scratch, f"index.{os.getpid()}.{os.urandom(4).hex()}")
-        try:
+        def fetch(path: str) -> None:
             self._fetch(self.place, path, self.index_sha256, MOST_INDEX_BYTES, end)
-            return read_bounded(path, limit_bytes=MOST_INDEX_BYTES)
-        except OSError as error:
-            raise of_the_system(error, f"{self.place} cannot be kept in {scratch}") from error
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+
+        return _fetched_index(fetch, scratch, self.place)
 
     def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
         def fetch(path: str) -> None:
@@ -184,15 +179,7 @@ class SignedArtifacts:
         return f"{self.publication.code}/ of what is signed"
 
     def index(self, scratch: str, end: float) -> bytes:
-        path = os.path.join(scratch, f"index-{os.urandom(6).hex()}.json")
-        self._fetch(INDEX, path, end)
-        try:
-            return read_bounded(path, limit_bytes=MOST_INDEX_BYTES)
-        except OSError as error:
-            raise of_the_system(error, f"{self.place} cannot be kept in {scratch}") from error
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+        return _fetched_index(lambda path: self._fetch(INDEX, path, end), scratch, self.place)
 
     def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
         return cache.get(tarball, lambda path: self._fetch(tarball.file, path, end), end)
@@ -200,6 +187,20 @@ class SignedArtifacts:
     def _fetch(self, name: str, path: str, end: float) -> None:
         repository = self.trust.repository(self.scratch, self.environment, end)
         repository.fetch(f"{self.publication.code}/{name}", path)
+
+
+def _fetched_index(fetch: Callable[[str], None], scratch: str, place: str) -> bytes:
+    """The content of the file that ``fetch`` wrote to the path that it got, which is gone then. Raises ``StoreError``
+    and what ``fetch`` raises."""
+    path = os.path.join(scratch, f"index-{os.urandom(6).hex()}.json")
+    try:
+        fetch(path)
+        return read_bounded(path, limit_bytes=MOST_INDEX_BYTES)
+    except OSError as error:
+        raise of_the_system(error, f"{place} cannot be kept in {scratch}") from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _too_large(publication: Publication, place: str) -> PilotError:
