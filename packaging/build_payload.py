@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from payload.console import BuildError, step
-from payload.contents import collect
+from payload.contents import AGENT, collect
 from payload.debs import DEBIAN_12, DEBIAN_13, debian_tree
-from payload.pyz import build_pyz
+from payload.pyz import Stamp, build_pyz
+from payload.revision import revision_of
 from payload.runtime import runtime_files
 from payload.selfextract import build_selfextracting, cached_base
 from payload.wheels import fetch, read_pins
@@ -54,7 +55,8 @@ def build(project: Path, output: Path, cache: Path, refresh: bool = False, plugi
     tree313 = debian_tree("trixie", DEBIAN_13, cache / "debs", refresh)
     tree311 = debian_tree("bookworm", DEBIAN_12, cache / "debs", refresh)
     with step("compile and pack pilot.pyz"):
-        pyz = build_pyz(collect(project, wheels, plugins), version, tree313, tree311)
+        stamp = Stamp(version, revision_of(project, AGENT, "packaging"))
+        pyz = build_pyz(collect(project, wheels, plugins), stamp, tree313, tree311)
     write(output / "pilot.pyz", pyz)
     with step("compress pilot.sh"):
         base = cached_base(cache / "runtime", tree313, version, lambda: runtime_files(tree313, version))

@@ -11,6 +11,7 @@ PILOT_AGENT_PAYLOAD        absolute path that the interpreter runs: `[*interpret
 PILOT_AGENT_RUNTIME_CLEAN  only under `pilot.sh`: the directory of the unpacked interpreter, to be removed at the end
 PILOT_AGENT_RUNTIME_PID    the process that removes it as its last act: `pilot.sh` becomes it by exec, so it is the
                            guardian under `run` and the command itself otherwise
+PILOT_AGENT_PAYLOAD_FILE   only under `pilot.sh`: that file
 """
 
 import os

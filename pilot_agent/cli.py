@@ -1,5 +1,5 @@
 """The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | bench |
-negotiate | images | cvmfs plan | cvmfs config | exec | report | config``."""
+negotiate | images | cvmfs plan | cvmfs config | exec | report | config | version``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pilot_agent.commands.arguments import (
     add_images,
     add_negotiate,
     add_report,
+    add_version,
     split_command,
 )
 from pilot_agent.commands.control import add_control
@@ -129,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     add_cvmfs(lambda name, text: _command(commands, name, text))
     add_exec(lambda name, text: _command(commands, name, text))
     add_report(commands)
+    add_version(commands)
     config = _command(commands, "config", "the keys of the configuration, their schema, or the effective values")
     config.add_argument(
         "what",
@@ -424,6 +426,12 @@ def _report(parsed: argparse.Namespace) -> int:
     return run_report(parsed)
 
 
+def _version(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.version import run_version
+
+    return run_version(parsed)
+
+
 def _config(parsed: argparse.Namespace) -> int:
     if parsed.what == "schema":
         _print(json_schema())
@@ -484,4 +492,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "exec": _exec,
     "report": _report,
     "config": _config,
+    "version": _version,
 }

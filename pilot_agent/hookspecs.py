@@ -40,6 +40,9 @@ from pilot_agent.model import Fact, FailureKind, ImageCandidate, Json
 
 PROJECT = "pilot_agent"
 
+CONTRACT_VERSION = 1
+"""The version of this contract: it changes when a plugin written for the one before may no longer work."""
+
 PROGRAM_PROTOCOL = """
 A program starts in an empty directory of its own, which is removed afterwards: /srv inside an image, where it is the
 home directory and what is behind /tmp too. PILOT_CONTEXT names a file in it with facts, config, environment and

@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config_cvmfs", "config_keys_containers", "config_keys_cvmfs", "config_keys_startd", "config_kinds"),
         *("config_services", "service_entry", "calls"),
         *("hookspecs", "codec", "files", "events", "workspace", "environment", "interpreter", "progress", "light"),
+        *("carried",),
         *("requirements", "requirement_text", "spelling", "foreground", "forked", "running", "dataclass_code", "pidfd"),
     ),
     ("model", ""),

@@ -7,17 +7,27 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 from payload.bytecode import compile_all, dataclass_code, packed
 from payload.contents import AGENT, Component, Contents
 from payload.debs import Tree
+from payload.revision import Revision
 
 SHEBANG = b"#!/usr/bin/env python3\n"
 DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def build_pyz(contents: Contents, version: str, tree313: Tree, tree311: Tree) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the payload says it is: the agent's version, and the commit that it was made from."""
+
+    version: str
+    revision: Revision
+
+
+def build_pyz(contents: Contents, stamp: Stamp, tree313: Tree, tree311: Tree) -> bytes:
     """The archive's bytes.
 
     Sources and data lie at the root with the byte code of 3.13 beside them; `cp311` holds the byte code of 3.11 and a
@@ -32,7 +42,7 @@ def build_pyz(contents: Contents, version: str, tree313: Tree, tree311: Tree) ->
     files.update({f"cp311/{name}": data for name, data in contents.files.items() if _is_resource(name, contents)})
     for directory, tree in (("", tree313), ("cp311/", tree311)):
         files[f"{directory}{AGENT}/dataclass_code.bin"] = dataclass_code(contents.files, AGENT, tree)
-    files["MANIFEST.json"] = manifest(version, contents.components, (tree311, tree313), files)
+    files["MANIFEST.json"] = manifest(stamp, contents.components, (tree311, tree313), files)
     return packed("zip", write_zip(files), tree313)
 
 
@@ -41,12 +51,18 @@ def _is_resource(name: str, contents: Contents) -> bool:
     return path.suffix != ".py" and path.parts[0] in contents.with_resources
 
 
-def manifest(version: str, components: Sequence[Component], trees: Sequence[Tree], files: Mapping[str, bytes]) -> bytes:
-    """MANIFEST.json: what the payload is made of and the digest of each file in it."""
+def manifest(stamp: Stamp, components: Sequence[Component], trees: Sequence[Tree], files: Mapping[str, bytes]) -> bytes:
+    """MANIFEST.json: what the payload is made of and the digest of each file in it.
+
+    `build` is a digest over all of them: the same for a pilot.pyz and for the pilot.sh that carries it.
+    """
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     document = {
         "schema": "pilot-agent/payload/1",
         "name": "pilot-agent",
-        "version": version,
+        "version": stamp.version,
+        "build": hashlib.sha256(json.dumps(digests).encode()).hexdigest(),
+        **asdict(stamp.revision),
         "components": [
             {"name": c.name, "version": c.version, "licence": c.licence, "wheel_sha256": list(c.sha256)}
             for c in components
@@ -57,7 +73,7 @@ def manifest(version: str, components: Sequence[Component], trees: Sequence[Tree
             for deb in tree.debs
             if deb.name.startswith(("python3", "libpython3"))
         ],
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+        "files": digests,
     }
     return (json.dumps(document, indent=1) + "\n").encode()
 

@@ -1,4 +1,4 @@
-"""The parsers of ``bench``, ``negotiate``, ``images``, ``cvmfs``, ``exec`` and ``report``."""
+"""The parsers of ``bench``, ``negotiate``, ``images``, ``cvmfs``, ``exec``, ``report`` and ``version``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ Add = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command by name and one-line help; the parser takes configuration."""
 
 EPILOGS = {
+    "version": """The digest is that of the file which the factory sent, as launcher.sh takes it.
+
+examples:
+  pilot-agent version
+  pilot-agent version --json
+""",
     "bench": """Without a name it runs those that a pilot of this configuration would run; scores
 that are kept on the node are taken from there. With several runs the score is
 their median.
@@ -219,6 +225,20 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("file", metavar="FILE", help="a batch job's standard output")
     command.add_argument("--pilot", metavar="ID", help="of this pilot, where several wrote to one file")
     command.add_argument("--output", metavar="FILE", help="write the JSON there instead of printing it")
+
+
+def add_version(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The parser of the command."""
+    text = "say which payload this is, and what it carries"
+    command = commands.add_parser(
+        "version",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EPILOGS["version"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="build, commit, digest, contract and schema versions as JSON")
 
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
