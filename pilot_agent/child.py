@@ -2,8 +2,8 @@
 
 Called as ``_child <verb> <given> <answer>``: ``given`` is the path of a JSON request, ``answer`` the number of the
 descriptor for the JSON answer. Whatever the plugin prints is only its log. The keeper, which has no descriptors to
-give, calls ``_child periodic <reference> <state> <directories>``, or ``_child bench <job> <state> <score>``, and reads
-standard output.
+give, calls ``_child periodic <reference> <name> <state> <directories>``, or ``_child bench <job> <state> <score>``, and
+reads standard output.
 """
 
 from __future__ import annotations
@@ -102,14 +102,14 @@ def limit_memory(mib: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20))
 
 
-def _periodic(reference: str, state_path: str, directories: str) -> int:
+def _periodic(reference: str, name: str, state_path: str, directories: str) -> int:
     """Run a periodic task on the facts that the pipeline saved; its attributes as JSON on standard output."""
     for directory in reversed(directories.split(":") if directories else []):
         sys.path.insert(0, directory)
     # What the plugin prints must not mix with the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
-    context = _saved_context(state_path)
+    context = _saved_context(state_path, name)
     os.write(answer, json.dumps(to_json(resolve(reference)(context))).encode())
     return 0
 
@@ -123,7 +123,7 @@ def _bench(job_path: str, state_path: str, score_path: str) -> int:
         job = from_json(Job, json.load(stream))
 
     def own() -> Json:
-        return call(job.record.run, replace(_saved_context(state_path), workspace=job.directory))
+        return call(job.record.run, replace(_saved_context(state_path, job.record.name), workspace=job.directory))
 
     score = measure(job, own, explain if job.image is not None else lambda _: "").score
     write_json(score_path, to_json(score))
@@ -132,7 +132,7 @@ def _bench(job_path: str, state_path: str, score_path: str) -> int:
     return 0
 
 
-def _saved_context(state_path: str) -> Context:
+def _saved_context(state_path: str, task: str) -> Context:
     """What a function is given while jobs run: the facts that the pipeline saved."""
     from pilot_agent.state import load_state
 
@@ -143,6 +143,7 @@ def _saved_context(state_path: str) -> Context:
         environment=state.environment,
         workspace=state.workspace,
         pilot_id=state.pilot_id,
+        task=task,
     )
 
 

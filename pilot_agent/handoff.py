@@ -266,5 +266,6 @@ def _periodic_words(
     if is_program(record):
         return periodic_command(session, state, record, environment)
     directories = ":".join(session.around.directories)
-    words = [*session.around.interpreter, "_child", "periodic", record.run, session.workspace.state, directories]
+    given = [record.run, record.name, session.workspace.state, directories]
+    words = [*session.around.interpreter, "_child", "periodic", *given]
     return words, environment

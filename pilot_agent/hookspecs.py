@@ -36,7 +36,7 @@ from typing import Any, Literal
 import pluggy
 
 from pilot_agent.facts import known_value
-from pilot_agent.model import Fact, FailureKind, ImageCandidate, Json
+from pilot_agent.model import CheckResult, Fact, FailureKind, ImageCandidate, Json
 
 PROJECT = "pilot_agent"
 
@@ -73,7 +73,8 @@ class Context:
     or ``/``), ``workspace`` a directory the function may write in (None only in tests), ``interpreter`` the
     command that starts the pilot's own Python, ``record`` the directory that keeps what is read
     (``probe --record``; None otherwise), ``pilot_id`` the pilot's own name: another one for every pilot, and the same
-    for all that one pilot runs, so that what is drawn from it can be drawn again.
+    for all that one pilot runs, so that what is drawn from it can be drawn again. ``task`` is the name of the declared
+    record whose function this is: one function may serve several.
     """
 
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Context:
     interpreter: tuple[str, ...] = ()
     record: str | None = None
     pilot_id: str = ""
+    task: str = ""
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value of a known fact, else ``default``."""
@@ -135,12 +137,16 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupResult:
-    """What a setup contributes: job environment, ad attributes, image candidates, binds for job containers."""
+    """What a setup contributes: job environment, ad attributes, image candidates, binds for job containers, and
+    ``checks``: what it verified on its way, as a check would say it. One that failed is a failure of the setup, with
+    the check's own kind and code.
+    """
 
     environment: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, Json] = field(default_factory=dict)
     images: tuple[ImageCandidate, ...] = ()
     binds: tuple[str, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +155,10 @@ class Setup:
 
     ``teardown`` is the command that undoes it at the pilot's end, run where the setup ran, also after a setup that
     failed; it gets ``teardown_seconds`` of the time for the end.
+
+    ``directory`` names a directory below ``tmp`` of the workspace in which its program and its teardown start (/srv
+    inside an image), in place of an empty one of their own: it is shared by all setups that name it, and by functions,
+    and stays until the pilot ends.
     """
 
     name: str
@@ -160,6 +170,7 @@ class Setup:
     platform: str | None = None
     teardown: tuple[str, ...] = ()
     teardown_seconds: float = 5.0
+    directory: str = ""
     required: bool = True
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()

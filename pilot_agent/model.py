@@ -175,7 +175,7 @@ class CheckStatus(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """The verdict of one check or requirement; ``kind`` and ``code`` say what a fail means for the pilot, ``vo`` whose
-    demand it is where a node is checked for several (empty: everyone's)."""
+    demand it is where a node is checked for several (empty: everyone's), ``metrics`` what it measured, by name."""
 
     name: str
     status: CheckStatus
@@ -185,6 +185,7 @@ class CheckResult:
     kind: FailureKind = FailureKind.NODE_RESOURCE
     code: str = ""
     vo: str = ""
+    metrics: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

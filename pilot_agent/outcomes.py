@@ -36,8 +36,13 @@ def check_result(ended: host.Ended) -> CheckResult:
     record: Check = ended.declared.record
     result, ended = decoded(ended, CheckResult)
     result = _no_verdict(record, ended.failure) if result is None else replace(result, kind=record.kind)
-    if result.status is CheckStatus.FAIL and not record.required:
-        result = replace(result, status=CheckStatus.WARN)
+    return judged(result, required=record.required)
+
+
+def judged(result: CheckResult, *, required: bool) -> CheckResult:
+    """The verdict as it counts: a failure of what is not required is a warning."""
+    if result.status is CheckStatus.FAIL and not required:
+        return replace(result, status=CheckStatus.WARN)
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from pilot_agent.trust.local import writable_by_others
 SCRIPT = "{script}"
 TEXT_MARK = "#!"
 """What a script begins with that is given as its text, and not as a path."""
+_DIRECTORY = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*)?")
 CHECK_FIELDS = ("status", "message", "hint", "code")
 _NEITHER = "it names neither a function (run) nor a program (command, script)"
 _NO_PYTHON = (
@@ -50,6 +52,8 @@ def settled(record: Any, directory: str | None) -> Any:
     if not hasattr(record, "command") and not hasattr(record, "run"):
         return record
     _require_one_way(record)
+    if isinstance(record, Setup) and not _DIRECTORY.fullmatch(record.directory):
+        raise ProgramError(f"directory={record.directory!r} is no name: letters, digits and . _ - are")
     if isinstance(record, Benchmark) and (problem := problem_of(record)):
         raise ProgramError(problem)
     if isinstance(record, Service) and (problems := declared_problems(record)):

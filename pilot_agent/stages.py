@@ -30,7 +30,7 @@ from pilot_agent.model import (
     ServiceState,
     TimelineEntry,
 )
-from pilot_agent.outcomes import check_result, decoded, requirement_result, spoilt, timeline_entry
+from pilot_agent.outcomes import check_result, decoded, judged, requirement_result, spoilt, timeline_entry
 from pilot_agent.plugins import containers, cvmfs, services
 from pilot_agent.plugins.attributes import feature_attributes
 from pilot_agent.state import BadFinding, State
@@ -70,6 +70,10 @@ class Session:
             record=self.record,
             pilot_id=state.pilot_id,
         )
+
+    def context_for(self, declared: Declared, state: State) -> Context:
+        """The same for the function of one declared record."""
+        return replace(self.context(state), task=declared.record.name)
 
 
 def probe(session: Session, state: State) -> State:
@@ -152,24 +156,30 @@ def validate(session: Session, state: State) -> State:
     entries = [timeline_entry(state, "validate", ended) for ended in ran]
     # In the order in which they were declared, so that two runs can be compared line by line.
     results += [check_result(ended) for task in checks for ended in ran if ended.declared is task]
-    failures = [
-        Failure(
-            result.kind,
-            result.code or f"check.{result.name}",
-            result.message,
-            result.hint,
-            stage="validate",
-            retry=result.kind in BETTER_ELSEWHERE,
-        )
-        for result in results
-        if result.status is CheckStatus.FAIL
-    ]
+    failures = _failures_of(results, "validate")
     return replace(
         state,
         checks=(*state.checks, *results),
         failures=(*state.failures, *failures),
         timeline=(*state.timeline, *entries),
     )
+
+
+def _failures_of(results: Sequence[CheckResult], stage: str, plugin: str = "") -> list[Failure]:
+    """What the checks that failed mean for the pilot."""
+    return [
+        Failure(
+            result.kind,
+            result.code or f"check.{result.name}",
+            result.message,
+            result.hint,
+            stage=stage,
+            plugin=plugin,
+            retry=result.kind in BETTER_ELSEWHERE,
+        )
+        for result in results
+        if result.status is CheckStatus.FAIL
+    ]
 
 
 def _shared_out(session: Session, state: State) -> tuple[State, list[CheckResult]]:
@@ -267,7 +277,7 @@ def _run(session: Session, state: State, declared: Sequence[Declared], *, width:
 
     host.run_all(
         declared,
-        lambda _: session.context(state),
+        lambda one: session.context_for(one, state),
         session.around,
         note,
         width=width,
@@ -305,7 +315,7 @@ def gather(session: Session, state: State, stage: str, tasks: Sequence[Declared]
             log=ended.log,
         )
 
-    host.run_all(tasks, lambda _: session.context(current), session.around, note)
+    host.run_all(tasks, lambda one: session.context_for(one, current), session.around, note)
     return current
 
 
@@ -325,6 +335,10 @@ def _setup(session: Session, state: State, when: str) -> State:
     for task in host.in_order(setups):
         ended = _set_up(session, state, task)
         result, ended = decoded(ended, SetupResult)
+        checks = [judged(one, required=task.record.required) for one in result.checks] if result is not None else []
+        failures = _failures_of(checks, f"setup {when}", task.plugin)
+        if failures:
+            ended = replace(ended, failure=failures[0])
         state = replace(state, timeline=(*state.timeline, timeline_entry(state, f"setup {when}", ended)))
         if result is not None:
             state = replace(
@@ -332,7 +346,11 @@ def _setup(session: Session, state: State, when: str) -> State:
                 contributed=(*state.contributed, _contribution(task, result)),
                 setup_attributes=state.setup_attributes | result.attributes,
                 images=(*state.images, *result.images),
+                checks=(*state.checks, *checks),
+                failures=(*state.failures, *failures),
             )
+            if failures:
+                return state
         elif ended.declared.record.required and ended.failure is not None:
             # The pilot ends: what comes after could only build on what is not there.
             return replace(state, failures=(*state.failures, replace(ended.failure, stage=f"setup {when}")))

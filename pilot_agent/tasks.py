@@ -63,17 +63,17 @@ def command_of(session: Session, state: State) -> Callable[[Declared], host.Comm
         record = declared.record
         directory = ""
         try:
-            directory = _new_directory(session, record.name)
+            directory = _directory_of(session, record, record.name)
             _write_context(session, state, directory)
             argv, environment = _words(session, state, record, record.command, directory)
         except PilotError as error:
-            _remove(directory)
+            _clear(record, directory)
             return error.failure
         except OSError as error:
-            _remove(directory)
+            _clear(record, directory)
             return _no_room(record.name, error)
         explain = never_ran if record.where == "image" else _ran
-        return host.Command(argv, environment, directory, explain, lambda: _remove(directory))
+        return host.Command(argv, environment, directory, explain, lambda: _clear(record, directory))
 
     return prepared
 
@@ -198,7 +198,7 @@ def benchmark_command(
 
 def _write_request(session: Session, state: State, record: Benchmark, directory: str) -> str:
     """The file that tells a child which function of a plugin to call, and with what."""
-    context = replace(session.context(state), workspace=directory)
+    context = replace(session.context(state), workspace=directory, task=record.name)
     request = {"directories": list(session.around.directories), "run": record.run, "context": to_json(context)}
     path = os.path.join(directory, REQUEST_FILE)
     os.mkdir(os.path.dirname(path), 0o700)
@@ -228,7 +228,7 @@ def journal_teardown(session: Session, state: State, record: Setup) -> None:
     if session.journal is None or not record.teardown:
         return
     try:
-        directory = _new_directory(session, f"teardown-{record.name}")
+        directory = _directory_of(session, record, f"teardown-{record.name}")
         _write_context(session, state, directory)
         words = _words(session, state, record, record.teardown, directory)
         _write_teardown(session.journal, state, record, words, directory)
@@ -345,6 +345,22 @@ def _new_directory(session: Session, name: str) -> str:
     directory = os.path.join(session.workspace.temporary, f"{_file_name(name)}-{os.urandom(6).hex()}")
     os.mkdir(directory, 0o700)
     return directory
+
+
+def _directory_of(session: Session, record: Any, name: str) -> str:
+    """The directory that a setup shares with others, else a new one. Raises ``OSError``."""
+    shared = getattr(record, "directory", "")
+    if not shared:
+        return _new_directory(session, name)
+    directory = os.path.join(session.workspace.temporary, shared)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return directory
+
+
+def _clear(record: Any, directory: str) -> None:
+    """Remove what was made for one run of a program."""
+    if not getattr(record, "directory", ""):
+        _remove(directory)
 
 
 def _file_name(name: str) -> str:

@@ -30,6 +30,7 @@ from pilot_agent.model import (
     FailureKind,
     ImageVerdict,
     Json,
+    PilotError,
     Runtime,
     ServiceState,
 )
@@ -239,6 +240,44 @@ def pilot_setups(config):
     assert state.timeline[-1].status == "failed"
 
 
+VERIFYING = """
+def disk(context):
+    checks = (
+        CheckResult("quota", CheckStatus.PASS, metrics={"free_mib": 7}),
+        CheckResult(context.task, CheckStatus.FAIL, "too small", code="example.small"),
+    )
+    return SetupResult(environment={"A": context.task}, checks=checks)
+
+@hookimpl
+def pilot_setups(config):
+    for name in ("first", "second"):
+        yield Setup(name=name, run=f"{__name__}:disk", required=REQUIRED)
+"""
+
+
+def test_a_setup_that_verified_something_bad_ends_the_pilot_as_a_check_would(prepare: Prepare) -> None:
+    session, state = prepare(VERIFYING.replace("REQUIRED", "True"))
+    state = stages.setup_late(session, state)
+    assert [(failure.code, failure.plugin, failure.stage) for failure in state.failures] == [
+        ("example.small", "example", "setup late")
+    ]
+    assert state.failures[0].retry
+    assert [(one.name, one.status) for one in state.checks] == [
+        ("quota", CheckStatus.PASS),
+        ("first", CheckStatus.FAIL),
+    ]
+    assert state.checks[0].metrics == {"free_mib": 7}
+    assert (state.timeline[-1].status, state.timeline[-1].detail) == ("failed", "too small")
+
+
+def test_what_a_setup_that_is_not_required_verified_only_warns(prepare: Prepare) -> None:
+    session, state = prepare(VERIFYING.replace("REQUIRED", "False"))
+    state = stages.setup_late(session, state)
+    assert state.failures == ()
+    assert state.job_environment == {"A": "second"}
+    assert [one.status for one in state.checks if one.code] == [CheckStatus.WARN, CheckStatus.WARN]
+
+
 CHECKS = """
 def verdict(context):
     return CheckResult("any", CheckStatus.FAIL, "too small", hint="buy more", code="example.small")
@@ -332,6 +371,36 @@ def pilot_setups(config):
                 teardown_seconds=0.3)
     yield Setup(name="inside", where="image", command=("/bin/true",), teardown=("/bin/true",), required=False)
 """
+
+
+SHARING = """
+def written(context):
+    with open(f"{context.workspace}/tmp/common/first", "a") as file:
+        file.write("function ")
+    return SetupResult()
+
+@hookimpl
+def pilot_setups(config):
+    yield Setup(name="a", command=("/bin/sh", "-c", "echo program >> first"), directory="common")
+    yield Setup(name="b", run=f"{__name__}:written", after=("a",), directory="common",
+                teardown=("/bin/sh", "-c", "echo end >> first"))
+    yield Setup(name="c", command=("/bin/sh", "-c", "test ! -e first"), after=("b",))
+"""
+
+
+def test_setups_may_share_a_directory_that_stays_until_the_end(prepare: Prepare) -> None:
+    session, state = prepare(SHARING)
+    state = stages.setup_late(replace(session, journal=Journal(session.workspace.journal)), state)
+    assert state.failures == ()
+    assert run_commands(session.workspace, Budget(60))
+    assert (Path(session.workspace.temporary) / "common/first").read_text() == "program\nfunction end\n"
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "a/b", "/tmp"])
+def test_a_shared_directory_is_one_of_the_workspace(prepare: Prepare, name: str) -> None:
+    source = SHARING.replace('directory="common"', f'directory="{name}"')
+    with pytest.raises(PilotError, match="is no name"):
+        prepare(source)
 
 
 def test_what_setups_did_is_undone_once_in_reverse_also_after_a_failure(prepare: Prepare) -> None:

@@ -35,7 +35,7 @@ def missing(status: str, detail: str, source: str = "") -> Report:
 def check(name: str, status: str = "pass", message: str = "", hint: str = "", **more: str) -> Report:
     """A check as the report holds it."""
     entry = {"name": name, "status": status, "message": message, "hint": hint, "where": "host"}
-    return entry | {"kind": "node_resource", "code": "", "vo": ""} | more
+    return entry | {"kind": "node_resource", "code": "", "vo": "", "metrics": {}} | more
 
 
 def failure(code: str, message: str, hint: str = "", **more: object) -> Report:

@@ -340,8 +340,10 @@ def test_functions_are_given_the_pilots_id(at_work: tuple[Session, State], tmp_p
     session, state = at_work
     assert session.context(state).pilot_id == state.pilot_id
     save_state(state, session.workspace.state)
-    (tmp_path / "draws.py").write_text("def of_pilot(context):\n    return {'Id': context.pilot_id}\n")
-    words = [*interpreter_command(), "_child", "periodic", "draws:of_pilot", session.workspace.state, str(tmp_path)]
+    source = "def of_pilot(context):\n    return {'Id': context.pilot_id, 'Task': context.task}\n"
+    (tmp_path / "draws.py").write_text(source)
+    given = ["draws:of_pilot", "draw", session.workspace.state, str(tmp_path)]
+    words = [*interpreter_command(), "_child", "periodic", *given]
     done = run(words, deadline_seconds=60, environment=session.around.environment)
     assert done.ok, done.explain()
-    assert json.loads(done.stdout) == {"Id": state.pilot_id}
+    assert json.loads(done.stdout) == {"Id": state.pilot_id, "Task": "draw"}
