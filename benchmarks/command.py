@@ -16,6 +16,7 @@ from benchmarks import (
     cvmfs_rungs,
     db12,
     first_use,
+    inference,
     job_rate,
     lives,
     memory,
@@ -43,6 +44,7 @@ NAMES = (
     *job_rate.NAMES,
     "teardown",
     *cvmfs_rungs.NAMES,
+    inference.NAME,
     "memory",
     "size",
 )
@@ -105,6 +107,7 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
             (LIVES, "whole lives", lambda: lives.measure(where, rounds, wanted, _say)),
             (("teardown",), "teardown", lambda: teardown.measure(where, rounds, _say)),
             (cvmfs_rungs.NAMES, "ways to CVMFS", lambda: cvmfs_rungs.measure(where, rounds, _say)),
+            ((inference.NAME,), "inference", lambda: inference.measure(where, rounds, _say)),
             (("memory",), "memory", lambda: memory.measure(where, rounds, _say)),
         ):
             if set(names) & set(wanted):
