@@ -12,7 +12,7 @@ from pathlib import Path
 
 from payload.console import BuildError, step
 from payload.contents import AGENT, collect
-from payload.debs import DEBIAN_12, DEBIAN_13, debian_tree
+from payload.debs import DEBIAN_12, DEBIAN_13, DEBIAN_13_TEXTS, debian_tree
 from payload.pyz import Stamp, build_pyz
 from payload.revision import revision_of
 from payload.runtime import runtime_files
@@ -52,7 +52,7 @@ def build(project: Path, output: Path, cache: Path, refresh: bool = False, plugi
     BuildError when it cannot."""
     version = agent_version(project)
     wheels = fetch(read_pins(PROJECT / "packaging/requirements-payload.txt"), cache / "wheels")
-    tree313 = debian_tree("trixie", DEBIAN_13, cache / "debs", refresh)
+    tree313 = debian_tree("trixie", DEBIAN_13, cache / "debs", refresh, DEBIAN_13_TEXTS)
     tree311 = debian_tree("bookworm", DEBIAN_12, cache / "debs", refresh)
     with step("compile and pack pilot.pyz"):
         stamp = Stamp(version, revision_of(project, AGENT, "packaging"))

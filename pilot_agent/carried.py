@@ -47,6 +47,14 @@ class Carried:
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise _damaged(self.archive, f"{name}: {error}") from error
 
+    def runtime_member(self, name: str) -> bytes:
+        """A file beside the Python that was brought. Raises ``PilotError`` (corruption) where it cannot be read."""
+        try:
+            with open(os.path.join(self.runtime or "", name), "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise _damaged(self.file, f"{name}: {error}") from error
+
     def digest(self) -> str | None:
         """The sha256 of the file that was sent, as it is now; None where it is gone or cannot be read."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,9 @@ from payload.wheels import Wheel
 
 HERE = Path(__file__).parent
 AGENT = "pilot_agent"
+AGENT_LICENCE = "LICENSE"
+# Its wheel has no file with the licence; its module begins with it.
+LICENCE_IN_CODE = {"nvidia-ml-py": ("pynvml.py",)}
 NATIVE = re.compile(r"psutil/_psutil_linux\.abi3\.so")
 DESCRIPTION = re.compile(r"(METADATA|entry_points\.txt)$|licenses/.|LICEN[CS]E|NOTICE|COPYING")
 PROCESSORS = ("x86_64", "aarch64")
@@ -29,12 +32,18 @@ UNUSED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One carried package, for the manifest."""
+    """One carried package, for manifest and bill of materials.
+
+    `roots` are its files and, with a slash at the end, its directories; `licence_in` the files that begin with its
+    licence, where it has none for it alone.
+    """
 
     name: str
     version: str
     licence: str
     sha256: tuple[str, ...]
+    roots: tuple[str, ...]
+    licence_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,7 @@ def collect(project: Path, wheels: Sequence[Wheel], plugins: Sequence[Path] = ()
     """All source files of the payload, without byte code. BuildError when two packages bring the same name, and for a
     plugin that cannot be carried."""
     files = {"__main__.py": (HERE / "zip_main.py").read_bytes()}
+    files[AGENT_LICENCE] = (HERE.parents[1] / AGENT_LICENCE).read_bytes()
     files.update(_agent(project))
     grouped: dict[str, list[Wheel]] = {}
     for wheel in wheels:
@@ -64,17 +74,27 @@ def collect(project: Path, wheels: Sequence[Wheel], plugins: Sequence[Path] = ()
         if clash := sorted(set(part) & set(files)):
             raise BuildError(f"{name} and another package both bring {clash[0]}")
         files.update(part)
-        for wheel in group:
-            native.update(_native(wheel))
-        components.append(Component(name, group[0].version, licence, tuple(wheel.sha256 for wheel in group)))
+        compiled = {place: data for wheel in group for place, data in _native(wheel)}
+        native.update(compiled)
+        roots = _roots([*part, *(f"native/{place}" for place in compiled)])
+        digests = tuple(wheel.sha256 for wheel in group)
+        components.append(Component(name, group[0].version, licence, digests, roots, LICENCE_IN_CODE.get(name, ())))
     _overlay(files, native)
     taken = {name.partition("/")[0].removesuffix(".py") for name in files}
     with_resources = [AGENT]
     for plugin in read_plugins(plugins, taken, [component.name for component in components]):
         files.update(plugin.files)
         with_resources += plugin.packages
-        components.append(Component(plugin.name, plugin.version, plugin.licence, (plugin.sha256,)))
+        components.append(
+            Component(plugin.name, plugin.version, plugin.licence, (plugin.sha256,), _roots(plugin.files))
+        )
     return Contents(files, tuple(components), tuple(with_resources))
+
+
+def _roots(names: Iterable[str]) -> tuple[str, ...]:
+    """Directories with a slash, and files at the top, with the byte code that modules get."""
+    tops = {top + slash for top, slash, _ in (name.partition("/") for name in names)}
+    return tuple(sorted(tops | {top + "c" for top in tops if top.endswith(".py")}))
 
 
 def _agent(project: Path) -> Iterator[tuple[str, bytes]]:

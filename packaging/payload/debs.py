@@ -21,6 +21,8 @@ DEBIAN_13 = (
     "python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib", "libc6", "libexpat1", "zlib1g",
     "libssl3t64", "libffi8", "libbz2-1.0", "liblzma5", "libzstd1", "libgcc-s1", "libuuid1",
 )  # fmt: skip
+# Licences that the copyright files of those above refer to.
+DEBIAN_13_TEXTS = ("gcc-14-base", "base-files")
 # Only compiles the byte code for 3.11, for which it also imports the agent.
 DEBIAN_12 = (
     "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libc6", "libexpat1", "zlib1g", "libssl3",
@@ -40,11 +42,16 @@ class Deb:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An unpacked Debian Python: where it is and what it was made of."""
+    """An unpacked Debian Python: where it is and what it was made of.
+
+    `home` has the packages themselves; `texts` are those of which only documents are wanted: they are not unpacked.
+    """
 
     root: Path
     python: str
     debs: tuple[Deb, ...]
+    texts: tuple[Deb, ...]
+    home: Path
 
     def command(self) -> list[str]:
         """Starts this Python through its own loader and libraries, whatever the machine has."""
@@ -55,16 +62,17 @@ class Tree:
         return [str(loader), "--library-path", search, "--argv0", str(interpreter), str(interpreter)]
 
 
-def debian_tree(suite: str, names: Sequence[str], cache: Path, refresh: bool) -> Tree:
+def debian_tree(suite: str, names: Sequence[str], cache: Path, refresh: bool, texts: Sequence[str] = ()) -> Tree:
     """The unpacked tree of the suite's packages. Uses what the cache holds, unless `refresh` asks for the newest.
 
     BuildError when a package cannot be downloaded or its digest is not the one that apt verified.
     """
     home = cache / suite
-    debs = None if refresh else _cached(home, names)
-    if debs is None:
+    fetched = None if refresh else _cached(home, [*names, *texts])
+    if fetched is None:
         with step(f"download CPython from Debian {suite}"):
-            debs = _download(suite, names, home)
+            fetched = _download(suite, [*names, *texts], home)
+    debs = fetched[: len(names)]
     root = home / "root"
     label = home / "root.json"
     wanted = json.dumps([asdict(deb) for deb in debs])
@@ -74,7 +82,7 @@ def debian_tree(suite: str, names: Sequence[str], cache: Path, refresh: bool) ->
             for deb in debs:
                 run(["dpkg-deb", "-x", str(home / deb.file), str(root)], NEEDS)
             label.write_text(wanted)
-    return Tree(root, names[0].removesuffix("-minimal"), debs)
+    return Tree(root, names[0].removesuffix("-minimal"), debs, fetched[len(names) :], home)
 
 
 def _cached(home: Path, names: Sequence[str]) -> tuple[Deb, ...] | None:

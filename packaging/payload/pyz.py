@@ -14,6 +14,7 @@ from payload.bytecode import compile_all, dataclass_code, packed
 from payload.contents import AGENT, Component, Contents
 from payload.debs import Tree
 from payload.revision import Revision
+from payload.sbom import FILE, archive_sbom
 
 SHEBANG = b"#!/usr/bin/env python3\n"
 DATE = (1980, 1, 1, 0, 0, 0)
@@ -42,6 +43,7 @@ def build_pyz(contents: Contents, stamp: Stamp, tree313: Tree, tree311: Tree) ->
     files.update({f"cp311/{name}": data for name, data in contents.files.items() if _is_resource(name, contents)})
     for directory, tree in (("", tree313), ("cp311/", tree311)):
         files[f"{directory}{AGENT}/dataclass_code.bin"] = dataclass_code(contents.files, AGENT, tree)
+    files[FILE] = archive_sbom(stamp.version, stamp.revision.committed, contents.components, files)
     files["MANIFEST.json"] = manifest(stamp, contents.components, (tree311, tree313), files)
     return packed("zip", write_zip(files), tree313)
 

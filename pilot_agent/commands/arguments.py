@@ -18,6 +18,8 @@ EPILOGS = {
 examples:
   pilot-agent version
   pilot-agent version --json
+  pilot-agent version --sbom > pilot.cdx.json
+  pilot-agent version --licences
 """,
     "bench": """Without a name it runs those that a pilot of this configuration would run; scores
 that are kept on the node are taken from there. With several runs the score is
@@ -239,6 +241,8 @@ def add_version(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="build, commit, digest, contract and schema versions as JSON")
+    form.add_argument("--sbom", action="store_true", help="all that the payload carries, as CycloneDX JSON")
+    form.add_argument("--licences", action="store_true", help="the licences of all that the payload carries")
 
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ import platform
 from pilot_agent import __version__, report
 from pilot_agent.benchmarks import kept
 from pilot_agent.carried import Carried, carried
+from pilot_agent.commands.bill import bill_of_materials, licence_page
 from pilot_agent.cvmfs.offer import DISTRIBUTIONS
 from pilot_agent.hookspecs import CONTRACT_VERSION
 from pilot_agent.lifecycle import standing
@@ -22,7 +23,14 @@ SCHEMA = "pilot-agent/version/1"
 
 
 def run_version(parsed: argparse.Namespace) -> int:
-    """Print what was asked for. Raises ``PilotError`` (corruption) for a payload whose own files cannot be read."""
+    """Print what was asked for. Raises ``PilotError``: corruption for a payload whose own files cannot be read, usage
+    where a checkout is asked what it carries."""
+    if parsed.sbom:
+        print_text(json.dumps(bill_of_materials(carried()), indent=1) + "\n")
+        return 0
+    if parsed.licences:
+        print_text(licence_page(carried()))
+        return 0
     about = about_this(carried())
     if parsed.json:
         print_text(json.dumps(about, indent=2) + "\n")

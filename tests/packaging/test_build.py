@@ -30,11 +30,11 @@ def test_two_builds_in_different_directories_are_the_same_bits(built: Built, tmp
 
 
 def test_the_interpreter_part_does_not_depend_on_the_cache() -> None:
-    from payload.debs import DEBIAN_13, debian_tree
+    from payload.debs import DEBIAN_13, DEBIAN_13_TEXTS, debian_tree
     from payload.runtime import runtime_files
     from payload.selfextract import base_of, cached_base
 
-    tree = debian_tree("trixie", DEBIAN_13, CACHE / "debs", refresh=False)
+    tree = debian_tree("trixie", DEBIAN_13, CACHE / "debs", refresh=False, texts=DEBIAN_13_TEXTS)
     cached = cached_base(CACHE / "runtime", tree, "0.1.0", lambda: runtime_files(tree, "0.1.0"))
     assert base_of(runtime_files(tree, "0.1.0"), tree) == cached
 

@@ -27,7 +27,7 @@ SITE = "/srv/site-packages"
 # Tools that look at the source and not at its behaviour are run once, on the oldest Python.
 NOT_IN_A_HOST = ("cgroup2", "fio")
 """What a host cannot have, or has not installed; the tests that need it run on the machine around it."""
-SKIPPED_PACKAGES = ("mypy", "ruff", "types-")
+SKIPPED_PACKAGES = ("cyclonedx", "mypy", "ruff", "types-")
 # The payload is built on the outer machine; the testbed cannot hold a testbed.
 IGNORED = ("tests/integration", "tests/packaging")
 PROGRAMS = ("pilot_agent", "server_stub")
