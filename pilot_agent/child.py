@@ -21,7 +21,7 @@ from typing import Any
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.interpreter import payload_archive
-from pilot_agent.model import Json, PilotError
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
 
 ENTRY_POINT_GROUP = "pilot_agent"
 
@@ -42,10 +42,17 @@ def main(argv: list[str]) -> int:
         reply = verbs[verb](request)
     except PilotError as error:
         reply = {"failure": to_json(error.failure)}
+    except NoPluginError as error:
+        failure = Failure(FailureKind.CORRUPTION, "plugin.load", str(error))
+        reply = {"failure": to_json(failure), "offered": [name for name in (error.path or "").split(",") if name]}
     content = memoryview(json.dumps(reply).encode())
     while content:
         content = content[os.write(int(answer), content) :]
     return 0
+
+
+class NoPluginError(ModuleNotFoundError):
+    """Nothing has the plugin's name; ``path`` are the entry points that there are, with commas."""
 
 
 def load_plugin(name: str, directories: Iterable[str]) -> ModuleType:
@@ -76,7 +83,7 @@ def load_plugin(name: str, directories: Iterable[str]) -> ModuleType:
             raise  # the plugin is there, and something that it imports is not
         found = ", ".join(sorted(offered)) or "none"
         message = f"no module {name} was found; entry points in plugins.directories and in the payload: {found}"
-        raise ModuleNotFoundError(message, name=error.name) from None
+        raise NoPluginError(message, name=error.name, path=",".join(sorted(offered))) from None
 
 
 def resolve(reference: str) -> Any:

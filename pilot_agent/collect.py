@@ -56,7 +56,8 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
 
     Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an exception in a hook, a record of the
     wrong type or one that cannot be run, or a name that two of one hook share; (config.invalid) for a ``ValueError``
-    that begins with the path of one of the plugin's own options: its value is wrong, and not the plugin.
+    that begins with the path of one of the plugin's own options (``plugins.options.PLUGIN.NAME``, and for the options
+    of a service also ``services.PLUGIN.NAME``): its value is wrong, and not the plugin.
     """
     try:
         implementations = _implementations(name, plugin)
@@ -163,8 +164,8 @@ def declared_from_json(data: Json) -> list[Declared]:
 
 
 def _raised(plugin: str, hook: str, error: Exception) -> PilotError:
-    if isinstance(error, ValueError) and str(error).startswith(f"plugins.options.{plugin}."):
-        hint = f"correct plugins.options.{plugin}; whoever gave the option must act"
+    if isinstance(error, ValueError) and str(error).startswith((f"plugins.options.{plugin}.", f"services.{plugin}.")):
+        hint = "correct the option; whoever gave it must act"
         return PilotError(Failure(FailureKind.CONFIG, "config.invalid", str(error), hint, plugin=plugin))
     return _load_failure(plugin, f"{hook} raised {type(error).__name__}: {error}")
 

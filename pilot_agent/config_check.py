@@ -354,6 +354,17 @@ def _service_name_problems(value: Json, path: str) -> list[tuple[str, str]]:
 
 
 def _service_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    """Of what one layer says of a service. Without a command it adds to another layer's, or has the options of a
+    plugin, which the plugin judges."""
+    if value is None:
+        return []
+    if isinstance(value, Mapping) and "command" not in value:
+        return plain_problems(value, path)
+    return service_entry_problems(value, path)
+
+
+def service_entry_problems(value: Json, path: str) -> list[tuple[str, str]]:
+    """(path, message) of all that is wrong with one whole entry of ``services``, which is at ``path``."""
     problems = _record_problems(value, path, SERVICE_FIELDS, ("command",)) or _place_problems(value, path)
     return problems or [(f"{path}.{name}" if name else path, message) for name, message in service_problems(value)]
 

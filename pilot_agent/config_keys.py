@@ -139,7 +139,13 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("prove.budget_seconds", Kind.NUMBER, 20, "time for proving images at the start, seconds", minimum=0),
     *CVMFS_KEYS,
-    Key("services", Kind.SERVICES, {}, "programs that run beside the jobs", "join"),
+    Key(
+        "services",
+        Kind.SERVICES,
+        {},
+        "programs that run beside the jobs; without a command: options of the plugin of that name, which is loaded",
+        "merge",
+    ),
     Key("benchmarks.enabled", Kind.BOOLEAN, True, "run the benchmarks"),
     Key("benchmarks.run", Kind.STRINGS, ["hash"], "the built-in benchmarks that run, beside those of plugins"),
     Key("benchmarks.memory_mib", Kind.INTEGER, 2048, _ARRAYS, "smallest", minimum=1),
@@ -259,7 +265,7 @@ KEYS: tuple[Key, ...] = (
         "append",
     ),
     Key("plugins.timeout_seconds", Kind.NUMBER, 20, "time for loading one plugin, seconds", minimum=0.1),
-    Key("plugins.options", Kind.MAPPING, {}, "options of plugins: plugin -> option -> value", "join"),
+    Key("plugins.options", Kind.MAPPING, {}, "options of plugins: plugin -> option -> value", "merge"),
     Key(
         "upload.directory",
         Kind.STRING,

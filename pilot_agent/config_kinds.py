@@ -58,15 +58,15 @@ class Kind(enum.StrEnum):
 class Key:
     """One key. ``combine`` says what happens when several layers give it: the strongest wins, the smallest or the
     strictest applies (a number before any word, and of words the first of ``choices``), lists and mappings are
-    joined, or all of them apply, each on its own: then the value is a list of {layer, value}. ``choices`` are the words
-    allowed, in any case, and ``minimum`` and ``maximum`` are those of numbers. ``layers`` are those that may give it
-    (empty: all)."""
+    joined, mappings of mappings merged, or all of them apply, each on its own: then the value is a list of {layer,
+    value}. ``choices`` are the words allowed, in any case, and ``minimum`` and ``maximum`` are those of numbers.
+    ``layers`` are those that may give it (empty: all)."""
 
     path: str
     kind: Kind
     default: Json
     help: str
-    combine: Literal["override", "smallest", "strictest", "append", "join", "all"] = "override"
+    combine: Literal["override", "smallest", "strictest", "append", "join", "merge", "all"] = "override"
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None

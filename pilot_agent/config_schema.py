@@ -199,7 +199,9 @@ def _listed(candidate: Json) -> Json:
 
 
 def _service_schema() -> Json:
-    return {**service_schema(_fields_schema(SERVICE_FIELDS, ["command"])), **_PLATFORM_OF_IMAGE}
+    whole = {**service_schema(_fields_schema(SERVICE_FIELDS, ["command"])), **_PLATFORM_OF_IMAGE}
+    # Without a command it has the options of a plugin, which no schema knows.
+    return {"type": ["object", "null"], "if": {"type": "object", "required": ["command"]}, "then": whole}
 
 
 def _fields_schema(fields: Mapping[str, Kind], needed: list[str]) -> Json:

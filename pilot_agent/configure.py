@@ -19,6 +19,7 @@ from pilot_agent.config_check import Problem, invalid
 from pilot_agent.config_read import command_line_layer, environment_layer, read_layer
 from pilot_agent.lifecycle.lock import lock, release
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.plugin_services import in_words_of_the_configuration, require_services, with_plugin_services
 from pilot_agent.plugins import scratch
 from pilot_agent.service_needs import require_known_needs
 from pilot_agent.spelling import nearest
@@ -56,7 +57,7 @@ def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
     layers += [_read_own(layer, path) for layer, path in named]
     layers += [environment_layer(environment), command_line_layer(given.assignments, given.requirements)]
     config = load_config(layers)
-    return Config(config.values, config.origins, tuple(name for name in config.layers if _matters(name, layers)))
+    return replace(config, layers=tuple(name for name in config.layers if _matters(name, layers)))
 
 
 def _named_file(text: str) -> tuple[str, str]:
@@ -173,15 +174,21 @@ def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> Non
 
 
 def load_plugins(config: Config, around: host.Surroundings) -> tuple[host.Loaded, Config]:
-    """All plugins' declarations, and the configuration with the defaults of their options.
+    """All plugins' declarations, and the configuration with the defaults of their options. What ``services`` says of a
+    plugin's service is among these options.
 
     Raises ``PilotError`` (plugin.load; config.invalid for a directory that is missing and for a plugin's own options).
     """
     _require_directories(config)
+    config, switched_on = with_plugin_services(config)
     names: list[str] = config.get("plugins.load")
-    loaded = host.load_plugins(names, config.values, around, config.get("plugins.timeout_seconds"))
-    require_known_needs(loaded.of("pilot_services"))
-    options = host.complete_options(loaded, config.get("plugins.options"))
+    try:
+        loaded = host.load_plugins(names, config.values, around, config.get("plugins.timeout_seconds"))
+    except PilotError as error:
+        raise in_words_of_the_configuration(error, config, switched_on) from error
+    require_services(loaded.plugins, config, switched_on)
+    require_known_needs(loaded.of("pilot_services"), config)
+    options = host.complete_options(loaded, config.get("plugins.options"), config, switched_on)
     plugins = {**config.values["plugins"], "options": options}
     return loaded, replace(config, values={**config.values, "plugins": plugins})
 

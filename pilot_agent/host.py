@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -17,9 +17,11 @@ from typing import Any
 from pilot_agent import child
 from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.collect import Declared, PluginReport, declarations, declared_from_json, fits, implemented_hooks
+from pilot_agent.config import Config
 from pilot_agent.config_check import Problem, invalid
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
+from pilot_agent.plugin_services import MissingPluginError, place_of_option
 from pilot_agent.process import Result, Runner, WakeUp
 from pilot_agent.programs import is_program, read_answer
 from pilot_agent.spelling import nearest
@@ -145,6 +147,8 @@ def _collect_external(
             failure = from_json(Failure, answer["failure"])
             if failure.kind is FailureKind.CONFIG:  # an option has a wrong value: nothing is wrong with the plugin
                 raise PilotError(failure)
+            if "offered" in answer:
+                raise MissingPluginError(_load_failure(name, failure.message), answer["offered"])
         if problem is None:
             try:
                 found = declared_from_json(answer["declared"])
@@ -345,8 +349,11 @@ def in_order(tasks: Sequence[Declared]) -> list[Declared]:
     return listed
 
 
-def complete_options(loaded: Loaded, given: Mapping[str, Json]) -> dict[str, dict[str, Json]]:
-    """Plugin -> option -> value: what was given, else the option's default.
+def complete_options(
+    loaded: Loaded, given: Mapping[str, Json], config: Config, switched_on: Collection[str] = ()
+) -> dict[str, dict[str, Json]]:
+    """Plugin -> option -> value: what was given, else the option's default. Of plugins that were ``switched_on``, they
+    were given as ``services.PLUGIN``.
 
     Raises ``PilotError`` (config.invalid) for options that no plugin declared and values of the wrong type.
     """
@@ -354,12 +361,12 @@ def complete_options(loaded: Loaded, given: Mapping[str, Json]) -> dict[str, dic
     problems: list[Problem] = []
     for plugin, options in given.items():
         for name, value in options.items() if isinstance(options, dict) else [("", options)]:
-            path = f"plugins.options.{plugin}.{name}"
+            path, layer = place_of_option(config, plugin, name, switched_on)
             option = known.get((plugin, name))
             if option is None:
-                problems.append(Problem(path, "plugins", _unknown_option(plugin, name, known)))
+                problems.append(Problem(path, layer, _unknown_option(plugin, name, known)))
             elif not fits(option, value):
-                problems.append(Problem(path, "plugins", f"expected {option.type}, found {type(value).__name__}"))
+                problems.append(Problem(path, layer, f"expected {option.type}, found {type(value).__name__}"))
     if problems:
         raise invalid(problems)
     complete: dict[str, dict[str, Json]] = {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pilot_agent.collect import Declared
+from pilot_agent.config import Config
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.services.variables import ready_attributes
 from pilot_agent.spelling import nearest
 
 
-def require_known_needs(services: Sequence[Declared]) -> None:
+def require_known_needs(services: Sequence[Declared], config: Config) -> None:
     """Raises ``PilotError`` for a service that needs one which nobody declares, and for two whose names or attributes
     are the same: config.invalid where the configuration named them, else plugin.load."""
     owners: dict[str, Declared] = {}
@@ -26,9 +27,15 @@ def require_known_needs(services: Sequence[Declared]) -> None:
             if name not in known:
                 others = sorted(set(known) - {one.record.name})
                 near = nearest(name, others) or f"; there are {', '.join(others) or 'no others'}"
-                raise _refusal(one, f"services.{one.record.name}.needs: there is no service {name!r}{near}")
+                raise _refusal(one, f"{_needs(one, config)}: there is no service {name!r}{near}")
             if name == one.record.name:
-                raise _refusal(one, f"services.{name}.needs names {name} itself; take it out")
+                raise _refusal(one, f"{_needs(one, config)} names {name} itself; take it out")
+
+
+def _needs(one: Declared, config: Config) -> str:
+    """The place where its needs are, with the layer of the configuration that they are from."""
+    path = f"services.{one.record.name}.needs"
+    return f"{path} ({config.layer_of(path) if one.builtin else one.plugin})"
 
 
 def _refusal(one: Declared, message: str) -> PilotError:

@@ -342,7 +342,9 @@ def test_what_only_some_layers_may_say_is_refused_from_the_others() -> None:
 
 odd_services = st.dictionaries(
     services_of_people | words,
-    st.fixed_dictionaries(
+    st.none()
+    | st.dictionaries(words, plain, max_size=2)
+    | st.fixed_dictionaries(
         {"command": st.lists(words, max_size=1)},
         optional={
             "port": st.sampled_from([-1, 0, 1, 65535, 65536]),
@@ -543,7 +545,6 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         ({"containers": {"default": {"el 9": 1}}}, "containers.default.el 9 (vo): 'el 9' is no name of a platform"),
         ({"images": {"el9": [{"pat": "/x"}]}}, "images.el9[0].path (vo): missing"),
         ({"images": {9: []}}, "images.9 (vo): a name must be a string, found an integer; quote it"),
-        ({"services": {"s": {}}}, "services.s.command (vo): missing"),
         (
             {"services": {"s": {"command": ["x"], "stop_sinal": "TERM"}}},
             "services.s.stop_sinal (vo): unknown key; did you mean stop_signal?",
@@ -1107,9 +1108,10 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
         "strictest": {Kind.CORES},
         "append": {Kind.STRINGS, Kind.REPOSITORIES, Kind.REQUIREMENTS},
         "join": {
-            *(Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES, Kind.SERVICES),
+            *(Kind.MAPPING, Kind.STRING_MAPPING, Kind.IMAGES),
             *(Kind.CVMFS_PARAMETERS, Kind.CVMFS_REPOSITORY_PARAMETERS),
         },
+        "merge": {Kind.MAPPING, Kind.SERVICES},
         "all": {
             *(Kind.STRINGS, Kind.STRING, Kind.PREFIXES, Kind.DIRECTORIES, Kind.BINDS, Kind.OPTIONS, Kind.VARIABLES),
             *(Kind.STRING_MAPPING, Kind.SETUPS, Kind.CHECKS, Kind.PERIODICS, Kind.BENCHMARKS),

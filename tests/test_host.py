@@ -12,6 +12,7 @@ import pytest
 from pilot_agent import host
 from pilot_agent.codec import CodecError
 from pilot_agent.collect import Declared
+from pilot_agent.config import Layer, load_config
 from pilot_agent.environment import clean_environment
 from pilot_agent.hookspecs import Context, Event, Option, Probe
 from pilot_agent.host import Ended, Loaded, Surroundings, complete_options, findings, in_order, load_plugins, run_all
@@ -459,21 +460,26 @@ OPTIONS = with_options(
 )
 
 
+def complete(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The options that a VO gave, with the defaults of the others."""
+    config = load_config([Layer("vo", {"plugins": {"options": given}})])
+    return complete_options(OPTIONS, config.get("plugins.options"), config)
+
+
 def test_options_of_the_right_type_are_taken() -> None:
-    complete_options(OPTIONS, {"p": {"threshold": 1, "names": [], "count": 3}})
+    given = {"threshold": 1, "names": [], "count": 3}
+    assert complete({"p": given}) == {"p": given}
 
 
 def test_every_wrong_option_is_named_with_its_path() -> None:
     with pytest.raises(PilotError) as caught:
-        complete_options(
-            OPTIONS, {"p": {"threshold": "high", "count": True, "colour": 1}, "q": {"threshold": 1}, "r": 5}
-        )
+        complete({"p": {"threshold": "high", "count": True, "colour": 1}, "q": {"threshold": 1}, "r": 5})
     assert caught.value.failure.code == "config.invalid"
     message = caught.value.failure.message
     assert "5 problems" in message
-    assert "plugins.options.p.threshold (plugins): expected number, found str" in message
-    assert "plugins.options.p.count (plugins): expected integer, found bool" in message
-    assert "plugins.options.p.colour (plugins): no loaded plugin declared this option" in message
+    assert "plugins.options.p.threshold (vo): expected number, found str" in message
+    assert "plugins.options.p.count (vo): expected integer, found bool" in message
+    assert "plugins.options.p.colour (vo): no loaded plugin declared this option" in message
     assert "plugins.options.q.threshold" in message
 
 
@@ -487,7 +493,7 @@ def test_every_wrong_option_is_named_with_its_path() -> None:
 )
 def test_an_option_that_nobody_declared_is_told_with_the_nearest_one(given: dict[str, Any], said: str) -> None:
     with pytest.raises(PilotError, match=said):
-        complete_options(OPTIONS, given)
+        complete(given)
 
 
 @pytest.mark.parametrize(

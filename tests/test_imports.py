@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("inside",),
     ("stages", "outcomes", "tasks", "configure", "report", "lifetime", "service_needs", "benchmark_stage"),
-    ("host", "state", "collect", "child", "image_hook", "uploading"),
+    ("host", "state", "collect", "child", "plugin_services", "image_hook", "uploading"),
     ("plugins",),
     ("programs",),
     ("probes", "containers", "cvmfs", "services", "benchmarks", "startd", "lifecycle", "trust", "tarballs"),

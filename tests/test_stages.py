@@ -70,10 +70,13 @@ def events(session: Session) -> list[dict[str, Any]]:
 
 
 def test_pilot_options_are_checked_against_what_is_configured(prepare: Prepare) -> None:
-    session, _ = prepare("@hookimpl\ndef pilot_options():\n    yield Option(name='depth', type='integer', default=1)\n")
-    host.complete_options(session.loaded, {"example": {"depth": 3}})
+    session, state = prepare(
+        "@hookimpl\ndef pilot_options():\n    yield Option(name='depth', type='integer', default=1)\n"
+    )
+    found = host.complete_options(session.loaded, {"example": {"depth": 3}}, state.config)
+    assert found == {"example": {"depth": 3}}
     with pytest.raises(Exception, match=r"plugins\.options\.example\.depth .*expected integer"):
-        host.complete_options(session.loaded, {"example": {"depth": "deep"}})
+        host.complete_options(session.loaded, {"example": {"depth": "deep"}}, state.config)
 
 
 def test_pilot_probes_give_facts_and_limits_and_see_those_they_require(prepare: Prepare) -> None:

@@ -75,8 +75,7 @@ def origin(grid: Grid) -> Iterator[Host]:
 @pytest.fixture(scope="module")
 def run(node: Host, grid: Grid, good_token: str) -> Iterator[PilotRun]:
     """A pilot with both plugins."""
-    plugins = {"directories": [PLUGINS], "load": list(OPTIONS), "options": OPTIONS}
-    made = PilotRun(node, good_token, {"plugins": plugins})
+    made = PilotRun(node, good_token, {"plugins": {"directories": [PLUGINS]}, "services": OPTIONS})
     try:
         yield made.start().joined()
     finally:

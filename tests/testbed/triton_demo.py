@@ -78,9 +78,14 @@ def make_pilot(grid: Grid, token: str, repository: str = "models", **options: An
     """A pilot (not yet started) that runs the server on the CPU, and whose jobs get an image with its clients."""
     place = triton.inside(triton.ensure())
     given = {"repository": f"{place}/{repository}", "devices": "none", **options}
-    plugins = {"directories": ["{start}/plugins"], "load": ["triton"], "options": {"triton": given}}
+    plugins = {"directories": ["{start}/plugins"]}
     images = {"triton": [{"path": f"{place}/image"}]}
-    changes = {"images": images, "plugins": plugins, "startd": {"tail_shutdown_seconds": 1}}
+    changes = {
+        "images": images,
+        "plugins": plugins,
+        "services": {"triton": given},
+        "startd": {"tail_shutdown_seconds": 1},
+    }
     run = PilotRun(grid.wn1, token, changes)
     directory = install("triton", run.outer / "plugins")
     for path in (directory, *directory.rglob("*")):

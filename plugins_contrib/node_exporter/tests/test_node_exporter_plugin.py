@@ -33,7 +33,7 @@ def test_a_node_without_the_program_is_told_what_to_install(tmp_path: Path) -> N
     found = program_is_there(context("prometheus-node-exporter", str(tmp_path)))
     assert found.status is CheckStatus.FAIL
     assert "no program prometheus-node-exporter on this node" in found.message
-    assert "plugins.options.node_exporter.program" in found.hint
+    assert "services.node_exporter.program" in found.hint
 
 
 def test_a_program_is_found_by_its_name_and_by_its_path(tmp_path: Path) -> None:
@@ -73,5 +73,5 @@ def test_it_measures_only_what_was_chosen() -> None:
     [({"per": "nod"}, r"node_exporter\.per is 'nod'"), ({"port": 99999}, r"node_exporter\.port is 99999; 1 to 65535")],
 )
 def test_an_option_that_makes_no_sense_is_named(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=rf"^plugins\.options\.{said}"):
+    with pytest.raises(ValueError, match=rf"^services\.{said}"):
         service(**given)

@@ -145,7 +145,7 @@ def test_a_node_without_squid_is_told_what_to_install(tmp_path: Path) -> None:
     found = can_be_started(Context(config=config(program="squid-of-nowhere"), environment={"PATH": str(tmp_path)}))
     assert found.status is CheckStatus.FAIL
     assert "no program squid-of-nowhere on this node" in found.message
-    assert "plugins.options.squid.program" in found.hint
+    assert "services.squid.program" in found.hint
     inside = can_be_started(Context(config=config(program="squid-of-nowhere", platform="el9")))
     assert inside.status is CheckStatus.PASS
 

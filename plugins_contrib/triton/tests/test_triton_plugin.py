@@ -102,7 +102,7 @@ def test_images_are_candidates_that_the_nodes_driver_decides_between() -> None:
 
 def test_the_image_may_stand_in_the_dictionary() -> None:
     config = configuration(image="")
-    assert "plugins.options.triton.image: which image" in refusal(image="")
+    assert "services.triton.image: which image" in refusal(image="")
     config["images"] = {"triton": [{"path": "/images/triton"}]}
     settings = Settings.of(config)
     assert settings is not None
@@ -132,12 +132,12 @@ def test_the_image_may_stand_in_the_dictionary() -> None:
 )
 def test_a_wrong_option_is_refused_with_its_place(given: dict[str, Any], place: str, found: str) -> None:
     message = refusal(**given)
-    assert f"plugins.options.triton.{place}: " in message
+    assert f"services.triton.{place}: " in message
     assert found in message
 
 
 def test_all_wrong_options_are_told_at_once() -> None:
-    assert refusal(repository="x", devices="some", per="").count("plugins.options.triton.") == 3
+    assert refusal(repository="x", devices="some", per="").count("services.triton.") == 3
 
 
 def context(options: dict[str, Any], root: Path | str = "/", **facts: Any) -> Context:
@@ -155,7 +155,7 @@ def test_a_repository_on_cvmfs_is_looked_for_where_the_pilot_mounted_it(tmp_path
     assert (verdict.status, verdict.message) == (CheckStatus.PASS, "1 models in /cvmfs/models.example.org/all: scale")
     verdict = repository_is_there(context(options, tmp_path))
     assert (verdict.status, verdict.kind, verdict.code) == (CheckStatus.FAIL, FailureKind.CONFIG, "triton.repository")
-    assert "plugins.options.triton.repository" in verdict.hint
+    assert "services.triton.repository" in verdict.hint
 
 
 def test_without_a_repository_there_is_no_server_and_the_check_says_what_to_give() -> None:
@@ -165,7 +165,7 @@ def test_without_a_repository_there_is_no_server_and_the_check_says_what_to_give
     assert check.required
     verdict = repository_is_there(context({"repository": ""}))
     assert (verdict.status, verdict.kind) == (CheckStatus.FAIL, FailureKind.CONFIG)
-    assert verdict.message.startswith("plugins.options.triton.repository is not given")
+    assert verdict.message.startswith("services.triton.repository is not given")
 
 
 def test_a_node_without_a_usable_gpu_is_told_with_the_reason() -> None:

@@ -35,7 +35,7 @@ CHECK_SECONDS = 10.0
 
 @hookimpl
 def pilot_options() -> Iterator[Option]:
-    """What a configuration may say of it, below ``plugins.options.node_exporter``."""
+    """What a configuration may say of it, below ``services.node_exporter``."""
     yield Option(name="program", type="string", default=PROGRAM, help="the exporter: a path, or a name in PATH")
     yield Option(name="address", type="string", default=LOOPBACK, help="where it answers beside the loopback device")
     yield Option(name="port", type="integer", default=0, help="TCP port; 0: a free one")
@@ -59,7 +59,7 @@ def program_is_there(context: Context) -> CheckResult:
     found = shutil.which(program, path=context.environment.get("PATH", os.defpath))
     if found is not None:
         return CheckResult(NAME, CheckStatus.PASS, f"the node exporter is {found}")
-    hint = f"install Debian's {PROGRAM}, or name the program in plugins.options.{NAME}.program"
+    hint = f"install Debian's {PROGRAM}, or name the program in services.{NAME}.program"
     return CheckResult(NAME, CheckStatus.FAIL, f"there is no program {program} on this node", hint=hint)
 
 
@@ -69,9 +69,9 @@ def pilot_services(config: Mapping[str, Json]) -> Iterator[Service]:
     makes no sense."""
     options = config["plugins"]["options"][NAME]
     if options["per"] not in ("pilot", "node"):
-        raise ValueError(f"plugins.options.{NAME}.per is {options['per']!r}; pilot or node is needed")
+        raise ValueError(f"services.{NAME}.per is {options['per']!r}; pilot or node is needed")
     if not 0 <= options["port"] <= LARGEST_PORT:
-        raise ValueError(f"plugins.options.{NAME}.port is {options['port']}; 1 to {LARGEST_PORT} is needed, or 0")
+        raise ValueError(f"services.{NAME}.port is {options['port']}; 1 to {LARGEST_PORT} is needed, or 0")
     address = options["address"]
     # Everywhere is the loopback device too, and a second listener there would find the port taken.
     listened = dict.fromkeys([address] if address in EVERYWHERE else [LOOPBACK, address])

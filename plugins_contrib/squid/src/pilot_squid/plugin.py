@@ -40,7 +40,7 @@ exec "$1" -N -d 1 -n "$name" -f squid.conf
 
 @hookimpl
 def pilot_options() -> Iterator[Option]:
-    """What a configuration may say of it, below ``plugins.options.squid``."""
+    """What a configuration may say of it, below ``services.squid``."""
     yield Option(name="program", type="string", default="squid", help="squid: a path, or a name looked for in PATH")
     yield Option(name="platform", type="string", default="", help="run squid of this platform's image, not the node's")
     yield Option(name="port", type="integer", default=0, help="TCP port; 0: a free one")
@@ -71,14 +71,14 @@ def can_be_started(context: Context) -> CheckResult:
     options = context.config["plugins"]["options"][NAME]
     mistake = _mistake(options)
     if mistake:
-        return CheckResult(NAME, CheckStatus.FAIL, mistake, hint=f"correct plugins.options.{NAME}")
+        return CheckResult(NAME, CheckStatus.FAIL, mistake, hint=f"correct services.{NAME}")
     if options["platform"]:
         return CheckResult(NAME, CheckStatus.PASS, f"squid comes from the image of {options['platform']}")
     program = options["program"]
     found = shutil.which(program, path=f"{context.environment.get('PATH', os.defpath)}:{SEARCH_PATH}")
     if found is not None:
         return CheckResult(NAME, CheckStatus.PASS, f"squid is {found}")
-    hint = f"install Debian's or EPEL's squid, or name the program in plugins.options.{NAME}.program"
+    hint = f"install Debian's or EPEL's squid, or name the program in services.{NAME}.program"
     return CheckResult(NAME, CheckStatus.FAIL, f"there is no program {program} on this node", hint=hint)
 
 

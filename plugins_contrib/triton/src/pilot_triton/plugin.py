@@ -36,7 +36,7 @@ METRIC_NAMES = (
 
 @hookimpl
 def pilot_options() -> Iterable[Option]:
-    """Everything under ``plugins.options.triton``."""
+    """Everything under ``services.triton``."""
     return OPTIONS
 
 
@@ -128,7 +128,7 @@ def repository_is_there(context: Context) -> CheckResult:
     settings, name, kind = Settings.of(context.config), REPOSITORY_CHECK, FailureKind.CONFIG
     if settings is None:
         message = f"{PATH}.repository is not given: the directory of the model repository is needed"
-        hint = "give it, or take triton out of plugins.load; whoever configures the pilot must act"
+        hint = "give it, or take triton out of services and plugins.load; whoever configures the pilot must act"
         return CheckResult(name, CheckStatus.FAIL, message, hint, kind=kind, code="triton.repository")
     try:
         models = chosen_models(_on_this_node(context, settings), settings.models)

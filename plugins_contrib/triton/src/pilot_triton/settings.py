@@ -11,7 +11,7 @@ from pilot_agent.hookspecs import Option
 from pilot_agent.model import Failure, FailureKind, ImageCandidate, Json, PilotError
 
 NAME = "triton"
-PATH = f"plugins.options.{NAME}"
+PATH = f"services.{NAME}"
 OPTIONS = (
     Option(name="repository", type="string", default="", help="the model repository: a directory, also on CVMFS"),
     Option(name="models", type="list", default=[], help="models to load; empty: all of the repository"),
