@@ -29,6 +29,7 @@ function cannot, because the pilot's Python is not in the image. What such a pro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -68,13 +69,13 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Context:
     """What a plugin's function is given.
 
-    ``facts`` holds what earlier stages found, ``config`` the effective configuration, ``environment`` the
-    variables of the site as the pilot found them, ``root`` the directory that stands for ``/`` (a recording,
-    or ``/``), ``workspace`` a directory the function may write in (None only in tests), ``interpreter`` the
-    command that starts the pilot's own Python, ``record`` the directory that keeps what is read
-    (``probe --record``; None otherwise), ``pilot_id`` the pilot's own name: another one for every pilot, and the same
-    for all that one pilot runs, so that what is drawn from it can be drawn again. ``task`` is the name of the declared
-    record whose function this is: one function may serve several.
+    ``facts`` holds what earlier stages found, ``config`` the effective configuration, ``environment`` the variables of
+    the site as the pilot found them, ``root`` the directory that stands for ``/`` (that of a recording's files, or
+    ``/``; see ``path``), ``workspace`` a directory the function may write in (None only in tests), ``interpreter`` the
+    command that starts the pilot's own Python, ``record`` the directory that keeps what is read (``probe --record``;
+    None otherwise), ``pilot_id`` the pilot's own name: another one for every pilot, and the same for all that one pilot
+    runs, so that what is drawn from it can be drawn again. ``task`` is the name of the declared record whose function
+    this is: one function may serve several.
     """
 
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -86,6 +87,10 @@ class Context:
     record: str | None = None
     pilot_id: str = ""
     task: str = ""
+
+    def path(self, name: str) -> str:
+        """Where the node's file ``name`` (its absolute path there) is read: in a recording it lies below ``root``."""
+        return os.path.join(self.root, name.lstrip("/"))
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value of a known fact, else ``default``."""
@@ -434,7 +439,7 @@ def pilot_probes(config: Mapping[str, Json]) -> Iterable[Probe]:
     Example::
 
         def count_sockets(context):
-            yield Fact("example.sockets", len(os.listdir(context.root + "/sys/devices/system/node")))
+            yield Fact("example.sockets", len(os.listdir(context.path("/sys/devices/system/node"))))
 
         @hookimpl
         def pilot_probes(config):

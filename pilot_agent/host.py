@@ -22,6 +22,7 @@ from pilot_agent.config_check import Problem, invalid
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
 from pilot_agent.plugin_services import MissingPluginError, place_of_option
+from pilot_agent.plugins.recordings import files_root
 from pilot_agent.process import Result, Runner, WakeUp
 from pilot_agent.programs import is_program, read_answer
 from pilot_agent.spelling import nearest
@@ -226,6 +227,7 @@ def _start(
             name=record.run,
             deadline_seconds=record.timeout_seconds,
         )
+    context = replace(context, root=files_root(context.root))
     request = {"directories": list(around.directories), "run": record.run, "context": to_json(context)}
     request["memory_mib"] = memory_mib
     return runner.start(

@@ -60,35 +60,31 @@ class Subject:
     config: Config
 
 
-def look(config: Config, environment: Mapping[str, str], *, stages: Sequence[str], view: View) -> State:
-    """The state after ``stages``; every stage runs whatever the earlier ones found.
+Act = Callable[[Session, State, Progress], None]
+"""What is done with the state after the stages, while the workspace and the services are there."""
+
+
+def look(
+    config: Config, environment: Mapping[str, str], *, stages: Sequence[str], view: View, act: Act | None = None
+) -> State:
+    """The state after ``stages``, and after ``act``; every stage runs whatever the earlier ones found.
 
     Raises ``PilotError`` when there is no place to work in, the view's root is no directory, its recording damaged or
     in the way, a plugin does not load, ``only`` names no probe, or a signal said to stop. Nothing is left behind.
     """
 
     def work(bench: _Bench, state: State) -> State:
-        return bench.run(config, stages, state)
+        return bench.run(config, stages, state, act)
 
     return _at_the_bench(config, environment, view, work)
 
 
-def work_in(
-    config: Config,
-    environment: Mapping[str, str],
-    *,
-    stages: Sequence[str],
-    act: Callable[[Session, State, Progress], None],
-) -> State:
-    """The state after ``stages``, after ``act`` did its work with it while workspace and services were there.
+def work_in(config: Config, environment: Mapping[str, str], *, stages: Sequence[str], act: Act) -> State:
+    """The state after ``stages`` on this node, whose file systems are mounted, after ``act`` did its work.
 
     Raises as ``look`` does, and what ``act`` raises.
     """
-
-    def work(bench: _Bench, state: State) -> State:
-        return bench.run(config, stages, state, act)
-
-    return _at_the_bench(config, environment, View(mounts=True), work)
+    return look(config, environment, stages=stages, view=View(mounts=True), act=act)
 
 
 def check(
@@ -161,7 +157,7 @@ class _Bench:
         config: Config,
         stages: Sequence[str],
         state: State,
-        act: Callable[[Session, State, Progress], None] | None = None,
+        act: Act | None = None,
     ) -> State:
         around = self.around_of(config, state)
         loaded, config = configure.load_plugins(config, around)

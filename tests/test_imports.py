@@ -17,7 +17,8 @@ PACKAGE = "pilot_agent"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "account"),
-    ("look", "commands", "usage"),
+    ("testing",),
+    ("look", "commands", "usage", "sdk"),
     ("pipeline", "standalone"),
     ("handoff", "render", "colour", "plan_page", "printing", "interruption", "output"),
     ("inside",),

@@ -28,7 +28,8 @@ def main(directory: str, package: str, target: str) -> None:
     vars(dataclasses)["exec"] = execute
     paths = importlib.import_module(package).__path__
     for module in sorted(each.name for each in pkgutil.walk_packages(paths, f"{package}.")):
-        if not module.endswith(".__main__"):
+        # What is for tests imports pytest, which no payload carries.
+        if not module.endswith(".__main__") and not module.startswith(f"{package}.testing"):
             importlib.import_module(module)
     with open(target, "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + marshal.dumps(dict(sorted(codes.items()))))

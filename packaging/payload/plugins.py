@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import hashlib
 import re
-import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
 from payload.console import BuildError
+from pilot_agent.model import PilotError
+from pilot_agent.sdk.distribution import GROUP, read_distribution
 
-GROUP = "pilot_agent"
-SOURCES = "src"
-LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*")
 NATIVE_ENDS = (".so", ".pyd", ".dylib")
 _NEEDED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -92,60 +90,10 @@ def _wheel(path: Path) -> dict[str, bytes]:
 
 
 def _sources(directory: Path) -> dict[str, bytes]:
-    project = _project(directory)
-    root = directory / SOURCES
-    files = {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if _is_source(path, root)
-    }
-    if not files:
-        raise BuildError(f"{root} holds no code: a plugin's packages lie in {SOURCES}/")
-    metadata = f"{re.sub('[-_.]+', '_', str(project['name']))}-{project['version']}.dist-info"
-    for pattern in LICENCE_FILES:
-        files.update({f"{metadata}/licenses/{path.name}": path.read_bytes() for path in directory.glob(pattern)})
-    files[f"{metadata}/METADATA"] = _metadata(project)
-    files[f"{metadata}/entry_points.txt"] = _entry_points(project.get("entry-points", {}))
-    return files
-
-
-def _project(directory: Path) -> dict[str, object]:
-    place = directory / "pyproject.toml"
     try:
-        document = tomllib.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{place} cannot be read: {error}") from error
-    project: dict[str, object] = document.get("project", {})
-    missing = [key for key in ("name", "version") if not isinstance(project.get(key), str)]
-    if missing:
-        raise BuildError(
-            f"{place} has no [project] {' and '.join(missing)}; a build backend can decide them in a wheel"
-        )
-    return project
-
-
-def _is_source(path: Path, root: Path) -> bool:
-    parts = path.relative_to(root).parts
-    hidden = any(part.startswith(".") or part == "__pycache__" or part.endswith(".egg-info") for part in parts)
-    return path.is_file() and not hidden and path.suffix not in (".pyc", ".pyi")
-
-
-def _metadata(project: Mapping[str, object]) -> bytes:
-    lines = ["Metadata-Version: 2.4", f"Name: {project['name']}", f"Version: {project['version']}"]
-    if isinstance(project.get("description"), str):
-        lines.append(f"Summary: {project['description']}")
-    if isinstance(project.get("license"), str):
-        lines.append(f"License-Expression: {project['license']}")
-    needs = project.get("dependencies", [])
-    lines += [f"Requires-Dist: {need}" for need in needs] if isinstance(needs, list) else []
-    return ("\n".join(lines) + "\n").encode()
-
-
-def _entry_points(groups: object) -> bytes:
-    lines = []
-    for group, points in groups.items() if isinstance(groups, dict) else ():
-        lines += [f"[{group}]", *(f"{name} = {module}" for name, module in points.items()), ""]
-    return "\n".join(lines).encode()
+        return dict(read_distribution(directory).files)
+    except PilotError as error:
+        raise BuildError(f"{error.failure.message}; {error.failure.hint}") from error
 
 
 def _plugin(path: Path, files: Mapping[str, bytes]) -> Plugin:

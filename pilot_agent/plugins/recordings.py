@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -28,6 +29,11 @@ def recorded_environment(root: str, environment: Mapping[str, str]) -> Mapping[s
     except RecordingError as error:
         message = f"--root {root} is a damaged recording: {error}"
         raise PilotError(Failure(FailureKind.USAGE, "recording.damaged", message, "record the node again")) from error
+
+
+def files_root(root: str) -> str:
+    """The directory with the files of the node at ``root``: a recording keeps other things beside them."""
+    return os.path.join(root, "root") if root.strip("/") and is_recording(root) else root
 
 
 def masked(document: Json) -> Json:

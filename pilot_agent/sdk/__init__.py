@@ -1,0 +1,1 @@
+"""What plugin authors work with: distributions, rehearsals on recorded nodes, templates. No pilot imports it."""
