@@ -12,7 +12,7 @@ from typing import Protocol
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.process import Result, run
-from server_stub.store import JobId, PilotState
+from server_stub.factory.pilots import JobId, PilotState
 
 DEADLINE_SECONDS = 60.0
 OUTPUT_LIMIT_BYTES = 64 << 20

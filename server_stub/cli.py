@@ -16,7 +16,8 @@ from pilot_agent.model import PilotError
 from server_stub.batch import HTCondor
 from server_stub.collect import collect
 from server_stub.entries import Factory, read_factory
-from server_stub.store import Pilot, Store
+from server_stub.factory.pilots import Pilot
+from server_stub.factory.store import Store
 from server_stub.submit import submit_pilots
 from server_stub.web import COLUMNS, row
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pilot_agent.files import read_bounded
 from pilot_agent.model import FailureKind, Json
@@ -13,12 +14,15 @@ from pilot_agent.output.printed import find_printed
 from pilot_agent.report import SCHEMA
 from server_stub.batch import BatchJob, BatchSystem
 from server_stub.entries import Factory
-from server_stub.store import Pilot, PilotState, Store
+from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.scores import at, is_number
+from server_stub.factory.store import Store
+from server_stub.factory.texts import shown
 from server_stub.submit import ERROR_FILE, OUTPUT_FILE, REPORT_FILE, drop_token
 
 REPORT_LIMIT_BYTES = 16 << 20
 SAID_LIMIT_BYTES = REPORT_LIMIT_BYTES + (1 << 20)
-SHOWN_CHARACTERS = 300
+MOST_SECONDS = 10 * 366 * 86400.0
 MOST_JOBS = 2**31 - 1  # what an INTEGER column of any database holds
 OUTCOMES = frozenset({"ok", "failed", "preempted"})
 
@@ -35,6 +39,15 @@ class Summary:
     failure_code: str = ""
     message: str = ""
     jobs_started: int = 0
+    jobs_evicted: int = 0
+    validation_seconds: float | None = None
+    busy_seconds: float | None = None
+    idle_seconds: float | None = None
+
+    def of(self, pilot: Pilot) -> Pilot:
+        """The pilot as its report tells it."""
+        told = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return replace(pilot, report=True, **told)
 
 
 class ReportError(ValueError):
@@ -63,9 +76,9 @@ def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | 
             told = batch.ended(pilot.job)
         newer = _newer(pilot, told, moment)
         if told is not None and told.state.final:
-            newer = _save_with_report(store, newer)
+            newer = _save_with_report(store, pilot, newer)
         elif newer != pilot:
-            store.save(newer)
+            store.save(newer, known=pilot)
         if newer != pilot:
             changed.append(newer)
         if newer.state.final:
@@ -86,15 +99,15 @@ def _newer(pilot: Pilot, told: BatchJob | None, now: float) -> Pilot:
     return replace(newer, ended=now, exit_code=told.exit_code, message=message)
 
 
-def _save_with_report(store: Store, pilot: Pilot) -> Pilot:
+def _save_with_report(store: Store, known: Pilot, pilot: Pilot) -> Pilot:
     """Store a pilot that ended, with its report when it returned one; as stored."""
     # Jobs run with the pilot's uid: a report is what strangers may have written, and one must not stop the collector.
     try:
         ended, report = _with_report(pilot)
-        store.save(ended, report=report)
+        store.save(ended, known=known, report=report)
     except Exception as error:  # noqa: BLE001 - whatever it is, the pilots after this one have done nothing wrong
         ended = replace(pilot, message=shown(f"the pilot's report cannot be stored: {type(error).__name__}: {error}"))
-        store.save(ended)
+        store.save(ended, known=known)
     return ended
 
 
@@ -115,15 +128,7 @@ def _with_report(pilot: Pilot) -> tuple[Pilot, Json]:
         # Why it was held explains more than what it did not return.
         said = pilot.message or shown(f"{error}{_last_words(pilot.directory)}")
         return replace(pilot, message=said), None
-    return replace(
-        pilot,
-        outcome=summary.outcome,
-        failure_kind=summary.failure_kind,
-        failure_code=summary.failure_code,
-        message=summary.message,
-        jobs_started=summary.jobs_started,
-        report=True,
-    ), report
+    return summary.of(pilot), report
 
 
 def find_report(directory: str) -> Json:
@@ -177,12 +182,6 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def shown(text: object) -> str:
-    """A stranger's text as one short line for a table or a terminal: nothing in it moves a cursor or turns the
-    direction of writing, and every database and encoding takes it."""
-    return "".join(sign if sign.isprintable() else " " for sign in str(text)[:SHOWN_CHARACTERS])
-
-
 def judge(report: Json) -> Summary:
     """What a report says, once it is certain that it is one. Raises ``ReportError`` with the place that is wrong."""
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
@@ -200,8 +199,20 @@ def judge(report: Json) -> Summary:
         raise ReportError(f"the pilot's report says that {shown(repr(started))} jobs were started")
     failure = report["outcome"].get("failure")
     if failure is None:
-        return Summary(outcome, jobs_started=started)
+        return Summary(outcome, jobs_started=started, **_spent(report["jobs"]))
     kind = failure.get("kind") if isinstance(failure, dict) else None
     if not isinstance(kind, str) or kind not in set(FailureKind):
         raise ReportError("the pilot's report has a failure of no known kind")
-    return Summary(outcome, kind, shown(failure.get("code")), shown(failure.get("message")), started)
+    code, message = shown(failure.get("code")), shown(failure.get("message"))
+    return Summary(outcome, kind, code, message, started, **_spent(report["jobs"]))
+
+
+def _spent(jobs: Json) -> dict[str, Any]:
+    """What the pilot's time went to; what is no sensible number is left out."""
+    evicted = at(jobs, "ended", "evicted")
+    found: dict[str, Any] = {"jobs_evicted": int(evicted) if is_number(evicted) and 0 <= evicted <= MOST_JOBS else 0}
+    for name in ("validation_seconds", "busy_seconds", "idle_seconds"):
+        seconds = at(jobs, name)
+        if is_number(seconds) and 0 <= seconds <= MOST_SECONDS:
+            found[name] = float(seconds)
+    return found

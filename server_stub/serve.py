@@ -15,7 +15,7 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.collect import collect
 from server_stub.entries import Factory
-from server_stub.store import Store
+from server_stub.factory.store import Store
 from server_stub.web import application
 
 

@@ -12,7 +12,8 @@ from pilot_agent.files import write_atomically, write_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.entries import Entry, Factory
-from server_stub.store import Pilot, PilotState, Store
+from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.store import Store
 
 FACTORY_FILE = "factory.json"
 ENTRY_FILE = "entry.json"

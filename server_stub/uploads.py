@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -18,7 +17,8 @@ from starlette.routing import Route
 
 from pilot_agent.model import Json
 from server_stub.collect import REPORT_LIMIT_BYTES, ReportError, judge
-from server_stub.store import Pilot, Store
+from server_stub.factory.pilots import Pilot
+from server_stub.factory.store import Store
 
 EVENTS_FILE = "uploaded-events.jsonl"
 BATCH_LIMIT_BYTES = 1 << 20
@@ -84,16 +84,7 @@ def _take_report(store: Store, pilot: Pilot, body: bytes) -> str:
         return str(error)
     except (ValueError, RecursionError):
         return "the report is no JSON"
-    newer = replace(
-        pilot,
-        outcome=said.outcome,
-        failure_kind=said.failure_kind,
-        failure_code=said.failure_code,
-        message=said.message,
-        jobs_started=said.jobs_started,
-        report=True,
-    )
-    store.save(newer, report=report)
+    store.save(said.of(pilot), known=pilot, report=report)
     return ""
 
 

@@ -17,7 +17,8 @@ from starlette.routing import Route
 from pilot_agent.codec import to_json
 from pilot_agent.report import timestamp
 from server_stub.entries import PAYLOADS, Factory
-from server_stub.store import Pilot, Scores, Store
+from server_stub.factory.pilots import Pilot, Scores
+from server_stub.factory.store import Store
 from server_stub.uploads import upload_routes
 
 PAYLOAD_FILES = frozenset(f"pilot.{kind}" for kind in PAYLOADS)

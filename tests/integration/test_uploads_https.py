@@ -42,7 +42,8 @@ CONFIGURATION = {
 # As `submit` would have stored it, once its batch job runs.
 STORE_PILOT = f"""
 import sys, time
-from server_stub.store import Pilot, PilotState, Store
+from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.store import Store
 with Store("sqlite:///{INSTALLED}/state/factory.sqlite") as store:
     directory = "{INSTALLED}/state/pilots/" + sys.argv[1]
     store.save(Pilot(sys.argv[1], "e", "S", "pyz", "0", PilotState.RUNNING, time.time(), directory))

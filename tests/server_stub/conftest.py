@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory, parse_factory
-from server_stub.store import JobId, Store
+from server_stub.factory.pilots import JobId
+from server_stub.factory.store import Store
 
 PAYLOAD = b"#!/usr/bin/env python3\nPK"
 
@@ -85,9 +87,18 @@ def factory(document: dict[str, Any], tmp_path: Path) -> Factory:
     return parse_factory(document, str(tmp_path))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new store, whose migrations are run once for all tests."""
+    path = tmp_path_factory.mktemp("store") / "factory.sqlite"
+    Store(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def store(factory: Factory) -> Iterator[Store]:
+def store(factory: Factory, empty_database: Path) -> Iterator[Store]:
     Path(factory.state, "pilots").mkdir(parents=True)
+    shutil.copy(empty_database, Path(factory.state, "factory.sqlite"))
     with Store(factory.database) as opened:
         yield opened
 

@@ -9,7 +9,7 @@ import pytest
 
 from pilot_agent.model import PilotError
 from server_stub.batch import BatchJob, HTCondor, parse_ad
-from server_stub.store import JobId, PilotState
+from server_stub.factory.pilots import JobId, PilotState
 
 QUEUED = {"ClusterId": 3, "ProcId": 1, "JobStatus": 1}
 

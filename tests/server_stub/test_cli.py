@@ -10,7 +10,8 @@ import pytest
 
 from server_stub.cli import main
 from server_stub.entries import Factory
-from server_stub.store import Pilot, PilotState, Store
+from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.store import Store
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import pytest
 from pilot_agent.lifecycle.printed import printed
 from pilot_agent.model import PilotError
 from server_stub.batch import BatchJob
-from server_stub.collect import LOST_AFTER_SECONDS, SHOWN_CHARACTERS, ReportError, collect, judge, read_report
+from server_stub.collect import LOST_AFTER_SECONDS, ReportError, collect, judge, read_report
 from server_stub.entries import Factory
-from server_stub.store import JobId, Pilot, PilotState, Store
+from server_stub.factory.pilots import JobId, Pilot, PilotState
+from server_stub.factory.store import Store
+from server_stub.factory.texts import SHOWN_CHARACTERS
 from server_stub.submit import submit_pilots
 from tests.server_stub.conftest import ScriptedBatch
 
@@ -246,10 +248,10 @@ def test_the_last_words_of_a_pilot_do_not_reach_the_terminal_as_commands(
 class PickyStore(Store):
     """A real store that refuses every report, as one does whose database cannot hold it."""
 
-    def save(self, pilot: Pilot, *, report: Any = None) -> None:
+    def save(self, pilot: Pilot, *, known: Pilot | None = None, report: Any = None) -> None:
         if report is not None:
             raise OverflowError("Python int too large to convert to SQLite INTEGER")
-        Store.save(self, pilot)
+        Store.save(self, pilot, known=known)
 
 
 def test_a_report_that_cannot_be_stored_costs_nothing_but_itself(

@@ -12,8 +12,9 @@ import structlog
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory
+from server_stub.factory.pilots import JobId, PilotState
+from server_stub.factory.store import Store
 from server_stub.serve import collect_until, serve
-from server_stub.store import JobId, PilotState, Store
 from server_stub.submit import submit_pilots
 from tests.probes.servers import TLS
 from tests.server_stub.conftest import ScriptedBatch

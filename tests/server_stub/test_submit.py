@@ -14,7 +14,8 @@ from pilot_agent.config import Layer, load_config
 from pilot_agent.config_read import command_line_layer, read_layer
 from pilot_agent.model import PilotError
 from server_stub.entries import Factory, parse_factory
-from server_stub.store import JobId, PilotState, Store
+from server_stub.factory.pilots import JobId, PilotState
+from server_stub.factory.store import Store
 from server_stub.submit import submit_pilots
 from tests.server_stub.conftest import PAYLOAD, ScriptedBatch
 

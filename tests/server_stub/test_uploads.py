@@ -14,7 +14,8 @@ import pytest
 from pilot_agent.lifecycle.final_report import empty_report, failure, set_outcome
 from server_stub import uploads
 from server_stub.entries import Factory
-from server_stub.store import JobId, Pilot, PilotState, Store
+from server_stub.factory.pilots import JobId, Pilot, PilotState
+from server_stub.factory.store import Store
 from server_stub.submit import ENTRY_FILE, prepare
 from server_stub.web import application
 

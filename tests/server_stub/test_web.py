@@ -10,7 +10,8 @@ import pytest
 from starlette.applications import Starlette
 
 from server_stub.entries import Factory
-from server_stub.store import JobId, Pilot, PilotState, Store
+from server_stub.factory.pilots import JobId, Pilot, PilotState
+from server_stub.factory.store import Store
 from server_stub.web import application
 from tests.server_stub.conftest import PAYLOAD
 

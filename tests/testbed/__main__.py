@@ -12,7 +12,17 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.testbed import cache, images, modules, prerequisites, service_programs, tarballs, trees, unit_tests
+from tests.testbed import (
+    cache,
+    factory_programs,
+    images,
+    modules,
+    prerequisites,
+    service_programs,
+    tarballs,
+    trees,
+    unit_tests,
+)
 from tests.testbed.command import CommandError
 from tests.testbed.grid import Grid
 from tests.testbed.hosts import SEARCH_PATH
@@ -52,6 +62,7 @@ def _build() -> int:
     print(tarballs.ensure())
     print(modules.ensure())
     print(service_programs.ensure())
+    print(factory_programs.ensure())
     return 0
 
 
