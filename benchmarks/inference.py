@@ -83,8 +83,12 @@ def _median(values: Sequence[float]) -> float:
 
 def _prepare(place: Place, image: str) -> None:
     options = {"repository": f"{image}/models", "devices": "none", "required": True}
-    plugins = {"directories": [PLUGINS], "load": [NAME], "options": {NAME: options}}
-    layer = {"images": {NAME: [{"path": f"{image}/image"}]}, "plugins": plugins, "startd": {"resource_slots": SLOTS}}
+    layer = {
+        "images": {NAME: [{"path": f"{image}/image"}]},
+        "plugins": {"directories": [PLUGINS]},
+        "services": {NAME: options},
+        "startd": {"resource_slots": SLOTS},
+    }
     put(place.worker, LAYER, json.dumps(layer).encode(), 0o644)
     put(place.worker, ROUNDS, CLIENT.with_name(Path(ROUNDS).name).read_bytes(), 0o644)
     directory = install(NAME, place.worker.path(PLUGINS))

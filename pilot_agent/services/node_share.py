@@ -25,6 +25,8 @@ LOOK_SECONDS = 2.0
 """How often it is looked at then: whether that pilot still lives, and what it says."""
 FREE_SECONDS = 60.0
 """How long the ports of a pilot that is gone may still be held by what it left."""
+SAME_SECONDS = 5.0
+"""How long that is waited for where any port would do, so that jobs which began before find the service again."""
 CONNECT_SECONDS = 5.0
 LOST = ("failed", "stopped")
 
@@ -32,7 +34,18 @@ LOST = ("failed", "stopped")
 class NodeShare:
     """Stands between the supervisor ``around`` and one ``unit`` of it: ``start`` instead of the unit's own."""
 
-    __slots__ = ("_alone", "_around", "_failures", "_follows", "_place", "_since", "_tested", "_unit", "_wanted_free")
+    __slots__ = (
+        "_alone",
+        "_around",
+        "_failures",
+        "_follows",
+        "_holder",
+        "_place",
+        "_since",
+        "_tested",
+        "_unit",
+        "_wanted_free",
+    )
 
     def __init__(self, unit: Unit, around: Supervisor) -> None:
         plan = unit.plan
@@ -41,7 +54,7 @@ class NodeShare:
         root = os.path.dirname(os.path.dirname(plan.directory))
         self._place = NodeEndpoint(plan.name, key_of(words_of(plan), root))
         self._alone = self._follows = False
-        self._failures = 0
+        self._failures = self._holder = 0
         self._since = self._tested = self._wanted_free = 0.0
 
     def start(self) -> None:
@@ -103,11 +116,12 @@ class NodeShare:
             self._begin_here(held=taken == HELD)
 
     def _still_held(self) -> bool:
-        """Whether what the last holder left still has one of the ports that are given."""
+        """Whether what the last holder left still has one of the ports that are given, or that jobs were told."""
+        given = [number for number in self._unit.plan.ports.values() if number]
         now = time.monotonic()
-        self._wanted_free = self._wanted_free or now + FREE_SECONDS
-        fixed = [number for number in self._unit.plan.ports.values() if number]
-        return now < self._wanted_free and any(ports.listeners(number) for number in fixed)
+        self._wanted_free = self._wanted_free or now + (FREE_SECONDS if given else SAME_SECONDS)
+        wanted = given or self._unit.standing.ports.values()
+        return now < self._wanted_free and any(ports.listeners(number) for number in wanted)
 
     def _begin_here(self, *, held: bool) -> None:
         standing = self._unit.standing
@@ -126,7 +140,8 @@ class NodeShare:
             self._tell_alone(self._place.problem)
         elif standing.status == "shared":
             self._around.tell("taken_over", self._unit)
-        standing.ports = {}
+        if not held:  # those are another pilot's
+            standing.ports = {}
         self._unit.start()
 
     def _tell_alone(self, why: str) -> None:
@@ -144,7 +159,7 @@ class NodeShare:
                 self._place.problem = f"the pilot that runs it did not make it ready within {now - self._since:.0f} s"
                 self._begin_here(held=False)
                 return
-        elif not shared or found.ports != standing.ports or now - self._tested >= plan.live_period_seconds:
+        elif not shared or self._is_new(found) or now - self._tested >= plan.live_period_seconds:
             self._test(found)
             return
         self._again()
@@ -175,13 +190,19 @@ class NodeShare:
         standing = self._unit.standing
         shared = standing.status == "shared"
         self._failures = self._failures + 1 if problem else 0
-        if problem and shared and (found.ports != standing.ports or self._failures >= self._unit.plan.live_failures):
+        if problem and shared and (self._is_new(found) or self._failures >= self._unit.plan.live_failures):
             self._lose(problem)
-        elif not problem and (not shared or found.ports != standing.ports):
+        elif not problem and (not shared or self._is_new(found)):
             standing.ports = dict(found.ports)
             self._unit.share(f"run by another pilot of this account (process {found.pid})")
             self._around.tell("shared", self._unit, pid=found.pid, ports=dict(found.ports))
+        if not problem:
+            self._holder = found.pid
         self._again()
+
+    def _is_new(self, found: Endpoint) -> bool:
+        """Whether another pilot runs it by now, or at other ports."""
+        return self._holder not in (0, found.pid) or found.ports != self._unit.standing.ports
 
     def _lose(self, message: str) -> None:
         self._since = time.monotonic()

@@ -38,9 +38,9 @@ told = ""
 while not over:
     standing = kept.supervisor.units["cache"].standing
     said = f"{standing.status} {standing.pid} {standing.ports.get('http', 0)}"
-    if said != told:
+    if (said, standing.message) != told:
         os.write(1, (said + "\\n").encode())
-        told = said
+        told = (said, standing.message)
     kept.loop.call_later(0.05, lambda: None)
     kept.loop.turn()
 kept.stop()
@@ -154,13 +154,27 @@ def test_when_the_pilot_that_runs_it_ends_one_of_two_others_takes_it_over(
         assert second.until("ready")[0]
 
 
+def test_who_takes_it_over_goes_on_at_the_port_that_jobs_were_told(
+    bench: Bench, keep: Callable[..., Kept], pilot: Callable[[str], OtherPilot]
+) -> None:
+    first = pilot("first")
+    _, port = first.until("ready")
+    kept = keep(cache(bench))
+    kept.until_status("shared", "cache")
+    first.end()
+    kept.until_status("ready", "cache")
+    assert kept.supervisor.units["cache"].standing.ports == {"http": port}
+    assert bench.told("taken_over")
+
+
 def test_a_pilot_that_is_killed_is_taken_over_from_although_its_word_lies_there(
-    bench: Bench, keep: Callable[..., Kept], pilot: Callable[[str], OtherPilot], place: Path
+    bench: Bench, keep: Callable[..., Kept], pilot: Callable[[str], OtherPilot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = pilot("first")
     pid, _ = first.until("ready")
     kept = keep(cache(bench))
     kept.until_status("shared", "cache")
+    monkeypatch.setattr(node_share, "SAME_SECONDS", 0.1)
     first.end(signal.SIGKILL)
     try:
         kept.until_status("ready", "cache")
