@@ -251,7 +251,8 @@ KEYS: tuple[Key, ...] = (
         "artifacts.bundle",
         Kind.STRING,
         None,
-        "file that says whose signatures to believe, as packaging/artifacts.py bundle writes it",
+        "file that says whose signatures to believe, as packaging/artifacts.py bundle writes it, in place of the one "
+        "that the payload carries",
         layers=TRUSTED,
     ),
     Key("artifacts.seconds", Kind.NUMBER, 60, "time for fetching all signed plugins, seconds", minimum=1),

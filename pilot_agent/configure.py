@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pilot_agent import host
 from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_check import Problem, invalid
-from pilot_agent.config_read import command_line_layer, environment_layer, read_layer
+from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
 from pilot_agent.lifecycle.lock import lock, release
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugin_services import in_words_of_the_configuration, require_services, with_plugin_services
@@ -24,6 +24,7 @@ from pilot_agent.plugins import scratch
 from pilot_agent.service_needs import require_known_needs
 from pilot_agent.spelling import nearest
 from pilot_agent.state import State
+from pilot_agent.trust.bundled import LAYERS, bundled, configuration
 from pilot_agent.trust.local import writable_by_others
 from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
 
@@ -49,8 +50,9 @@ class Given:
 
 
 def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
-    """The effective configuration. Raises ``PilotError`` that names every problem."""
-    layers: list[Layer] = []
+    """The effective configuration: what the payload carries, files, environment and command line. Raises
+    ``PilotError`` that names every problem."""
+    layers = bundled_layers()
     named = [_named_file(text) for text in given.files]
     if not any(layer == "site" for layer, _ in named) and os.path.exists(given.site_file):
         named.insert(0, ("site", given.site_file))
@@ -60,6 +62,13 @@ def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
     return replace(config, layers=tuple(name for name in config.layers if _matters(name, layers)))
 
 
+def bundled_layers() -> list[Layer]:
+    """The configuration that the factory put into the payload; a file of the same layer is stronger. Raises
+    ``PilotError``."""
+    found = ((layer, bundled(configuration(layer))) for layer in LAYERS)
+    return [Layer(layer, parse_document(text, "the payload"), "payload") for layer, text in found if text is not None]
+
+
 def _named_file(text: str) -> tuple[str, str]:
     """``layer=path``, or a bare path, which is the site's own file."""
     layer, equals, path = text.partition("=")
@@ -67,8 +76,7 @@ def _named_file(text: str) -> tuple[str, str]:
 
 
 def _matters(name: str, layers: Sequence[Layer]) -> bool:
-    layer = next((layer for layer in layers if name.split(":", maxsplit=1)[0] == layer.name), None)
-    return layer is not None and bool(layer.document)
+    return any(layer.document for layer in layers if name.split(":", maxsplit=1)[0] == layer.name)
 
 
 def _read_own(layer: str, path: str) -> Layer:

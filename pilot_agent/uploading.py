@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from pilot_agent.containers.store.authorities import trusting, verifying_context
+from pilot_agent.containers.store.authorities import factory_context, trusting
 from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE, TASK_SECONDS
 from pilot_agent.light import dumps, loads
@@ -160,7 +160,7 @@ class _Factory:
 
 def _trust(authorities: str | None) -> ssl.SSLContext:
     """Whom to believe that it is the factory. Raises ``OSError`` and ``ValueError``."""
-    context = trusting(authorities) if authorities else verifying_context(os.environ)
+    context = trusting(authorities) if authorities else factory_context(os.environ)
     if context is None:
         raise ValueError("this node has no certificate authorities: upload.authorities must name a file with them")
     return context

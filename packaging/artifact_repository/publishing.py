@@ -72,6 +72,26 @@ def bundle(store: Store) -> dict[str, Any]:
     }
 
 
+def check_bundle(content: bytes, name: str) -> None:
+    """Refuse what no pilot would begin with: a bundle whose root does not vouch for itself and the other roles.
+    BuildError."""
+    try:
+        told = json.loads(content)
+        if told["schema"] != BUNDLE_SCHEMA:
+            raise BuildError(f"{name} has the schema {str(told['schema'])[:80]!r}, and {BUNDLE_SCHEMA} is needed")
+        root: Metadata[Root] = Metadata.from_dict(told["root"])
+        timestamp: Metadata[Timestamp] = Metadata.from_dict(told["timestamp"])
+        snapshot: Metadata[Snapshot] = Metadata.from_dict(told["snapshot"])
+        for role, metadata in ((Root.type, root), (Timestamp.type, timestamp), (Snapshot.type, snapshot)):
+            root.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        if timestamp.signed.snapshot_meta.version != snapshot.signed.version:
+            raise BuildError(f"{name}: its timestamp is of another snapshot; `artifacts.py bundle` writes it anew")
+    except (ValueError, KeyError, TypeError, AttributeError, RepositoryError, RecursionError) as error:
+        raise BuildError(
+            f"{name} is no bundle that pilots would believe ({error}); `artifacts.py bundle` writes one"
+        ) from error
+
+
 def artifacts(store: Store) -> Iterator[tuple[str, TargetFile]]:
     """Who signs what: role and artifact, of what is complete. BuildError."""
     for name in store.targets_infos:

@@ -26,7 +26,7 @@ PROCESSORS = ("x86_64", "aarch64")
 UNUSED = re.compile(
     r"(psutil/(_psaix|_psbsd|_psosx|_pssunos|_pswindows)\.py|psutil/tests/.*|_yaml/.*|example\.py|_pynvml.*"
     r"|urllib3/contrib/(emscripten/.*|pyopenssl\.py)|.*/py\.typed|.*\.pyi|charset_normalizer/cli/.*"
-    r"|idna/cli\.py|.*\.so)"
+    r"|idna/cli\.py|securesystemslib/_vendor/(ed25519/test_.*|test-.*)|.*\.so)"
 )
 
 
@@ -74,6 +74,7 @@ def collect(project: Path, wheels: Sequence[Wheel], plugins: Sequence[Path] = ()
         if clash := sorted(set(part) & set(files)):
             raise BuildError(f"{name} and another package both bring {clash[0]}")
         files.update(part)
+        files.update(_package_marks(part))
         compiled = {place: data for wheel in group for place, data in _native(wheel)}
         native.update(compiled)
         roots = _roots([*part, *(f"native/{place}" for place in compiled)])
@@ -115,6 +116,13 @@ def _python_part(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
             keep = not name.endswith("/") and not UNUSED.fullmatch(name)
         if keep:
             yield name, archive.read(name)
+
+
+def _package_marks(part: dict[str, bytes]) -> dict[str, bytes]:
+    """An empty ``__init__.py`` for each package that has none: from a zip file Python imports no other."""
+    parents = {parent for name in part if name.endswith(".py") for parent in PurePosixPath(name).parents}
+    marks = (f"{parent}/__init__.py" for parent in parents if parent.name)
+    return {mark: b"" for mark in marks if mark not in part}
 
 
 def _licence(part: dict[str, bytes]) -> str:

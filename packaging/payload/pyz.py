@@ -86,8 +86,13 @@ def write_zip(files: Mapping[str, bytes]) -> bytes:
     buffer.write(SHEBANG)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
-            entry = zipfile.ZipInfo(name, DATE)
-            entry.create_system = 3
-            entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, data)
+            write_entry(archive, name, data)
     return buffer.getvalue()
+
+
+def write_entry(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """Add one file, always with the same date and mode."""
+    entry = zipfile.ZipInfo(name, DATE)
+    entry.create_system = 3
+    entry.external_attr = 0o100644 << 16
+    archive.writestr(entry, data)

@@ -73,6 +73,13 @@ def cached_base(cache: Path, tree: Tree, version: str, files: Callable[[], Mappi
 
 def build_selfextracting(base: Base, pyz: bytes, version: str, tree: Tree) -> bytes:
     """The script's bytes: the header, the base, and a second compressed part with the payload and the check lists."""
+    last = closing_files(base, pyz)
+    archive = base.archive + packed("gzip", closing_tar(last), tree)
+    return _header(version, archive, last["CHECK"], unpacked_bytes(base, pyz)) + archive
+
+
+def closing_files(base: Base, pyz: bytes) -> dict[str, bytes]:
+    """What the second part holds: the payload, and the lists that prove a runtime whole and unaltered."""
     sizes = {**base.sizes, "pilot.pyz": len(pyz)}
     last = {"pilot.pyz": pyz, "SIZES": "".join(f"{size} {name}\n" for name, size in sorted(sizes.items())).encode()}
     # A kept runtime is checked by one of these: a job of the same account may have changed it.
@@ -80,8 +87,17 @@ def build_selfextracting(base: Base, pyz: bytes, version: str, tree: Tree) -> by
     last["ALL.b2"] = _listed(base.blake2 | _blake2(last))
     sha256 = base.sha256 | _sha256(last)
     last["CHECK"] = "".join(f"{sha256[name]}  {name}\n" for name in HASHED).encode()
-    archive = base.archive + packed("gzip", _tar(last, end=True), tree)
-    return _header(version, archive, last["CHECK"], sum(sizes.values())) + archive
+    return last
+
+
+def closing_tar(files: Mapping[str, bytes]) -> bytes:
+    """The second part before it is compressed; the archive ends with it."""
+    return _tar(files, end=True)
+
+
+def unpacked_bytes(base: Base, pyz: bytes) -> int:
+    """What interpreter and payload take on the node."""
+    return sum(base.sizes.values()) + len(pyz)
 
 
 def _tar(files: Mapping[str, bytes], end: bool) -> bytes:

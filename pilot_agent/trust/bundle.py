@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 from pilot_agent.files import read_bounded
 from pilot_agent.light import dumps, loads
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.trust.bundled import LIMIT_BYTES, TRUST, bundled
 from pilot_agent.trust.local import writable_by_others
 
 if TYPE_CHECKING:
     from pilot_agent.trust.repository import SignedRepository
 
 SCHEMA = "pilot-agent/trust/1"
-LIMIT_BYTES = 4 << 20
+HINT = "the factory writes it with packaging/artifacts.py bundle, and adds it with packaging/add_bundle.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a pilot believes, and where it asks: the path of its bundle (empty: nobody) and the mirrors."""
+    """Whom a pilot believes, and where it asks: the path of its bundle (empty: the one that its payload carries) and
+    the mirrors."""
 
     bundle: str = ""
     mirrors: tuple[str, ...] = ()
@@ -48,16 +50,7 @@ class Trust:
         ``PilotError`` where nobody is to be believed, or others can change who is."""
         from pilot_agent.trust.repository import SignedRepository
 
-        if not self.bundle:
-            message = "signed artifacts are wanted, and artifacts.bundle does not say whose signatures to believe"
-            hint = "the factory writes one with packaging/artifacts.py bundle, and sends it along with the pilot"
-            raise PilotError(Failure(FailureKind.CONFIG, "artifact.bundle", message, hint))
-        if reason := writable_by_others(self.bundle):
-            message = f"artifacts.bundle is not believed: {reason}"
-            hint = (
-                f"`chmod go-w {self.bundle}`, make it root's or this account's, and keep it where only they may rename"
-            )
-            raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, hint))
+        bundle = self._believed()
         own = os.path.join(scratch, f"signed-{os.urandom(6).hex()}")
         try:
             os.mkdir(own, 0o700)
@@ -65,22 +58,46 @@ class Trust:
             message = f"what is fetched cannot be kept: {error.strerror}: {error.filename}"
             hint = "the site frees space in the file system of the pilot's scratch directory"
             raise PilotError(Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint, retry=True)) from error
-        return SignedRepository(read_bundle(self.bundle), self.mirrors, own, environment, end)
+        return SignedRepository(bundle, self.mirrors, own, environment, end)
+
+    def _believed(self) -> Bundle:
+        """Whom to believe. Raises ``PilotError``."""
+        if not self.bundle:
+            content = bundled(TRUST)
+            if content is not None:
+                return parse_bundle(content, "the bundle in this payload")
+            message = "signed artifacts are wanted, and nothing says whose signatures to believe"
+            hint = "the factory puts a bundle into the payload with packaging/add_bundle.py, or sends one along and "
+            hint += "names it in artifacts.bundle"
+            raise PilotError(Failure(FailureKind.CONFIG, "artifact.bundle", message, hint))
+        if reason := writable_by_others(self.bundle):
+            message = f"artifacts.bundle is not believed: {reason}"
+            hint = (
+                f"`chmod go-w {self.bundle}`, make it root's or this account's, and keep it where only they may rename"
+            )
+            raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, hint))
+        return read_bundle(self.bundle)
 
 
 def read_bundle(path: str) -> Bundle:
     """The bundle in the file that ``packaging/artifacts.py bundle`` wrote. Raises ``PilotError``."""
-    hint = "the factory writes it with packaging/artifacts.py bundle, and puts it into the payload"
     try:
-        told: Any = loads(read_bounded(path, limit_bytes=LIMIT_BYTES))
+        content = read_bounded(path, limit_bytes=LIMIT_BYTES)
     except OSError as error:
         message = f"{path}, which says whose signatures to believe, cannot be read: {error.strerror}"
-        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, hint)) from error
+        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, HINT)) from error
+    return parse_bundle(content, path)
+
+
+def parse_bundle(content: bytes, name: str) -> Bundle:
+    """The bundle in these bytes, which messages call ``name``. Raises ``PilotError``."""
+    try:
+        told: Any = loads(content)
     except ValueError as error:
-        message = f"{path} does not say whose signatures to believe: {error}"
-        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, hint)) from error
+        message = f"{name} does not say whose signatures to believe: {error}"
+        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, HINT)) from error
     roles = ("root", "timestamp", "snapshot")
-    if not isinstance(told, dict) or told.get("schema") != SCHEMA or not all(name in told for name in roles):
-        message = f"{path} is no bundle of trust: {SCHEMA} with {', '.join(roles)} is needed"
-        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, hint))
-    return Bundle(*(dumps(told[name]).encode() for name in roles))
+    if not isinstance(told, dict) or told.get("schema") != SCHEMA or not all(role in told for role in roles):
+        message = f"{name} is no bundle of trust: {SCHEMA} with {', '.join(roles)} is needed"
+        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, HINT))
+    return Bundle(*(dumps(told[role]).encode() for role in roles))

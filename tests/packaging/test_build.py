@@ -7,7 +7,7 @@ import json
 import shutil
 import stat
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -109,3 +109,13 @@ def test_a_source_that_one_python_rejects_stops_the_build() -> None:
     tree = debian_tree("bookworm", DEBIAN_12, CACHE / "debs", refresh=False)
     with pytest.raises(BuildError, match="SyntaxError"):
         compile_all({"new.py": b"type X = int\n"}, tree)
+
+
+def test_every_package_of_the_payload_can_be_imported_from_a_zip(built: Built) -> None:
+    """Python finds one there only by its ``__init__.py``: a directory without one is no package."""
+    with zipfile.ZipFile(built.pyz) as archive:
+        names = set(archive.namelist())
+    code = [PurePosixPath(name) for name in names if name.endswith((".py", ".pyc"))]
+    parents = {parent for path in code for parent in path.parents} - {PurePosixPath("."), PurePosixPath("cp311")}
+    missing = [str(parent) for parent in parents if not {f"{parent}/__init__.py", f"{parent}/__init__.pyc"} & names]
+    assert not missing

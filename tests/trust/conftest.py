@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +19,7 @@ from pilot_agent.model import PilotError
 from pilot_agent.trust.bundle import read_bundle
 from pilot_agent.trust.repository import SignedRepository
 from tests.packaging.signing import Operator
+from tests.probes.servers import TLS
 
 PLUGIN = "plugin/atlas/probe-1.0.whl"
 
@@ -89,7 +92,13 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Repository]:
     """One with a VO's plugin and a configuration of the factory's, and a bundle of now."""
-    operator = Operator(tmp_path, capsys)
+    with served(Operator(tmp_path, capsys)) as made:
+        yield made
+
+
+@contextmanager
+def served(operator: Operator, *, secure: bool = False) -> Iterator[Repository]:
+    """What the operator publishes, over HTTP or HTTPS."""
     operator.do("init", "--threshold", "root=2")
     operator.do("delegate", "atlas", "--public", operator.key("atlas"))
     operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
@@ -97,8 +106,12 @@ def repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[R
     operator.publish()
     handler = partial(Site, directory=str(operator.published))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if secure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(TLS / "good.pem", TLS / "server_key.pem")
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = Repository(operator, f"http://127.0.0.1:{server.server_port}")
+        made = Repository(operator, f"{'https' if secure else 'http'}://localhost:{server.server_port}")
         made.give_bundle()
         yield made
         server.shutdown()
