@@ -255,7 +255,22 @@ KEYS: tuple[Key, ...] = (
         "that the payload carries",
         layers=TRUSTED,
     ),
-    Key("artifacts.seconds", Kind.NUMBER, 60, "time for fetching all signed plugins, seconds", minimum=1),
+    Key(
+        "artifacts.config",
+        Kind.STRINGS,
+        [],
+        "configuration (config/NAME of the factory, config/VO/NAME of a VO) and image dictionaries (images/NAME, "
+        "images/VO/NAME) that are fetched from artifacts.mirrors; a file of the same layer is stronger",
+        "append",
+        layers=TRUSTED,
+    ),
+    Key(
+        "artifacts.seconds",
+        Kind.NUMBER,
+        60,
+        "time for fetching all signed plugins, and for all signed configuration, seconds",
+        minimum=1,
+    ),
     Key("plugins.directories", Kind.STRINGS, [], "directories with plugins", "append"),
     Key("plugins.load", Kind.STRINGS, [], "plugins to load: module names or entry points", "append"),
     Key(

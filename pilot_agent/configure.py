@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from pilot_agent.trust.local import writable_by_others
 from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
 
 if TYPE_CHECKING:
+    from pilot_agent.probes.disk.scratch import ScratchChoice
     from pilot_agent.process import WakeUp
 
 SITE_FILE = "/etc/pilot-agent/site.yaml"
@@ -49,10 +51,40 @@ class Given:
     requirements: tuple[str, ...] = ()
 
 
-def read_layers(given: Given, environment: Mapping[str, str]) -> Config:
-    """The effective configuration: what the payload carries, files, environment and command line. Raises
-    ``PilotError`` that names every problem."""
-    layers = bundled_layers()
+def read_layers(given: Given, environment: Mapping[str, str], *, wake: WakeUp | None = None) -> Config:
+    """The effective configuration: what the payload carries, what is signed and fetched, files, environment and command
+    line. Raises ``PilotError`` that names every problem; ``Interrupted``."""
+    config = read_local_layers(given, environment)
+    if not config.get("artifacts.config"):
+        return config
+    return _read(given, environment, _signed_layers(config, environment, wake))
+
+
+def read_local_layers(given: Given, environment: Mapping[str, str]) -> Config:
+    """As ``read_layers``, without anything that comes over the network."""
+    return _read(given, environment, [])
+
+
+def _signed_layers(config: Config, environment: Mapping[str, str], wake: WakeUp | None) -> list[Layer]:
+    from pilot_agent.trust.bundle import Trust
+    from pilot_agent.trust.signed_configuration import signed_layers
+
+    tried = scratch.choose(config.get("site.scratch"), environment, WORKSPACE_MINIMUM_MIB, here=True)
+    if tried.chosen is None:
+        raise _no_scratch(tried)
+    with tempfile.TemporaryDirectory(prefix="pilot-agent-", dir=tried.chosen.path) as own:
+        return signed_layers(
+            config.get("artifacts.config"),
+            Trust.of(config.values),
+            scratch=own,
+            environment=environment,
+            seconds=config.get("artifacts.seconds"),
+            wake=wake,
+        )
+
+
+def _read(given: Given, environment: Mapping[str, str], signed: Sequence[Layer]) -> Config:
+    layers = [*bundled_layers(), *signed]
     named = [_named_file(text) for text in given.files]
     if not any(layer == "site" for layer, _ in named) and os.path.exists(given.site_file):
         named.insert(0, ("site", given.site_file))
@@ -144,18 +176,15 @@ def choose_workspace(state: State, *, here: bool = True) -> Workspace:
     wanted = state.config.get("site.scratch")
     tried = scratch.choose(wanted, state.environment, WORKSPACE_MINIMUM_MIB, here=here)
     if tried.chosen is None:
-        listed = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in tried.refused)
-        raise PilotError(
-            Failure(
-                FailureKind.NODE_RESOURCE,
-                "scratch.none",
-                f"no directory can hold the workspace ({WORKSPACE_MINIMUM_MIB} MiB, writable, exec allowed): {listed}",
-                hint="free or allow one of them, or set site.scratch; the site must act",
-                stage="configure",
-                retry=True,
-            )
-        )
+        raise _no_scratch(tried)
     return Workspace(os.path.join(tried.chosen.path, f"{WORKSPACE_PREFIX}{state.pilot_id}"))
+
+
+def _no_scratch(tried: ScratchChoice) -> PilotError:
+    listed = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in tried.refused)
+    message = f"no directory can hold the workspace ({WORKSPACE_MINIMUM_MIB} MiB, writable, exec allowed): {listed}"
+    hint = "free or allow one of them, or set site.scratch; the site must act"
+    return PilotError(Failure(FailureKind.NODE_RESOURCE, "scratch.none", message, hint, stage="configure", retry=True))
 
 
 def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> None:

@@ -89,7 +89,7 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
         state = load_state(workspace.state)
         _announce(alarm, state, workspace.root)
         return state, workspace
-    config = configure.read_layers(options.given, environment)
+    config = configure.read_layers(options.given, environment, wake=alarm)
     output = own_output(config.get("upload.directory") or options.given.output, environment)
     state = configure.new_state(config, environment, output=output)
     workspace = _choose_workspace(state, alarm)
@@ -415,7 +415,7 @@ def _refuse(error: PilotError, options: Options, environment: Mapping[str, str],
 def _configured_hold(options: Options, environment: Mapping[str, str]) -> int | None:
     """The configured time, as far as the configuration can be read at all."""
     try:
-        held: int | None = configure.read_layers(options.given, environment).get("on_failure.hold_seconds")
+        held: int | None = configure.read_local_layers(options.given, environment).get("on_failure.hold_seconds")
     except PilotError:
         return None
     return held

@@ -179,14 +179,14 @@ class SignedArtifacts:
         return f"{self.publication.code}/ of what is signed"
 
     def index(self, scratch: str, end: float) -> bytes:
-        return _fetched_index(lambda path: self._fetch(INDEX, path, end), scratch, self.place)
+        return _fetched_index(lambda path: self._fetch(INDEX, path, MOST_INDEX_BYTES, end), scratch, self.place)
 
     def tarball(self, tarball: Tarball, cache: TarballCache, end: float) -> str:
-        return cache.get(tarball, lambda path: self._fetch(tarball.file, path, end), end)
+        return cache.get(tarball, lambda path: self._fetch(tarball.file, path, tarball.size_bytes, end), end)
 
-    def _fetch(self, name: str, path: str, end: float) -> None:
+    def _fetch(self, name: str, path: str, most_bytes: int, end: float) -> None:
         repository = self.trust.repository(self.scratch, self.environment, end)
-        repository.fetch(f"{self.publication.code}/{name}", path)
+        repository.fetch(f"{self.publication.code}/{name}", path, most_bytes=most_bytes)
 
 
 def _fetched_index(fetch: Callable[[str], None], scratch: str, place: str) -> bytes:

@@ -54,9 +54,10 @@ class SignedRepository:
         self._clock = clock_offset_seconds
         self._updaters: dict[str, Updater] = {}
 
-    def fetch(self, name: str, path: str) -> None:
+    def fetch(self, name: str, path: str, *, most_bytes: int) -> None:
         """Put the artifact ``name`` at ``path``, verified. Raises ``PilotError``: corruption where a mirror gave what
-        must not be believed and none gave better, network where none could be reached, config where nobody signs it."""
+        must not be believed and none gave better, or where more than ``most_bytes`` were signed; network where none
+        could be reached, config where nobody signs it."""
         from tuf.api.exceptions import DownloadError, RepositoryError
 
         found: list[Failure] = []
@@ -68,6 +69,8 @@ class SignedRepository:
                     # expired.
                     found.append(_unsigned(name))
                     continue
+                if target.length > most_bytes:
+                    raise PilotError(_oversized(target, most_bytes))
                 self._download(mirror, target, path)
             except StoreError as error:
                 code = error.code.replace("image.", "artifact.", 1)
@@ -186,6 +189,12 @@ def _unsigned(name: str) -> Failure:
     message = f"nobody who may sign {name} has signed it"
     hint = "the factory or the VO corrects the name, or signs it with packaging/artifacts.py add"
     return Failure(FailureKind.CONFIG, "artifact.missing", message, hint)
+
+
+def _oversized(target: TargetFile, most_bytes: int) -> Failure:
+    message = f"{target.path} has {target.length} bytes, and {most_bytes} are the most that a pilot takes of its kind"
+    hint = "whoever signs it makes it smaller"
+    return Failure(FailureKind.CORRUPTION, "artifact.too_large", message, hint)
 
 
 def _no_room(error: OSError) -> Failure:

@@ -28,6 +28,8 @@ SIGNED_PLUGINS = Publication(
     seconds_key="artifacts.seconds",
 )
 
+MOST_WHEEL_BYTES = 64 << 20
+
 
 def fetch_plugins(
     names: Sequence[str],
@@ -55,7 +57,7 @@ def fetch_plugins(
         repository = trust.repository(scratch, environment, time.monotonic() + seconds)
         for name, place in wanted.items():
             path = os.path.join(scratch, f"{os.urandom(6).hex()}-{os.path.basename(name)}")
-            repository.fetch(name, path)
+            repository.fetch(name, path, most_bytes=MOST_WHEEL_BYTES)
             unpack_wheel(path, place)
 
     if wanted:

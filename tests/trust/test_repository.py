@@ -137,16 +137,23 @@ def test_a_root_that_too_few_of_the_old_keys_signed(repository: Repository) -> N
     assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.unsigned")
 
 
-def test_a_vo_that_signs_for_another(repository: Repository) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("plugin/cms/probe.whl", "config/cms/pilot.yaml", "images/cms/el9.yaml", "config/pilot.yaml"),
+        *("images/all.yaml", "condor/index.json", "plugin/atlas/deep/probe.whl", "payload/pilot.pyz"),
+    ],
+)
+def test_a_vo_that_signs_for_another_or_for_the_factory(repository: Repository, name: str) -> None:
     from artifact_repository.keys import KeyRing
     from artifact_repository.store import Store
 
     operator = repository.operator
     store = Store(operator.repository, KeyRing((operator.place / "atlas",)).signers())
     with store.edit_targets("atlas") as targets:
-        targets.targets["plugin/cms/probe.whl"] = targets.targets[PLUGIN]
-    (operator.repository / "targets/plugin/cms").mkdir()
-    shutil.copyfile(operator.repository / "targets" / PLUGIN, operator.repository / "targets/plugin/cms/probe.whl")
+        targets.targets[name] = targets.targets[PLUGIN]
+    (operator.repository / "targets" / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(operator.repository / "targets" / PLUGIN, operator.repository / "targets" / name)
     with pytest.raises(AssertionError, match="is not what a pilot would be given"):
         repository.publish()
     # An operator without our tool makes it visible all the same.
@@ -155,7 +162,7 @@ def test_a_vo_that_signs_for_another(repository: Repository) -> None:
     timestamps = (operator.repository / "metadata").glob("*.timestamp.json")
     newest = max(timestamps, key=lambda path: int(path.name.split(".")[0]))
     shutil.copyfile(newest, repository.metadata / "timestamp.json")
-    assert repository.refused("plugin/cms/probe.whl").failure.code == "artifact.missing"
+    assert repository.refused(name).failure.code == "artifact.missing"
     assert repository.fetch() == b"content"
 
 
@@ -169,7 +176,7 @@ def test_another_mirror_is_asked_where_one_cannot_be_believed_or_reached(reposit
         read_bundle(str(repository.bundle)), [gone], str(repository.operator.place), {}, time.monotonic() + 1
     )
     with pytest.raises(PilotError) as caught:
-        own.fetch(PLUGIN, str(repository.operator.place / "artifact"))
+        own.fetch(PLUGIN, str(repository.operator.place / "artifact"), most_bytes=100)
     assert (caught.value.failure.kind, caught.value.failure.retry) == (FailureKind.NETWORK, True)
 
 
