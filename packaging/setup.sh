@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 packages=(mmdebstrap iproute2 util-linux squashfs-tools fuse3 uidmap debian-archive-keyring ca-certificates
           python3 python3-venv shellcheck procps xz-utils chromium-headless-shell gcc libc6-dev
-          libfuse3-dev fio)
+          libfuse3-dev fio dash busybox-static qemu-user-static)
 
 missing=()
 for package in "${packages[@]}"; do

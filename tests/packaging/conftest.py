@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 CACHE = PROJECT / "build/cache"
 LAUNCHER = PROJECT / "packaging/launcher.sh"
 STRANGER = 65534
+SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
 PATIENCE_SECONDS = 60.0
 sys.path.insert(0, str(PROJECT / "packaging"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import STRANGER, Built, start
+from tests.packaging.conftest import SHELLS, STRANGER, Built, start
 
 VERSION = "pilot-agent 0.1.0\n"
 ATTACKER = 12345
@@ -53,6 +53,20 @@ def test_a_kept_runtime_is_used_again(built: Built, shared: Path) -> None:
     before = kept.stat().st_ino
     assert version_with(built, shared) == (VERSION, "")
     assert kept.stat().st_ino == before
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_shell_unpacks_uses_again_and_refuses(built: Built, shared: Path, shell: str, public_dir: Path) -> None:
+    environment = {"PILOT_AGENT_RUNTIME_DIR": str(shared)}
+    command = [*SHELLS[shell], str(built.sh), "--version"]
+    for _ in range(2):
+        done = start(command, environment, uid=STRANGER)
+        assert (done.stdout, done.stderr, done.returncode) == (VERSION, "", 0)
+    assert [path.name for path in shared.iterdir()] == [kept_name(built, STRANGER)]
+    damaged = public_dir / "damaged.sh"
+    data = built.sh.read_bytes()
+    damaged.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
+    assert start([*SHELLS[shell], damaged, "--version"]).returncode == 68
 
 
 def test_a_node_without_blake2_checks_a_kept_runtime_as_well(built: Built, shared: Path, public_dir: Path) -> None:
