@@ -185,7 +185,7 @@ class CheckResult:
     kind: FailureKind = FailureKind.NODE_RESOURCE
     code: str = ""
     vo: str = ""
-    metrics: dict[str, Json] = field(default_factory=dict)
+    metrics: dict[str, Json] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,9 +262,7 @@ def _brief(state: State) -> str:
 def _shared_checks(state: State) -> list[CheckResult]:
     """The checks with the same verdict for every VO, each once and without its VO."""
     nameless = [replace(check, vo="") for check in state.checks]
-    # Compared and not hashed: a check may hold a mapping.
-    first = [check for place, check in enumerate(nameless) if check not in nameless[:place]]
-    return [check for check in first if nameless.count(check) >= len(state.verdicts)]
+    return [check for check in dict.fromkeys(nameless) if nameless.count(check) >= len(state.verdicts)]
 
 
 def _count(state: State) -> str:
