@@ -64,7 +64,7 @@ def _merged(
     for column, values in ((1, borders.memory_mib), (2, borders.disk_mib), (4, borders.walltime_seconds)):
         rows[:, column] = np.searchsorted(_grid(sizes[:, column], values), sizes[:, column])
     rows[:, 5] = [texts.setdefault(demand[5:], len(texts)) for demand in kept]
-    first, group = _alike(rows)
+    first, group = alike(rows)
     count = len(first)
     largest = np.zeros((count, 5), np.int64)
     np.maximum.at(largest, group, sizes)
@@ -90,7 +90,7 @@ def _grid(values: Integers, borders: Iterable[int]) -> Integers:
     return np.unique(np.concatenate(([0], steps.astype(np.int64), np.array(sorted(borders), np.int64))))
 
 
-def _alike(rows: Integers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def alike(rows: Integers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """For rows that are equal: where the first of each stands, and which one each row equals."""
     codes = np.zeros(len(rows), np.int64)
     for column in rows.T:

@@ -79,14 +79,14 @@ class JobReader:
 
     def record(self, ad: Ad) -> JobRecord:
         """One job's record."""
-        since = _whole(ad, "EnteredCurrentStatus") or _whole(ad, "QDate")
+        since = whole(ad, "EnteredCurrentStatus") or whole(ad, "QDate")
         wishes = (ad.get("ContainerImage"), ad.get("SingularityImage"), ad.get("REQUIRED_OS"))
         return JobRecord(
             since=since,
-            cores=max(_whole(ad, "RequestCpus"), LEAST_CORES),
-            memory_mib=_whole(ad, "RequestMemory"),
-            disk_mib=-(-_whole(ad, "RequestDisk") // 1024),
-            gpus=_whole(ad, "RequestGPUs"),
+            cores=max(whole(ad, "RequestCpus"), LEAST_CORES),
+            memory_mib=whole(ad, "RequestMemory"),
+            disk_mib=-(-whole(ad, "RequestDisk") // 1024),
+            gpus=whole(ad, "RequestGPUs"),
             walltime_seconds=self._length(ad),
             container=any(isinstance(wish, str) and wish for wish in wishes),
             requirements=_text(ad.get("Requirements")),
@@ -95,7 +95,7 @@ class JobReader:
 
     def _length(self, ad: Ad) -> int:
         for name, unit in self.lengths:
-            number = _whole(ad, name)
+            number = whole(ad, name)
             if number > 0:
                 return min(number * SECONDS_OF[unit], LARGEST_NUMBER)
         return 0
@@ -107,7 +107,7 @@ def job_lengths() -> tuple[tuple[str, str], ...]:
     return tuple(default.items()) if isinstance(default, Mapping) else ()
 
 
-def _whole(ad: Ad, name: str) -> int:
+def whole(ad: Ad, name: str) -> int:
     """The value as a number from 0 to the largest; an expression over the job's own attributes is evaluated."""
     value = ad.get(name)
     evaluate = getattr(ad, "eval", None)

@@ -60,7 +60,7 @@ class Offer:
     downtime: bool = False
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
     seen: tuple[NodeSeen, ...] = ()
-    outcomes: Outcomes = Outcomes()
+    outcomes: Outcomes = field(default_factory=Outcomes)
     benchmarks: Mapping[str, float] = field(default_factory=dict)
     start_seconds: float = 600.0
 
