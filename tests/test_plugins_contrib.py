@@ -15,7 +15,7 @@ from pilot_agent.host import Loaded, Surroundings, load_plugins
 from pilot_agent.interpreter import interpreter_command
 from tests.contributed import PLUGINS, ROOT, install
 
-CONTRACT = ("pilot_agent.hookspecs", "pilot_agent.model", "pilot_agent.process")
+CONTRACT = ("pilot_agent.hookspecs", "pilot_agent.model", "pilot_agent.process", "pilot_agent.trust.local")
 PLUGIN = pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 
 

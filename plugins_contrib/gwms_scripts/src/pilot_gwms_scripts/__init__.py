@@ -1,0 +1,1 @@
+"""Existing GlideinWMS custom scripts as setups and periodic tasks of a pilot."""

@@ -1,0 +1,3 @@
+#!/bin/bash
+trap '' TERM
+while true; do sleep 1; done
