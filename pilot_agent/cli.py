@@ -1,4 +1,4 @@
-"""The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | bench |
+"""The command line: ``pilot-agent run | status | drain | stop | check | probe | explain | plugins | plugin | bench |
 negotiate | images | cvmfs plan | cvmfs config | exec | report | config | version``."""
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pilot_agent.commands.arguments import (
     split_command,
 )
 from pilot_agent.commands.control import add_control
+from pilot_agent.commands.plugin_arguments import add_plugin
 from pilot_agent.config import Config
 from pilot_agent.config_keys import KEYS
 from pilot_agent.config_schema import json_schema
@@ -124,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     for command in (check, probe):
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
+    add_plugin(commands)
     add_bench(lambda name, text: _command(commands, name, text))
     add_negotiate(commands)
     add_images(lambda name, text: _command(commands, name, text))
@@ -341,6 +343,29 @@ def _plugins(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _plugin(parsed: argparse.Namespace) -> int:
+    """``plugin`` and its word with options between them."""
+    return COMMANDS[f"plugin {parsed.what}"](parsed)
+
+
+def _plugin_new(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.plugin import run_new
+
+    return run_new(parsed)
+
+
+def _plugin_test(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.plugin import run_test
+
+    return run_test(parsed, os.environ)
+
+
+def _plugin_pack(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.plugin import run_pack
+
+    return run_pack(parsed)
+
+
 def _loaded(config: Config) -> tuple[host.Loaded, Config]:
     """The plugins of a configuration, and it with the defaults of their options."""
     from tempfile import TemporaryDirectory
@@ -481,6 +506,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "probe": _probe,
     "explain": _explain,
     "plugins": _plugins,
+    "plugin": _plugin,
+    "plugin new": _plugin_new,
+    "plugin test": _plugin_test,
+    "plugin pack": _plugin_pack,
     "bench": _bench,
     "negotiate": _negotiate,
     "images": _images,

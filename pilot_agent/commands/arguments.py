@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 from pilot_agent.config_kinds import CONTAINER_WISHES
 
-_OF_TWO_WORDS = (("images", "inspect"), ("images", "build"), ("cvmfs", "plan"), ("cvmfs", "config"))
+_OF_TWO_WORDS = (
+    *(("images", "inspect"), ("images", "build"), ("cvmfs", "plan"), ("cvmfs", "config")),
+    *(("plugin", "new"), ("plugin", "test"), ("plugin", "pack"), ("plugin", "list"), ("plugin", "trace")),
+)
 
 Add = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command by name and one-line help; the parser takes configuration."""
@@ -246,10 +249,12 @@ def add_version(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments of the program itself, and what ``exec`` is to run: the words after the first ``--``."""
-    if arguments[:1] == ["exec"] and "--" in arguments:
+    """The arguments of the program itself, and what is for the one that ``exec`` or ``plugin test`` runs: the words
+    after the first ``--``."""
+    words: list[str] = []
+    if (arguments[:1] == ["exec"] or arguments[:2] == ["plugin", "test"]) and "--" in arguments:
         place = arguments.index("--")
-        return arguments[:place], arguments[place + 1 :]
+        arguments, words = arguments[:place], arguments[place + 1 :]
     if tuple(arguments[:2]) in _OF_TWO_WORDS:
-        return [" ".join(arguments[:2]), *arguments[2:]], []
-    return arguments, []
+        return [" ".join(arguments[:2]), *arguments[2:]], words
+    return arguments, words

@@ -14,7 +14,7 @@ from typing import Any
 
 from pilot_agent.calls import call
 from pilot_agent.codec import from_json, to_json
-from pilot_agent.collect import PluginReport
+from pilot_agent.collect import Declared, PluginReport, declared_from_json, declared_to_json
 from pilot_agent.config import Layer, load_config
 from pilot_agent.files import read_bounded
 from pilot_agent.model import (
@@ -42,7 +42,8 @@ _RECORDED_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """What is rehearsed: these ``plugins`` from these ``directories``, from the first stage ``through`` the named one.
+    """What is rehearsed: these ``plugins`` from these ``directories``, from the first stage ``through`` the named one
+    (None: they are loaded, and no stage runs).
 
     ``root`` is the recording that is looked at, ``/`` this machine. ``config`` is a configuration as a factory's file
     has it, ``options`` the plugins' own (plugin -> option -> value); ``environment`` are the site's variables on this
@@ -51,7 +52,7 @@ class Rehearsal:
 
     plugins: Sequence[str] = ()
     directories: Sequence[str] = ()
-    through: str = "validate"
+    through: str | None = "validate"
     root: str = "/"
     config: Mapping[str, Json] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
@@ -77,6 +78,8 @@ class Outcome:
     report: Mapping[str, Json]
     events: tuple[Mapping[str, Json], ...]
     journal: tuple[Mapping[str, Json], ...]
+    declared: tuple[Declared, ...] = ()
+    """What plugins declared that are not the pilot's own."""
 
     def of_plugin(self, plugin: str) -> list[TimelineEntry]:
         """What was run for one plugin, and how it ended."""
@@ -111,8 +114,10 @@ def rehearse(wish: Rehearsal, *, seconds: float = DEADLINE_SECONDS) -> Outcome:
     return _outcome(told)
 
 
-def _stages(through: str) -> list[str]:
+def _stages(through: str | None) -> list[str]:
     names = list(STAGES)
+    if through is None:
+        return []
     if through not in names:
         message = f"no stage {through} can be rehearsed{nearest(through, names)}"
         raise PilotError(Failure(FailureKind.USAGE, "usage", message, f"known: {', '.join(names)}"))
@@ -121,11 +126,12 @@ def _stages(through: str) -> list[str]:
 
 def _told(wish: Rehearsal, stages: Sequence[str]) -> Json:
     """In the child: what came of it as plain data."""
-    kept: dict[str, Json] = {"events": [], "journal": []}
+    kept: dict[str, Json] = {"events": [], "journal": [], "declared": []}
 
     def keep(session: Session, state: State, progress: Progress) -> None:
         kept["events"] = _lines(session.workspace.events)
         kept["journal"] = _lines(session.workspace.journal)
+        kept["declared"] = declared_to_json([one for one in session.loaded.declared if not one.builtin])
 
     try:
         config = load_config([Layer("factory", _document(wish), "the rehearsal")])
@@ -174,4 +180,5 @@ def _outcome(told: Mapping[str, Json]) -> Outcome:
         report=told["report"],
         events=tuple(told["events"]),
         journal=tuple(told["journal"]),
+        declared=tuple(declared_from_json(told["declared"])),
     )
