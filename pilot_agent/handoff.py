@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pilot_agent import configure
 from pilot_agent.benchmark_stage import plans_beside
-from pilot_agent.hookspecs import Periodic, Service
+from pilot_agent.hookspecs import Periodic
 from pilot_agent.lifecycle import plan
 from pilot_agent.lifecycle.deadline import Deadline
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
@@ -15,6 +15,7 @@ from pilot_agent.plugins import condor, features, services
 from pilot_agent.plugins.batch import hold_seconds
 from pilot_agent.plugins.cvmfs_watching import watch_plan
 from pilot_agent.programs import is_program
+from pilot_agent.service_stage import kept
 from pilot_agent.services.variables import READY, told_variables
 from pilot_agent.stages import Session
 from pilot_agent.startd.choice import NoCondorError
@@ -26,7 +27,7 @@ from pilot_agent.tasks import job_container, periodic_command
 JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
 
-__all__ = ["NoCondorError", "keeper_plan"]
+__all__ = ["NoCondorError", "keeper_plan", "service_plans"]
 
 
 def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]:
@@ -69,7 +70,7 @@ def keeper_plan(session: Session, state: State) -> tuple[plan.KeeperPlan, State]
         master=master,
         join=join,
         channel=channel,
-        services=_services(state),
+        services=service_plans(state),
         service_variables=_service_variables(session, state),
         periodics=_periodics(session, state, environment),
         benchmarks=plans_beside(session, state, _without_condor(environment)),
@@ -118,7 +119,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         benchmarks=state.benchmarks,
         job_environment=dict(jobs.environment),
         service_environment=_service_environment(state),
-        sent_attributes=services.sent_attributes(_service_records(session, state)),
+        sent_attributes=services.sent_attributes(kept(session, state)),
         job_binds=jobs.binds,
         container_options=jobs.options,
         gpu_options=jobs.gpu_options,
@@ -179,15 +180,9 @@ def _black_hole(state: State) -> plan.BlackHolePlan:
     )
 
 
-def _services(state: State) -> list[services.ServicePlan]:
+def service_plans(state: State) -> list[services.ServicePlan]:
+    """The services as they stand."""
     return [services.ServicePlan.from_json(item) for item in state.service_plans or ()]
-
-
-def _service_records(session: Session, state: State) -> list[Service]:
-    """What was declared of the services that are not given up."""
-    failed = {service.name for service in state.services if service.status == "failed"}
-    records = [declared.record for declared in session.loaded.of("pilot_services")]
-    return [record for record in records if record.name not in failed]
 
 
 def _wanted_variables(state: State) -> dict[str, dict[str, str]]:

@@ -39,10 +39,11 @@ from pilot_agent.lifecycle.sweep import SPARED, SWEPT, sweep
 from pilot_agent.lifecycle.uploads import StageUploads
 from pilot_agent.lifetime import TOO_SHORT, require_time
 from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, worst_failure
-from pilot_agent.plugins import obituary, uploads
+from pilot_agent.plugins import obituary, services, uploads
 from pilot_agent.plugins.batch import hold_seconds, own_output
 from pilot_agent.process import Interrupted
 from pilot_agent.report import build_report
+from pilot_agent.service_stage import attended, handed_over
 from pilot_agent.stages import STAGES, Session
 from pilot_agent.state import State, load_state, save_state
 from pilot_agent.workspace import Workspace
@@ -126,6 +127,7 @@ class _Run:
         self.alarm = alarm
         self.workspace = workspace
         self.journal = Journal(workspace.journal)
+        self.beside = services.Beside(alarm)
         self.slow_observers: set[str] = set()
         self.uploads = StageUploads(workspace)
 
@@ -142,7 +144,7 @@ class _Run:
                     return self._end(state, events)
                 went_inside = name == "mount" and state.inside
                 if went_inside or name in self.options.cut_after or "every" in self.options.cut_after:
-                    self._cut()
+                    self._cut(session, state)
             state = self._hand_over(session, state)
         except Interrupted:
             state = replace(state, failures=(*state.failures, preempted(self.alarm)))
@@ -160,7 +162,7 @@ class _Run:
             environment=clean_environment(
                 state.environment, home=self.workspace.temporary, temporary=self.workspace.temporary
             ),
-            wake=self.alarm,
+            wake=self.beside,
         )
         if state.declared is None:
             began, ticks = time.time(), time.monotonic()
@@ -189,16 +191,22 @@ class _Run:
                 plugins=loaded.plugins,
                 timeline=(*state.timeline, entry),
             )
-            session = Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True)
+            session = self._session(around, loaded, events)
             state = self._sweep(state, events, tasks.own_teardowns(session, state))
             self._save(state, "configure")
         else:
             around = self._with_plugins(around, state)
             loaded = host.Loaded(tuple(declared_from_json(state.declared)), state.plugins)
             events.write("pilot.resumed", finished=list(state.finished_stages))
-            session = Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True)
+            session = self._session(around, loaded, events)
             state = settled(session, state)
+            if state.service_plans:
+                plans = [services.ServicePlan.from_json(item) for item in state.service_plans]
+                self.beside.go_on(plans, events, self.journal)
         return state, session
+
+    def _session(self, around: host.Surroundings, loaded: host.Loaded, events: EventLog) -> Session:
+        return Session(around, loaded, events, self.workspace, journal=self.journal, mounts=True, beside=self.beside)
 
     def _with_plugins(self, around: host.Surroundings, state: State) -> host.Surroundings:
         """What plugins are run with, once the signed ones are here. Raises ``PilotError``, ``Interrupted``."""
@@ -240,6 +248,7 @@ class _Run:
                 raise
             # Wherever a stage writes, it is below the workspace.
             state = replace(state, failures=(*state.failures, unwritten(error, name)))
+        state = attended(session, state, name)
         failure = worst_failure(list(state.failures))
         seconds = round(time.monotonic() - ticks, 4)
         status = "failed" if failure else "ok"
@@ -270,8 +279,10 @@ class _Run:
         except OSError as error:
             raise PilotError(unwritten(error, stage)) from error
 
-    def _cut(self) -> None:
+    def _cut(self, session: Session, state: State) -> None:
         """Go on in a new process image that knows only what was saved (the way into cvmfsexec, section 9)."""
+        if self.beside.plans:
+            self._save(handed_over(session, state), state.finished_stages[-1])
         arguments = ["_pipeline", *self.options.arguments, "--resume", self.workspace.root]
         self._become(arguments)
 
@@ -280,16 +291,21 @@ class _Run:
 
         Comes back only when it failed, with the state that says why.
         """
-        from pilot_agent.handoff import NoCondorError, keeper_plan
+        from pilot_agent.handoff import NoCondorError, keeper_plan, service_plans
 
         began, ticks = time.time(), time.monotonic()
         session.events.write("stage.started", stage="handoff")
         try:
             the_plan, state = keeper_plan(session, state)
-            _start_condor(the_plan, self.journal)
+            state = handed_over(session, state)
+            if not state.failures:
+                the_plan.services = tuple(service_plans(state))
+                _start_condor(the_plan, self.journal)
         except PilotError as error:
             condor = error.choice if isinstance(error, NoCondorError) else None
             state = replace(state, condor=condor, failures=(*state.failures, error.at(stage="handoff").failure))
+            return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "failed")))
+        if state.failures:
             return replace(state, timeline=(*state.timeline, _handoff_entry(state, began, ticks, "failed")))
         if _held(state) > 0:
             self._prepare_obituary(state, session.events, started=True)
@@ -310,6 +326,7 @@ class _Run:
 
     def _end(self, state: State, events: EventLog) -> int:
         """Teardown without a keeper: report, undo, and the exit code for the guardian."""
+        self.beside.close()
         failure = worst_failure(list(state.failures))
         code = failure.exit_code if failure else 0
         if failure is None:

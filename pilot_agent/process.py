@@ -39,7 +39,8 @@ class Interrupted(Exception):  # noqa: N818 - it is not an error
 
 
 class WakeUp(Protocol):
-    """Something that becomes readable when waiting must end."""
+    """Something that becomes readable when waiting must end. Where it has a method ``due_seconds``, it also wants to be
+    asked ``must_end`` after so long: what is beside the children is then attended to, whatever the answer."""
 
     def fileno(self) -> int:
         """The descriptor to watch."""
@@ -67,6 +68,7 @@ class Runner:
         self._wake = wake
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, Child] = {}
+        self._due_seconds: Callable[[], float] | None = getattr(wake, "due_seconds", None)
         if wake is not None:
             self._selector.register(wake.fileno(), selectors.EVENT_READ, None)
 
@@ -207,15 +209,23 @@ class Runner:
                 if not child.end.descriptors and child.end.came():
                     return self._ended(child)
             patience = min(child.end.limited(child.deadline - now) for child in self._children.values())
-            for key, _ in self._selector.select(max(0.0, patience)):
+            due = self._due_seconds() if self._due_seconds is not None else patience
+            ready = self._selector.select(max(0.0, min(due, patience)))
+            if due < patience and not ready:
+                self._attend()
+            for key, _ in ready:
                 if key.data is None:
-                    if self._wake is not None and self._wake.must_end():
-                        raise Interrupted
+                    self._attend()
                     continue
                 child = key.data
                 if key.fd in child.end.descriptors:
                     return self._ended(child)
                 self._drain(child, key.fd)
+
+    def _attend(self) -> None:
+        """Raises ``Interrupted`` when waiting must end."""
+        if self._wake is not None and self._wake.must_end():
+            raise Interrupted
 
     def wait(self, handle: int) -> Result:
         """The result of one child. Raises ``Interrupted``; only for a runner with a single child."""

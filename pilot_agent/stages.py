@@ -6,16 +6,15 @@ bounds is the host's business, what a probe reads or how an image is proven that
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pilot_agent import host, tasks
-from pilot_agent.codec import CodecError, from_json
+from pilot_agent.codec import CodecError
 from pilot_agent.collect import Declared
 from pilot_agent.events import EventLog
 from pilot_agent.facts import known_value
-from pilot_agent.hookspecs import ContainerRequest, Context, Service, SetupResult
+from pilot_agent.hookspecs import ContainerRequest, Context, SetupResult
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifetime import check_time, deadline_of
 from pilot_agent.model import (
@@ -27,12 +26,11 @@ from pilot_agent.model import (
     Finding,
     ImageCandidate,
     PilotError,
-    ServiceState,
-    TimelineEntry,
 )
 from pilot_agent.outcomes import check_result, decoded, judged, requirement_result, spoilt, timeline_entry
 from pilot_agent.plugins import containers, cvmfs, services
 from pilot_agent.plugins.attributes import feature_attributes
+from pilot_agent.service_stage import kept, start_services
 from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
 
@@ -53,6 +51,8 @@ class Session:
     """Where what must be undone is recorded before it is made; None where nobody would undo it."""
     mounts: bool = False
     """Whether the mount stage mounts what the site did not; otherwise it says what it would do."""
+    beside: services.Beside | None = None
+    """What looks after the services from their start on, whenever the pipeline waits; None where nobody goes on."""
     enters: bool = True
     """Whether the mount stage may take this process into namespaces of its own, for good."""
     record: str | None = None
@@ -192,43 +192,8 @@ def _shared_out(session: Session, state: State) -> tuple[State, list[CheckResult
 
 
 def service(session: Session, state: State) -> State:
-    """Start the services in order of their needs, at once where they have none, and wait until each is ready."""
-    declared = host.in_order(session.loaded.of("pilot_services"))
-    began, ticks = session.events.seconds(), time.monotonic()
-    plans = [_service_plan(session, state, one, declared) for one in declared]
-    services.start_all(plans, session.events, session.journal, session.around.wake)
-    entries: list[TimelineEntry] = []
-    failures: list[Failure] = []
-    for one, plan in zip(declared, plans, strict=True):
-        standing, name = plan.standing, plan.name
-        start = max(0.0, standing.started - ticks) if standing.started else 0.0
-        seconds = standing.ready_after_seconds or max(0.0, time.monotonic() - ticks - start)
-        entries.append(TimelineEntry("service", one.plugin, name, began + start, seconds, standing.status))
-        if standing.status in ("failed", "stopped") and plan.required:
-            message = f"the required service {name} did not become ready: {standing.message}"
-            failure = Failure(FailureKind.PLUGIN, "service.failed", message, plugin=one.plugin, stage="service")
-            failures.append(failure)
-    return replace(
-        state,
-        services=tuple(from_json(ServiceState, plan.state()) for plan in plans),
-        service_plans=[plan.to_json() for plan in plans],
-        timeline=(*state.timeline, *entries),
-        failures=(*state.failures, *failures[:1]),
-    )
-
-
-def _service_plan(
-    session: Session, state: State, declared: Declared, everything: Sequence[Declared]
-) -> services.ServicePlan:
-    """A service's plan; one that cannot be run here has failed already."""
-    record: Service = declared.record
-    earlier = [one.record.name for one in everything if record.name in one.record.before]
-    after = [name for name in (*record.after, *earlier) if name != record.name]
-    try:
-        return tasks.service_plan(session, state, record, after)
-    except PilotError as error:
-        failed = {"status": "failed", "message": f"{error.failure.message}; {error.failure.hint}"}
-        return services.ServicePlan(name=record.name, required=record.required, standing=failed)
+    """Start the services, and wait until each is ready."""
+    return start_services(session, state)
 
 
 def benchmark(session: Session, state: State) -> State:
@@ -256,11 +221,9 @@ def advertise(session: Session, state: State) -> State:
 
 def _with_service_variables(session: Session, state: State) -> State:
     """The state with what jobs get of the services that are not given up."""
-    failed = {service.name for service in state.services if service.status == "failed"}
-    records = [declared.record for declared in host.in_order(session.loaded.of("pilot_services"))]
-    if state.container is None or not records:
+    if state.container is None or not session.loaded.of("pilot_services"):
         return state
-    there = [record for record in records if record.name not in failed]
+    there = kept(session, state)
     settled = services.settle_variables(state.container.surroundings, there, state.config.values)
     return replace(state, container=replace(state.container, surroundings=settled))
 

@@ -51,6 +51,23 @@ def pilot_services():
     yield Service(name="bad", command=("/bin/sh", "-c", "exit 3"), required=True,
                   readiness=Readiness(command=("/bin/false",), timeout_seconds=60))
 """
+LOST_SERVICE = """
+import time
+
+PLACE = os.path.dirname(__file__)
+SCRIPT = f": > ready; until test -e {PLACE}/go; do sleep 0.05; done; : > {PLACE}/gone; echo tired; exit 3"
+
+@hookimpl
+def pilot_services():
+    yield Service(name="lost", command=("/bin/sh", "-c", SCRIPT), restart="never", readiness=Readiness(file="ready"))
+
+@hookimpl
+def pilot_event(events):
+    if any(event.data.get("stage") == "service" for event in events):
+        open(f"{PLACE}/go", "w").close()
+        while not os.path.exists(f"{PLACE}/gone"):
+            time.sleep(0.02)
+"""
 KILLED = """
 import signal
 
@@ -67,6 +84,7 @@ FAILURES: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "validate": ("", {"requirements": ["cpu.usable >= 100000"]}, 64, "requirement.cpu.usable"),
     "setup late": (SETUP.replace("@STAGE@", "late"), {}, 69, "plugin.crashed"),
     "service": (SERVICE, {}, 69, "service.failed"),
+    "benchmark": (LOST_SERVICE, {}, 69, "service.died"),
     "handoff": ("", {}, 64, "condor.unusable"),
 }
 """By stage: a plugin, configuration, exit code and code of what goes wrong there."""

@@ -476,7 +476,7 @@ def pilot_services(config):
 """)
     state = stages.service(session, state)
     assert state.services[0].status == "failed"
-    assert [failure.code for failure in state.failures] == (["service.failed"] if required else [])
+    assert [failure.code for failure in state.failures] == (["service.program"] if required else [])
 
 
 SHARED_NODE = """

@@ -14,6 +14,7 @@ class WakePipe:
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
 
     def __enter__(self) -> Self:
         return self
@@ -29,8 +30,11 @@ class WakePipe:
         return self._reader
 
     def must_end(self) -> bool:
-        """False when it was rung in vain; then it is not readable any more."""
-        return os.read(self._reader, 1) != _IN_VAIN
+        """Whether it was rung, and not in vain; then it is not readable any more."""
+        try:
+            return os.read(self._reader, 1) != _IN_VAIN
+        except BlockingIOError:
+            return False
 
     def ring(self) -> None:
         """End the wait."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.draining import DRAINING
 from pilot_agent.lifecycle.service_telling import ServiceTelling
+from pilot_agent.services.causes import verdict
 from pilot_agent.services.supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -86,5 +87,6 @@ class KeeperServices:
     def _missed(self, name: str, message: str) -> None:
         # SIGUSR1 to every process of the pilot drains it, and ends most services.
         if not self._over() and DRAINING not in self._acceptance.reasons:
-            hint = f"look at the service's log, logs/service-{name}-*"
-            self._end(final_report.failure("plugin", "service.died", message, hint=hint, stage="run"))
+            standing = self._supervisor.units[name].standing
+            kind, code, hint = verdict(standing.cause, "service.died")
+            self._end(final_report.failure(kind, code, message, hint=hint.format(name=name), stage="run"))

@@ -102,10 +102,14 @@ class Loop:
         self._timers.clear()
         self._children.clear()
 
-    def turn(self) -> None:
-        """Wait for the next thing and do it."""
+    def due_seconds(self) -> float:
+        """How long the next turn will wait where nothing else comes."""
         due = min((moment for moment, _ in self._timers), default=None)
-        wait = LONGEST_WAIT_SECONDS if due is None else min(LONGEST_WAIT_SECONDS, max(0.0, due - time.monotonic()))
+        return LONGEST_WAIT_SECONDS if due is None else min(LONGEST_WAIT_SECONDS, max(0.0, due - time.monotonic()))
+
+    def turn(self, longest_seconds: float = LONGEST_WAIT_SECONDS) -> None:
+        """Wait for the next thing, no longer than that, and do it."""
+        wait = min(longest_seconds, self.due_seconds())
         before = _now()
         ready_descriptors = self._poll.poll(wait * 1000 + 0.5)
         worked, self._heard = before - self._heard, _now()

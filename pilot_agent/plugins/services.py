@@ -10,20 +10,26 @@ from pilot_agent.containers.surroundings import judge_variables
 from pilot_agent.hookspecs import Service, hookimpl
 from pilot_agent.model import JobSurroundings, Json, VariableVerdict
 from pilot_agent.service_entry import generic_service
+from pilot_agent.services.beside import Beside
+from pilot_agent.services.causes import RETRIED, verdict
 from pilot_agent.services.plan import MARKER_PLACE, MARKER_VARIABLE, ServicePlan
 from pilot_agent.services.stage import start_all
-from pilot_agent.services.supervisor import stop_all
+from pilot_agent.services.supervisor import LOST, stop_all
 from pilot_agent.services.taken import share_out, with_devices
 from pilot_agent.services.variables import place_attributes, ready_attributes, variables
 
 __all__ = [
+    "LOST",
     "MARKER_PLACE",
     "MARKER_VARIABLE",
+    "RETRIED",
+    "Beside",
     "ServicePlan",
     "pilot_services",
     "share_out",
     "start_all",
     "stop_all",
+    "verdict",
     "with_devices",
 ]
 

@@ -54,6 +54,14 @@ class Log:
         self._searched, self._tail = os.fstat(descriptor).st_size, b""
         return descriptor
 
+    def begun(self) -> int:
+        """Where the search for words is: the size at ``begin``, unless some was searched since."""
+        return self._searched
+
+    def go_on(self, begun: int) -> None:
+        """Search from there: another process began."""
+        self._searched = begun
+
     def look(self, seconds: float) -> bool:
         """Whether it was rotated; ``seconds`` passed since the last look. Raises nothing for a file that is gone, or
         no plain one."""

@@ -19,7 +19,7 @@ LAST_ENDS = 5
 _STANDING: dict[str, Any] = {
     "status": "waiting", "message": "", "marker": "", "pid": 0, "start_ticks": 0, "entry": 0, "was_ready": False,
     "ports": None, "started": 0.0, "ready_since": 0.0, "ready_after_seconds": None, "ready_seconds": 0.0, "starts": 0,
-    "restarts": 0, "restarted": None, "ends": None, "metrics": None, "lock": -1,
+    "restarts": 0, "restarted": None, "ends": None, "metrics": None, "lock": -1, "cause": "", "log_from": 0,
 }  # fmt: skip
 
 
@@ -27,7 +27,8 @@ class Standing(Record):
     """How a service stands. ``pid`` is 0 while it does not run, ``start_ticks`` says which process that is, ``entry``
     is its number in the journal. ``started``, ``ready_since`` and ``restarted`` (when it was started again) are moments
     of the monotonic clock, which is the same for pipeline and keeper. ``lock`` is the descriptor of the lock under
-    which it runs for all pilots of the node, -1 without one."""
+    which it runs for all pilots of the node, -1 without one. ``cause`` says why it failed (``services.causes``), where
+    that is known, ``log_from`` the size that its log had when it was started."""
 
     __slots__ = tuple(_STANDING)
     status: str
@@ -48,6 +49,8 @@ class Standing(Record):
     ends: list[str]
     metrics: dict[str, float]
     lock: int
+    cause: str
+    log_from: int
 
     def __init__(self, **given: Any) -> None:
         take(self, _STANDING, given)

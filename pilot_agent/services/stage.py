@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable, Sequence
 
 from pilot_agent.events import EventLog
@@ -38,12 +39,29 @@ class _Alarm:
 class StageLoop(Loop):
     """A loop that hears of the end of each child by itself, and leaves all other children alone."""
 
-    __slots__ = ("_ends", "_own_alarm")
+    __slots__ = ("_ends", "_epoll", "_own_alarm")
 
     def __init__(self, wake: WakeUp | None) -> None:
         self._own_alarm = _Alarm(wake)
+        self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
         super().__init__(self._own_alarm)  # type: ignore[arg-type]  # whatever has these two methods will do
         self._ends: dict[int, Ending] = {}
+
+    def fileno(self) -> int:
+        """Readable when a turn would not wait, but for timers and for the wake-up itself."""
+        return self._epoll.fileno()
+
+    def watch(self, descriptor: int, action: Callable[[], None], events: int = select.POLLIN) -> None:
+        """Run ``action`` whenever ``events`` (or an error, or the other side's end) is seen on ``descriptor``."""
+        super().watch(descriptor, action, events)
+        # The numbers of the events are those of poll(2).
+        self._epoll.register(descriptor, events)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch ``descriptor`` no longer."""
+        if descriptor in self._readers:
+            self._epoll.unregister(descriptor)
+        super().forget(descriptor)
 
     def expect(self, pid: int, action: Callable[[int], None]) -> None:
         """Run ``action(wait status)`` when the child ``pid`` ends."""
@@ -74,6 +92,7 @@ class StageLoop(Loop):
         for pid in list(self._ends):
             self._forget_end(pid)
         self._own_alarm.close()
+        self._epoll.close()
 
 
 def start_all(plans: Sequence[ServicePlan], events: EventLog, journal: Journal | None, wake: WakeUp | None) -> None:

@@ -87,6 +87,10 @@ class Supervisor:
             for unit in self.units.values()
         )
 
+    def at_rest(self) -> bool:
+        """Whether another process can go on from here: no end, and no question by a program, is under way."""
+        return all(unit.at_rest() for unit in self.units.values())
+
     def busy(self) -> bool:
         """Whether a program that asks for a service's state still runs."""
         return any(unit.busy() for unit in self.units.values())
@@ -186,9 +190,7 @@ class Supervisor:
                 continue
             lost = [name for name in unit.plan.needs if self._status(name) in LOST]
             if lost:
-                unit.refuse(
-                    f"it needs the service {lost[0]}, which does not run: {self.units[lost[0]].standing.message}"
-                )
+                unit.refuse_for(self.units[lost[0]].standing, lost[0])
             elif self._may_start(unit):
                 self._shares.get(unit.plan.name, unit).start()
 
@@ -227,7 +229,7 @@ class Supervisor:
             if limit and unit.running():
                 used = memory_mib(members(unit.standing.pid, unit.standing.marker), limit)
                 if used > limit:
-                    unit.end(f"used {used} MiB of memory, its limit is {limit} MiB (memory_mib)")
+                    unit.end(f"used {used} MiB of memory, its limit is {limit} MiB (memory_mib)", "memory")
 
     # The end
 
@@ -240,6 +242,9 @@ class Supervisor:
             wave = [unit for unit in left if unit.plan.name not in needed] or left
             stop_together(wave, budget)
             left = [unit for unit in left if unit not in wave]
+        for unit in self.units.values():
+            if unit.standing.status in ("waiting", "backoff"):
+                unit.standing.status, unit.standing.message = "stopped", "was not running at the pilot's end"
         for share in self._shares.values():
             share.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -20,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pilot_agent.services.plan import ServicePlan
+    from pilot_agent.services.plan import ServicePlan, Standing
     from pilot_agent.services.supervisor import Supervisor
 
 ALIVE_SECONDS = 1.0
@@ -40,7 +41,9 @@ IN_THE_BACKGROUND = (
 class Unit:
     """A service; ``around`` is the supervisor, which is told of every change."""
 
-    __slots__ = ("_around", "_changes", "_failures", "_question", "_reason", "_turn", "log", "plan", "standing")
+    __slots__ = (
+        *("_around", "_cause", "_changes", "_failures", "_question", "_reason", "_turn", "log", "plan", "standing"),
+    )
 
     def __init__(self, plan: ServicePlan, around: Supervisor) -> None:
         self.plan = plan
@@ -50,6 +53,7 @@ class Unit:
         self._around = around
         self._turn = 0
         self._reason = ""
+        self._cause = ""
         self._failures = 0
         self._changes = 0
         self._question: Question | None = None
@@ -62,11 +66,17 @@ class Unit:
         """Whether a program that asks for its state still runs."""
         return self._question is not None and self._question.busy()
 
+    def at_rest(self) -> bool:
+        """Whether another process can go on with it: nothing is under way but a start, of which ``adopt`` knows."""
+        if self.running():
+            return not self._reason and not self.busy()
+        return self.standing.status not in RUNNING
+
     def start(self) -> None:
         """Start it now. What keeps it from being started ends it at once."""
         plan, standing = self.plan, self.standing
         self._turn += 1
-        self._reason = ""
+        self._reason = self._cause = ""
         self._failures = 0
         standing.started = time.monotonic()
         standing.starts += 1
@@ -75,13 +85,14 @@ class Unit:
             held = self._held_port()
             if held:
                 self._set("starting", "")
-                self._after_end(held, failed=True)
+                self._after_end(held, failed=True, cause="port")
                 return
             os.makedirs(plan.directory, mode=0o700, exist_ok=True)
             self._forget_file()
         except OSError as error:
             self._set("starting", "")
-            self._after_end(f"its directory {plan.directory} cannot be used: {error.strerror}", failed=True)
+            how = f"its directory {plan.directory} cannot be used: {error.strerror}"
+            self._after_end(how, failed=True, cause="directory")
             return
         self._spawn()
 
@@ -92,6 +103,7 @@ class Unit:
         standing.entry = 0
         try:
             output = self.log.begin()
+            standing.log_from = self.log.begun()
             try:
                 standing.entry = self._around.record(plan)
                 argv[0] = find_in(argv[0], environment.get("PATH", ""))
@@ -101,7 +113,10 @@ class Unit:
         except (OSError, ValueError) as error:
             self._around.closed(standing.entry)
             self._set("starting", "")
-            self._after_end(f"{argv[0]} could not be started: {error}", failed=True)
+            nothing_left = isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ENOMEM)
+            no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            cause = "processes" if nothing_left else "directory" if no_room else "program"
+            self._after_end(f"{argv[0]} could not be started: {error}", failed=True, cause=cause)
             return
         identity = identify(pid)
         standing.pid, standing.start_ticks = pid, 0 if identity is None else identity.start_ticks
@@ -186,7 +201,7 @@ class Unit:
     def _port_taken(self, problem: str) -> None:
         """Another program took a port between the choice and the start."""
         self._around.tell("port_taken", self, message=problem)
-        self.end(problem)
+        self.end(problem, "port")
 
     # While it is ready
 
@@ -241,11 +256,12 @@ class Unit:
 
     # The end
 
-    def end(self, reason: str) -> None:
-        """End it by its signal, and by KILL where that is not enough; it is then judged by ``reason``."""
+    def end(self, reason: str, cause: str = "") -> None:
+        """End it by its signal, and by KILL where that is not enough; it is then judged by ``reason``, whose ``cause``
+        may be known."""
         if self._reason or not self.running():
             return
-        self._reason = reason
+        self._reason, self._cause = reason, cause
         turn = self._turn
         self.ask_to_stop()
         self._around.loop.call_later(self.plan.stop_seconds, lambda: self._kill(turn))
@@ -281,13 +297,13 @@ class Unit:
             how, failed = self._reason, True
         elif code == 0 and left and young:
             how, failed = IN_THE_BACKGROUND.format(count=len(left)), True
-            self._clear(pid, lambda: self._after_end(how, failed=True, final=True))
+            self._clear(pid, lambda: self._after_end(how, failed=True, final=True, cause="background"))
             return
         else:
             failed = code != 0
             how += " before it was ready" if standing.status == "starting" else ""
             how += self.log.last_words()
-        self._clear(pid, lambda: self._after_end(how, failed=failed))
+        self._clear(pid, lambda: self._after_end(how, failed=failed, cause=self._cause))
 
     def _left(self, pid: int) -> list[int]:
         found = members(0, self.standing.marker)
@@ -304,9 +320,10 @@ class Unit:
         else:
             then()
 
-    def _after_end(self, how: str, *, failed: bool, final: bool = False) -> None:
+    def _after_end(self, how: str, *, failed: bool, final: bool = False, cause: str = "") -> None:
         """Decide what comes after an end: another start, now or later, or none."""
         plan, standing = self.plan, self.standing
+        standing.cause = cause
         standing.ends = [*standing.ends, how][-LAST_ENDS:]
         if self._around.over:
             self._set("stopped", how)
@@ -356,9 +373,10 @@ class Unit:
         self._around.tell(status, self, how=how)
         self._around.gave_up(self)
 
-    def refuse(self, how: str) -> None:
-        """It is not started at all."""
-        self._finally("failed", how)
+    def refuse_for(self, needed: Standing, name: str) -> None:
+        """It is not started at all: what it needs was lost."""
+        self.standing.cause = needed.cause
+        self._finally("failed", f"it needs the service {name}, which does not run: {needed.message}")
 
     def share(self, message: str) -> None:
         """Another pilot of the node runs it, and it is ready there."""
@@ -384,7 +402,11 @@ class Unit:
                 self._around.loop.call_later(0, lambda: self._exited(turn, own[1]))
                 return
             self._around.loop.expect(standing.pid, lambda status: self._exited(turn, status))
-        self.watch()
+        if standing.status == "starting":
+            self.log.go_on(standing.log_from)
+            self._await(turn)
+        else:
+            self.watch()
 
     def _set(self, status: str, message: str) -> None:
         self.standing.status, self.standing.message = status, message

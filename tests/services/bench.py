@@ -128,6 +128,10 @@ class Kept:
         self._bench.lost.append(f"{name} {message}")
 
 
+Keep = Callable[..., Kept]
+"""Supervises services as the keeper does."""
+
+
 def left_alone(*pids: int) -> bool:
     """Whether at last only these processes run below this one: what was killed needs a moment to be gone."""
     end = time.monotonic() + PATIENCE_SECONDS
