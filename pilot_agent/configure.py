@@ -30,7 +30,6 @@ from pilot_agent.trust.local import writable_by_others
 from pilot_agent.workspace import BEING_MADE, WORKSPACE_PREFIX, Workspace
 
 if TYPE_CHECKING:
-    from pilot_agent.probes.disk.scratch import ScratchChoice
     from pilot_agent.process import WakeUp
 
 SITE_FILE = "/etc/pilot-agent/site.yaml"
@@ -69,10 +68,8 @@ def _signed_layers(config: Config, environment: Mapping[str, str], wake: WakeUp 
     from pilot_agent.trust.bundle import Trust
     from pilot_agent.trust.signed_configuration import signed_layers
 
-    tried = scratch.choose(config.get("site.scratch"), environment, WORKSPACE_MINIMUM_MIB, here=True)
-    if tried.chosen is None:
-        raise _no_scratch(tried)
-    with tempfile.TemporaryDirectory(prefix="pilot-agent-", dir=tried.chosen.path) as own:
+    place = scratch.require(config.get("site.scratch"), environment, WORKSPACE_MINIMUM_MIB, here=True)
+    with tempfile.TemporaryDirectory(prefix="pilot-agent-", dir=place) as own:
         return signed_layers(
             config.get("artifacts.config"),
             Trust.of(config.values),
@@ -174,17 +171,8 @@ def choose_workspace(state: State, *, here: bool = True) -> Workspace:
     Raises ``PilotError`` (scratch.none) naming every candidate that was refused, with its reason.
     """
     wanted = state.config.get("site.scratch")
-    tried = scratch.choose(wanted, state.environment, WORKSPACE_MINIMUM_MIB, here=here)
-    if tried.chosen is None:
-        raise _no_scratch(tried)
-    return Workspace(os.path.join(tried.chosen.path, f"{WORKSPACE_PREFIX}{state.pilot_id}"))
-
-
-def _no_scratch(tried: ScratchChoice) -> PilotError:
-    listed = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in tried.refused)
-    message = f"no directory can hold the workspace ({WORKSPACE_MINIMUM_MIB} MiB, writable, exec allowed): {listed}"
-    hint = "free or allow one of them, or set site.scratch; the site must act"
-    return PilotError(Failure(FailureKind.NODE_RESOURCE, "scratch.none", message, hint, stage="configure", retry=True))
+    place = scratch.require(wanted, state.environment, WORKSPACE_MINIMUM_MIB, here=here)
+    return Workspace(os.path.join(place, f"{WORKSPACE_PREFIX}{state.pilot_id}"))
 
 
 def make_workspace(workspace: Workspace, announce: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ that one file, written last, makes a publication visible.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shutil
@@ -66,8 +67,10 @@ def publish(store: Store, destination: Path) -> Published:
 
 def bundle(store: Store) -> dict[str, Any]:
     """What a factory adds to the payload: the root of trust, with the newest timestamp and snapshot as a floor, so that
-    a pilot that has seen nothing yet cannot be shown what was true long ago. BuildError."""
-    return {"schema": BUNDLE_SCHEMA} | {
+    a pilot that has seen nothing yet cannot be shown what was true long ago; and the moment of that, before which no
+    node's clock is right. BuildError."""
+    made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"schema": BUNDLE_SCHEMA, "made": made} | {
         role: _require_complete(store, role).to_dict() for role in (Root.type, Timestamp.type, Snapshot.type)
     }
 
@@ -148,8 +151,8 @@ def _place_artifacts(store: Store, destination: Path) -> int:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """In one step, and not at all where the target is the same file already."""
-    if target.exists() and target.name != TIMESTAMP and target.stat().st_size == source.stat().st_size:
+    """In one step, and not at all where the target holds the same already: what was damaged there is put right."""
+    if target.is_file() and filecmp.cmp(source, target, shallow=False):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")

@@ -11,6 +11,7 @@ from pilot_agent.files import read_bounded
 from pilot_agent.light import dumps, loads
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.trust.bundled import LIMIT_BYTES, TRUST, bundled
+from pilot_agent.trust.clock import behind, moment_of
 from pilot_agent.trust.local import writable_by_others
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ HINT = "the factory writes it with packaging/artifacts.py bundle, and adds it wi
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """Signed metadata of three roles of The Update Framework, each as the bytes of its JSON. Nothing older than this
-    ``timestamp`` and ``snapshot`` is believed, also by a pilot that never saw the repository before."""
+    ``timestamp`` and ``snapshot`` is believed, also by a pilot that never saw the repository before. ``made`` is when
+    that was, in seconds since 1970, where it is known."""
 
     root: bytes
     timestamp: bytes
     snapshot: bytes
+    made: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Trust:
         from pilot_agent.trust.repository import SignedRepository
 
         bundle = self._believed()
+        if failure := behind(bundle.made):
+            raise PilotError(failure)
         own = os.path.join(scratch, f"signed-{os.urandom(6).hex()}")
         try:
             os.mkdir(own, 0o700)
@@ -100,4 +105,10 @@ def parse_bundle(content: bytes, name: str) -> Bundle:
     if not isinstance(told, dict) or told.get("schema") != SCHEMA or not all(role in told for role in roles):
         message = f"{name} is no bundle of trust: {SCHEMA} with {', '.join(roles)} is needed"
         raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message, HINT))
-    return Bundle(*(dumps(told[role]).encode() for role in roles))
+    try:
+        made = moment_of(told["made"]) if "made" in told else None
+    except (ValueError, TypeError) as error:
+        message = f"{name} does not say when it was made: {told['made']!r}"
+        raise PilotError(Failure(FailureKind.CORRUPTION, "artifact.bundle", message[:300], HINT)) from error
+    root, timestamp, snapshot = (dumps(told[role]).encode() for role in roles)
+    return Bundle(root, timestamp, snapshot, made)

@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, cast
 
 from pilot_agent.containers.store.download import Download
-from pilot_agent.containers.store.errors import NODE, StoreError
+from pilot_agent.containers.store.errors import CONFIG, NODE, StoreError
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.trust.clock import ServerTime
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -23,17 +24,15 @@ if TYPE_CHECKING:
     from pilot_agent.trust.bundle import Bundle
 
 STALL_SECONDS = 30.0
-MOST_CLOCK_SECONDS = 300.0
-"""A clock that is wrong by more says nothing about what has expired."""
 _ABSENT = {"image.missing": 404, "image.unauthorized": 403}
+_TIMESTAMP = "timestamp.json"
 
 
 class SignedRepository:
     """What is published at ``mirrors`` (addresses of the directory with ``metadata`` and ``targets``), the first one
     first; another is asked where one cannot be reached or gives what is not to be believed.
 
-    ``directory`` is the pilot's own and empty; ``end`` is of the monotonic clock. ``clock_offset_seconds`` is what the
-    node's clock was found to be wrong by, None where nobody knows.
+    ``directory`` is the pilot's own and empty; ``end`` is of the monotonic clock.
     """
 
     def __init__(
@@ -43,15 +42,13 @@ class SignedRepository:
         directory: str,
         environment: Mapping[str, str],
         end: float,
-        *,
-        clock_offset_seconds: float | None = None,
     ) -> None:
         self._bundle = bundle
         self._mirrors = tuple(mirrors)
         self._directory = directory
         self._environment = dict(environment)
         self._end = end
-        self._clock = clock_offset_seconds
+        self._times = {mirror: ServerTime() for mirror in self._mirrors}
         self._updaters: dict[str, Updater] = {}
 
     def fetch(self, name: str, path: str, *, most_bytes: int) -> None:
@@ -97,7 +94,8 @@ class SignedRepository:
             for role, content in (("timestamp", self._bundle.timestamp), ("snapshot", self._bundle.snapshot)):
                 with open(os.path.join(metadata, f"{role}.json"), "wb") as file:
                     file.write(content)
-            fetcher = cast("FetcherInterface", _Downloads(self._directory, self._environment, self._end))
+            downloads = _Downloads(self._directory, self._environment, self._end, self._times[mirror])
+            fetcher = cast("FetcherInterface", downloads)
             base = mirror.rstrip("/")
             updater = Updater(
                 metadata, f"{base}/metadata/", None, f"{base}/targets/", fetcher, bootstrap=self._bundle.root
@@ -127,10 +125,8 @@ class SignedRepository:
         kinds = ((code, words) for kind, code, words in codes if isinstance(error, kind))
         code, words = next(kinds, ("artifact.invalid", "is not to be believed"))
         message = f"what {mirror} publishes {words}: {error}"
-        if code == "artifact.expired" and self._clock is not None and abs(self._clock) > MOST_CLOCK_SECONDS:
-            message += f"; but the clock of this node is wrong by {self._clock:.0f} s"
-            hint = "the site sets the clock of this node, and runs a time service on it"
-            return Failure(FailureKind.NETWORK, "clock.skew", message, hint, retry=True)
+        if code == "artifact.expired" and (excuse := self._times[mirror].excuse(mirror)) is not None:
+            return excuse
         hint = "the factory publishes again; its timer must run" if code == "artifact.expired" else (
             "the factory finds out who changed what is published, or the site what its proxy keeps"
         )  # fmt: skip
@@ -140,8 +136,9 @@ class SignedRepository:
 class _Downloads:
     """What the framework asks for the files of a mirror (its FetcherInterface): bounded in size and time."""
 
-    def __init__(self, directory: str, environment: Mapping[str, str], end: float) -> None:
+    def __init__(self, directory: str, environment: Mapping[str, str], end: float, times: ServerTime) -> None:
         self._directory = directory
+        self._times = times
         self._environment = environment
         self._end = end
 
@@ -160,7 +157,9 @@ class _Downloads:
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """The content of a file, as above."""
         with self.download_file(url, max_length) as file:
-            return read_bounded(file.name, limit_bytes=max_length)
+            content = read_bounded(file.name, limit_bytes=max_length)
+        self._times.read(content)
+        return content
 
     def _fetch(self, url: str, path: str, most_bytes: int) -> None:
         from tuf.api.exceptions import DownloadHTTPError
@@ -180,9 +179,21 @@ class _Downloads:
         try:
             download.run(lambda *_: None, lambda *_: None)
         except StoreError as error:
-            if error.code in _ABSENT:
-                raise DownloadHTTPError(error.message, _ABSENT[error.code]) from error
-            raise
+            if error.code not in _ABSENT:
+                raise
+            if url.endswith(f"/{_TIMESTAMP}"):
+                raise _no_repository(url, error) from error
+            raise DownloadHTTPError(error.message, _ABSENT[error.code]) from error
+        finally:
+            self._times.hear(download.clock_offset_seconds)
+
+
+def _no_repository(url: str, error: StoreError) -> StoreError:
+    """What is always there where anything is published is not."""
+    message = f"{url.removesuffix(f'metadata/{_TIMESTAMP}')} publishes no signed artifacts: {error.message}"
+    hint = "the factory corrects artifacts.mirrors, or publishes there with packaging/artifacts.py publish"
+    code = "artifact.no_repository" if error.code == "image.missing" else "artifact.unauthorized"
+    return StoreError(code, CONFIG, message, hint, temporary=False)
 
 
 def _unsigned(name: str) -> Failure:

@@ -181,14 +181,26 @@ def test_an_artifact_that_was_changed_behind_the_tool_is_not_published(operator:
     assert "signed and missing" in operator.refused("publish", operator.published)
 
 
-def test_a_publication_that_was_altered_is_refused_by_the_tool_and_by_pilots(operator: Operator) -> None:
+def test_a_publication_that_was_altered_is_refused_by_pilots_and_put_right_by_the_tool(operator: Operator) -> None:
     operator.do("add", "config", operator.file("site.yaml"))
     operator.publish()
     metadata = operator.published / "metadata/3.targets.json"
     metadata.write_bytes(metadata.read_bytes().replace(b'"length": 7', b'"length": 8'))
+    (artifact,) = (operator.published / "targets/config").iterdir()
+    artifact.write_bytes(b"damaged")
     with pytest.raises(RepositoryError):
         pilot(operator).refresh()
-    assert "pilots would refuse this publication" in operator.refused("publish", operator.published)
+    operator.publish()
+    assert fetched(pilot(operator), "config/site.yaml") == b"content"
+
+
+def test_metadata_that_was_altered_behind_the_tool_is_not_published(operator: Operator) -> None:
+    operator.do("add", "config", operator.file("site.yaml"))
+    metadata = operator.repository / "metadata/3.targets.json"
+    metadata.write_bytes(metadata.read_bytes().replace(b'"length": 7', b'"length": 6'))
+    told = operator.refused("publish", operator.published)
+    assert "another file than the one that was signed" in told or "pilots would refuse" in told
+    assert not (operator.published / "metadata/timestamp.json").exists()
 
 
 @pytest.mark.parametrize("name", ["../up", ".hidden", "a/b", "x" * 200, "new\nline", "sp ace"])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,9 +25,26 @@ PLUGIN = "plugin/atlas/probe-1.0.whl"
 
 
 class Site(SimpleHTTPRequestHandler):
-    """The published directory; below /endless/ metadata that never ends."""
+    """The published directory; below /endless/ metadata that never ends. The server's clock may be late, answers may
+    come from a cache, and paths that end in one way may have a status of their own."""
+
+    late_seconds = 0.0
+    age_seconds: int | None = None
+    refusals: ClassVar[dict[str, int]] = {}
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(time.time() - self.late_seconds)
+
+    def end_headers(self) -> None:
+        if self.age_seconds is not None:
+            self.send_header("Age", str(self.age_seconds))
+        super().end_headers()
 
     def do_GET(self) -> None:
+        for end, status in self.refusals.items():
+            if self.path.endswith(end):
+                self.send_error(status)
+                return
         if not self.path.startswith("/endless/"):
             super().do_GET()
             return
@@ -46,9 +63,10 @@ class Site(SimpleHTTPRequestHandler):
 class Repository:
     """What an operator published, served; and pilots that fetch from it."""
 
-    def __init__(self, operator: Operator, address: str) -> None:
+    def __init__(self, operator: Operator, address: str, site: type[Site]) -> None:
         self.operator = operator
         self.address = address
+        self.site = site
         self.metadata = operator.published / "metadata"
         self.bundle = operator.place / "trust.json"
 
@@ -59,7 +77,7 @@ class Repository:
         """What a pilot is given that is submitted now."""
         self.operator.do("bundle", self.bundle)
 
-    def fetch(self, name: str = PLUGIN, *mirrors: str, clock: float | None = None) -> bytes:
+    def fetch(self, name: str = PLUGIN, *mirrors: str) -> bytes:
         """The artifact as a new pilot gets it. Raises ``PilotError``; then nothing may be left."""
         own = self.operator.place / f"pilot-{os.urandom(4).hex()}"
         own.mkdir()
@@ -70,7 +88,6 @@ class Repository:
             str(own),
             {},
             time.monotonic() + 60,
-            clock_offset_seconds=clock,
         )
         try:
             repository.fetch(name, str(path), most_bytes=1 << 20)
@@ -80,9 +97,9 @@ class Repository:
             raise
         return path.read_bytes()
 
-    def refused(self, *arguments: str, **options: Any) -> PilotError:
+    def refused(self, *arguments: str) -> PilotError:
         with pytest.raises(PilotError) as caught:
-            self.fetch(*arguments, **options)
+            self.fetch(*arguments)
         return caught.value
 
     def newest(self, role: str) -> Path:
@@ -104,14 +121,15 @@ def served(operator: Operator, *, secure: bool = False) -> Iterator[Repository]:
     operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
     operator.do("add", "config", operator.file("site.yaml", "a: 1"))
     operator.publish()
-    handler = partial(Site, directory=str(operator.published))
+    site = type("OwnSite", (Site,), {"refusals": {}})
+    handler = partial(site, directory=str(operator.published))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if secure:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(TLS / "good.pem", TLS / "server_key.pem")
             server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = Repository(operator, f"{'https' if secure else 'http'}://localhost:{server.server_port}")
+        made = Repository(operator, f"{'https' if secure else 'http'}://localhost:{server.server_port}", site)
         made.give_bundle()
         yield made
         server.shutdown()

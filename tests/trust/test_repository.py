@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from pilot_agent.model import FailureKind, PilotError
-from pilot_agent.trust.bundle import read_bundle
+from pilot_agent.trust.bundle import Trust, read_bundle
 from pilot_agent.trust.repository import SignedRepository
 from tests.trust.conftest import PLUGIN, Repository
 
@@ -80,7 +80,9 @@ def test_rollback_of_what_a_vo_signed(repository: Repository) -> None:
     assert repository.refused().failure.kind is FailureKind.CORRUPTION
 
 
-def test_a_repository_that_is_frozen(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def expired(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """One whose timestamp has just expired."""
     from artifact_repository import store
 
     monkeypatch.setattr(store, "LIFETIMES", {**store.LIFETIMES, "timestamp": timedelta(seconds=0)})
@@ -88,13 +90,83 @@ def test_a_repository_that_is_frozen(repository: Repository, monkeypatch: pytest
         repository.publish()
     made = max((repository.operator.repository / "metadata").glob("*.timestamp.json"))
     shutil.copyfile(made, repository.metadata / "timestamp.json")
-    failure = repository.refused().failure
+    return repository
+
+
+def test_a_repository_that_is_frozen(expired: Repository) -> None:
+    failure = expired.refused().failure
     assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.expired")
     assert "timer" in failure.hint
-    assert repository.refused(clock=10.0).failure.code == "artifact.expired"
-    failure = repository.refused(clock=-86400.0).failure
+
+
+def test_a_node_whose_clock_is_ahead_is_told_so_and_believes_nothing_more(expired: Repository) -> None:
+    expired.site.late_seconds = 3600
+    failure = expired.refused().failure
+    assert (failure.kind, failure.code, failure.retry) == (FailureKind.NETWORK, "clock.skew", True)
+    assert "3600 s ahead" in failure.message
+    assert "time service" in failure.hint
+
+
+@pytest.mark.parametrize(("late_seconds", "age_seconds"), [(60, None), (-3600, None), (3600, 7200)])
+def test_a_date_that_explains_nothing_is_no_excuse(
+    expired: Repository, late_seconds: int, age_seconds: int | None
+) -> None:
+    """A clock that is nearly right, one that is behind, and an answer that a cache kept."""
+    expired.site.late_seconds, expired.site.age_seconds = late_seconds, age_seconds
+    assert expired.refused().failure.code == "artifact.expired"
+
+
+def test_what_is_expired_by_the_servers_clock_too_is_not_the_nodes_fault(expired: Repository) -> None:
+    timestamp = expired.metadata / "timestamp.json"
+    rewrite(timestamp, lambda signed: signed.update(expires="2020-01-01T00:00:00Z"))
+    path = max((expired.operator.repository / "metadata").glob("*.timestamp.json"))
+    from artifact_repository.keys import KeyRing
+
+    metadata: Metadata[Any] = Metadata.from_file(str(path))
+    metadata.signed.expires = metadata.signed.expires.replace(year=2020)
+    metadata.signatures.clear()
+    for signer in KeyRing(tuple(expired.operator.keys.glob("timestamp-*.pem"))).signers().values():
+        metadata.sign(signer)
+    metadata.to_file(str(timestamp))
+    expired.site.late_seconds = 3600
+    assert expired.refused().failure.code == "artifact.expired"
+
+
+def test_a_clock_before_the_moment_of_the_bundle_is_wrong(repository: Repository) -> None:
+    """Nothing would ever look expired by it."""
+    bundle = json.loads(repository.bundle.read_text())
+    bundle["made"] = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    repository.bundle.write_text(json.dumps(bundle))
+    with pytest.raises(PilotError) as caught:
+        Trust(str(repository.bundle), (repository.address,)).repository(str(repository.operator.place), {}, 1e9)
+    failure = caught.value.failure
     assert (failure.kind, failure.code) == (FailureKind.NETWORK, "clock.skew")
-    assert "wrong by -86400 s" in failure.message
+    assert "behind by" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (404, FailureKind.CONFIG, "artifact.no_repository"),
+        (401, FailureKind.CONFIG, "artifact.unauthorized"),
+        (403, FailureKind.CONFIG, "artifact.unauthorized"),
+        (407, FailureKind.NETWORK, "artifact.proxy_refused"),
+    ],
+)
+def test_an_address_where_nothing_is_published_is_no_corruption(
+    repository: Repository, status: int, kind: FailureKind, code: str
+) -> None:
+    repository.site.refusals["timestamp.json"] = status
+    failure = repository.refused().failure
+    assert (failure.kind, failure.code) == (kind, code)
+    assert str(status) in failure.message
+    assert failure.hint
+
+
+def test_a_mirror_that_lacks_what_it_lists_is_not_believed(repository: Repository) -> None:
+    repository.site.refusals["targets.json"] = 404
+    failure = repository.refused().failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.incomplete")
 
 
 def test_parts_of_two_publications(repository: Repository) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pilot_agent.containers.store.authorities import verifying_context
+from pilot_agent.containers.store.dates import offset_of
 from pilot_agent.containers.store.errors import CONFIG, CORRUPTION, CREDENTIAL, NETWORK, StoreError, of_the_system
 from pilot_agent.containers.store.magic import HEAD_BYTES, is_image, no_image
 from pilot_agent.containers.store.proxies import DEFAULT_PORT as PROXY_PORT
@@ -68,6 +69,8 @@ class Download:
     plain: bool = False
     verified: bool = False
     most_bytes: int | None = None
+    clock_offset_seconds: float | None = None
+    """The node's clock minus that of the server that answered last, where it told; nobody vouches for it."""
     _output: int = -1
     _received: int = 0
     _total: int | None = None
@@ -135,6 +138,7 @@ class Download:
             try:
                 connection.request("GET", self._target(parts), headers=self._headers())
                 response = connection.getresponse()
+                self.clock_offset_seconds = offset_of(response.headers, time.time())
                 if response.status not in _REDIRECTS:
                     self._judge(response)
                     return connection, response
@@ -220,7 +224,10 @@ class Download:
             after = response.headers.get("Retry-After", "")
             seconds = min(float(after), 60.0) if after.isdecimal() else 0.0
             raise _AgainError(StoreError("image.server_error", NETWORK, told, hint, temporary=True), seconds)
-        if status in (401, 403, 407):
+        if status == 407:
+            hint = "the site's proxy wants a password: the site lets pilots pass, or the factory names another proxy"
+            raise StoreError("image.proxy_refused", NETWORK, told, hint, temporary=True)
+        if status in (401, 403):
             hint = "the file is private or its name is wrong: pilots fetch without a password, so publish it for all"
             raise StoreError("image.unauthorized", CREDENTIAL, told, hint, temporary=False)
         raise _wrong("image.missing", told)
