@@ -138,6 +138,7 @@ SERVICE_FIELDS: dict[str, Kind] = {
     "gpus_optional": Kind.BOOLEAN,
     "log_mib": Kind.INTEGER,
     "per": Kind.STRING,
+    "cvmfs_proxy": Kind.STRING,
     "stop_signal": Kind.STRING,
     "stop_seconds": Kind.NUMBER,
 }

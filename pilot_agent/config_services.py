@@ -124,6 +124,9 @@ def _use_problems(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         given = entry.get(name)
         if given is not None and (problem := _reference_problem(str(given), ports, number=not isinstance(given, str))):
             yield name, problem
+    proxy = entry.get("cvmfs_proxy")
+    if proxy is not None and (problem := _reference_problem(proxy, ports, number=False)):
+        yield "cvmfs_proxy", problem
     for name in _HTTP:
         if name not in entry:
             continue

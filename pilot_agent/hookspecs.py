@@ -288,7 +288,8 @@ class Service:
     ``cores``, ``memory_mib`` and, with ``gpus_exclusive``, ``gpus`` are taken from what jobs get; ``memory_mib`` is
     also what all its processes may use together (0: no limit). With ``gpus_optional`` it starts also where there are
     fewer GPUs than ``gpus``, or none. What it says is kept in two files, ``log_mib`` together.
-    ``per="node"``: one for all pilots of the account on the node.
+    ``per="node"``: one for all pilots of the account on the node. ``cvmfs_proxy`` names the port, a fixed one, at which
+    it is an HTTP proxy that the pilot's own CVMFS client asks before those of the site.
     """
 
     name: str
@@ -320,6 +321,7 @@ class Service:
     gpus_optional: bool = False
     log_mib: int = 16
     per: Literal["pilot", "node"] = "pilot"
+    cvmfs_proxy: str | None = None
     stop_signal: str = "SIGTERM"
     stop_seconds: float = 5.0
 

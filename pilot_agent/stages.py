@@ -95,6 +95,7 @@ def mount(session: Session, state: State) -> State:
             environment=session.around.environment,
             enters=session.enters,
             journal=session.journal,
+            services=[declared.record for declared in host.in_order(session.loaded.of("pilot_services"))],
             tell=session.events.write,
             wake=session.around.wake,
         )

@@ -225,6 +225,7 @@ def service() -> st.SearchStrategy[dict[str, Any]]:
         exports=st.dictionaries(st.sampled_from(["A", "b_1"]), words, max_size=2),
         restart=st.sampled_from(["on_failure", "always", "never"]),
         per=st.sampled_from(["pilot", "node"]),
+        cvmfs_proxy=st.just("http"),
         gpus=st.integers(0, 8) | st.just("all"),
         cores=st.integers(0, 64) | st.floats(0, 64),
         stop_signal=st.sampled_from(["SIGTERM", "int", "Usr1"]),
@@ -244,6 +245,8 @@ def with_one_way(entry: dict[str, Any]) -> dict[str, Any]:
     if entry.get("where") != "image":
         for name in ("platform", "binds"):
             entry.pop(name, None)
+    if entry.get("cvmfs_proxy") not in entry.get("ports", ()):
+        entry.pop("cvmfs_proxy", None)
     return entry
 
 
@@ -582,6 +585,10 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         (
             {"services": {"s": {"command": ["x"], "live_http": "http/health"}}},
             "services.s.live_http (vo): 'http' is none of its ports; it has none: name them in ports",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "cvmfs_proxy": "htp", "ports": {"http": 3129}}}},
+            "services.s.cvmfs_proxy (vo): 'htp' is none of its ports; did you mean http?",
         ),
         (
             {"services": {"s": {"command": ["x"], "ready_http": "health"}}},

@@ -6,21 +6,27 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
-from pilot_agent import configure
+from pilot_agent import configure, host
 from pilot_agent.codec import to_json
 from pilot_agent.configure import Given
 from pilot_agent.cvmfs.client_files import public_keys
 from pilot_agent.cvmfs.client_settings import ClientSettings, Places, Setting, client_settings, settings_problem
 from pilot_agent.cvmfs.ladder import Ladder, climb, failure_of
+from pilot_agent.cvmfs.node_caches import node_caches
 from pilot_agent.cvmfs.obtaining import DistributionVerdict
 from pilot_agent.cvmfs.supply import Considered, considered, named_client, needs_client, without_client
 from pilot_agent.facts import known_value
+from pilot_agent.hookspecs import Service
 from pilot_agent.model import Fact, FailureKind, Json, PilotError
 from pilot_agent.printing import print_page, print_text
+from pilot_agent.progress import Progress
 from pilot_agent.render import cvmfs, paragraph, table
+from pilot_agent.stages import Session
 from pilot_agent.standalone import PROBE_STAGES, View, look
+from pilot_agent.state import State
 
 PROBES = frozenset(("batch", "cvmfs", "disk", "fuse", "network", "os", "software", "userns"))
 """The probes whose facts decide."""
@@ -83,8 +89,14 @@ def run_config(parsed: argparse.Namespace, given: Given, environment: Mapping[st
     """Print the client's settings with where they come from; nothing is written. Raises ``PilotError`` as
     ``client_settings``, and cvmfs.keys for a key that a pilot would refuse."""
     config = configure.read_layers(given, environment)
-    state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, CONFIG_PROBES))
-    settings = client_settings(state.config.values, state.facts, _places(state.config.values, state.facts))
+    services: list[Service] = []
+
+    def note(session: Session, state: State, progress: Progress) -> None:
+        services.extend(declared.record for declared in host.in_order(session.loaded.of("pilot_services")))
+
+    state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, CONFIG_PROBES), act=note)
+    places = replace(_places(state.config.values, state.facts), node_caches=node_caches(services))
+    settings = client_settings(state.config.values, state.facts, places)
     if not parsed.root.strip("/"):
         public_keys(settings)  # a pilot would read them now; a recording has none
     if parsed.json:

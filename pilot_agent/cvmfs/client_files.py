@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from pilot_agent.cvmfs.client_settings import SURPLUS, ClientSettings, Places, client_settings
 from pilot_agent.cvmfs.distribution import Distribution, place_problem
+from pilot_agent.cvmfs.node_caches import NodeCache
 from pilot_agent.files import read_bounded, write_atomically
 from pilot_agent.lifecycle.lock import take
 from pilot_agent.model import Fact, Failure, FailureKind, Json, PilotError
@@ -26,11 +27,17 @@ _KEY_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01
 
 
 def install(
-    distribution: Distribution, config: Mapping[str, Json], facts: Mapping[str, Fact], *, workspace_cache: str
+    distribution: Distribution,
+    config: Mapping[str, Json],
+    facts: Mapping[str, Fact],
+    *,
+    workspace_cache: str,
+    node_caches: tuple[NodeCache, ...] = (),
 ) -> ClientSettings:
     """Configure the client of a private distribution: its ``default.local`` keeps what it has and goes on with the
     pilot's lines; files that may hold a password are this account's alone. ``workspace_cache`` is where the cache lies
     without ``cvmfs.cache_directory``; a directory of the site gives each pilot one of its own, and keeps it.
+    ``node_caches`` are the proxies that will run on the node.
 
     Whoever calls it holds the cache: it must be the pipeline itself. Raises
     ``PilotError`` as ``client_settings`` does; cvmfs.keys (config), cvmfs.cache (node).
@@ -46,7 +53,7 @@ def install(
     limit = facts.get("disk.workspace_free_mib")
     if free is not None and not named and limit is not None and limit.known:
         free = min(free, int(limit.value))  # a quota, or the batch system, may allow less than the disk has
-    settings = client_settings(config, facts, Places(distribution.root, cache, free))
+    settings = client_settings(config, facts, Places(distribution.root, cache, free, node_caches))
     etc = os.path.dirname(distribution.local_settings)
     try:
         _copy_keys(settings, os.path.join(etc, "keys"))

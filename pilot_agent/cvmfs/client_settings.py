@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pilot_agent.config_cvmfs import KEYS_DIRECTORY, direct_policy
+from pilot_agent.cvmfs.node_caches import NodeCache
 from pilot_agent.cvmfs.rungs import Grounds
 from pilot_agent.model import Fact, FactStatus, Failure, FailureKind, Json, PilotError
 from pilot_agent.probes.redaction import redact_json
@@ -22,6 +23,9 @@ SURPLUS = 1.2
 it has grown too large, and a full disk ends every mount."""
 LEAST_MIB = 500
 """With less a client fetches the same files again and again."""
+
+LOOK_AGAIN_SECONDS = 60
+"""How long a client goes on with the proxies of the site before it asks that of the node again, which starts later."""
 
 _MOVED = re.compile(r"/(?:var|etc|cvmfs)")
 _DIRECT = "DIRECT"
@@ -51,11 +55,12 @@ class Setting:
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where things lie: the ``distribution``'s directory, the ``cache`` directory of this pilot and how much is free
-    there (None: not known)."""
+    there (None: not known), and the HTTP caches that will run on the node."""
 
     distribution: str
     cache: str
     free_mib: int | None = None
+    node_caches: tuple[NodeCache, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def client_settings(config: Mapping[str, Json], facts: Mapping[str, Fact], place
     and none is known, cvmfs.cache_too_small (node), config.invalid for a cache without its directory."""
     wanted = config["cvmfs"]
     notes: list[str] = []
-    settings = [*_ways(config, facts, notes), *_cache(wanted, places, notes)]
+    settings = [*_ways(config, facts, places.node_caches, notes), *_cache(wanted, places, notes)]
     settings += _parameters(wanted["parameters"], "cvmfs.parameters", places)
     repositories = {
         name: tuple(_parameters(values, f"cvmfs.repository_parameters.{name}", places))
@@ -114,7 +119,9 @@ def unmoved(path: str) -> str:
     return f"/{path}" if _MOVED.match(path) else path
 
 
-def _ways(config: Mapping[str, Json], facts: Mapping[str, Fact], notes: list[str]) -> Iterator[Setting]:
+def _ways(
+    config: Mapping[str, Json], facts: Mapping[str, Fact], caches: Sequence[NodeCache], notes: list[str]
+) -> Iterator[Setting]:
     direct, origin = direct_policy(config)
     groups, source = ([], "") if direct == "only" else _groups(config, facts, direct, notes)
     if not groups and direct == "never":
@@ -126,9 +133,28 @@ def _ways(config: Mapping[str, Json], facts: Mapping[str, Fact], notes: list[str
     if direct == "fallback" or not groups:
         groups = [*groups, _DIRECT]
         source = f"{source}, then {origin}" if source else f"no proxy is known to work, {origin}"
-    yield Setting("CVMFS_HTTP_PROXY", ";".join(groups), origin if direct == "only" else source)
+    near = _near(caches, notes) if direct != "only" else []
+    if near:
+        source = f"{' and '.join(f'the service {cache.service}' for cache in near)}, then {source}"
+    addresses = [cache.address for cache in near]
+    chain = [*addresses, *(group for group in groups if group not in addresses)]
+    yield Setting("CVMFS_HTTP_PROXY", ";".join(chain), origin if direct == "only" else source)
+    if near:
+        reason = "services begin after CVMFS is mounted, and until then the client goes another way"
+        yield Setting("CVMFS_PROXY_RESET_AFTER", str(LOOK_AGAIN_SECONDS), reason)
     if groups == [_DIRECT]:
         yield Setting("CVMFS_CLIENT_PROFILE", "single", "there is no proxy: servers for single clients are asked")
+
+
+def _near(caches: Sequence[NodeCache], notes: list[str]) -> list[NodeCache]:
+    """The node's own caches that the client can be told of. A probe finds them dead, as they do not run yet; to be
+    refused by the loopback device costs the client nothing."""
+    notes += [
+        f"the service {cache.service} has no fixed port, so that the client is not told of it: give it one"
+        for cache in caches
+        if not cache.address
+    ]
+    return [cache for cache in caches if cache.address]
 
 
 def _groups(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pilot_agent import CVMFS
 from pilot_agent.codec import to_json
 from pilot_agent.facts import known_value
-from pilot_agent.hookspecs import Context, Mount, hookimpl
+from pilot_agent.hookspecs import Context, Mount, Service, hookimpl
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError, worst_failure
 from pilot_agent.workspace import Workspace
 
@@ -82,12 +82,13 @@ def take(
     journal: Journal | None,
     tell: Tell,
     enters: bool = True,
+    services: Sequence[Service] = (),
     wake: WakeUp | None = None,
 ) -> Taken:
     """As ``decide``, and the pilot's own rungs are taken.
 
     ``environment`` is that of the pilot's children, ``tell`` writes an event, ``enters`` says whether this process may
-    join namespaces. Raises ``Interrupted``.
+    join namespaces, ``services`` will run beside the jobs. Raises ``Interrupted``.
     """
     if not _asked_for(context.config):
         return Taken()
@@ -108,7 +109,7 @@ def take(
     if not enters:
         reason = "one process cannot go into the namespaces of several VOs; check each alone"
         without["namespace"] = Judged(False, reason)
-    configured = _Configured(context, tell)
+    configured = _Configured(context, tell, services)
     wish = Wish(
         source=client.source,
         workspace=workspace or "",
@@ -178,17 +179,25 @@ def unseen(facts: Mapping[str, Fact], *, contained: bool) -> list[Fact]:
 class _Configured:
     """Configures the clients of private distributions, and knows what the last one's cache takes."""
 
-    def __init__(self, context: Context, tell: Tell) -> None:
+    def __init__(self, context: Context, tell: Tell, services: Sequence[Service]) -> None:
         self._context = context
         self._tell = tell
+        self._services = services
         self._room_mib = 0
 
     def __call__(self, distribution: Distribution) -> None:
         """Write the settings. Raises ``PilotError`` as ``client_files.install``."""
         from pilot_agent.cvmfs.client_files import install, room_in
+        from pilot_agent.cvmfs.node_caches import node_caches
 
         cache = os.path.join(distribution.root, CACHE)
-        settings = install(distribution, self._context.config, self._context.facts, workspace_cache=cache)
+        settings = install(
+            distribution,
+            self._context.config,
+            self._context.facts,
+            workspace_cache=cache,
+            node_caches=node_caches(self._services),
+        )
         self._room_mib = room_in(self._context.workspace or "", settings)
         shown = {setting.name: setting.shown for setting in settings.settings}
         self._tell("cvmfs.configured", settings=shown, notes=list(settings.notes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from pilot_agent.cvmfs.client_settings import (
     settings_problem,
     unmoved,
 )
+from pilot_agent.cvmfs.node_caches import NodeCache, node_caches
+from pilot_agent.hookspecs import Service
 from pilot_agent.model import Fact, FailureKind, Json, PilotError
 from pilot_agent.probes.cvmfs.cvmfs_configuration import parse_assignments
 from tests.cvmfs.grounds import A, configured, known
@@ -205,6 +208,56 @@ def test_the_client_gets_the_proxies_that_work_and_goes_straight_only_where_it_m
 def test_a_squid_that_is_left_out_is_told_with_its_reason() -> None:
     (note,) = made(tried(squid=False), proxies=[SQUID]).notes
     assert note == f"left out of cvmfs.proxies, as a probe found them not to work: {SQUID} (connection refused)"
+
+
+NEAR = "http://127.0.0.1:3129"
+
+
+def beside(*caches: NodeCache) -> Places:
+    """The places on a node where these caches will run."""
+    return replace(PLACES, node_caches=caches)
+
+
+@pytest.mark.parametrize(
+    ("cvmfs", "expected"),
+    [
+        ({"proxies": [SQUID]}, f"{NEAR};{SQUID};DIRECT"),
+        ({"proxies": [SQUID], "direct": "never"}, f"{NEAR};{SQUID}"),
+        ({"proxies": [NEAR, SQUID]}, f"{NEAR};{SQUID};DIRECT"),
+        ({"proxies": []}, f"{NEAR};DIRECT"),
+    ],
+)
+def test_a_cache_that_the_pilot_runs_is_asked_before_the_sites_and_they_while_it_is_away(
+    cvmfs: dict[str, Json], expected: str
+) -> None:
+    found = made(places=beside(NodeCache("squid", NEAR)), **cvmfs)
+    assert found.value("CVMFS_HTTP_PROXY") == expected
+    assert found.value("CVMFS_CLIENT_PROFILE") == (None if cvmfs["proxies"] else "single")
+    assert found.value("CVMFS_PROXY_RESET_AFTER") == "60"
+    assert found.settings[0].origin.startswith("the service squid, then ")
+
+
+def test_a_cache_of_the_node_does_not_take_the_place_of_a_policy() -> None:
+    places = beside(NodeCache("squid", NEAR))
+    assert made(places=places, direct="only").value("CVMFS_HTTP_PROXY") == "DIRECT"
+    # It is not there yet when CVMFS is mounted.
+    assert failure(places=places, direct="never").failure.code == "cvmfs.no_proxy"
+    assert made(proxies=[SQUID]).value("CVMFS_PROXY_RESET_AFTER") is None
+
+
+def test_a_cache_whose_port_nobody_knows_is_left_out_and_told() -> None:
+    found = made(proxies=[SQUID], places=beside(NodeCache("squid", "")))
+    assert found.value("CVMFS_HTTP_PROXY") == f"{SQUID};DIRECT"
+    assert found.notes == ("the service squid has no fixed port, so that the client is not told of it: give it one",)
+
+
+def test_services_say_by_their_port_that_they_are_caches() -> None:
+    services = [
+        Service(name="web", ports={"http": 80}),
+        Service(name="squid", ports={"http": 3129, "other": 1}, cvmfs_proxy="http"),
+        Service(name="free", ports={"http": 0}, cvmfs_proxy="http"),
+    ]
+    assert node_caches(services) == (NodeCache("squid", NEAR), NodeCache("free", ""))
 
 
 def test_what_stands_in_the_way_of_settings_is_told_only_where_a_probe_could_find_out() -> None:

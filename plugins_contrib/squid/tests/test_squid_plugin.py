@@ -96,6 +96,12 @@ def test_behind_a_proxy_no_name_is_looked_up_to_keep_jobs_from_the_node_itself()
     assert [line for line in lines(direct="only") if line.startswith("acl this_node dst 127.0.0.0/8 ")]
 
 
+def test_the_pilots_own_cvmfs_client_is_told_of_it_unless_it_would_be_refused() -> None:
+    assert (service(port=3129).cvmfs_proxy, service(port=3129).ports) == ("http", {"http": 3129})
+    assert service(port=3129, cvmfs=False).cvmfs_proxy is None
+    assert service(port=3129, destinations=[".example.org"]).cvmfs_proxy is None
+
+
 def test_memory_and_disk_are_bounded() -> None:
     text = lines(memory_mib=300, disk_mib=1024, object_mib=50)
     assert "cache_dir ufs @DIRECTORY@/cache 1024 8 32" in text

@@ -54,6 +54,12 @@ def pilot_options() -> Iterator[Option]:
     yield Option(name="disk_mib", type="integer", default=2048, help="cache on disk; 0: in memory only")
     yield Option(name="object_mib", type="integer", default=1024, help="the largest file that is kept")
     yield Option(name="exports", type="list", default=list(EXPORTS), help="variables of jobs that name the cache")
+    yield Option(
+        name="cvmfs",
+        type="boolean",
+        default=True,
+        help="the pilot's own CVMFS client asks it first, where port is given and destinations are not",
+    )
     yield Option(name="required", type="boolean", default=False, help="a pilot without it ends")
 
 
@@ -138,6 +144,8 @@ def pilot_services(config: Mapping[str, Json]) -> Iterator[Service]:
         exports={name: address if name == WITHOUT_SCHEME else f"http://{address}" for name in options["exports"]},
         memory_mib=options["memory_mib"],
         per="node" if options["per"] == "node" else "pilot",
+        # What is not among the destinations is refused, and a client takes that for the server's answer.
+        cvmfs_proxy="http" if options["cvmfs"] and not options["destinations"] else None,
         required=options["required"],
         stop_seconds=10.0,
     )
