@@ -22,6 +22,7 @@ from pilot_agent.codec import from_json, to_json
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.interpreter import payload_archive
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.services.variables import PORTS_VARIABLE
 
 ENTRY_POINT_GROUP = "pilot_agent"
 
@@ -116,7 +117,7 @@ def _periodic(reference: str, name: str, state_path: str, directories: str) -> i
     # What the plugin prints must not mix with the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
-    context = _saved_context(state_path, name)
+    context = replace(_saved_context(state_path, name), services=json.loads(os.environ.get(PORTS_VARIABLE, "{}")))
     os.write(answer, json.dumps(to_json(resolve(reference)(context))).encode())
     return 0
 

@@ -75,7 +75,8 @@ class Context:
     command that starts the pilot's own Python, ``record`` the directory that keeps what is read (``probe --record``;
     None otherwise), ``pilot_id`` the pilot's own name: another one for every pilot, and the same for all that one pilot
     runs, so that what is drawn from it can be drawn again. ``task`` is the name of the declared record whose function
-    this is: one function may serve several.
+    this is: one function may serve several. ``services`` are the services that jobs can use now, each with its ports by
+    name, whichever pilot of the node runs them: for periodic tasks only.
     """
 
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Context:
     record: str | None = None
     pilot_id: str = ""
     task: str = ""
+    services: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """Where the node's file ``name`` (its absolute path there) is read: in a recording it lies below ``root``."""

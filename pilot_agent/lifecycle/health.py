@@ -51,9 +51,15 @@ class Health:
         self._drain = drain
         self._over = over
 
-    def begin(self, plan: KeeperPlan, image_failures: str, told: Callable[[Mapping[str, Any]], None]) -> None:
+    def begin(
+        self,
+        plan: KeeperPlan,
+        image_failures: str,
+        told: Callable[[Mapping[str, Any]], None],
+        services: Callable[[], Mapping[str, Mapping[str, int]]],
+    ) -> None:
         """Watch everything that the plan names. ``image_failures`` is the FIFO of the image hook; ``told(attributes)``
-        hears every answer of a periodic task."""
+        hears every answer of a periodic task, which is told the ports of ``services()``."""
         ImageFailures(image_failures, self._loop, self._channel, self._events)
         DiskWatch(plan.disk, self._loop, self._channel, self._events, self._acceptance, self._disk_full)
         CvmfsWatch(plan.cvmfs, self._loop, self._channel, self._events, self._acceptance)
@@ -68,6 +74,7 @@ class Health:
             failed=self._task_failed,
             recovered=lambda task: self._acceptance.accept(_reason(task)),
             told=told,
+            services=services,
         )
 
     def _task_failed(self, task: PeriodicPlan, message: str) -> None:

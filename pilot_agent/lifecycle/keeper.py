@@ -162,7 +162,7 @@ class Keeper:
             changed=self._tell,
         )
         self._services.begin()
-        self._health.begin(self._plan, self._workspace.image_failures, self._time.hear)
+        self._health.begin(self._plan, self._workspace.image_failures, self._time.hear, self._services.ports)
         if self._plan.token is not None:
             self._token = TokenWatch(self._plan.token, self._loop, self._channel, self._events, self._renewed)
         self._tell()

@@ -7,6 +7,7 @@ from pilot_agent.lifecycle.draining import DRAINING
 from pilot_agent.lifecycle.service_telling import ServiceTelling
 from pilot_agent.services.causes import verdict
 from pilot_agent.services.supervisor import Supervisor
+from pilot_agent.services.variables import READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class KeeperServices:
     def statuses(self) -> dict[str, str]:
         """Name -> status."""
         return self._supervisor.statuses()
+
+    def ports(self) -> dict[str, dict[str, int]]:
+        """The ports of the services that jobs can use now, by the services' names."""
+        units = self._supervisor.units
+        return {name: dict(unit.standing.ports) for name, unit in units.items() if unit.standing.status in READY}
 
     def stop(self, budget: Budget) -> None:
         """Stop all in the order of their needs, within the budget."""

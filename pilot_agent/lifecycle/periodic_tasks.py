@@ -8,7 +8,8 @@ import time
 from pilot_agent.lifecycle.loop import OUTPUT_LIMIT_BYTES, Task
 from pilot_agent.lifecycle.task_tally import TALLY_ATTRIBUTES, TaskTally
 from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE
-from pilot_agent.light import loads
+from pilot_agent.light import dumps, loads
+from pilot_agent.services.variables import PORTS_VARIABLE
 from pilot_agent.startd.classad import LiteralError, attribute_name, literal
 
 TYPE_CHECKING = False
@@ -45,7 +46,8 @@ COUNTED = frozenset(name.lower() for name in TALLY_ATTRIBUTES)
 
 class Periodics:
     """Runs the tasks from its making on. ``failed(plan, message)`` and ``recovered(plan)`` when a task begins to fail
-    and when it passes again, ``told(attributes)`` for each answer."""
+    and when it passes again, ``told(attributes)`` for each answer; ``services()`` are the ports of those that jobs can
+    use, which each run is told."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Periodics:
         failed: Callable[[PeriodicPlan, str], None],
         recovered: Callable[[PeriodicPlan], None],
         told: Callable[[Mapping[str, Any]], None],
+        services: Callable[[], Mapping[str, Mapping[str, int]]],
     ) -> None:
         self._loop = loop
         self._channel = channel
@@ -64,6 +67,7 @@ class Periodics:
         self._failed = failed
         self._recovered = recovered
         self._told = told
+        self._services = services
         self._problems: dict[str, str] = {}
         self._tally = TaskTally(channel)
         self._refused: set[tuple[str, str]] = set()
@@ -75,7 +79,7 @@ class Periodics:
         Task(
             self._loop,
             plan.argv,
-            plan.environment,
+            {**plan.environment, PORTS_VARIABLE: dumps(self._services())},
             plan.timeout_seconds,
             lambda code, output: self._ended(plan, due, code, output),
             both_outputs=False,

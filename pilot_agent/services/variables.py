@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 READY = ("ready", "shared")
 """The states in which jobs can use a service."""
 
+PORTS_VARIABLE = "PILOT_SERVICES"
+"""For periodic tasks: the services that are ready with their ports, as a JSON object ``{"NAME": {"PORT": 8000}}``."""
+
 HOST = "127.0.0.1"
 """Where jobs reach a service: those of other nodes cannot."""
 

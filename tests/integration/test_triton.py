@@ -50,6 +50,7 @@ def test_jobs_get_right_answers_from_a_server_that_is_killed_and_started_again(
         story = play(grid, jobs, served, COUNT, progress)
     assert story.problems() == []
     assert (story.ad["TritonVersion"], story.ad["HasTriton"]) == ("2.51.0", True)
+    assert (story.ad["TritonOnGPU"], story.ad["TritonGpuModels"]) == (False, "")
     assert {type(story.ad[name]) for name in ("TritonHttpPort", "TritonGrpcPort")} == {int}
     assert [check["status"] for check in story.report["checks"] if check["name"] == "triton repository"] == ["pass"]
     assert "right answers" in account(story, terminal_width())

@@ -23,6 +23,7 @@ from pilot_agent.lifecycle.processes import children
 from pilot_agent.lifecycle.signals import Alarm
 from pilot_agent.lifecycle.task_tally import FAILED_LAST_END, LAST_END, TALLY_ATTRIBUTES
 from pilot_agent.light import signal
+from pilot_agent.services.variables import PORTS_VARIABLE
 from pilot_agent.startd import health_expressions
 from tests.lifecycle.bench import ENVIRONMENT, PATIENCE_SECONDS, Bench
 from tests.probes.hanging_fuse import STATFS, hanging_mount
@@ -197,6 +198,7 @@ def run(bench: Bench, *tasks: PeriodicPlan) -> None:
         failed=lambda plan, message: bench.calls.append(("failed", plan.on_failure, message)),
         recovered=lambda plan: bench.calls.append(("recovered", plan.name)),
         told=lambda attributes: bench.calls.append(("told", len(attributes))),
+        services=lambda: {"triton": {"http": 8000, "grpc": 8001}},
     )
 
 
@@ -252,6 +254,12 @@ def test_what_a_task_may_say_is_bounded(bench: Bench) -> None:
     bench.until("it answered", lambda: bench.calls)
     assert set(bench.ad.without_tally()) == {f"A{n}" for n in range(MOST_ATTRIBUTES)}
     assert len(bench.names()) == 7
+
+
+def test_a_task_is_told_the_ports_of_the_services_that_are_ready(bench: Bench, tmp_path: Path) -> None:
+    periodic(bench, f'printf %s "${PORTS_VARIABLE}" > {tmp_path}/told')
+    bench.until("it ran", lambda: bench.calls)
+    assert json.loads((tmp_path / "told").read_text()) == {"triton": {"http": 8000, "grpc": 8001}}
 
 
 def test_a_task_may_set_other_attributes_with_the_prefix_of_periodic_scripts(bench: Bench) -> None:

@@ -26,6 +26,7 @@ from pilot_agent.lifecycle.teardown import run_commands
 from pilot_agent.model import CheckStatus, FailureKind, Json, PilotError
 from pilot_agent.plugins.setups import pilot_benchmarks, pilot_checks, pilot_periodics, pilot_setups
 from pilot_agent.process import run
+from pilot_agent.services.variables import PORTS_VARIABLE
 from pilot_agent.stages import Session
 from pilot_agent.state import State, save_state
 from pilot_agent.tasks import periodic_command
@@ -340,10 +341,12 @@ def test_functions_are_given_the_pilots_id(at_work: tuple[Session, State], tmp_p
     session, state = at_work
     assert session.context(state).pilot_id == state.pilot_id
     save_state(state, session.workspace.state)
-    source = "def of_pilot(context):\n    return {'Id': context.pilot_id, 'Task': context.task}\n"
+    answer = "{'Id': context.pilot_id, 'Task': context.task, 'Port': context.services['web']['http']}"
+    source = f"def of_pilot(context):\n    return {answer}\n"
     (tmp_path / "draws.py").write_text(source)
     given = ["draws:of_pilot", "draw", session.workspace.state, str(tmp_path)]
     words = [*interpreter_command(), "_child", "periodic", *given]
-    done = run(words, deadline_seconds=60, environment=session.around.environment)
+    environment = {**session.around.environment, PORTS_VARIABLE: '{"web": {"http": 8000}}'}
+    done = run(words, deadline_seconds=60, environment=environment)
     assert done.ok, done.explain()
-    assert json.loads(done.stdout) == {"Id": state.pilot_id, "Task": "draw"}
+    assert json.loads(done.stdout) == {"Id": state.pilot_id, "Task": "draw", "Port": 8000}

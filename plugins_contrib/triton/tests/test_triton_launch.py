@@ -40,7 +40,7 @@ def launch(home: Path, program: str, *arguments: str, said_before: str = "") -> 
         log.write(said_before.encode())
         log.flush()
         return subprocess.Popen(
-            ["sh", str(LAUNCH), "8000", program, *arguments],
+            ["sh", str(LAUNCH), program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -93,4 +93,3 @@ def test_it_hands_the_signal_on_and_ends_when_the_server_has_ended(home: Path, t
     running.terminate()
     assert running.wait(60) == 0
     assert last_line(home) == "ended in order: word with spaces"
-    assert (home / "http_port").read_text() == "8000\n"

@@ -6,12 +6,11 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, strategies
-from pilot_triton.models import LONGEST_LIST, NoAnswerError, joined, port_of, server_attributes
+from pilot_triton.models import LONGEST_LIST, NO_MODEL, NoAnswerError, joined, server_attributes
 from pilot_triton.plugin import models
 
 from pilot_agent.hookspecs import Context
@@ -48,6 +47,7 @@ class Triton(BaseHTTPRequestHandler):
 @pytest.fixture
 def port() -> Iterator[int]:
     """A port where Triton's answers are given."""
+    Triton.answers.clear()
     Triton.answers.update({"GET /v2": {"name": "triton", "version": "2.51.0"}, "POST /v2/repository/index": INDEX})
     with HTTPServer(("127.0.0.1", 0), Triton) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -59,27 +59,54 @@ def port() -> Iterator[int]:
             thread.join()
 
 
-def written_port(workspace: Path, text: str) -> Context:
-    """What the task is given in a pilot's workspace where the server said where it is."""
-    directory = workspace / "services" / "triton"
-    directory.mkdir(parents=True)
-    (directory / "http_port").write_text(text)
-    return Context(workspace=str(workspace))
+def of_model(*groups: Any) -> dict[str, Any]:
+    """What the server says of a model with these instances."""
+    return {"name": "scale", "backend": "python", "instance_group": list(groups)}
 
 
-def test_the_ad_tells_the_version_and_which_models_are_ready(port: int, tmp_path: Path) -> None:
-    assert models(written_port(tmp_path, f"{port}\n")) == {
+def on_gpus(*gpus: int) -> dict[str, Any]:
+    return {"name": "scale_0", "kind": "KIND_GPU", "count": 1, "gpus": list(gpus)}
+
+
+def told(port: int) -> dict[str, Any]:
+    """What the task tells of a server that jobs can use."""
+    return models(Context(services={"triton": {"http": port, "grpc": 1}}))
+
+
+def test_the_ad_tells_the_version_and_which_models_are_ready(port: int) -> None:
+    assert told(port) == {
         "TritonVersion": "2.51.0",
         "TritonModels": "asleep,scale,wrong",
         "TritonReadyModels": "scale",
+        "TritonGpuModels": "",
+        "TritonOnGPU": False,
     }
 
 
-@pytest.mark.parametrize("text", ["", "http", "-1", "70000", "0"])
-def test_without_a_port_no_model_is_ready(text: str, tmp_path: Path) -> None:
-    assert models(written_port(tmp_path, text)) == {"TritonReadyModels": ""}
-    with pytest.raises(NoAnswerError, match="names no port"):
-        port_of(str(tmp_path), "triton")
+@pytest.mark.parametrize(
+    ("configuration", "on_gpu"),
+    [
+        (of_model({"name": "scale_0", "kind": "KIND_CPU", "count": 1, "gpus": []}), False),
+        (of_model({"kind": "KIND_CPU"}, on_gpus(0)), True),
+        (of_model(on_gpus()), False),
+        ({"instance_group": "KIND_GPU"}, False),
+        ([], False),
+        (b"<html>", False),
+    ],
+)
+def test_a_model_is_on_a_gpu_when_the_server_has_an_instance_of_it_there(
+    configuration: Any, on_gpu: bool, port: int
+) -> None:
+    Triton.answers["GET /v2/models/scale/config"] = configuration
+    found = told(port)
+    assert (found["TritonOnGPU"], found["TritonGpuModels"]) == (on_gpu, "scale" if on_gpu else "")
+    assert found["TritonReadyModels"] == "scale"
+
+
+def test_without_a_server_that_jobs_can_use_no_model_is_ready(port: int) -> None:
+    assert models(Context()) == models(Context(services={"other": {"http": port}})) == NO_MODEL
+    Triton.answers["GET /v2"] = None
+    assert told(port) == NO_MODEL
 
 
 @pytest.mark.parametrize("answer", [b"", b"<html>", None, [1], {"a": 1}])

@@ -38,7 +38,7 @@ def service(**given: Any) -> Service:
 
 def arguments(**given: Any) -> list[str]:
     """What tritonserver is started with."""
-    return list(service(**given).command[4:])
+    return list(service(**given).command[3:])
 
 
 def refusal(**given: Any) -> str:

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Starts tritonserver in its image and stays its parent, so that a failed start ends with the server's own reason.
-# Arguments: port for HTTP, program, its arguments.
+# Arguments: program, its arguments.
 set -u
 umask 077
-port=$1 server=$2
-shift 2
+server=$1
+shift
 
 complain() {
     echo "triton: $*"
@@ -14,9 +14,6 @@ complain() {
 [ -x "$server" ] || command -v "$server" >/dev/null 2>&1 || server=/opt/tritonserver/bin/tritonserver
 [ -x "$server" ] || command -v "$server" >/dev/null 2>&1 ||
     complain "the image has no tritonserver, neither on PATH ($PATH) nor at $server: it is none of Triton's"
-
-# The periodic task that asks for the models finds the server by this.
-echo "$port" > "$HOME/http_port.new" && mv -f "$HOME/http_port.new" "$HOME/http_port"
 
 began="triton: starting $server $*"
 echo "$began"

@@ -1,34 +1,26 @@
-"""Asks a running server which of its models are ready."""
+"""Asks a running server which of its models are ready, and which of them run on a GPU."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
+import time
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 ADDRESS = "127.0.0.1"
 ANSWER_SECONDS = 5.0
+MODELS_SECONDS = 5.0
+"""How long all models together are asked about; those that are left are taken for CPU models."""
 MOST_BYTES = 1 << 20
 LONGEST_LIST = 2000
-PORT_FILE = "http_port"
+NO_MODEL: dict[str, Any] = {"TritonReadyModels": "", "TritonGpuModels": "", "TritonOnGPU": False}
+"""What the ad says while no server answers."""
 
 
 class NoAnswerError(Exception):
     """There is no server, or what answers is none; the text says what was found."""
-
-
-def port_of(workspace: str, service: str) -> int:
-    """The port for HTTP that the service's server was started with. Raises ``NoAnswerError``."""
-    path = os.path.join(workspace, "services", service, PORT_FILE)
-    try:
-        with open(path, "rb") as file:
-            port = int(file.read(16))
-    except (OSError, ValueError) as error:
-        raise NoAnswerError(f"{path} names no port: {error}") from error
-    if not 0 < port <= 65535:
-        raise NoAnswerError(f"{path} names no port: {port}")
-    return port
 
 
 def server_attributes(port: int) -> dict[str, Any]:
@@ -42,11 +34,33 @@ def server_attributes(port: int) -> dict[str, Any]:
         raise NoAnswerError(f"what answers at port {port} is no Triton server")
     models = [entry for entry in index if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
     ready = {entry["name"] for entry in models if entry.get("state") == "READY"}
+    on_gpu = _on_gpu(port, sorted(ready))
     return {
         "TritonVersion": str(about.get("version", ""))[:64],
         "TritonModels": joined({entry["name"] for entry in models}),
         "TritonReadyModels": joined(ready),
+        "TritonGpuModels": joined(on_gpu),
+        "TritonOnGPU": bool(on_gpu),
     }
+
+
+def _on_gpu(port: int, names: Iterable[str]) -> set[str]:
+    """Those of the models that have an instance on a GPU, as the running server says: what it was asked for may have
+    become an instance on the CPU."""
+    found = set()
+    until = time.monotonic() + MODELS_SECONDS
+    for name in names:
+        if time.monotonic() > until:
+            break
+        try:
+            configuration = _asked(port, "GET", f"/v2/models/{quote(name, safe='')}/config")
+        except NoAnswerError:
+            continue
+        groups = configuration.get("instance_group") if isinstance(configuration, dict) else None
+        instances = [group for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
+        if any(group.get("kind") == "KIND_GPU" and group.get("gpus") for group in instances):
+            found.add(name)
+    return found
 
 
 def joined(names: set[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pilot_agent.hookspecs import Check, Context, Liveness, Metrics, Option, Periodic, Readiness, Service, hookimpl
 from pilot_agent.model import CheckResult, CheckStatus, FailureKind, ImageCandidate, Json
-from pilot_triton.models import NoAnswerError, port_of, server_attributes
+from pilot_triton.models import NO_MODEL, NoAnswerError, server_attributes
 from pilot_triton.repository import RepositoryError, chosen_models
 from pilot_triton.settings import CVMFS, NAME, OPTIONS, PATH, PORTS, Settings
 
@@ -72,7 +72,7 @@ def pilot_services(config: Mapping[str, Json]) -> Iterable[Service]:
         where="image",
         platform=settings.platform,
         script="launch.sh",
-        command=("/bin/sh", "{script}", "{port:http}", settings.server, *server_arguments(settings)),
+        command=("/bin/sh", "{script}", settings.server, *server_arguments(settings)),
         environment=_environment(settings),
         binds=() if settings.on_cvmfs else (f"{settings.repository}:{INSIDE}:ro",),
         ports=dict(settings.ports),
@@ -170,8 +170,12 @@ def gpu_is_there(context: Context) -> CheckResult:
 
 
 def models(context: Context) -> dict[str, Json]:
-    """Version and models of the server; empty while there is none, as the service's own attributes tell that."""
+    """Version and models of the server, whichever pilot of the node runs it; no models while there is none, as the
+    service's own attributes tell that."""
+    port = context.services.get(NAME, {}).get("http")
+    if port is None:
+        return NO_MODEL
     try:
-        return server_attributes(port_of(context.workspace or "", NAME))
+        return server_attributes(port)
     except NoAnswerError:
-        return {"TritonReadyModels": ""}
+        return NO_MODEL
