@@ -92,6 +92,15 @@ KEYS: tuple[Key, ...] = (
     Key("factory.name", Kind.STRING, "unknown", "name of the factory, advertised as GLIDEIN_Factory"),
     Key("factory.glidein", Kind.STRING, None, "name of the factory's instance, advertised as GLIDEIN_Name"),
     Key("factory.schedd", Kind.STRING, None, "the factory's schedd, advertised as GLIDEIN_Schedd"),
+    Key(
+        "factory.output",
+        Kind.STRING,
+        "pilot-agent",
+        "how the pilot ends for whoever submitted it: with its own exit codes, or as GlideinWMS factories read it: "
+        "with exit code 0 or 1, and with their markers and XML on standard output and error beside the report",
+        choices=("pilot-agent", "glideinwms"),
+        layers=TRUSTED,
+    ),
     Key("factory.cluster", Kind.INTEGER, None, "the pilot's cluster there, advertised as GLIDEIN_ClusterId", minimum=0),
     Key("factory.process", Kind.INTEGER, None, "its number in it, advertised as GLIDEIN_ProcId", minimum=0),
     Key(

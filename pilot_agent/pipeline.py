@@ -42,7 +42,7 @@ from pilot_agent.model import Failure, FailureKind, PilotError, TimelineEntry, w
 from pilot_agent.plugins import obituary, services, uploads
 from pilot_agent.plugins.batch import hold_seconds, own_output
 from pilot_agent.process import Interrupted
-from pilot_agent.report import build_report
+from pilot_agent.report import about_for_factory, build_report, for_glideinwms
 from pilot_agent.service_stage import attended, handed_over
 from pilot_agent.stages import STAGES, Session
 from pilot_agent.state import State, load_state, save_state
@@ -97,6 +97,8 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
     if not config.get("upload.print_report"):
         write_atomically(workspace.unprinted, b"")
+    if for_glideinwms(state):
+        write_json(workspace.factory_output, about_for_factory(replace(state, workspace=workspace.root)))
     alarm.tell({"role": "pipeline"})
     return replace(state, workspace=workspace.root), workspace
 
@@ -115,6 +117,7 @@ def _announce(alarm: Alarm, state: State, workspace: str) -> None:
     """Tell the guardian what it needs for an end without this process."""
     budget_seconds = state.config.get("time.teardown_seconds")
     about = {"workspace": workspace, "output": state.output, "started": state.started, "budget_seconds": budget_seconds}
+    about["zero_or_one"] = for_glideinwms(state)
     alarm.tell(about)
     enter(workspace, own_record())
 

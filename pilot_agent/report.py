@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -14,6 +15,33 @@ from pilot_agent.state import State
 
 SCHEMA = "pilot-agent/report/1"
 SCHEMA_FILE = "report.schema.json"
+
+
+def for_glideinwms(state: State) -> bool:
+    """Whether an existing GlideinWMS factory reads how the pilot ends."""
+    return bool(state.config.get("factory.output") == "glideinwms")
+
+
+def about_for_factory(state: State) -> dict[str, Json]:
+    """What such a factory is told of the pilot beside the report (``lifecycle.factory_output``)."""
+    config = state.config
+    return {
+        "started": state.started,
+        "cwd": state.workspace or "",
+        "client_name": config.get("vo.name"),
+        "client_group": config.get("vo.group"),
+        "user": state.user,
+        "arch": os.uname().machine,
+        "os": os.uname().release,
+        "hostname": state.host,
+        "glidein_factory": config.get("factory.name"),
+        "glidein_name": config.get("factory.glidein"),
+        "glidein_entry": config.get("entry.name"),
+        "condorg_cluster": config.get("factory.cluster"),
+        "condorg_subcluster": config.get("factory.process"),
+        "glidein_credential_id": config.get("factory.credential"),
+        "condorg_schedd": config.get("factory.schedd"),
+    }
 
 
 def build_report(state: State, *, status: str | None = None, finished: bool = False) -> dict[str, Json]:

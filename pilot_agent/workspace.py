@@ -100,6 +100,11 @@ class Workspace:
         return self._at("private", "unprinted")
 
     @property
+    def factory_output(self) -> str:
+        """There when standard output and exit code are what an existing factory reads: who the pilot is."""
+        return self._at("private", "factory_output.json")
+
+    @property
     def obituary(self) -> str:
         """How to tell the pool that this pilot failed."""
         return self._at("private", "obituary")

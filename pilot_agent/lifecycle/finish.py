@@ -10,7 +10,7 @@ from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.owner import RUNTIME_VARIABLE
-from pilot_agent.lifecycle.publish import save_events, save_logs, save_report
+from pilot_agent.lifecycle.publish import print_for_factory, save_events, save_logs, save_report
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
 from pilot_agent.lifecycle.teardown import remove_workspace, stop_everything
 from pilot_agent.lifecycle.uploads import upload_at_end
@@ -30,6 +30,15 @@ FINAL_SECONDS = 3.0
 RUNTIME_SECONDS = 20.0
 """Hundreds of files, which a busy node takes longer for than for all that is left of a workspace by then."""
 RUNTIME_PREFIX = "pilot-runtime"
+
+
+PLANNED_ENDS = (0, *range(129, 192))
+"""Exit codes that mean no fault: the end that was meant, and that of a pilot that was told to end by a signal."""
+
+
+def zero_or_one(exit_code: int) -> int:
+    """The exit code for factories that know only these two."""
+    return int(exit_code not in PLANNED_ENDS)
 
 
 class Outcome:
@@ -81,6 +90,7 @@ def conclude(
     if output is not None:
         save_events(workspace, output)
     save_report(report, output, also_print=not os.path.lexists(workspace.unprinted))
+    print_for_factory(workspace, report, zero_or_one(exit_code))
     upload_at_end(workspace, report, budget.left())
     result = Outcome(exit_code, report["outcome"], leftovers)
     leave_outcome(workspace, result, alarm)

@@ -18,7 +18,15 @@ from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.adopted import LOOK_SECONDS, Adopted
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.control import ControlSocket
-from pilot_agent.lifecycle.finish import FINAL_SECONDS, Outcome, conclude, leave_note, read_outcome, remove_the_rest
+from pilot_agent.lifecycle.finish import (
+    FINAL_SECONDS,
+    Outcome,
+    conclude,
+    leave_note,
+    read_outcome,
+    remove_the_rest,
+    zero_or_one,
+)
 from pilot_agent.lifecycle.lock import LOCK_FD_VARIABLE, hold_beside
 from pilot_agent.lifecycle.processes import kill_descendants, reap
 from pilot_agent.lifecycle.publish import save_report, say_problem
@@ -54,11 +62,15 @@ def main(arguments: Sequence[str]) -> int:
     """``run ARGUMENTS``: the guardian's whole life; the pilot's exit code."""
     reset_inherited()
     become_subreaper()
-    return Guardian(arguments).run()
+    guardian = Guardian(arguments)
+    return guardian.exit_code(guardian.run())
 
 
 class Guardian:
     """One child, which is the pipeline and becomes the keeper; what it said; what was forwarded to it."""
+
+    _zero_or_one = False
+    """Whether the factory knows no other exit codes, as far as the child has said."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = tuple(arguments)
@@ -83,6 +95,10 @@ class Guardian:
         self._adopted = Adopted()
         self._next_look = Budget(LOOK_SECONDS)
         self._silence = Budget(0)
+
+    def exit_code(self, code: int) -> int:
+        """The exit code as whoever submitted the pilot reads it."""
+        return zero_or_one(code) if self._zero_or_one else code
 
     def run(self) -> int:
         """Start the child, wait for it, clean up after it; the exit code."""
@@ -253,6 +269,7 @@ class Guardian:
         self._output = message.get("output", self._output)
         self._started = message.get("started", self._started)
         self._role = message.get("role", self._role)
+        self._zero_or_one = bool(message.get("zero_or_one", self._zero_or_one))
         self._child_hears = tuple(message.get("hears", self._child_hears))
         if self._draining and ("role" in message or "hears" in message):
             self._pass_drain_on()

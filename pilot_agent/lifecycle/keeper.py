@@ -29,7 +29,7 @@ from pilot_agent.lifecycle.loop import Loop
 from pilot_agent.lifecycle.master import NO_RESTART, RESERVE_SECONDS, Master, graceful_seconds
 from pilot_agent.lifecycle.obituary import Obituary, hold
 from pilot_agent.lifecycle.plan import KeeperPlan, read_plan
-from pilot_agent.lifecycle.publish import say_problem
+from pilot_agent.lifecycle.publish import expect_factory, say_problem
 from pilot_agent.lifecycle.record import PlanError
 from pilot_agent.lifecycle.signals import GUARDIAN_GONE, PILOT_REQUESTS, Alarm
 from pilot_agent.lifecycle.startd_report import StartdReport
@@ -146,6 +146,7 @@ class Keeper:
     def _begin(self) -> None:
         self._master.watch()
         self._events.write("condor.started", pid=self._master.pid)
+        expect_factory(self._workspace)
         Uploader(self._workspace, self._loop, self._events)
         if self._plan.join is not None:
             self._pool = KeeperPool(self._plan.join, self._loop, self._channel, self._events, self._tell, self._end)

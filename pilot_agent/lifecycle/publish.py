@@ -11,8 +11,9 @@ import select
 import stat
 import time
 
-from pilot_agent.files import write_json
+from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle.printed import printed
+from pilot_agent.light import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +83,25 @@ def save_report(report: dict[str, Any], output: str | None, *, also_print: bool 
     if not written or (also_print and not os.isatty(1)):
         _print(1, printed(report))
     return written
+
+
+def expect_factory(workspace: Workspace) -> None:
+    """Where an existing factory reads the end, load what that takes now, while the payload is there."""
+    if os.path.lexists(workspace.factory_output):
+        from pilot_agent.lifecycle import factory_output  # noqa: F401
+
+
+def print_for_factory(workspace: Workspace, report: dict[str, Any], code: int) -> None:
+    """What an existing factory reads of the end, where one does; ``code`` is the exit code that it gets."""
+    try:
+        about = loads(read_bounded(workspace.factory_output))
+        from pilot_agent.lifecycle import factory_output
+
+        texts = factory_output.texts(report, about, code, time.time())
+    except (OSError, ValueError, ImportError):  # nobody reads it, or workspace and payload are gone
+        return
+    for descriptor, text in zip((1, 2), texts, strict=True):
+        _print(descriptor, text)
 
 
 def say_problem(problem: dict[str, Any]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import xml.etree.ElementTree as ET
 from typing import Any
 
 from tests.contributed import ROOT, install
@@ -57,6 +59,7 @@ def test_what_scripts_set_reaches_the_slots_ad_and_the_jobs(pilot: StartPilot, g
         {"file": "load_report.sh", "period": 2, "prefix": "EXAMPLE_"},
         {"file": "fails.sh", "name": "fails_later.sh", "period": 2, "required": False},
         {"file": "clean_scratch.sh", "type": "cleanup"},
+        factory={"output": "glideinwms", "name": "Example_Factory"},
     ).start()
     job = jobs.shell("echo $EXAMPLE_Region, $EXAMPLE_ImageSystem, $EXAMPLE_CACHE_DIR", pilot=run).wait_done()
     assert job.output().strip() == "Upper Lake & 'Hills', debian 13, /var/tmp/cache"
@@ -70,7 +73,11 @@ def test_what_scripts_set_reaches_the_slots_ad_and_the_jobs(pilot: StartPilot, g
     assert (seen["EXAMPLE_ImageSystem"], seen["EXAMPLE_IsBusy"]) == ("debian 13", False)
     assert (seen["GLIDEIN_PS_OK"], seen["GLIDEIN_PS_FAILING_LIST"]) == (False, "fails_later.sh")
     run.signal(signal.SIGTERM)
-    assert run.wait() == 143, run.story()
+    # Told to end by a signal: no fault for a factory that knows only 0 and 1.
+    assert run.wait() == 0, run.story()
+    assert re.search(r"^=== Last script starting .* after validating for \d+ ===$", run.stdout, re.MULTILINE)
+    assert re.search(r"^=== Glidein ending .* with code 0 after \d+ ===$", run.stdout, re.MULTILINE)
+    assert "=== validation OK in client/check_node.sh (" in run.stderr
     assert (run.outer / "mark").read_text() == "cleaned 000_clean_scratch.sh\n"
     checks = {check["name"]: check for check in run.report()["checks"]}
     assert checks["client/check_node.sh"]["metrics"].keys() == {"free_mib", "memory_mib"}
@@ -87,10 +94,20 @@ def test_a_script_that_fails_ends_the_pilot_as_its_document_says(pilot: StartPil
         {"file": "fails.sh", "name": "fails_WN_Resource.sh", "id": "main"},
         {"file": "check_node.sh"},
         {"file": "clean_scratch.sh", "type": "cleanup", "after_entry": False},
+        factory={"output": "glideinwms"},
     )
-    assert run.run() == 64, run.story()
+    assert run.run() == 1, run.story()
     failure = run.failure()
     assert (failure["kind"], failure["code"]) == ("node_resource", "script.wn_resource")
     assert failure["message"] == "main/fails_WN_Resource.sh: WN_Resource was found & <told>"
-    assert failure["message"] in run.stderr
+    assert f"node_resource: script.wn_resource: {failure['message']}" in run.stderr
+    document = run.stdout.partition("=== XML description of glidein activity ===\n")[2].partition("=== End XML")[0]
+    told = ET.fromstring(document)
+    assert told.findtext("result/status") == "ERROR"
+    assert {one.get("name"): one.text for one in told.findall("result/metric")} == {
+        "failure": "WN_Resource",
+        "TestID": "main/fails_WN_Resource.sh",
+    }
+    assert failure["message"] in (told.findtext("detail") or "")
+    assert "=== Encoded XML description of glidein activity ===" in run.stderr
     only_scripts_left(run)
