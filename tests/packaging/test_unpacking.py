@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,16 @@ def test_every_shell_unpacks_uses_again_and_refuses(built: Built, shared: Path, 
     data = built.sh.read_bytes()
     damaged.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
     assert start([*SHELLS[shell], damaged, "--version"]).returncode == 68
+
+
+def test_pilots_that_start_at_once_share_one_runtime(built: Built, shared: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "PILOT_AGENT_RUNTIME_DIR": str(shared)}
+    command = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", str(built.sh), "--version"]
+    pipe = subprocess.PIPE
+    starts = [subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe) for _ in range(4)]
+    ended = [(*one.communicate(timeout=120), one.returncode) for one in starts]
+    assert ended == [(VERSION, "", 0)] * 4
+    assert [path.name for path in shared.iterdir()] == [kept_name(built, STRANGER)]
 
 
 def test_a_node_without_blake2_checks_a_kept_runtime_as_well(built: Built, shared: Path, public_dir: Path) -> None:
