@@ -102,6 +102,7 @@ def service_plan(session: Session, state: State, service: Service, after: Sequen
         environment=environment,
         directory=directory,
         image=image,
+        devices=next((share.devices for share in state.shares if share.name == service.name), ()),
         after=tuple(after),
         ready_way=ready_way,
         ready_of=ready_of,

@@ -109,11 +109,22 @@ class NodeShare:
         taken = self._place.take()
         if taken == TAKEN:
             self._look_at_other()
+        elif lacking := self._around.lacks(self._unit.plan):
+            self._place.release()  # a pilot that has what it needs may run it
+            self._wait_for(lacking)
         elif taken == HELD and self._still_held():
             self._around.loop.call_later(SOON_SECONDS, self._look)
         else:
             self._follows = False
             self._begin_here(held=taken == HELD)
+
+    def _wait_for(self, lacking: str) -> None:
+        """What it needs was there when the pilot began, and is not now."""
+        if self._unit.standing.status == "shared":
+            self._lose(f"the pilot that ran it is gone, and {lacking}")
+        elif self._unit.standing.message != lacking:
+            self._unit.wait(lacking)
+        self._again()
 
     def _still_held(self) -> bool:
         """Whether what the last holder left still has one of the ports that are given, or that jobs were told."""

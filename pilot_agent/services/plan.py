@@ -62,7 +62,7 @@ class Standing(Record):
 
 _PLAN: dict[str, Any] = {
     "name": "", "argv": (), "environment": None, "directory": "", "image": "", "ports": None, "attributes": None,
-    "exports": None, "required": True, "after": (), "needs": (), "per": "pilot",
+    "exports": None, "required": True, "after": (), "needs": (), "per": "pilot", "devices": (),
     "ready_way": "alive", "ready_of": "", "ready_argv": (), "ready_seconds": 60.0,
     "live_way": "", "live_of": "", "live_argv": (), "live_period_seconds": 10.0, "live_timeout_seconds": 5.0,
     "live_failures": 3, "metrics_http": "", "metrics_names": (), "metrics_period_seconds": 60.0,
@@ -75,8 +75,8 @@ _PLAN: dict[str, Any] = {
 class ServicePlan(Record):
     """A service as it is run: ``argv`` and ``environment`` with places (``{port:NAME}``) that are filled in at each
     start, in an ``image`` already the command line of the container. ``after`` and ``needs`` name services of the same
-    pilot. ``ready_way`` is one of port, http, log, file, command and alive, ``ready_of`` what is looked for, and so for
-    ``live_way``; ``standing`` is how it stands at the hand-over."""
+    pilot, ``devices`` are the UUIDs of its GPUs. ``ready_way`` is one of port, http, log, file, command and alive,
+    ``ready_of`` what is looked for, and so for ``live_way``; ``standing`` is how it stands at the hand-over."""
 
     __slots__ = tuple(_PLAN)
     name: str
@@ -91,6 +91,7 @@ class ServicePlan(Record):
     after: tuple[str, ...]
     needs: tuple[str, ...]
     per: str
+    devices: tuple[str, ...]
     ready_way: str
     ready_of: str
     ready_argv: tuple[str, ...]
@@ -117,7 +118,7 @@ class ServicePlan(Record):
 
     def __init__(self, **given: Any) -> None:
         take(self, _PLAN, given)
-        for name in ("argv", "after", "needs", "ready_argv", "live_argv", "metrics_names"):
+        for name in ("argv", "after", "needs", "devices", "ready_argv", "live_argv", "metrics_names"):
             setattr(self, name, tuple(getattr(self, name)))
         for name in ("environment", "ports", "attributes", "exports"):
             setattr(self, name, dict(getattr(self, name) or {}))

@@ -14,6 +14,7 @@ from pilot_agent.lifecycle.identity import Identity, boot_id, own_pid_namespace
 from pilot_agent.lifecycle.processes import stop_process
 from pilot_agent.light import signal
 from pilot_agent.pidfd import open_pidfd
+from pilot_agent.services.devices import gone
 from pilot_agent.services.members import is_same, kill, members, memory_mib
 from pilot_agent.services.unit import CLEAR_SECONDS, MOST_CLEARS, Unit
 
@@ -193,6 +194,15 @@ class Supervisor:
                 unit.refuse_for(self.units[lost[0]].standing, lost[0])
             elif self._may_start(unit):
                 self._shares.get(unit.plan.name, unit).start()
+
+    def lacks(self, plan: ServicePlan) -> str:
+        """What a service needs and cannot have now; empty when it can be started. Cores and memory are its own: they
+        were taken from the jobs of this pilot too."""
+        down = [name for name in plan.needs if self._status(name) not in ("ready", "shared")]
+        if down:
+            return f"it needs the service {down[0]}, which is {self._status(down[0])}"
+        missing = gone(plan.devices)
+        return f"the driver lists its GPU {missing[0]} no more" if missing else ""
 
     def _may_start(self, unit: Unit) -> bool:
         if any(self._status(name) not in ("ready", "shared") for name in unit.plan.needs):

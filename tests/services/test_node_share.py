@@ -16,7 +16,7 @@ import pytest
 
 from pilot_agent.lifecycle import node_list
 from pilot_agent.lifecycle.lock import keep_across_exec, keep_from_children
-from pilot_agent.services import node_share
+from pilot_agent.services import devices, node_share, supervisor
 from pilot_agent.services.node_endpoint import HELD, NodeEndpoint, key_of
 from pilot_agent.services.plan import ServicePlan
 from tests.services.bench import Bench, Kept
@@ -290,3 +290,67 @@ def test_a_port_that_is_given_may_be_held_for_a_while_by_what_a_killed_pilot_lef
         kept.until(lambda: next(looks) == 5, "some looks")
         assert kept.supervisor.statuses()["cache"] == "waiting"
     kept.until_status("ready", "cache")
+
+
+def test_a_pilot_whose_service_lacks_what_it_needs_leaves_it_to_others(
+    bench: Bench, keep: Callable[..., Kept], pilot: Callable[[str], OtherPilot]
+) -> None:
+    """Here the database is down when the pilot that ran the cache leaves; a third one, which needs none, takes over."""
+    first = pilot("first")
+    first.until("ready")
+    base = bench.plan(": > ready; exec sleep 600", name="base", backoff_seconds=600.0, backoff_limit_seconds=600.0)
+    mine = keep(base, cache(bench, needs=("base",)))
+    mine.until_status("shared", "cache")
+    os.kill(mine.pid("base"), signal.SIGKILL)
+    mine.until_status("backoff", "base")
+    first.end()
+    mine.until(
+        lambda: "it needs the service base, which is backoff" in mine.supervisor.units["cache"].standing.message,
+        "the reason why it waits",
+    )
+    assert mine.supervisor.units["cache"].standing.starts == 0
+    third = pilot("third")
+    assert third.until("ready")[0] != 0
+    mine.until_status("shared", "cache")
+
+
+def test_a_taken_over_service_starts_when_what_it_needs_is_back(
+    bench: Bench, keep: Callable[..., Kept], pilot: Callable[[str], OtherPilot]
+) -> None:
+    first = pilot("first")
+    first.until("ready")
+    base = bench.plan("test -e again && until test -e go; do sleep 0.05; done; : > again; : > ready; exec sleep 600",
+                      name="base")  # fmt: skip
+    mine = keep(base, cache(bench, needs=("base",)))
+    mine.until_status("shared", "cache")
+    os.kill(mine.pid("base"), signal.SIGKILL)
+    mine.until(lambda: mine.supervisor.units["base"].standing.starts == 2, "second start of base")
+    first.end()
+    mine.until(lambda: "it needs the service base" in mine.supervisor.units["cache"].standing.message, "its reason")
+    bench.file("go", "base").touch()
+    mine.until_status("ready", "cache")
+
+
+def test_gpus_that_the_driver_lists_no_more_are_gone(tmp_path: Path) -> None:
+    for number, uuid in enumerate(("GPU-aa", "GPU-bb")):
+        card = tmp_path / "proc/driver/nvidia/gpus" / f"0000:0{number}:00.0"
+        card.mkdir(parents=True)
+        (card / "information").write_text(f"Model: \t X\nIRQ:   16\nGPU UUID: \t {uuid}\n")
+    assert devices.gone(["GPU-bb", "MIG-1"], str(tmp_path)) == []
+    assert devices.gone(["GPU-bb", "GPU-cc"], str(tmp_path)) == ["GPU-cc"]
+    assert devices.gone(["GPU-cc"], str(tmp_path / "nowhere")) == []
+
+
+def test_a_service_whose_gpu_is_gone_is_not_taken_over(
+    bench: Bench, keep: Callable[..., Kept], pilot: Callable[[str], OtherPilot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pilot("first")
+    first.until("ready")
+    mine = keep(cache(bench, devices=("GPU-aa",)))
+    mine.until_status("shared", "cache")
+    left = ["GPU-aa"]
+    monkeypatch.setattr(supervisor, "gone", lambda wanted: [one for one in wanted if one in left])
+    first.end()
+    mine.until(lambda: "lists its GPU GPU-aa no more" in mine.supervisor.units["cache"].standing.message, "its reason")
+    left.clear()
+    mine.until_status("ready", "cache")
