@@ -133,6 +133,7 @@ SERVICE_FIELDS: dict[str, Kind] = {
     "backoff_limit_seconds": Kind.NUMBER,
     "cores": Kind.NUMBER,
     "memory_mib": Kind.INTEGER,
+    "disk_mib": Kind.INTEGER,
     "gpus": Kind.DEVICES,
     "gpus_exclusive": Kind.BOOLEAN,
     "gpus_optional": Kind.BOOLEAN,

@@ -41,7 +41,7 @@ _SECONDS = (
 )
 _SMALLEST: Mapping[str, float] = {
     **dict.fromkeys(_SECONDS, SHORTEST_SECONDS),
-    **dict.fromkeys(("stop_seconds", "cores", "memory_mib", "restart_limit"), 0),
+    **dict.fromkeys(("stop_seconds", "cores", "memory_mib", "disk_mib", "restart_limit"), 0),
     **dict.fromkeys(("live_failures", "log_mib"), 1),
 }
 _HTTP = ("ready_http", "live_http", "metrics_http")

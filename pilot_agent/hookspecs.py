@@ -288,7 +288,8 @@ class Service:
     within ``restart_window_seconds``, after ``backoff_seconds``, doubled each time up to ``backoff_limit_seconds``.
 
     ``cores``, ``memory_mib`` and, with ``gpus_exclusive``, ``gpus`` are taken from what jobs get; ``memory_mib`` is
-    also what all its processes may use together (0: no limit). With ``gpus_optional`` it starts also where there are
+    also what all its processes may use together, ``disk_mib`` what they may have in the service's directory (0: no
+    limit). With ``gpus_optional`` it starts also where there are
     fewer GPUs than ``gpus``, or none. What it says is kept in two files, ``log_mib`` together.
     ``per="node"``: one for all pilots of the account on the node. ``cvmfs_proxy`` names the port, a fixed one, at which
     it is an HTTP proxy that the pilot's own CVMFS client asks before those of the site.
@@ -318,6 +319,7 @@ class Service:
     backoff_limit_seconds: float = 60.0
     cores: float = 0
     memory_mib: int = 0
+    disk_mib: int = 0
     gpus: int | Literal["all"] | None = None
     gpus_exclusive: bool = False
     gpus_optional: bool = False

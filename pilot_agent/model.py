@@ -385,7 +385,7 @@ class ServiceState:
 
     ``ready_after_seconds`` is how long its last start took, ``ready_seconds`` how long it was ready in all; ``ends``
     are its last five ends in words, ``metrics`` the sums of the families that were asked for, ``image`` the path of the
-    image it runs in.
+    image it runs in, ``memory_limit`` by what its memory is bounded: a control group, or by being measured.
     """
 
     name: str
@@ -402,6 +402,7 @@ class ServiceState:
     ready_seconds: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     image: str = ""
+    memory_limit: Literal["", "control group", "measured"] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def generic_service(name: str, entry: Mapping[str, Json]) -> Service:
 _PLAIN = (
     *("script", "where", "platform", "required", "restart", "restart_limit", "restart_window_seconds", "cores", "per"),
     *("backoff_seconds", "backoff_limit_seconds", "memory_mib", "gpus", "gpus_exclusive", "gpus_optional", "log_mib"),
-    *("cvmfs_proxy", "stop_signal", "stop_seconds"),
+    *("cvmfs_proxy", "stop_signal", "stop_seconds", "disk_mib"),
 )
 _LISTS = ("command", "binds", "after", "before", "needs")
 _MAPPINGS = ("environment", "ports", "attributes", "exports")

@@ -122,7 +122,19 @@ def service_plan(session: Session, state: State, service: Service, after: Sequen
 
 
 _SAME = (
-    *("name", "ports", "attributes", "exports", "required", "needs", "per", "restart", "restart_limit", "memory_mib"),
+    *(
+        "name",
+        "ports",
+        "attributes",
+        "exports",
+        "required",
+        "needs",
+        "per",
+        "restart",
+        "restart_limit",
+        "memory_mib",
+        "disk_mib",
+    ),
     *("restart_window_seconds", "backoff_seconds", "backoff_limit_seconds", "log_mib", "stop_signal", "stop_seconds"),
 )
 """The fields that a service and its plan have in common."""

@@ -20,6 +20,7 @@ _STANDING: dict[str, Any] = {
     "status": "waiting", "message": "", "marker": "", "pid": 0, "start_ticks": 0, "entry": 0, "was_ready": False,
     "ports": None, "started": 0.0, "ready_since": 0.0, "ready_after_seconds": None, "ready_seconds": 0.0, "starts": 0,
     "restarts": 0, "restarted": None, "ends": None, "metrics": None, "lock": -1, "cause": "", "log_from": 0,
+    "memory_limit": "", "memory_group": "", "memory_kills": 0,
 }  # fmt: skip
 
 
@@ -28,7 +29,9 @@ class Standing(Record):
     is its number in the journal. ``started``, ``ready_since`` and ``restarted`` (when it was started again) are moments
     of the monotonic clock, which is the same for pipeline and keeper. ``lock`` is the descriptor of the lock under
     which it runs for all pilots of the node, -1 without one. ``cause`` says why it failed (``services.causes``), where
-    that is known, ``log_from`` the size that its log had when it was started."""
+    that is known, ``log_from`` the size that its log had when it was started. ``memory_limit`` says how its
+    memory is bounded (empty: not), ``memory_group`` the control group that does it, with ``memory_kills`` before this
+    start."""
 
     __slots__ = tuple(_STANDING)
     status: str
@@ -51,6 +54,9 @@ class Standing(Record):
     lock: int
     cause: str
     log_from: int
+    memory_limit: str
+    memory_group: str
+    memory_kills: int
 
     def __init__(self, **given: Any) -> None:
         take(self, _STANDING, given)
@@ -67,8 +73,8 @@ _PLAN: dict[str, Any] = {
     "live_way": "", "live_of": "", "live_argv": (), "live_period_seconds": 10.0, "live_timeout_seconds": 5.0,
     "live_failures": 3, "metrics_http": "", "metrics_names": (), "metrics_period_seconds": 60.0,
     "restart": "on_failure", "restart_limit": 5, "restart_window_seconds": 3600.0, "backoff_seconds": 1.0,
-    "backoff_limit_seconds": 60.0, "memory_mib": 0, "log_mib": 16, "stop_signal": "SIGTERM", "stop_seconds": 5.0,
-    "standing": None,
+    "backoff_limit_seconds": 60.0, "memory_mib": 0, "disk_mib": 0, "log_mib": 16, "stop_signal": "SIGTERM",
+    "stop_seconds": 5.0, "standing": None,
 }  # fmt: skip
 
 
@@ -111,6 +117,7 @@ class ServicePlan(Record):
     backoff_seconds: float
     backoff_limit_seconds: float
     memory_mib: int
+    disk_mib: int
     log_mib: int
     stop_signal: str
     stop_seconds: float
@@ -161,4 +168,5 @@ class ServicePlan(Record):
             "attributes": self.filled_attributes(), "host": HOST if self.ports else "", "ports": dict(standing.ports),
             "starts": standing.starts, "restarts": standing.restarts, "ends": list(standing.ends),
             "ready_seconds": round(standing.ready_seconds, 3), "metrics": dict(standing.metrics), "image": self.image,
+            "memory_limit": standing.memory_limit,
         }  # fmt: skip

@@ -10,9 +10,11 @@ from pilot_agent.lifecycle.identity import identify
 from pilot_agent.lifecycle.spawn import find_in, spawn
 from pilot_agent.light import signal
 from pilot_agent.services import ports
+from pilot_agent.services.disk import DiskWatch
 from pilot_agent.services.exchange import Exchange
 from pilot_agent.services.log import Log
 from pilot_agent.services.members import is_helper, is_same, kill, members, send
+from pilot_agent.services.memory_group import bounded_group, entered, kills
 from pilot_agent.services.metrics import LIMIT_BYTES, sums
 from pilot_agent.services.plan import LAST_ENDS, RUNNING
 from pilot_agent.services.question import COMMAND_SECONDS, CONNECT_SECONDS, Question, environment_of
@@ -122,9 +124,25 @@ class Unit:
         standing.pid, standing.start_ticks = pid, 0 if identity is None else identity.start_ticks
         self._around.recorded(standing.entry, identity)
         self._around.loop.expect(pid, lambda status: self._exited(turn, status))
+        self._bound(turn)
         self._set("starting", "")
         self._around.tell("starting", self, pid=pid, ports=dict(standing.ports), start=standing.starts)
         self._await(turn)
+
+    def _bound(self, turn: int) -> None:
+        """Bound what it takes: memory by a control group where there can be one, else by looking."""
+        plan, standing = self.plan, self.standing
+        if plan.memory_mib:
+            group = bounded_group(plan.name, plan.memory_mib)
+            inside = bool(group) and entered(group, members(standing.pid, standing.marker))
+            standing.memory_group = group if inside else ""
+            standing.memory_limit = "control group" if inside else "measured"
+            standing.memory_kills = kills(standing.memory_group)
+        if plan.disk_mib:
+            over = f"MiB are in its directory, its limit is {plan.disk_mib} MiB (disk_mib)"
+            DiskWatch(
+                self._around.loop, plan, lambda: turn != self._turn, lambda used: self.end(f"{used} {over}", "disk")
+            )
 
     def _forget_file(self) -> None:
         """The file of an earlier start must not say that this one is ready. Raises ``OSError``."""
@@ -293,6 +311,10 @@ class Unit:
         left = [one for one in self._left(pid) if not is_helper(one)]
         young = standing.status == "starting" or seconds < ALIVE_SECONDS
         how = "ended" if code is None else f"exited {code}" if code >= 0 else f"was ended by signal {-code}"
+        if not self._reason and kills(standing.memory_group) > standing.memory_kills:
+            self._cause = "memory"
+            limit = f"{self.plan.memory_mib} MiB (memory_mib)"
+            self._reason = f"was ended by the kernel: its control group had used all of its limit of {limit}"
         if self._reason:
             how, failed = self._reason, True
         elif code == 0 and left and young:
@@ -402,6 +424,7 @@ class Unit:
                 self._around.loop.call_later(0, lambda: self._exited(turn, own[1]))
                 return
             self._around.loop.expect(standing.pid, lambda status: self._exited(turn, status))
+        self._bound(turn)
         if standing.status == "starting":
             self.log.go_on(standing.log_from)
             self._await(turn)
