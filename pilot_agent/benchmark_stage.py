@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from pilot_agent import child, host, tasks
+from pilot_agent import child, tasks
 from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.collect import Declared
 from pilot_agent.facts import known_value
@@ -21,6 +21,7 @@ from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.lifecycle.final_report import SCORE_PREFIX
 from pilot_agent.lifecycle.plan import PeriodicPlan
 from pilot_agent.model import BenchmarkScore, Json, PilotError, TimelineEntry
+from pilot_agent.ordering import in_order
 from pilot_agent.plugins.measuring import Job, Measured, explain, measure
 from pilot_agent.process import Result, Runner
 from pilot_agent.state import State
@@ -38,7 +39,7 @@ BESIDE_PATIENCE_SECONDS = 600.0
 def run_before(session: Session, state: State) -> State:
     """Run those that come before the jobs, as far as their time fits ``benchmarks.budget_seconds``."""
     budget = Budget(float(state.config.get("benchmarks.budget_seconds")))
-    for declared in host.in_order(session.loaded.of("pilot_benchmarks")):
+    for declared in in_order(session.loaded.of("pilot_benchmarks")):
         if declared.record.when == "before":
             state = run_one(session, state, declared, budget)
     return state
@@ -133,7 +134,7 @@ def plans_beside(session: Session, state: State, environment: Mapping[str, str])
     """How the keeper runs those that come beside the jobs, in a process with this ``environment``. Until one has run
     its line in the report says that it has not, or why it cannot."""
     plans: list[PeriodicPlan] = []
-    ordered = host.in_order(session.loaded.of("pilot_benchmarks"))
+    ordered = in_order(session.loaded.of("pilot_benchmarks"))
     beside = [declared for declared in ordered if declared.record.when != "before"]
     for number, declared in enumerate(beside):
         record: Benchmark = declared.record

@@ -14,14 +14,14 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 from pilot_agent.codec import from_json, to_json
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.interpreter import payload_archive
-from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.model import Json, PilotError
 from pilot_agent.services.variables import PORTS_VARIABLE
 
 ENTRY_POINT_GROUP = "pilot_agent"
@@ -43,9 +43,6 @@ def main(argv: list[str]) -> int:
         reply = verbs[verb](request)
     except PilotError as error:
         reply = {"failure": to_json(error.failure)}
-    except NoPluginError as error:
-        failure = Failure(FailureKind.CORRUPTION, "plugin.load", str(error))
-        reply = {"failure": to_json(failure), "offered": [name for name in (error.path or "").split(",") if name]}
     content = memoryview(json.dumps(reply).encode())
     while content:
         content = content[os.write(int(answer), content) :]
@@ -56,35 +53,49 @@ class NoPluginError(ModuleNotFoundError):
     """Nothing has the plugin's name; ``path`` are the entry points that there are, with commas."""
 
 
-def load_plugin(name: str, directories: Iterable[str]) -> ModuleType:
-    """The module of a plugin: an entry point of a distribution in ``directories`` or in the payload, else a module of
-    that name.
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An entry point of a distribution: the plugin's ``name``, its module, and the distribution's version and place."""
 
-    The node's site-packages are never searched for entry points. Raises what the import raises.
-    """
+    name: str
+    module: str
+    version: str
+    place: str
+
+
+def offered_plugins(directories: Iterable[str]) -> list[Offered]:
+    """The plugins that distributions in ``directories`` and in the payload offer. The node's site-packages are never
+    searched."""
     # Costs 30 ms, and the pipeline imports this module for ``call`` alone.
     import importlib.metadata
 
     archive = payload_archive()
-    places = [*directories, *((archive,) if archive is not None else ())]
-    offered = []
-    for distribution in importlib.metadata.distributions(path=places):
-        for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
-            offered.append(entry_point.name)
-            if entry_point.name != name:
-                continue
-            loaded = entry_point.load()
-            if not isinstance(loaded, ModuleType):
-                raise TypeError(f"the entry point {name} is a {type(loaded).__name__}, a module is needed")
-            return loaded
+    found = []
+    for place in (*directories, *((archive,) if archive is not None else ())):
+        for distribution in importlib.metadata.distributions(path=[place]):
+            points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+            found += [Offered(point.name, point.value, distribution.version, place) for point in points]
+    return found
+
+
+def load_plugin(name: str, offered: Iterable[Offered]) -> ModuleType:
+    """The module of a plugin: that of an entry point among those ``offered``, else a module of that name. Raises what
+    the import raises."""
+    offered = list(offered)
+    for one in offered:
+        if one.name == name:
+            if ":" in one.module:
+                raise TypeError(f"the entry point {name} names {one.module}, and a module is needed")
+            return importlib.import_module(one.module)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the plugin is there, and something that it imports is not
-        found = ", ".join(sorted(offered)) or "none"
+        names = sorted(one.name for one in offered)
+        found = ", ".join(names) or "none"
         message = f"no module {name} was found; entry points in plugins.directories and in the payload: {found}"
-        raise NoPluginError(message, name=error.name, path=",".join(sorted(offered))) from None
+        raise NoPluginError(message, name=error.name, path=",".join(names)) from None
 
 
 def resolve(reference: str) -> Any:
@@ -156,12 +167,9 @@ def _saved_context(state_path: str, task: str) -> Context:
 
 
 def _collect(request: Json) -> Json:
-    from pilot_agent.collect import declarations, declared_to_json, implemented_hooks
+    from pilot_agent.nursery import collect_all
 
-    module = load_plugin(request["plugin"], request["directories"])
-    found = declarations(request["plugin"], module, request["config"], builtin=False)
-    source = getattr(module, "__file__", None) or "unknown"
-    return {"declared": declared_to_json(found), "hooks": list(implemented_hooks(module)), "source": source}
+    return collect_all(request)
 
 
 def _call(request: Json) -> Json:
@@ -173,7 +181,7 @@ def _events(request: Json) -> Json:
     from pilot_agent.collect import new_manager
 
     manager = new_manager()
-    manager.register(load_plugin(request["plugin"], request["directories"]))
+    manager.register(load_plugin(request["plugin"], offered_plugins(request["directories"])))
     events = [from_json(Event, event) for event in request["events"]]
     for implementation in manager.hook.pilot_event.get_hookimpls():
         implementation.function(**dict.fromkeys(implementation.argnames, events))

@@ -25,6 +25,7 @@ from pilot_agent.commands.arguments import (
     split_command,
 )
 from pilot_agent.commands.control import add_control
+from pilot_agent.commands.plugin_arguments import EPILOGS as PLUGIN_EPILOGS
 from pilot_agent.commands.plugin_arguments import add_plugin
 from pilot_agent.config import Config
 from pilot_agent.config_keys import KEYS
@@ -125,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     for command in (check, probe):
         command.add_argument("--root", default="/", metavar="DIR", help="read a recorded node instead of this one")
-    add_plugin(commands)
+    add_plugin(commands, lambda name, text: _command(commands, name, text))
     add_bench(lambda name, text: _command(commands, name, text))
     add_negotiate(commands)
     add_images(lambda name, text: _command(commands, name, text))
@@ -182,7 +183,7 @@ def _command(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
-        epilog=(EPILOGS | CONTAINER_EPILOGS)[name],
+        epilog=(EPILOGS | CONTAINER_EPILOGS | PLUGIN_EPILOGS)[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
@@ -366,6 +367,12 @@ def _plugin_pack(parsed: argparse.Namespace) -> int:
     return run_pack(parsed)
 
 
+def _plugin_trace(parsed: argparse.Namespace) -> int:
+    from pilot_agent.commands.plugin_trace import run_trace
+
+    return run_trace(parsed)
+
+
 def _loaded(config: Config) -> tuple[host.Loaded, Config]:
     """The plugins of a configuration, and it with the defaults of their options."""
     from tempfile import TemporaryDirectory
@@ -380,8 +387,8 @@ def _loaded(config: Config) -> tuple[host.Loaded, Config]:
         around = host.Surroundings(
             tuple(interpreter_command()),
             clean_environment(os.environ, home="/", temporary="/tmp"),  # noqa: S108 - nothing is written there
-            configure.plugin_directories(config, workspace, os.environ),
         )
+        around = configure.with_plugin_places(around, config, workspace, os.environ)
         return configure.load_plugins(config, around)
 
 
@@ -510,6 +517,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plugin new": _plugin_new,
     "plugin test": _plugin_test,
     "plugin pack": _plugin_pack,
+    "plugin list": _plugins,
+    "plugin trace": _plugin_trace,
     "bench": _bench,
     "negotiate": _negotiate,
     "images": _images,

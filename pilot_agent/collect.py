@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
 
@@ -29,11 +30,16 @@ class Declared:
     hook: str
     record: Any
     builtin: bool
+    whose: str = ""
+    """The plugin with its version and where it came from, for those that are not the pilot's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
-    """What became of one plugin: where it came from, the hooks it implements, how many records it declared."""
+    """What became of one plugin: the file it is, the hooks it implements, how many records it declared in ``seconds``.
+
+    ``origin`` is payload, signed (then ``artifact`` is the name under which it was signed) or local: a directory of
+    this node."""
 
     name: str
     source: str
@@ -41,6 +47,15 @@ class PluginReport:
     declared: int
     seconds: float = 0.0
     error: str = ""
+    version: str = ""
+    origin: Literal["payload", "signed", "local"] = "payload"
+    artifact: str = ""
+
+    @property
+    def whole_name(self) -> str:
+        """Name, version and artifact, as far as they are known."""
+        where = self.artifact or (self.source if self.origin == "local" else "")
+        return " ".join(filter(None, (self.name, self.version, f"({where})" if where else "")))
 
 
 def new_manager() -> pluggy.PluginManager:
@@ -50,8 +65,17 @@ def new_manager() -> pluggy.PluginManager:
     return manager
 
 
-def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, builtin: bool) -> list[Declared]:
-    """Everything one plugin declares. Its hooks find the defaults of its own options in the configuration; where a
+def declarations(
+    name: str,
+    plugin: ModuleType,
+    config: Mapping[str, Json],
+    *,
+    builtin: bool,
+    note: Callable[[str], None] | None = None,
+    trace: Callable[[Json], None] | None = None,
+) -> list[Declared]:
+    """Everything one plugin declares. ``note`` is told of each hook before it is called, ``trace`` of each call with
+    arguments and result. Its hooks find the defaults of its own options in the configuration; where a
     value that was given does not fit its option, the options are all that it is asked for.
 
     Raises ``PilotError`` (plugin.load) for an unknown hook, a wrong argument, an exception in a hook, a record of the
@@ -69,22 +93,16 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
     taken: set[tuple[str, str]] = set()
     for hook, record_type in hookspecs.DECLARATIONS.items():
         for implementation in implementations[hook]:
+            if note is not None:
+                note(hook)
+            began = time.monotonic()
             arguments = dict.fromkeys(implementation.argnames, config)
-            try:
-                answer: Any = implementation.function(**arguments)
-                records = list(answer or ())
-            except PilotError:
-                raise
-            except Exception as error:  # the plugin boundary
-                raise _raised(name, hook, error) from error
+            records = _yielded(name, hook, implementation, arguments)
+            if trace is not None:
+                seconds = round(time.monotonic() - began, 4)
+                trace({"hook": hook, "arguments": arguments, "result": list(map(repr, records)), "seconds": seconds})
             for record in records:
-                if not isinstance(record, record_type):
-                    message = f"{hook} yielded a {type(record).__name__} where a {record_type.__name__} is needed"
-                    raise _load_failure(name, message)
-                try:
-                    record = settled(record, directory)
-                except ProgramError as error:
-                    raise _load_failure(name, f"{hook}, {record.name!r}: {error}") from error
+                record = _admitted(name, hook, record, record_type, directory)
                 key = (hook, getattr(record, "name", ""))
                 if key[1] and key in taken:
                     raise _load_failure(name, f"{hook} yielded two records with the name {key[1]!r}")
@@ -97,6 +115,27 @@ def declarations(name: str, plugin: ModuleType, config: Mapping[str, Json], *, b
                 break  # whoever loads the plugin refuses the value with its path
             config = _with_options(config, name, {option.name: option.default for option in options} | given)
     return found
+
+
+def _yielded(name: str, hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Json]) -> list[Any]:
+    """What one implementation of a hook gives. Raises ``PilotError``."""
+    try:
+        answer: Any = implementation.function(**arguments)
+        return list(answer or ())
+    except PilotError:
+        raise
+    except Exception as error:  # the plugin boundary
+        raise _raised(name, hook, error) from error
+
+
+def _admitted(name: str, hook: str, record: Any, kind: type[Any], directory: str | None) -> Any:
+    """The record as it will be run. Raises ``PilotError`` for one of another kind, and one that can never run."""
+    if not isinstance(record, kind):
+        raise _load_failure(name, f"{hook} yielded a {type(record).__name__} where a {kind.__name__} is needed")
+    try:
+        return settled(record, directory)
+    except ProgramError as error:
+        raise _load_failure(name, f"{hook}, {record.name!r}: {error}") from error
 
 
 def fits(option: hookspecs.Option, value: Json) -> bool:
@@ -148,7 +187,10 @@ def _manager() -> pluggy.PluginManager:
 
 def declared_to_json(found: list[Declared]) -> Json:
     """Declarations as plain data."""
-    return [{"plugin": d.plugin, "hook": d.hook, "record": to_json(d.record), "builtin": d.builtin} for d in found]
+    return [
+        {"plugin": d.plugin, "hook": d.hook, "record": to_json(d.record), "builtin": d.builtin, "whose": d.whose}
+        for d in found
+    ]
 
 
 def declared_from_json(data: Json) -> list[Declared]:
@@ -159,7 +201,7 @@ def declared_from_json(data: Json) -> list[Declared]:
             record: Any = from_json(hookspecs.DECLARATIONS[item["hook"]], item["record"], where=item["hook"])
         except KeyError as error:
             raise CodecError(f"no declaration: {error}") from error
-        found.append(Declared(item["plugin"], item["hook"], record, item["builtin"]))
+        found.append(Declared(item["plugin"], item["hook"], record, item["builtin"], item.get("whose", "")))
     return found
 
 

@@ -218,28 +218,31 @@ def load_plugins(config: Config, around: host.Surroundings) -> tuple[host.Loaded
     return loaded, replace(config, values={**config.values, "plugins": plugins})
 
 
-def plugin_directories(
-    config: Config, workspace: Workspace, environment: Mapping[str, str], wake: WakeUp | None = None
-) -> tuple[str, ...]:
-    """Where plugins are looked for: those that are fetched, which lie in the workspace, and then the configured ones.
+def with_plugin_places(
+    around: host.Surroundings, config: Config, workspace: Workspace, environment: Mapping[str, str]
+) -> host.Surroundings:
+    """``around`` with where plugins are looked for: those that are fetched, which lie in the workspace, and then the
+    configured ones.
 
     Raises ``PilotError`` where a signed plugin cannot be had and believed; ``Interrupted``.
     """
     signed: tuple[str, ...] = ()
-    if config.get("plugins.signed"):
+    names = config.get("plugins.signed")
+    if names:
         from pilot_agent.trust.bundle import Trust
         from pilot_agent.trust.signed_plugins import fetch_plugins
 
         signed = fetch_plugins(
-            config.get("plugins.signed"),
+            names,
             Trust.of(config.values),
             directory=workspace.plugins,
             scratch=workspace.artifacts,
             environment=environment,
             seconds=config.get("artifacts.seconds"),
-            wake=wake,
+            wake=around.wake,
         )
-    return (*signed, *(absolute(path) for path in config.get("plugins.directories")))
+    own = (absolute(path) for path in config.get("plugins.directories"))
+    return replace(around, directories=(*signed, *own), artifacts=dict(zip(signed, names or (), strict=True)))
 
 
 def _require_directories(config: Config) -> None:

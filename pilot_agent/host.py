@@ -10,20 +10,21 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from graphlib import CycleError, TopologicalSorter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pilot_agent import child
+from pilot_agent import child, loading
 from pilot_agent.codec import CodecError, from_json, to_json
-from pilot_agent.collect import Declared, PluginReport, declarations, declared_from_json, fits, implemented_hooks
+from pilot_agent.collect import Declared, PluginReport, declarations, fits, implemented_hooks
 from pilot_agent.config import Config
 from pilot_agent.config_check import Problem, invalid
 from pilot_agent.hookspecs import Context, Event
 from pilot_agent.model import Fact, Failure, FailureKind, Json, Limit, PilotError
-from pilot_agent.plugin_services import MissingPluginError, place_of_option
+from pilot_agent.nursery import answer_of
+from pilot_agent.ordering import key_of, needs_order
+from pilot_agent.plugin_services import place_of_option
 from pilot_agent.plugins.recordings import files_root
-from pilot_agent.process import Result, Runner, WakeUp
+from pilot_agent.process import OUTPUT_LIMIT_BYTES, Result, Runner, WakeUp
 from pilot_agent.programs import is_program, read_answer
 from pilot_agent.spelling import nearest
 from pilot_agent.trust.local import code_writable_by_others
@@ -41,6 +42,9 @@ BUILTIN_PLUGINS = (
 )
 CONCURRENT_CHILDREN = 8
 LOG_LETTERS = 2000
+NURSERY_SECONDS = 30.0
+"""What the interpreter in which plugins are collected needs itself, on a node that is busy."""
+NURSERY_BYTES = 3 * OUTPUT_LIMIT_BYTES
 _AUTHOR_ACTS = "whoever wrote the plugin must act; its log is in events.jsonl"
 _CONFIGURER_ACTS = "whoever configured it must act, the VO for vo., the site for site.; its log is in events.jsonl"
 
@@ -63,13 +67,31 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """One call of a plugin's code: of a hook, or of ``what``, the function or program that it declared through one.
+    ``problem`` says why there is no result."""
+
+    plugin: str
+    hook: str
+    what: str
+    arguments: Json
+    result: Json
+    seconds: float
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every child needs: the interpreter, its environment, the plugin directories, the wake-up."""
+    """What every child needs: the interpreter, its environment, the plugin directories, the wake-up. ``artifacts`` maps
+    those of the directories that hold a signed plugin to the name under which it was signed; ``trace`` is told of each
+    call of a plugin's code."""
 
     interpreter: tuple[str, ...]
     environment: Mapping[str, str]
     directories: tuple[str, ...] = ()
     wake: WakeUp | None = None
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    trace: Callable[[Traced], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +130,14 @@ def load_plugins(
         found = declarations(f"builtin.{name}", module, config, builtin=True)
         declared += found
         reports.append(PluginReport(f"builtin.{name}", "payload", implemented_hooks(module), len(found)))
+    names = list(dict.fromkeys(names))  # a factory and a VO may name the same one
     _require_own_code(around.directories if names else ())
-    for name, found, report in _collect_external(names, config, around, timeout_seconds):
-        if report.error:
-            raise PilotError(_load_failure(name, report.error))
-        _require_new_facts(name, found, Loaded(tuple(declared), ()))
+    for found, report in _collect_external(names, config, around, timeout_seconds):
         declared += found
         reports.append(report)
-    return Loaded(tuple(declared), tuple(reports))
+    loaded = Loaded(tuple(declared), tuple(reports))
+    loading.require_sound(loaded.declared)
+    return loaded
 
 
 def _require_own_code(directories: Sequence[str]) -> None:
@@ -128,38 +150,25 @@ def _require_own_code(directories: Sequence[str]) -> None:
             raise PilotError(Failure(FailureKind.CORRUPTION, "plugin.load", message, hint))
 
 
-def _require_new_facts(plugin: str, found: Sequence[Declared], earlier: Loaded) -> None:
-    """Raises ``PilotError`` (plugin.load) for a fact that two plugins want to give: it would be a race."""
-    for declared in found:
-        for fact in getattr(declared.record, "gives", ()):
-            owner = earlier.giver(fact)
-            if owner is not None:
-                raise PilotError(_load_failure(plugin, f"it gives the fact {fact}, which {owner} gives already"))
-
-
 def _collect_external(
     names: Sequence[str], config: Mapping[str, Json], around: Surroundings, timeout_seconds: float
-) -> Iterable[tuple[str, list[Declared], PluginReport]]:
-    for name in names:
-        request = {"plugin": name, "directories": list(around.directories), "config": to_json(config)}
-        result = _run_child("collect", request, around, timeout_seconds)
-        answer, problem = _answer(result)
-        if isinstance(answer, dict) and "failure" in answer:
-            failure = from_json(Failure, answer["failure"])
-            if failure.kind is FailureKind.CONFIG:  # an option has a wrong value: nothing is wrong with the plugin
-                raise PilotError(failure)
-            if "offered" in answer:
-                raise MissingPluginError(_load_failure(name, failure.message), answer["offered"])
-        if problem is None:
-            try:
-                found = declared_from_json(answer["declared"])
-                report = PluginReport(name, answer["source"], tuple(answer["hooks"]), len(found), result.seconds)
-            except (CodecError, LookupError, TypeError) as error:
-                problem = f"what it declared does not fit the contract: {error}"
-            else:
-                yield name, found, report
-        if problem is not None:
-            yield name, [], PluginReport(name, "unknown", (), 0, result.seconds, problem)
+) -> Iterable[tuple[list[Declared], PluginReport]]:
+    if not names:
+        return
+    asked = {"directories": list(around.directories), "config": to_json(config), "seconds": timeout_seconds}
+    asked["trace"] = around.trace is not None
+
+    def collect(some: Sequence[str]) -> Result:
+        request = {"plugins": list(some), **asked}
+        seconds = timeout_seconds * len(some) + NURSERY_SECONDS
+        return _run_child("collect", request, around, seconds, output_limit_bytes=len(some) * NURSERY_BYTES)
+
+    for name, answer in loading.answers(names, collect):
+        found, report, calls = loading.understood(name, answer, around.directories, around.artifacts)
+        if around.trace is not None:
+            for one in calls:
+                around.trace(Traced(name, one["hook"], "", one["arguments"], one["result"], one["seconds"]))
+        yield found, report
 
 
 def run_all(
@@ -176,8 +185,9 @@ def run_all(
 
     Raises ``Interrupted`` when the pilot must stop, ``PilotError`` (plugin.cycle) when needs form a circle.
     """
-    order = _order(tasks)
-    by_key = {_key(task): task for task in tasks}
+    on_end = _with_trace(on_end, context_of, around)
+    order = needs_order(tasks)
+    by_key = {key_of(task): task for task in tasks}
     waiting: list[str] = []
     running: dict[int, tuple[Declared, float, Command | None]] = {}
     with Runner(around.wake) as runner:
@@ -189,19 +199,36 @@ def run_all(
                 command = command_of(task) if command_of and is_program(task.record) else None
                 if isinstance(command, Failure):
                     on_end(Ended(task, None, replace(command, plugin=task.plugin), started, 0.0))
-                    order.done(_key(task))
+                    order.done(key_of(task))
                     continue
                 handle = _start(runner, task, context_of(task), around, command)
                 if isinstance(handle, Result):
                     on_end(_ended(task, handle, started, command))
-                    order.done(_key(task))
+                    order.done(key_of(task))
                 else:
                     running[handle] = (task, started, command)
             if running:
                 handle, result = runner.wait_any()
                 task, started, command = running.pop(handle)
                 on_end(_ended(task, result, started, command))
-                order.done(_key(task))
+                order.done(key_of(task))
+
+
+def _with_trace(
+    on_end: Callable[[Ended], None], context_of: Callable[[Declared], Context], around: Surroundings
+) -> Callable[[Ended], None]:
+    """``on_end``, and where somebody traces they are told first."""
+    trace = around.trace
+    if trace is None:
+        return on_end
+
+    def both(ended: Ended) -> None:
+        one, problem = ended.declared, ended.failure.message if ended.failure else ""
+        arguments = to_json({"context": context_of(one)})
+        trace(Traced(one.plugin, one.hook, one.record.name, arguments, ended.answer, ended.seconds, problem))
+        on_end(ended)
+
+    return both
 
 
 def _start(
@@ -244,12 +271,19 @@ def deliver_events(plugin: str, events: Sequence[Event], around: Surroundings, t
     return _answer(_run_child("events", request, around, timeout_seconds))[1]
 
 
-def _run_child(verb: str, request: Json, around: Surroundings, timeout_seconds: float) -> Result:
+def _run_child(
+    verb: str,
+    request: Json,
+    around: Surroundings,
+    timeout_seconds: float,
+    output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
+) -> Result:
     with Runner(around.wake) as runner:
         handle = runner.start(
             [*around.interpreter, "_child", verb, "{give}", "{answer}"],
             deadline_seconds=timeout_seconds,
             environment=around.environment,
+            output_limit_bytes=output_limit_bytes,
             give=json.dumps(request).encode(),
         )
         return handle if isinstance(handle, Result) else runner.wait(handle)
@@ -257,16 +291,10 @@ def _run_child(verb: str, request: Json, around: Surroundings, timeout_seconds: 
 
 def _answer(result: Result) -> tuple[Json, str | None]:
     """The answer of a child and None, or what went wrong, with the failure that it answered where it did."""
-    if not result.ok:
-        return None, result.explain()
-    try:
-        answer = json.loads(result.answer)
-    except ValueError:
-        cut = "its answer was cut at the limit" if result.truncated else "it ended without an answer (os._exit?)"
-        return None, cut
+    answer, problem = answer_of(result)
     if isinstance(answer, dict) and "failure" in answer:
         return answer, from_json(Failure, answer["failure"]).message
-    return answer, None
+    return answer, problem
 
 
 def _ended(task: Declared, result: Result, started: float, command: Command | None = None) -> Ended:
@@ -276,7 +304,7 @@ def _ended(task: Declared, result: Result, started: float, command: Command | No
     failure = None
     if problem is not None:
         code = "plugin.timeout" if result.timed_out else "plugin.crashed"
-        message = f"{task.record.name}: {problem}"
+        message = f"{task.record.name}: {problem}" + (f" ({task.hook} of {task.whose})" if task.whose else "")
         failure = Failure(FailureKind.PLUGIN, code, message, hint=_AUTHOR_ACTS, plugin=task.plugin)
     log = (result.stdout + result.stderr).decode("utf-8", "replace")[-LOG_LETTERS:]
     result_value = answer.get("result") if isinstance(answer, dict) else None
@@ -289,66 +317,14 @@ def _program_ended(task: Declared, result: Result, started: float, command: Comm
     answer = None
     if failure is None:
         answer, failure = read_answer(task.record, result)
+    if failure is not None and task.whose:
+        failure = replace(failure, message=f"{failure.message} ({task.hook} of {task.whose})")
     if failure is not None:
         # The pilot has no programs of its own: what a built-in plugin declares, VO and site configured.
         hint = _CONFIGURER_ACTS if task.builtin else _AUTHOR_ACTS
         failure = replace(failure, plugin=task.plugin, hint=failure.hint or hint)
     log = result.stderr.decode("utf-8", "replace")[-LOG_LETTERS:]
     return Ended(task, answer, failure, started, result.seconds, log)
-
-
-def _key(task: Declared) -> str:
-    return f"{task.plugin}/{task.record.name}"
-
-
-def _order(tasks: Sequence[Declared]) -> TopologicalSorter[str]:
-    """The needs among ``tasks``: by name (before, after) and by the facts they require and give."""
-    givers: dict[str, list[str]] = {}
-    named: dict[str, list[str]] = {}
-    for task in tasks:
-        named.setdefault(task.record.name, []).append(_key(task))
-        for fact in getattr(task.record, "gives", ()):
-            givers.setdefault(fact, []).append(_key(task))
-    order: TopologicalSorter[str] = TopologicalSorter()
-    for task in tasks:
-        needs = [key for fact in getattr(task.record, "requires", ()) for key in givers.get(fact, [])]
-        earlier = (*task.record.after, *getattr(task.record, "needs", ()))
-        needs += [key for name in earlier for key in named.get(name, [])]
-        order.add(_key(task), *(key for key in needs if key != _key(task)))
-        for name in task.record.before:
-            for later in named.get(name, []):
-                order.add(later, _key(task))
-    try:
-        order.prepare()
-    except CycleError as error:
-        raise PilotError(_circle(error.args[1], tasks)) from error
-    return order
-
-
-def _circle(keys: Sequence[str], tasks: Sequence[Declared]) -> Failure:
-    circle = " -> ".join(keys)
-    named = [task for task in tasks if _key(task) in keys]
-    if all(task.builtin and task.hook != "pilot_probes" for task in named):  # the configuration declares those
-        message = f"needs, after and before of the configuration form a circle: {circle}"
-        return Failure(FailureKind.CONFIG, "config.invalid", message, "take one of these out of it")
-    return Failure(FailureKind.CORRUPTION, "plugin.cycle", f"the needs of plugins form a circle: {circle}")
-
-
-def ordered(tasks: Sequence[Declared]) -> list[Declared]:
-    """Declarations in the order in which they would run; those that name no needs as they were declared."""
-    return in_order(tasks) if all(hasattr(task.record, "after") for task in tasks) else list(tasks)
-
-
-def in_order(tasks: Sequence[Declared]) -> list[Declared]:
-    """The tasks one after another, each after what it needs. Raises ``PilotError`` (plugin.cycle)."""
-    order = _order(tasks)
-    by_key = {_key(task): task for task in tasks}
-    listed: list[Declared] = []
-    while order.is_active():
-        ready = order.get_ready()
-        listed += [by_key[key] for key in ready]
-        order.done(*ready)
-    return listed
 
 
 def complete_options(
@@ -396,13 +372,3 @@ def findings(answer: Json) -> list[Fact | Limit]:
             raise CodecError(f"a {item['type']} is neither a fact nor a limit")
         found.append(from_json(kind, item["value"]))
     return found
-
-
-def _load_failure(plugin: str, problem: str) -> Failure:
-    return Failure(
-        FailureKind.CORRUPTION,
-        "plugin.load",
-        f"plugin {plugin} was named and does not load: {problem}",
-        hint="correct the plugin, its directory in plugins.directories, or take it out of plugins.load",
-        plugin=plugin,
-    )

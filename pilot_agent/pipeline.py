@@ -213,8 +213,7 @@ class _Run:
 
     def _with_plugins(self, around: host.Surroundings, state: State) -> host.Surroundings:
         """What plugins are run with, once the signed ones are here. Raises ``PilotError``, ``Interrupted``."""
-        found = configure.plugin_directories(state.config, self.workspace, state.environment, self.alarm)
-        return replace(around, directories=found)
+        return configure.with_plugin_places(around, state.config, self.workspace, state.environment)
 
     def _sweep(self, state: State, events: EventLog, teardowns: Teardowns | None) -> State:
         """Undo what killed pilots of this account left on this node."""

@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pilot_agent.collect import Declared
+from pilot_agent.collect import Declared, PluginReport
 from pilot_agent.config import Config
 from pilot_agent.config_slots import parse_resource_slots
 from pilot_agent.configure import explained
 from pilot_agent.containers.negotiation import Negotiation, negotiate
 from pilot_agent.cvmfs.wishes import Outcome, settle
-from pilot_agent.host import Loaded, ordered
+from pilot_agent.host import Loaded
 from pilot_agent.model import Json
+from pilot_agent.ordering import ordered
 from pilot_agent.render import paragraph, table
 
 RUN_STAGES: tuple[tuple[str, tuple[str, ...], str], ...] = (
@@ -153,10 +154,17 @@ def _ends(config: Config) -> Iterator[str]:
 
 
 def plugin_table(loaded: Loaded) -> str:
-    """Plugins with their source, hooks and number of declarations."""
-    rows = [("plugin", "declared", "hooks", "from")]
-    rows += [(p.name, str(p.declared), " ".join(p.hooks), p.source) for p in loaded.plugins]
+    """Plugins with version, origin, number of declarations, the time that took, and hooks."""
+    rows = [("plugin", "version", "origin", "declared", "time", "hooks", "from")]
+    rows += [
+        (p.name, p.version or "-", p.origin, str(p.declared), f"{p.seconds:.3f} s", " ".join(p.hooks), _from(p))
+        for p in loaded.plugins
+    ]
     return table(rows)
+
+
+def _from(plugin: PluginReport) -> str:
+    return plugin.artifact or plugin.source
 
 
 def plugin_page(loaded: Loaded) -> str:

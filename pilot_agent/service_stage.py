@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pilot_agent import host, tasks
+from pilot_agent import tasks
 from pilot_agent.codec import from_json
 from pilot_agent.collect import Declared
 from pilot_agent.hookspecs import Service
 from pilot_agent.model import Failure, FailureKind, PilotError, ServiceState, TimelineEntry
+from pilot_agent.ordering import in_order
 from pilot_agent.plugins import services
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def start_services(session: Session, state: State) -> State:
     """Start the services in order of their needs, at once where they have none, and wait until each is ready."""
-    declared = host.in_order(session.loaded.of("pilot_services"))
+    declared = in_order(session.loaded.of("pilot_services"))
     began, ticks = session.events.seconds(), time.monotonic()
     refused: dict[str, Failure] = {}
     plans = [_service_plan(session, state, one, declared, refused) for one in declared]
@@ -82,7 +83,7 @@ def handed_over(session: Session, state: State) -> State:
 def kept(session: Session, state: State) -> list[Service]:
     """What was declared of the services that may still be ready, now or later."""
     lost = {service.name for service in state.services if service.status in services.LOST}
-    records = [declared.record for declared in host.in_order(session.loaded.of("pilot_services"))]
+    records = [declared.record for declared in in_order(session.loaded.of("pilot_services"))]
     return [record for record in records if record.name not in lost]
 
 

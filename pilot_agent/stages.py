@@ -27,6 +27,7 @@ from pilot_agent.model import (
     ImageCandidate,
     PilotError,
 )
+from pilot_agent.ordering import in_order
 from pilot_agent.outcomes import check_result, decoded, judged, requirement_result, spoilt, timeline_entry
 from pilot_agent.plugins import containers, cvmfs, services
 from pilot_agent.plugins.attributes import feature_attributes
@@ -95,7 +96,7 @@ def mount(session: Session, state: State) -> State:
             environment=session.around.environment,
             enters=session.enters,
             journal=session.journal,
-            services=[declared.record for declared in host.in_order(session.loaded.of("pilot_services"))],
+            services=[declared.record for declared in in_order(session.loaded.of("pilot_services"))],
             tell=session.events.write,
             wake=session.around.wake,
         )
@@ -185,7 +186,7 @@ def _failures_of(results: Sequence[CheckResult], stage: str, plugin: str = "") -
 
 def _shared_out(session: Session, state: State) -> tuple[State, list[CheckResult]]:
     """The state with the node as jobs have it beside the services, and the verdict on that where services take any."""
-    records = [declared.record for declared in host.in_order(session.loaded.of("pilot_services"))]
+    records = [declared.record for declared in in_order(session.loaded.of("pilot_services"))]
     found = services.share_out(records, state.facts)
     limits = tuple(limit for fact in found.facts for limit in fact.limits if limit not in state.limits)
     state = replace(state, shares=found.shares, limits=(*state.limits, *limits)).with_changed(found.facts)
@@ -296,7 +297,7 @@ def _require_own(loaded: host.Loaded, declared: Declared, found: Sequence[Findin
 
 def _setup(session: Session, state: State, when: str) -> State:
     setups = [task for task in session.loaded.of("pilot_setups") if task.record.stage == when]
-    for task in host.in_order(setups):
+    for task in in_order(setups):
         ended = _set_up(session, state, task)
         result, ended = decoded(ended, SetupResult)
         checks = [judged(one, required=task.record.required) for one in result.checks] if result is not None else []

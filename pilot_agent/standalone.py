@@ -43,13 +43,15 @@ CHECK_STAGES = ("mount", "setup_early", "container", "validate")
 class View:
     """What is looked at: the node itself or a recording below ``root``; ``only`` probes of these names; ``record`` is
     the directory that becomes a recording. With ``mounts`` the mount stage mounts what the site did not, for
-    which this process goes into namespaces of its own if it ``enters`` them."""
+    which this process goes into namespaces of its own if it ``enters`` them. ``trace`` is told of each call of a
+    plugin's code."""
 
     root: str = "/"
     only: frozenset[str] = frozenset()
     record: str | None = None
     mounts: bool = False
     enters: bool = True
+    trace: Callable[[host.Traced], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +186,7 @@ class _Bench:
         return state
 
     def around_of(self, config: Config, state: State) -> host.Surroundings:
-        found = configure.plugin_directories(config, self.workspace, state.environment, self.around.wake)
-        return replace(self.around, directories=found)
+        return configure.with_plugin_places(self.around, config, self.workspace, state.environment)
 
 
 def _at_the_bench(
@@ -230,6 +231,7 @@ def _in_workspace(
                     state.environment, home=workspace.temporary, temporary=workspace.temporary
                 ),
                 wake=alarm,
+                trace=view.trace,
             )
             bench = _Bench(around, workspace, EventLog(workspace.events, state.started), progress, view)
             state = work(bench, replace(state, workspace=workspace.root, environment=configure.without_secrets(seen)))

@@ -15,9 +15,10 @@ from pilot_agent.collect import Declared
 from pilot_agent.config import Layer, load_config
 from pilot_agent.environment import clean_environment
 from pilot_agent.hookspecs import Context, Event, Option, Probe
-from pilot_agent.host import Ended, Loaded, Surroundings, complete_options, findings, in_order, load_plugins, run_all
+from pilot_agent.host import Ended, Loaded, Surroundings, complete_options, findings, load_plugins, run_all
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.model import Fact, Failure, FailureKind, Limit, PilotError
+from pilot_agent.ordering import in_order
 from pilot_agent.process import Interrupted
 from tests.conftest import MakeDistribution, MakePlugin
 from tests.wake_pipe import WakePipe
@@ -79,7 +80,7 @@ def look(context):
 def pilot_probes(config):
     yield Probe(name="good", run=f"{__name__}:look", gives=("good.site",))
 """
-OTHER = GOOD.replace("good.site", "other.site")
+OTHER = GOOD.replace("good.site", "other.site").replace('name="good"', 'name="other"')
 
 
 def bad(body: str, *, timeout_seconds: float = LONG_SECONDS) -> str:
@@ -175,7 +176,7 @@ def test_a_plugin_does_not_see_what_another_one_changed(around: Surroundings, ma
 def test_two_plugins_cannot_give_the_same_fact(around: Surroundings, make_plugin: MakePlugin) -> None:
     make_plugin("first", GOOD)
     make_plugin("second", GOOD)
-    with pytest.raises(PilotError, match=r"second .* gives the fact good\.site, which first gives already"):
+    with pytest.raises(PilotError, match=r"second .* gives the fact good\.site, which first .* gives already"):
         load(around, "first", "second")
 
 

@@ -7,8 +7,8 @@ import pytest
 from pilot_agent.collect import Declared
 from pilot_agent.config import Layer, load_config
 from pilot_agent.hookspecs import Service
-from pilot_agent.host import in_order
 from pilot_agent.model import PilotError
+from pilot_agent.ordering import in_order
 from pilot_agent.service_needs import require_known_needs
 
 

@@ -15,9 +15,10 @@ from pilot_agent.collect import Declared
 from pilot_agent.config import Config
 from pilot_agent.configure import Given
 from pilot_agent.files import write_atomically
-from pilot_agent.host import Loaded, in_order
+from pilot_agent.host import Loaded
 from pilot_agent.lifecycle.budget import Budget
 from pilot_agent.model import BenchmarkScore, Failure, FailureKind, Json, PilotError
+from pilot_agent.ordering import in_order
 from pilot_agent.output.read import read
 from pilot_agent.output.reading import Reading
 from pilot_agent.output.score_chart import Bars, svg_bars, terminal_bars

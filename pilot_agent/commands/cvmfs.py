@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 
-from pilot_agent import configure, host
+from pilot_agent import configure
 from pilot_agent.codec import to_json
 from pilot_agent.configure import Given
 from pilot_agent.cvmfs.client_files import public_keys
@@ -21,6 +21,7 @@ from pilot_agent.cvmfs.supply import Considered, considered, named_client, needs
 from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import Service
 from pilot_agent.model import Fact, FailureKind, Json, PilotError
+from pilot_agent.ordering import in_order
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.progress import Progress
 from pilot_agent.render import cvmfs, paragraph, table
@@ -92,7 +93,7 @@ def run_config(parsed: argparse.Namespace, given: Given, environment: Mapping[st
     services: list[Service] = []
 
     def note(session: Session, state: State, progress: Progress) -> None:
-        services.extend(declared.record for declared in host.in_order(session.loaded.of("pilot_services")))
+        services.extend(declared.record for declared in in_order(session.loaded.of("pilot_services")))
 
     state = look(config, environment, stages=PROBE_STAGES, view=View(parsed.root, CONFIG_PROBES), act=note)
     places = replace(_places(state.config.values, state.facts), node_caches=node_caches(services))

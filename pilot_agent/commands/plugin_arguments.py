@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-WORDS = ("new", "test", "pack")
+from pilot_agent.commands.arguments import Add
+
+WORDS = ("new", "test", "pack", "list", "trace")
 
 EPILOGS = {
     "plugin": """new: write a plugin to begin with. test: its own tests on recorded nodes, then
 the plugin in a container and on this machine. pack: the artifact that is
-signed and published.
+signed and published. list: the plugins of a configuration. trace: every call of
+a hook and of a function.
 
 examples:
   pilot-agent plugin new my-vo
@@ -40,12 +43,28 @@ examples:
   pilot-agent plugin pack
   pilot-agent plugin pack my-vo --output /srv/wheels --json
 """,
+    "plugin list": """Name, version, origin (payload, signed, local), how much it declared and in
+what time, its hooks, and what each declares.
+
+example:
+  pilot-agent plugin list --config vo=vo.yaml
+""",
+    "plugin trace": """It runs the stages of a pilot with the plugin whose pyproject.toml is in DIR,
+and prints every call of a hook and of a declared function or program, with
+arguments and results. Of the configuration it shows the plugin's own options;
+all of it, and all facts, with --json.
+
+examples:
+  pilot-agent plugin trace
+  pilot-agent plugin trace my-vo --through probe --root recorded-node
+  pilot-agent plugin trace --json | jq '.[] | select(.what == "my_vo_software")'
+""",
 }
 
 
-def add_plugin(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_plugin(commands: argparse._SubParsersAction[argparse.ArgumentParser], add: Add) -> None:
     """``plugin`` for who asks for help, and what comes after it."""
-    plain = _plain(commands, "plugin", "make, test and pack a plugin (new, test, pack)")
+    plain = _plain(commands, "plugin", "make, test, pack and watch a plugin (new, test, pack, list, trace)")
     plain.add_argument("what", choices=WORDS, metavar="|".join(WORDS), help="each has a --help of its own")
     new = _plain(commands, "plugin new", "write a new plugin, whose tests pass at once")
     new.add_argument("name", metavar="NAME", help="small letters, digits, - and _")
@@ -58,7 +77,15 @@ def add_plugin(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     pack = _plain(commands, "plugin pack", "make the artifact of a plugin, reproducibly")
     pack.add_argument("directory", nargs="?", default=".", metavar="DIR", help="where its pyproject.toml is")
     pack.add_argument("--output", metavar="DIR", help="where the file goes (default: DIR/dist)")
-    pack.add_argument("--json", action="store_true", help="print JSON")
+    trace = _plain(commands, "plugin trace", "print every call of a plugin's code, with arguments and results")
+    trace.add_argument("directory", nargs="?", default=".", metavar="DIR", help="where its pyproject.toml is")
+    trace.add_argument("--through", default="validate", metavar="STAGE", help="the last stage (default: validate)")
+    trace.add_argument("--root", default="/", metavar="DIR", help="a recorded node instead of this one")
+    trace.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value; repeatable")
+    listing = add("plugin list", "list the plugins of a configuration: version, origin, hooks, what they declare")
+    listing.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
+    for command in (pack, trace, listing):
+        command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _plain(

@@ -17,6 +17,7 @@ from pilot_agent.codec import from_json, to_json
 from pilot_agent.collect import Declared, PluginReport, declared_from_json, declared_to_json
 from pilot_agent.config import Layer, load_config
 from pilot_agent.files import read_bounded
+from pilot_agent.host import Traced
 from pilot_agent.model import (
     CheckResult,
     ContainerDecision,
@@ -57,6 +58,8 @@ class Rehearsal:
     config: Mapping[str, Json] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    trace: bool = False
+    """Whether each call of a plugin's code is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Outcome:
     journal: tuple[Mapping[str, Json], ...]
     declared: tuple[Declared, ...] = ()
     """What plugins declared that are not the pilot's own."""
+    calls: tuple[Traced, ...] = ()
+    """Each call of a plugin's code, in order, where they were traced."""
 
     def of_plugin(self, plugin: str) -> list[TimelineEntry]:
         """What was run for one plugin, and how it ended."""
@@ -126,7 +131,10 @@ def _stages(through: str | None) -> list[str]:
 
 def _told(wish: Rehearsal, stages: Sequence[str]) -> Json:
     """In the child: what came of it as plain data."""
-    kept: dict[str, Json] = {"events": [], "journal": [], "declared": []}
+    kept: dict[str, Json] = {"events": [], "journal": [], "declared": [], "calls": []}
+
+    def trace(one: Traced) -> None:
+        kept["calls"].append(to_json(one))
 
     def keep(session: Session, state: State, progress: Progress) -> None:
         kept["events"] = _lines(session.workspace.events)
@@ -137,7 +145,7 @@ def _told(wish: Rehearsal, stages: Sequence[str]) -> Json:
         config = load_config([Layer("factory", _document(wish), "the rehearsal")])
         here = not wish.root.strip("/")
         environment = {**os.environ, **wish.environment}
-        view = View(wish.root, mounts=here, enters=False)
+        view = View(wish.root, mounts=here, enters=False, trace=trace if wish.trace else None)
         state = look(config, environment, stages=stages, view=view, act=keep)
     except PilotError as error:
         return {"failure": to_json(error.failure)}
@@ -181,4 +189,5 @@ def _outcome(told: Mapping[str, Json]) -> Outcome:
         events=tuple(told["events"]),
         journal=tuple(told["journal"]),
         declared=tuple(declared_from_json(told["declared"])),
+        calls=tuple(from_json(Traced, one) for one in told["calls"]),
     )

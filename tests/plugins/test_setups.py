@@ -24,6 +24,7 @@ from pilot_agent.lifecycle.inherited import undo_setups, waiting
 from pilot_agent.lifecycle.journal import Journal
 from pilot_agent.lifecycle.teardown import run_commands
 from pilot_agent.model import CheckStatus, FailureKind, Json, PilotError
+from pilot_agent.ordering import in_order
 from pilot_agent.plugins.setups import pilot_benchmarks, pilot_checks, pilot_periodics, pilot_setups
 from pilot_agent.process import run
 from pilot_agent.services.variables import PORTS_VARIABLE
@@ -172,7 +173,7 @@ def test_setups_run_in_the_order_of_their_lists_the_sites_before_the_vos_and_lay
     declared = [Declared("builtin.setups", "pilot_setups", record, builtin=True) for record in records]
     for stage, names in (("early", ["site.t", "vo.b"]), ("late", ["site.s", "vo.a", "vo.c"])):
         backwards = [task for task in declared[::-1] if task.record.stage == stage]
-        assert [task.record.name for task in host.in_order(backwards)] == names
+        assert [task.record.name for task in in_order(backwards)] == names
 
 
 def test_neither_site_nor_vo_speaks_for_the_other() -> None:
