@@ -132,6 +132,18 @@ def test_a_value_that_is_no_constant_of_its_type_is_told_and_left_out(kind: str,
     assert "A is not in the machine ad" in found.problems[0]
 
 
+@pytest.mark.parametrize("name", ["START", "NUM_CPUS", "SLOT_TYPE_1_PARTITIONABLE", "SEC_DEFAULT_ENCRYPTION", "Cpus"])
+def test_a_setting_of_htcondor_is_told_and_no_attribute(name: str) -> None:
+    found = resolve(parse_lines([f"X S - {name} N Y @"])[0], {"X": "1"})
+    assert (found.attributes, found.environment) == ({}, {name: "1"})
+    assert "a setting of HTCondor" in found.problems[0]
+
+
+@pytest.mark.parametrize("name", ["GLIDEIN_CPUS", "SINGULARITY_PATH", "HAS_STARTED", "OSG_MACHINE_GPUS", "Startup"])
+def test_what_only_looks_like_a_setting_is_an_attribute(name: str) -> None:
+    assert resolve(parse_lines([f"X S - {name} N Y -"])[0], {"X": "1"}).attributes == {name: "1"}
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -14,6 +14,18 @@ NONE = "-"
 SAME = "+"
 CONDOR_NAME = "@"
 COLUMNS = 7
+# Lists of today mix attributes of the machine with HTCondor's own settings; a pilot has written those already.
+_KNOB = re.compile(
+    r"""(?ix)
+    start | rank | preempt | kill | suspend | continue | requirements | cpus | memory | disk | gpus | name | machine
+    | state | activity | daemon_list | collector_host | condor_host | ccb_address | claim_worklife | is_owner | isowner
+    | num_cpus | num_slots.* | slot_type_.* | slots?\d*_.* | max_.*_log | sec_.* | allow_.* | deny_.* | want_.*
+    | (preempt|hold)_grace_time | maxjobretirementtime | use_(ccb|shared_port|process_groups|match_auth|procd)
+    | (startd|master|starter|shared_port|procd|schedd|preen)(_.*)? | user_job_wrapper
+    | machine_resource_.* | reserved_.* | .*_timeout | update_interval | shutdown_.* | log | execute | spool | lock
+    """
+)
+_OWN_NAMES = ("GLIDEIN_", "GLIDECLIENT_", "SINGULARITY_", "GWMS_")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -109,7 +121,9 @@ def resolve(variables: Iterable[Variable], values: Mapping[str, str]) -> Exports
             if variable.required:
                 missing.append(variable.name)
             continue
-        if variable.exported:
+        if variable.exported and is_knob(variable.attribute):
+            problems.append(f"{variable.attribute} is not in the machine ad: it is a setting of HTCondor")
+        elif variable.exported:
             try:
                 attributes[variable.attribute] = _value(variable, text)
             except NoLiteralError as error:
@@ -117,6 +131,11 @@ def resolve(variables: Iterable[Variable], values: Mapping[str, str]) -> Exports
         if variable.job:
             environment[variable.job] = text
     return Exports(attributes, environment, tuple(missing), tuple(problems))
+
+
+def is_knob(attribute: str) -> bool:
+    """Whether HTCondor would take an attribute of this name for one of its settings."""
+    return not attribute.upper().startswith(_OWN_NAMES) and _KNOB.fullmatch(attribute) is not None
 
 
 def _value(variable: Variable, text: str) -> Json:
