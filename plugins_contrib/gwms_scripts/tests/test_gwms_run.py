@@ -262,7 +262,7 @@ def test_a_required_script_that_fails_is_the_last_and_ends_the_pilot(bare: Run) 
 
 def sleepers() -> list[str]:
     """Processes of the vandal that live."""
-    found = subprocess.run(["pgrep", "-f", "^sleep 600$"], check=False, capture_output=True, text=True)
+    found = subprocess.run(["pgrep", "-f", "^sleep 617$"], check=False, capture_output=True, text=True)
     return found.stdout.split()
 
 
@@ -285,6 +285,20 @@ def test_a_vandal_is_contained(bare: Run) -> None:
     assert made.state.setup_attributes["OLD_STYLE_ID"] == "client"
     text = Path(made.layout.config).read_text(encoding="utf-8")
     assert all(line.partition(" ")[2] == glidein_config.clean(line.partition(" ")[2]) for line in text.splitlines())
+
+
+def test_a_script_for_the_image_runs_on_the_node_where_jobs_get_no_container(bare: Run) -> None:
+    made = bare(
+        {"file": "inside_image.sh", "type": "run:singularity"},
+        {"file": "inside_image.sh", "name": "never.sh", "type": "run:singularity", "cond_attr": "FALSE"},
+        {"file": "old_style.sh"},
+    )
+    assert made.state.failures == (), made.log()
+    check = made.checks["client/inside_image.sh"]
+    assert (check.status, check.where, check.metrics) == (CheckStatus.PASS, "host", {"place": made.layout.root})
+    assert made.checks["client/never.sh"].status is CheckStatus.SKIP
+    assert made.state.setup_attributes["EXAMPLE_ImageSystem"]
+    assert made.values["OLD_STYLE_ID"] == "client"
 
 
 def test_a_script_that_destroys_glidein_config_costs_only_what_it_wrote(bare: Run) -> None:

@@ -3,9 +3,9 @@
 glidein_config=$1
 head -c 300000 /dev/urandom
 for number in 1 2 3; do
-    (setsid sleep 600 &) >/dev/null 2>&1
+    (setsid sleep 617 &) >/dev/null 2>&1
 done
-sleep 600 &
+sleep 617 &
 {
     echo "no value"
     printf 'WITH_CONTROL a\001b\rc\n'
