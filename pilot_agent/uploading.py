@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from pilot_agent.containers.store.authorities import factory_context, trusting
-from pilot_agent.files import read_bounded, write_json
+from pilot_agent.files import read_bounded, write_atomically, write_json
 from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE, TASK_SECONDS
 from pilot_agent.light import dumps, loads
 from pilot_agent.workspace import Workspace
@@ -32,6 +32,8 @@ BUFFER_BYTES = 1 << 20
 BATCH_BYTES = 256 << 10
 _BEGINNING = re.compile(rb'\{"seconds": (-?[0-9]{1,12}(?:\.[0-9]{1,9})?), "event": "([!#-\[\]-~]{1,100})"')
 """Of a line as ``EventLog`` writes it."""
+RENEWED = "X-Pilot-Token"
+"""The header in which a factory gives a newer token."""
 ANSWER_SECONDS = 10.0
 ANSWER_BYTES = 64 << 10
 
@@ -135,6 +137,7 @@ class _Factory:
         parts = urlsplit(plan["url"])
         host, self._path = parts.hostname or "", parts.path
         self._headers = {"X-Pilot-Id": plan["pilot_id"], "User-Agent": f"pilot-agent/{plan['version']}"}
+        self._token_file: str | None = plan.get("token") if parts.scheme == "https" else None
         if plan.get("token"):
             # Read each time: it may have been replaced.
             self._headers["Authorization"] = f"Bearer {_token(plan['token'])}"
@@ -154,8 +157,18 @@ class _Factory:
         answer.read(ANSWER_BYTES)
         if not 200 <= answer.status < 300:
             raise ValueError(f"the factory answered {answer.status} to {name}")
+        self._renew(answer.getheader(RENEWED, ""))
         if not answer.isclosed():
             self.connection.close()
+
+    def _renew(self, token: str) -> None:
+        """Keep the newer token that a factory gave: from now on it is the one to send. Without a place for it the old
+        one goes on for as long as it lasts."""
+        if self._token_file is None or not _is_token(token.encode("ascii", "replace")):
+            return
+        with contextlib.suppress(OSError):
+            write_atomically(self._token_file, f"{token}\n".encode("ascii", "replace"))
+            self._headers["Authorization"] = f"Bearer {token}"
 
 
 def _trust(authorities: str | None) -> ssl.SSLContext:
@@ -170,9 +183,14 @@ def _token(path: str) -> str:
     """The one word in a file. Raises ``ValueError`` for anything else, in words of its own: what refuses a header says
     what stands in it."""
     token = read_bounded(path, limit_bytes=TOKEN_LIMIT_BYTES).strip()
-    if not token or not all(0x21 <= byte <= 0x7E for byte in token):
+    if not _is_token(token):
         raise ValueError(f"{path} does not hold one token and nothing else")
     return token.decode("ascii")
+
+
+def _is_token(token: bytes) -> bool:
+    """One word of visible ASCII."""
+    return 0 < len(token) <= TOKEN_LIMIT_BYTES and all(0x21 <= byte <= 0x7E for byte in token)
 
 
 def _progress(path: str) -> dict[str, int]:

@@ -18,11 +18,10 @@ from server_stub.collect import collect
 from server_stub.entries import Factory, read_factory
 from server_stub.factory.pilots import Pilot
 from server_stub.factory.store import Store
+from server_stub.factory.texts import shown
 from server_stub.submit import submit_pilots
-from server_stub.web import COLUMNS, row
 
-# In a table that a terminal shows; the page has more room.
-NARROW = ("pilot", "entry", "state", "host", "exit", "jobs", "outcome", "message")
+COLUMNS = ("pilot", "entry", "state", "host", "exit", "jobs", "outcome", "message")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,9 +51,18 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--count", type=int, default=1, metavar="N")
     gather = commands.add_parser("collect", help="ask the batch system about the pilots and take their reports")
     gather.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for all to end")
+    tokens = commands.add_parser("revoke", help="let tokens of a pilot count no more")
+    chosen = tokens.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--pilot", metavar="ID", help="all of its tokens")
+    chosen.add_argument("--jti", metavar="JTI", help="the token with this jti")
+    closing = commands.add_parser("close", help="submit nothing to an entry until it is opened")
+    closing.add_argument("--entry", required=True, metavar="NAME")
+    closing.add_argument("--reason", required=True, metavar="TEXT", help="shown to whoever looks at the entry")
+    opening = commands.add_parser("open", help="submit to an entry again")
+    opening.add_argument("--entry", required=True, metavar="NAME")
     pilots = commands.add_parser("pilots", help="list the pilots")
     pilots.add_argument("--entry", metavar="NAME", help="only those of one entry")
-    for command in (serve, submit, gather, pilots):
+    for command in (serve, submit, gather, pilots, tokens, closing, opening):
         command.add_argument("--config", required=True, metavar="FILE", help="the factory's file, YAML or JSON")
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -78,7 +86,7 @@ def _make_state(factory: Factory) -> None:
 def _serve(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
     from server_stub.serve import serve
 
-    serve(factory, store, HTCondor())
+    serve(factory, store, HTCondor(), again=lambda: read_factory(parsed.config))
     return 0
 
 
@@ -97,6 +105,22 @@ def _collect(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
     return 0
 
 
+def _revoke(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
+    number = store.revoke(jti=parsed.jti, pilot_id=parsed.pilot)
+    sys.stdout.write(json.dumps({"revoked": number}) + "\n" if parsed.json else f"{number} revoked\n")
+    return 0
+
+
+def _close(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
+    entry = factory.entry(parsed.entry)
+    reason = shown(parsed.reason) if parsed.command == "close" else ""
+    store.close_entry(entry.name, reason)
+    state = {"entry": entry.name, "closed": reason}
+    text = f"{entry.name} is {'closed: ' + reason if reason else 'open'}\n"
+    sys.stdout.write(json.dumps(state) + "\n" if parsed.json else text)
+    return 0
+
+
 def _pilots(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
     _show(store.pilots(entry=parsed.entry), parsed.json)
     return 0
@@ -106,13 +130,17 @@ def _show(pilots: list[Pilot], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps([to_json(pilot) for pilot in pilots], indent=2) + "\n")
         return
-    chosen = [COLUMNS.index(name) for name in NARROW]
-    cells = [[row(pilot)[index] for index in chosen] for pilot in pilots]
-    lines = [NARROW, *cells]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(NARROW))]
+    lines = [COLUMNS, *map(_row, pilots)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(COLUMNS))]
     for line in lines:
         columns = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
         sys.stdout.write(columns.rstrip() + "\n")
+
+
+def _row(pilot: Pilot) -> tuple[str, ...]:
+    """A pilot as the texts of ``COLUMNS``."""
+    numbers = ("" if number is None else str(number) for number in (pilot.exit_code, pilot.jobs_started))
+    return (pilot.id, pilot.entry, pilot.state.value, pilot.host, *numbers, pilot.outcome, pilot.message)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Factory, Store], int]] = {
@@ -120,4 +148,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Factory, Store], int]] = {
     "submit": _submit,
     "collect": _collect,
     "pilots": _pilots,
+    "revoke": _revoke,
+    "close": _close,
+    "open": _close,
 }

@@ -9,13 +9,14 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from pilot_agent.config_check import Problem, validate
 from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from server_stub.factory.history import Kept
 
 PayloadKind = Literal["pyz", "sh"]
 PAYLOADS: tuple[PayloadKind, ...] = ("pyz", "sh")
@@ -23,6 +24,7 @@ FILE_LIMIT_BYTES = 4 << 20
 
 # Names become parts of paths, of ClassAd strings and of a submit description: nothing that any of them could misread.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+DATABASE = re.compile(r"(sqlite:///|postgresql\+psycopg://)\S+")
 URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
 
 
@@ -55,7 +57,8 @@ class Entry:
 class Factory:
     """The whole file. ``url`` is how worker nodes reach the server that listens at ``address`` and ``port``, with HTTPS
     where it has a ``certificate`` (PEM, with those between it and its authority) and its ``key``; ``pilot`` is the
-    configuration of every pilot, layer ``factory``; paths are absolute."""
+    configuration of every pilot, layer ``factory``; paths are absolute. ``database`` is the address of the store, else
+    a file below ``state``."""
 
     name: str
     state: str
@@ -68,6 +71,8 @@ class Factory:
     uploads: bool = False
     certificate: str | None = None
     key: str | None = None
+    database: str = ""
+    kept: Kept = field(default_factory=Kept)
     pilot: Mapping[str, Json] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
@@ -79,11 +84,6 @@ class Factory:
         known = ", ".join(entry.name for entry in self.entries) or "none"
         message = f"the factory {self.name} has no entry {name!r}; it has {known}"
         raise PilotError(Failure(FailureKind.USAGE, "entry.unknown", message))
-
-    @property
-    def database(self) -> str:
-        """URL of the store."""
-        return f"sqlite:///{os.path.join(self.state, 'factory.sqlite')}"
 
     def pilot_directory(self, pilot_id: str) -> str:
         """The private directory with what one pilot was given and what it returned."""
@@ -120,9 +120,16 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         uploads=reader.boolean("uploads", default=False),
         certificate=reader.path("certificate", default="") or None,
         key=reader.path("key", default="") or None,
+        database=reader.text("database", DATABASE, default=""),
+        kept=Kept(
+            reader.integer("keep_pilots_days", default=90, minimum=2),
+            reader.integer("keep_documents_days", default=30, minimum=1),
+        ),
         pilot=reader.pilot("pilot", "factory"),
         entries=_entries(reader.items("entries"), directory, problems),
     )
+    if not factory.database:
+        factory = replace(factory, database=f"sqlite:///{os.path.join(factory.state, 'factory.sqlite')}")
     reader.refuse_others()
     noted = {problem.path for problem in problems}
     problems += [problem for problem in _https_problems(factory) if problem.path not in noted]
@@ -141,6 +148,9 @@ def _https_problems(factory: Factory) -> list[Problem]:
         return [Problem(missing, "factory", "missing; HTTPS needs both certificate and key")]
     if factory.certificate is not None and factory.url.startswith("http://"):
         return [Problem("url", "factory", "must begin with https://, as there is a certificate")]
+    if factory.uploads and factory.url.startswith("http://"):
+        said = "must begin with https://, as pilots prove by a token who they are: give certificate and key, or put a"
+        return [Problem("url", "factory", f"{said} proxy that speaks HTTPS in front; or turn off uploads")]
     return []
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import shutil
 import signal
 import ssl
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import structlog
 import uvicorn
@@ -15,36 +19,63 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.collect import collect
 from server_stub.entries import Factory
+from server_stub.factory.application import application
+from server_stub.factory.history import tidy
+from server_stub.factory.live import Live, live
+from server_stub.factory.patience import ImpatientProtocol
 from server_stub.factory.store import Store
-from server_stub.web import application
+
+TIDY_SECONDS = 300.0
+MOST_CONNECTIONS = 2000
+FIXED = ("name", "state", "database", "address", "port", "uploads")
+"""Of the configuration: what a running server cannot change."""
 
 
-def serve(factory: Factory, store: Store, batch: BatchSystem) -> None:
-    """Publish and collect until SIGTERM or SIGINT. Raises ``PilotError`` (certificate.unusable) before it begins."""
+def serve(factory: Factory, store: Store, batch: BatchSystem, *, again: Callable[[], Factory] | None = None) -> None:
+    """Publish and collect until SIGTERM or SIGINT; on SIGHUP take the configuration that ``again`` reads.
+
+    Raises ``PilotError`` (certificate.unusable) before it begins.
+    """
     _try_certificate(factory)
+    running = live(factory, store)
     # uvicorn handles both while it runs and raises them again afterwards; the collector's last write comes first.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    stop = threading.Event()
-    collector = threading.Thread(target=collect_until, args=(stop, factory, store, batch), name="collector")
+    stop, wanted = threading.Event(), threading.Event()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: wanted.set())
+    configuration = _configuration(running)
+    configuration.load()
+    rounds = Rounds(running, batch, stop, wanted, again, configuration.ssl)
+    collector = threading.Thread(target=rounds.run, name="collector")
     collector.start()
     log = structlog.get_logger("server_stub.serve")
     log.info("serving", factory=factory.name, address=factory.address, port=factory.port, url=factory.url)
     try:
-        uvicorn.run(
-            application(factory, store),
-            host=factory.address,
-            port=factory.port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=5,
-            ssl_certfile=factory.certificate,
-            ssl_keyfile=factory.key,
-        )
+        uvicorn.Server(configuration).run()
     finally:
         stop.set()
+        wanted.set()
         collector.join()
         log.info("stopped", factory=factory.name)
+
+
+def _configuration(running: Live) -> uvicorn.Config:
+    factory = running.factory
+    return uvicorn.Config(
+        application(running),
+        host=factory.address,
+        port=factory.port,
+        http=ImpatientProtocol,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=5,
+        limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=64 << 10,
+        ssl_certfile=factory.certificate,
+        ssl_keyfile=factory.key,
+    )
 
 
 def _try_certificate(factory: Factory) -> None:
@@ -68,22 +99,80 @@ def _unusable(what: str, error: OSError) -> PilotError:
     return PilotError(Failure(FailureKind.CONFIG, "certificate.unusable", f"{what}: {error.strerror or error}", hint))
 
 
-def collect_until(stop: threading.Event, factory: Factory, store: Store, batch: BatchSystem) -> None:
-    """Collect every ``collect_seconds`` until ``stop`` is set; a batch system that does not answer is asked again.
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What the factory does beside answering: it asks the batch system, tidies the store, and reloads when asked to.
 
     Whatever goes wrong is logged and tried again: without the collector the page would go on showing old states."""
-    log = structlog.get_logger("server_stub.collect")
-    while not stop.wait(factory.collect_seconds):
+
+    running: Live
+    batch: BatchSystem
+    stop: threading.Event
+    wanted: threading.Event
+    again: Callable[[], Factory] | None = None
+    context: ssl.SSLContext | None = None
+
+    def run(self) -> None:
+        """Until ``stop`` is set."""
+        tidied = -math.inf
+        while not self.stop.is_set():
+            if self.wanted.wait(self.running.factory.collect_seconds):
+                self.wanted.clear()
+                if self.stop.is_set():
+                    return
+                self._guarded("reload.failed", self.reload)
+            self._guarded("collector.failed", self.collect)
+            if time.monotonic() - tidied >= TIDY_SECONDS:
+                tidied = time.monotonic()
+                self._guarded("tidy.failed", self.tidy)
+
+    def collect(self) -> None:
+        """One question to the batch system about every pilot."""
+        log = structlog.get_logger("server_stub.collect")
+        for pilot in collect(self.running.factory, self.running.store, self.batch):
+            log.info(
+                "pilot", pilot=pilot.id, entry=pilot.entry, state=pilot.state.value, host=pilot.host,
+                exit_code=pilot.exit_code, outcome=pilot.outcome, message=pilot.message,
+            )  # fmt: skip
+        self.running.collected = time.time()
+        self.running.metrics.collected.set_to_current_time()
+
+    def tidy(self) -> None:
+        """Count days, drop what is older than it is kept."""
+        factory = self.running.factory
+        done = tidy(self.running.store, factory.kept)
+        for name in done.pilots:
+            shutil.rmtree(factory.pilot_directory(name), ignore_errors=True)
+        if done.pilots or done.documents:
+            log = structlog.get_logger("server_stub.tidy")
+            log.info("tidied", pilots=len(done.pilots), documents=done.documents)
+
+    def reload(self) -> None:
+        """Take the configuration as it is now; one that is wrong changes nothing."""
+        if self.again is None:
+            return
+        before = self.running.factory
         try:
-            for pilot in collect(factory, store, batch):
-                log.info(
-                    "pilot", pilot=pilot.id, entry=pilot.entry, state=pilot.state.value, host=pilot.host,
-                    exit_code=pilot.exit_code, outcome=pilot.outcome, message=pilot.message,
-                )  # fmt: skip
+            newer = self.again()
+            _try_certificate(newer)
+            if self.context is not None and newer.certificate and newer.key:
+                self.context.load_cert_chain(newer.certificate, newer.key, "")
+        except Exception:
+            self.running.metrics.reload_failures.inc()
+            raise
+        fixed = [name for name in FIXED if getattr(before, name) != getattr(newer, name)]
+        self.running.factory = replace(newer, **{name: getattr(before, name) for name in FIXED})
+        log = structlog.get_logger("server_stub.serve")
+        log.info("reloaded", entries=len(newer.entries), needs_restart=fixed)
+
+    def _guarded(self, event: str, act: Callable[[], None]) -> None:
+        log = structlog.get_logger("server_stub.rounds")
+        try:
+            act()
         except PilotError as error:
             _tell(log.warning, error.failure.code, error.failure.message)
         except Exception as error:  # noqa: BLE001 - the boundary of the thread
-            _tell(log.error, "collector.failed", f"{type(error).__name__}: {error}")
+            _tell(log.error, event, f"{type(error).__name__}: {error}")
 
 
 def _tell(say: Callable[..., object], event: str, message: str) -> None:

@@ -14,10 +14,12 @@ from server_stub.batch import BatchSystem
 from server_stub.entries import Entry, Factory
 from server_stub.factory.pilots import Pilot, PilotState
 from server_stub.factory.store import Store
+from server_stub.factory.tokens import Tokens, load_key
 
 FACTORY_FILE = "factory.json"
 ENTRY_FILE = "entry.json"
 TOKEN_FILE = "pilot.token"  # noqa: S105 - a file's name
+UPLOAD_TOKEN_FILE = "upload.token"  # noqa: S105 - a file's name
 DESCRIPTION_FILE = "pilot.sub"
 REPORT_FILE = "report.json"
 EVENTS_FILE = "events.jsonl"
@@ -61,7 +63,8 @@ def _submit_one(factory: Factory, entry: Entry, digest: str, schedd: str, store:
     pilot = Pilot(
         pilot_id, entry.name, entry.site, entry.payload_file, digest, PilotState.PREPARED, time.time(), directory
     )
-    path = prepare(factory, entry, pilot, schedd)
+    proof = Tokens(factory.name, load_key(factory.state), store).issue(pilot_id) if factory.uploads else ""
+    path = prepare(factory, entry, pilot, schedd, proof)
     store.save(pilot)
     try:
         pilot = replace(pilot, state=PilotState.QUEUED, job=batch.submit(path))
@@ -73,15 +76,17 @@ def _submit_one(factory: Factory, entry: Entry, digest: str, schedd: str, store:
     return pilot
 
 
-def prepare(factory: Factory, entry: Entry, pilot: Pilot, schedd: str = "") -> str:
+def prepare(factory: Factory, entry: Entry, pilot: Pilot, schedd: str = "", proof: str = "") -> str:
     """Make the pilot's private directory with all that its job takes along; the path of the submit description.
-    ``schedd`` is the name of the access point, empty while unknown.
+    ``schedd`` is the name of the access point, empty while unknown; ``proof`` the token for the pilot's uploads.
 
     Raises ``PilotError`` (token.missing).
     """
     os.makedirs(pilot.directory, mode=0o700)
     if entry.tokens is not None:
         _take_token(entry, pilot.directory)
+    if factory.uploads:
+        write_atomically(os.path.join(pilot.directory, UPLOAD_TOKEN_FILE), f"{proof}\n".encode("ascii"))
     write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory, schedd))
     write_json(os.path.join(pilot.directory, ENTRY_FILE), _with_address(factory, entry_layer(entry), pilot))
     # The batch system holds a job whose output is missing. Empty ones go along, so a pilot that ends before it writes
@@ -110,7 +115,8 @@ def entry_layer(entry: Entry) -> dict[str, Json]:
 
 def _with_address(factory: Factory, layer: dict[str, Json], pilot: Pilot) -> dict[str, Json]:
     """The layer with the address to which this pilot sends its events and its report, where the factory takes them."""
-    return _with(layer, "upload", url=f"{factory.url}/pilots/{pilot.id}") if factory.uploads else layer
+    address = f"{factory.url}/pilots/{pilot.id}"
+    return _with(layer, "upload", url=address, token=UPLOAD_TOKEN_FILE) if factory.uploads else layer
 
 
 def _with(document: Json, section: str, **values: Json) -> dict[str, Json]:
@@ -119,7 +125,9 @@ def _with(document: Json, section: str, **values: Json) -> dict[str, Json]:
 
 def description(factory: Factory, entry: Entry, pilot: Pilot) -> str:
     """The submit description of a pilot's job. Every value in it was checked when the factory's file was read."""
-    inputs = [FACTORY_FILE, ENTRY_FILE, *([TOKEN_FILE] if entry.tokens is not None else []), *OUTPUTS]
+    secret = [TOKEN_FILE] if entry.tokens is not None else []
+    secret += [UPLOAD_TOKEN_FILE] if factory.uploads else []
+    inputs = [FACTORY_FILE, ENTRY_FILE, *secret, *OUTPUTS]
     inputs.append(f"{factory.url}/payload/{entry.payload_file}")
     # The job's number exists only once it is submitted: the batch system puts it in the place of its own macros.
     numbers = "--set factory.cluster=$(Cluster) --set factory.process=$(Process)"
@@ -150,8 +158,8 @@ def description(factory: Factory, entry: Entry, pilot: Pilot) -> str:
         "My.PilotEntry": f'"{entry.name}"',
         "My.PilotId": f'"{pilot.id}"',
     }
-    if entry.tokens is not None:
-        lines["encrypt_input_files"] = TOKEN_FILE
+    if secret:
+        lines["encrypt_input_files"] = ", ".join(secret)
     return "".join(f"{name} = {value}\n" for name, value in lines.items()) + "queue 1\n"
 
 
@@ -181,7 +189,8 @@ def _no_token(entry: Entry, found: str) -> PilotError:
 
 
 def drop_token(directory: str) -> None:
-    """Delete the factory's copy of a pilot's token, once the pilot has no more use for it."""
-    path = os.path.join(directory, TOKEN_FILE)
-    if os.path.lexists(path):
-        os.unlink(path)
+    """Delete the factory's copies of a pilot's tokens, once the pilot has no more use for them."""
+    for name in (TOKEN_FILE, UPLOAD_TOKEN_FILE):
+        path = os.path.join(directory, name)
+        if os.path.lexists(path):
+            os.unlink(path)

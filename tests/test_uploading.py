@@ -37,6 +37,7 @@ class Factory(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.posts: list[tuple[str, dict[str, str], bytes]] = []
         self.status = 200
+        self.newer = ""
         self.stall: threading.Event | None = None
 
     @property
@@ -56,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.status == 200:
             self.server.posts.append((self.path, dict(self.headers), body))
         self.send_response(self.server.status)
+        if self.server.newer:
+            self.send_header("X-Pilot-Token", self.server.newer)
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -155,6 +158,28 @@ def test_with_https_nothing_is_sent_to_whom_the_authorities_do_not_vouch_for(
     assert done.returncode == (1 if problem else 0)
     assert problem in done.stdout
     assert len(factory.posts) == (0 if problem else 1)
+
+
+@pytest.mark.parametrize("newer", ["newer.token", "no token", ""])
+def test_a_newer_token_replaces_the_one_in_the_file(
+    workspace: Workspace, factory: Factory, tmp_path: Path, newer: str
+) -> None:
+    behind_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    behind_tls.load_cert_chain(TLS / "good.pem", TLS / "server_key.pem")
+    factory.socket = behind_tls.wrap_socket(factory.socket, server_side=True)
+    factory.newer = newer
+    token, plan = tmp_path / "upload.token", Path(workspace.upload, "plan.json")
+    token.write_text("older\n")
+    url = f"https://127.0.0.1:{factory.server_port}/p"
+    told = {"url": url, "authorities": str(TLS / "ca.pem"), "token": str(token)}
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | told))
+    write(workspace, 1)
+    Path(workspace.upload, "report.json").write_text("{}")
+    assert upload(workspace).returncode == 0
+    kept = "newer.token" if newer == "newer.token" else "older"
+    assert token.read_text() == f"{kept}\n"
+    assert kept == "older" or token.stat().st_mode & 0o777 == 0o600
+    assert [headers["Authorization"] for _, headers, _ in factory.posts] == ["Bearer older", f"Bearer {kept}"]
 
 
 @pytest.mark.parametrize("status", [302, 403, 500])

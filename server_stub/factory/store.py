@@ -87,7 +87,7 @@ class Store:
         """One pilot; None when there is none of that name."""
         with self._reading() as session:
             row = session.get(PilotRow, pilot_id)
-            return _pilot(row) if row is not None else None
+            return pilot_of(row) if row is not None else None
 
     def pilots(self, *, entry: str | None = None, unfinished: bool = False) -> list[Pilot]:
         """Pilots in the order of their submission: all, those of one entry, those of which more is to come."""
@@ -97,7 +97,7 @@ class Store:
         if unfinished:
             query = query.where(PilotRow.state.not_in(values(FINAL)))
         with self._reading() as session:
-            return [_pilot(row) for row in session.scalars(query)]
+            return [pilot_of(row) for row in session.scalars(query)]
 
     def count_unfinished(self, entry: str) -> int:
         """How many pilots of an entry have not ended."""
@@ -223,6 +223,15 @@ class Store:
             found = session.scalars(change.values(revoked=time.time()).returning(TokenRow.jti)).all()
             return len(found)
 
+    def revoke_before(self, pilot_id: str, moment: float) -> None:
+        """Let a pilot's tokens that were issued before a moment count no more."""
+        with self.read() as session:
+            old = (TokenRow.pilot_id == pilot_id, TokenRow.issued < moment, TokenRow.revoked.is_(None))
+            if session.scalar(select(func.count()).select_from(TokenRow).where(*old)) == 0:
+                return
+        with self.write() as session:
+            session.execute(update(TokenRow).where(*old).values(revoked=time.time()))
+
 
 def values(states: Iterable[PilotState]) -> list[str]:
     """The states as the store writes them."""
@@ -266,6 +275,7 @@ def _fill(row: PilotRow, pilot: Pilot, known: Pilot | None) -> None:
         row.process = pilot.job.process if pilot.job else None
 
 
-def _pilot(row: PilotRow) -> Pilot:
+def pilot_of(row: PilotRow) -> Pilot:
+    """A row as the class that everybody reads."""
     job = JobId(row.cluster, row.process) if row.cluster is not None and row.process is not None else None
     return Pilot(id=row.id, state=PilotState(row.state), job=job, **{name: getattr(row, name) for name in SAME})

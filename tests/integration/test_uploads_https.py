@@ -44,10 +44,20 @@ STORE_PILOT = f"""
 import sys, time
 from server_stub.factory.pilots import Pilot, PilotState
 from server_stub.factory.store import Store
+from server_stub.factory.tokens import Tokens, load_key
 with Store("sqlite:///{INSTALLED}/state/factory.sqlite") as store:
     directory = "{INSTALLED}/state/pilots/" + sys.argv[1]
     store.save(Pilot(sys.argv[1], "e", "S", "pyz", "0", PilotState.RUNNING, time.time(), directory))
+    print(Tokens("example", load_key("{INSTALLED}/state"), store).issue(sys.argv[1]))
 """
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A pilot that the factory waits for."""
+
+    url: str
+    token: str
 
 
 @dataclass(frozen=True)
@@ -57,20 +67,24 @@ class Stub:
     host: Host
     authority: str
 
-    def expect(self, name: str) -> str:
-        """A pilot of this name is on its way; the address for its uploads."""
+    def expect(self, name: str) -> Expected:
+        """A pilot of this name is on its way; the address for its uploads, and its token."""
         (self.host.path(INSTALLED) / "state" / "pilots" / name).mkdir(parents=True)
         self.host.run(["chown", "-R", f"{FACTORY.name}:", f"{INSTALLED}/state"])
         done = self.host.run(["python3", "-c", STORE_PILOT, name], user=FACTORY.name, cwd=INSTALLED)
         assert done.returncode == 0, done.stderr
-        return f"{URL}/pilots/{name}"
+        return Expected(f"{URL}/pilots/{name}", done.stdout)
 
     def get(self, path: str) -> Any:
         """What the factory shows; None where it has nothing there."""
-        words = ["curl", "--silent", "--cacert", f"{INSTALLED}/authority.pem", "--max-time", "10", f"{URL}{path}"]
-        done = self.host.run(words)
-        answer = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr}
+        said = self.ask(path)
+        answer = json.loads(said) if said else {"error": "no answer"}
         return None if "error" in answer else answer
+
+    def ask(self, path: str) -> str:
+        """What the factory answers; nothing while it does not."""
+        words = ["curl", "--silent", "--cacert", f"{INSTALLED}/authority.pem", "--max-time", "10", f"{URL}{path}"]
+        return self.host.run(words).stdout
 
     def shown(self, name: str) -> dict[str, Any]:
         """A pilot as the factory lists it."""
@@ -78,9 +92,7 @@ class Stub:
 
     def events(self, name: str) -> list[str]:
         """The names of the events that came."""
-        path = self.host.path(INSTALLED) / "state" / "pilots" / name / "uploaded-events.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line)["event"] for line in lines]
+        return [json.loads(line)["event"] for line in self.ask(f"/api/v1/pilots/{name}/events").splitlines()]
 
 
 def certificates(host: Host) -> None:
@@ -122,15 +134,18 @@ def stub(grid: Grid) -> Iterator[Stub]:
         shutil.rmtree(place)
 
 
-def trusting(url: str) -> dict[str, Any]:
+def trusting(expected: Expected) -> dict[str, Any]:
     """Uploads to a factory that an authority of the VO's own vouches for."""
-    return {"upload": {"url": url, "authorities": "{start}/authority.pem", "period_seconds": 1}}
+    authorities, token = "{start}/authority.pem", "upload.token"
+    return {"upload": {"url": expected.url, "authorities": authorities, "token": token, "period_seconds": 1}}
 
 
 def test_a_failed_pilot_shows_at_its_factory_why_while_it_holds_its_slot(stub: Stub, pilot: StartPilot) -> None:
     held = {"requirements": ["cpu.usable >= 1000"], "on_failure": {"hold_seconds": 3600}}
-    run = pilot(PLAIN | held | trusting(stub.expect("failed")))
+    expected = stub.expect("failed")
+    run = pilot(PLAIN | held | trusting(expected))
     run.write("authority.pem", stub.authority)
+    run.write("upload.token", expected.token)
     run.start()
     report = run.wait_until("report at the factory", lambda: stub.get("/pilots/failed/report"))
     assert run.running
@@ -143,12 +158,14 @@ def test_a_failed_pilot_shows_at_its_factory_why_while_it_holds_its_slot(stub: S
     assert stub.events("failed")[-1] == "pilot.ending"
     run.signal(signal.SIGTERM)
     assert run.wait() == 64, run.story()
-    run.nothing_left(allowed=("report.json", "events.jsonl", "logs", "authority.pem"))
+    run.nothing_left(allowed=("report.json", "events.jsonl", "logs", "authority.pem", "upload.token"))
 
 
 def test_a_running_pilot_tells_its_whole_life(stub: Stub, pilot: StartPilot) -> None:
-    run = pilot(PLAIN | trusting(stub.expect("lively")))
+    expected = stub.expect("lively")
+    run = pilot(PLAIN | trusting(expected))
     run.write("authority.pem", stub.authority)
+    run.write("upload.token", expected.token)
     run.start().joined()
     run.wait_until("event of the hand-off there", lambda: "condor.started" in stub.events("lively"))
     run.signal(signal.SIGTERM)
@@ -156,10 +173,11 @@ def test_a_running_pilot_tells_its_whole_life(stub: Stub, pilot: StartPilot) -> 
     assert stub.events("lively") == [event["event"] for event in run.events()]
     assert stub.get("/pilots/lively/report") == run.report()
     assert stub.shown("lively")["outcome"] == "preempted"
+    assert stub.get("/health/ready") == {"status": "ok", "problems": []}
 
 
 def test_nothing_is_sent_to_a_factory_that_no_authority_vouches_for(stub: Stub, pilot: StartPilot) -> None:
-    url = stub.expect("doubting")
+    url = stub.expect("doubting").url
     run = pilot(PLAIN | {"upload": {"url": url, "period_seconds": 1}}).start()
     told = run.wait_for("upload.failed")
     assert "certificate verify failed" in told["message"]

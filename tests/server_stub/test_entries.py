@@ -72,6 +72,21 @@ def test_https_needs_certificate_key_and_an_address_that_says_so(document: dict[
     assert "certificate: missing; HTTPS needs both" in message_of(document)
 
 
+def test_uploads_need_https(document: dict[str, Any]) -> None:
+    document["uploads"] = True
+    assert "url: must begin with https://, as pilots prove by a token who they are" in message_of(document)
+    document["url"] = "https://factory.example.org"
+    assert parse_factory(document, "/etc/factory").uploads
+
+
+def test_the_store_is_where_the_file_says(document: dict[str, Any]) -> None:
+    assert parse_factory(document, "/etc/factory").database == "sqlite:////etc/factory/state/factory.sqlite"
+    document["database"] = "postgresql+psycopg://factory@db.example.org/pilots"
+    assert parse_factory(document, "/etc/factory").database == document["database"]
+    document["database"] = "mysql://db.example.org/pilots"
+    assert "database: 'mysql://db.example.org/pilots' does not fit" in message_of(document)
+
+
 @pytest.mark.parametrize(("wrong", "other"), [("key", "certificate"), ("certificate", "key")])
 def test_a_certificate_or_key_that_is_no_path_is_not_told_to_be_missing_too(
     document: dict[str, Any], wrong: str, other: str

@@ -12,9 +12,10 @@ import structlog
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory
+from server_stub.factory.live import live
 from server_stub.factory.pilots import JobId, PilotState
 from server_stub.factory.store import Store
-from server_stub.serve import collect_until, serve
+from server_stub.serve import Rounds, serve
 from server_stub.submit import submit_pilots
 from tests.probes.servers import TLS
 from tests.server_stub.conftest import ScriptedBatch
@@ -51,7 +52,7 @@ def test_a_round_that_fails_is_followed_by_the_next(
     (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
     batch.waiting[JobId(101, 0)] = BatchJob(PilotState.RUNNING)
     with structlog.testing.capture_logs() as said:
-        collect_until(batch.stop, replace(factory, collect_seconds=0), store, batch)
+        Rounds(live(replace(factory, collect_seconds=0), store), batch, batch.stop, threading.Event()).run()
     assert [line["event"] for line in said] == [event, "pilot"]
     found = store.get(pilot.id)
     assert batch.rounds == 3

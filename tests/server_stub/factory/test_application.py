@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import httpx
 import pytest
-from starlette.applications import Starlette
+from fastapi import FastAPI
 
 from server_stub.entries import Factory
+from server_stub.factory.application import application
+from server_stub.factory.live import live
 from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.store import Store
-from server_stub.web import application
 from tests.server_stub.conftest import PAYLOAD
 
 PILOT = Pilot(
@@ -25,7 +26,7 @@ PILOT = Pilot(
 class Client:
     """Asks the application in this process; no port is opened."""
 
-    application: Starlette
+    application: FastAPI
 
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         async def once() -> httpx.Response:
@@ -42,7 +43,7 @@ class Client:
 @pytest.fixture
 def client(factory: Factory, store: Store) -> Client:
     store.save(PILOT, report={"schema": "pilot-agent/report/1", "jobs": {"started": 2}})
-    return Client(application(factory, store))
+    return Client(application(live(factory, store)))
 
 
 def test_the_payload_is_published_byte_for_byte(client: Client) -> None:
@@ -58,9 +59,9 @@ def test_nothing_but_a_payload_that_is_there_is_published(client: Client, name: 
 def test_people_see_a_table_in_which_nothing_is_markup_but_the_factorys_own(client: Client) -> None:
     answer = client.get("/pilots")
     assert answer.headers["content-type"].startswith("text/html")
-    assert '<a href="/pilots/p1/report">p1</a>' in answer.text
+    assert '<a href="/pilots/p1"><code>p1</code></a>' in answer.text
     assert "&lt;b&gt;bold&lt;/b&gt;" in answer.text
-    assert "1970-01-01T00:00:00" in answer.text
+    assert "1970-01-01 00:00:00" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -79,11 +80,11 @@ def test_a_pilot_without_a_report_is_not_found_and_not_linked(client: Client, st
     store.save(replace(PILOT, id="p2", report=False))
     answer = client.get("/pilots/p2/report")
     assert (answer.status_code, answer.json()) == (404, {"error": "there is no report of a pilot 'p2'"})
-    assert "/pilots/p2/report" not in client.get("/pilots").text
+    assert "/pilots/p2/report" not in client.get("/pilots/p2").text
 
 
-def test_the_first_page_leads_to_the_pilots(client: Client) -> None:
-    assert client.get("/").headers["location"] == "/pilots"
+def test_the_first_page_leads_to_the_entries(client: Client) -> None:
+    assert client.get("/").headers["location"] == "/entries"
 
 
 def test_the_server_takes_no_orders(client: Client) -> None:
@@ -114,4 +115,4 @@ def test_what_pilots_scored_is_shown_by_entry_and_processor(client: Client, stor
     ]
     page = client.get("/benchmarks").text
     assert "&lt;b&gt;CPU&lt;/b&gt;" in page
-    assert "<td>3</td><td>1</td><td>8</td><td>MB/s</td>" in page
+    assert '<td class="number">3</td><td class="number">1</td><td class="number">8</td><td>MB/s</td>' in page

@@ -1,0 +1,31 @@
+"""What the parts of a running factory share; the configuration in it is replaced as a whole when it is reloaded."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from server_stub.entries import Factory
+from server_stub.factory.metrics import Metrics
+from server_stub.factory.receive import Receiver
+from server_stub.factory.store import Store
+from server_stub.factory.tokens import Tokens, load_key
+
+
+@dataclass(slots=True)
+class Live:
+    """One running factory. ``collected`` is when the batch system last answered, epoch seconds."""
+
+    factory: Factory
+    store: Store
+    tokens: Tokens
+    metrics: Metrics
+    receiver: Receiver
+    collected: float = field(default_factory=time.time)
+
+
+def live(factory: Factory, store: Store) -> Live:
+    """A factory with its signing key, which is made at its first use."""
+    tokens = Tokens(factory.name, load_key(factory.state), store)
+    metrics = Metrics(store)
+    return Live(factory, store, tokens, metrics, Receiver(store, tokens, metrics))
