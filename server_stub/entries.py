@@ -5,25 +5,23 @@ All problems of the file are reported together, each with its path, as in the pi
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
-from pilot_agent.config_check import Problem, validate
+from pilot_agent.config_check import Problem
 from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.factory.history import Kept
+from server_stub.factory.reader import Reader
 
 PayloadKind = Literal["pyz", "sh"]
 PAYLOADS: tuple[PayloadKind, ...] = ("pyz", "sh")
 FILE_LIMIT_BYTES = 4 << 20
 
-# Names become parts of paths, of ClassAd strings and of a submit description: nothing that any of them could misread.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 DATABASE = re.compile(r"(sqlite:///|postgresql\+psycopg://)\S+")
 URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
 
@@ -107,7 +105,7 @@ def read_factory(path: str) -> Factory:
 def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
     """The factory that ``document`` describes. Raises ``PilotError`` (config.invalid) with every problem."""
     problems: list[Problem] = []
-    reader = _Reader(document, "", directory, problems)
+    reader = Reader(document, "", directory, problems)
     factory = Factory(
         name=reader.name("name"),
         state=reader.path("state"),
@@ -161,14 +159,14 @@ def _entries(items: Iterable[Json], directory: str, problems: list[Problem]) -> 
         if not isinstance(item, Mapping):
             problems.append(Problem(path, "factory", "expected a mapping with name, site and payload"))
             continue
-        entry = _entry(_Reader(item, f"{path}.", directory, problems))
+        entry = _entry(Reader(item, f"{path}.", directory, problems))
         if entry.name and entry.name in {other.name for other in entries}:
             problems.append(Problem(f"{path}.name", "factory", f"{entry.name!r} is the name of an earlier entry too"))
         entries.append(entry)
     return tuple(entries)
 
 
-def _entry(reader: _Reader) -> Entry:
+def _entry(reader: Reader) -> Entry:
     entry = Entry(
         name=reader.name("name"),
         site=reader.name("site"),
@@ -182,99 +180,3 @@ def _entry(reader: _Reader) -> Entry:
     )
     reader.refuse_others()
     return entry
-
-
-class _Reader:
-    """Reads the keys of one mapping, and notes what is wrong under the key's path; then it gives a harmless value."""
-
-    def __init__(self, document: Mapping[str, Json], prefix: str, directory: str, problems: list[Problem]) -> None:
-        self._document = document
-        self._prefix = prefix
-        self._directory = directory
-        self._problems = problems
-        self._asked: list[str] = []
-
-    def text(self, key: str, pattern: re.Pattern[str] | None = None, *, default: str | None = None) -> str:
-        value = self._take(key)
-        if value is None:
-            if default is None:
-                self._note(key, "missing")
-            return default or ""
-        if not isinstance(value, str):
-            return self._note(key, f"expected a string, found {value!r}")
-        if pattern is not None and not pattern.fullmatch(value):
-            return self._note(key, f"{value!r} does not fit {pattern.pattern}")
-        return value
-
-    def name(self, key: str) -> str:
-        return self.text(key, NAME)
-
-    def path(self, key: str, *, default: str | None = None) -> str:
-        value = self.text(key, default=default)
-        return os.path.normpath(os.path.join(self._directory, value)) if value else ""
-
-    def expression(self, key: str, *, default: str) -> str:
-        """A ClassAd expression. The submit language would end it at a line's end and expand ``$(...)`` in it."""
-        value = self.text(key, default=default)
-        if any(character in value for character in "\n\r\0") or "$(" in value:
-            return self._note(key, "an expression is one line and has no $(...) in it")
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.text(key)
-        if value and value not in choices:
-            self._note(key, f"{value!r} is none of {', '.join(choices)}")
-        return value
-
-    def boolean(self, key: str, *, default: bool) -> bool:
-        value = self._take(key)
-        if value is None or isinstance(value, bool):
-            return default if value is None else value
-        self._note(key, f"expected true or false, found {value!r}")
-        return default
-
-    def integer(self, key: str, *, default: int, minimum: int, maximum: int | None = None) -> int:
-        value = self._take(key)
-        if value is None:
-            return default
-        if not isinstance(value, int) or isinstance(value, bool):
-            self._note(key, f"expected an integer, found {value!r}")
-        elif value < minimum or (maximum is not None and value > maximum):
-            self._note(key, f"{value} is not in {minimum}..{'' if maximum is None else maximum}")
-        else:
-            return value
-        return default
-
-    def items(self, key: str) -> list[Json]:
-        value = self._take(key)
-        if isinstance(value, list) and value:
-            return value
-        self._note(key, "at least one entry is needed")
-        return []
-
-    def pilot(self, key: str, layer: str) -> dict[str, Json]:
-        """A document of the pilot's own configuration, judged by the pilot's own rules."""
-        value = self._take(key)
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            self._note(key, f"expected a mapping, found {value!r}")
-            return {}
-        for problem in validate(value, layer):
-            self._note(f"{key}.{problem.path}", problem.message)
-        return dict(value)
-
-    def refuse_others(self) -> None:
-        """Note every key that nobody asked for."""
-        for key in self._document:
-            if key not in self._asked:
-                near = difflib.get_close_matches(str(key), self._asked, n=1)
-                self._note(str(key), "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
-
-    def _take(self, key: str) -> Json:
-        self._asked.append(key)
-        return self._document.get(key)
-
-    def _note(self, key: str, message: str) -> str:
-        self._problems.append(Problem(f"{self._prefix}{key}", "factory", message))
-        return ""

@@ -8,7 +8,14 @@ from pathlib import Path
 from tests.testbed import cache, trees
 from tests.testbed.command import call
 
-PACKAGES = ("postgresql-17", "postgresql-client-17", "python3-jinja2", "python3-jwt", "python3-prometheus-client")
+PACKAGES = (
+    "postgresql-17",
+    "postgresql-client-17",
+    "python3-decorator",
+    "python3-jinja2",
+    "python3-jwt",
+    "python3-prometheus-client",
+)
 LIBRARIES = ("libpq5", "libxml2", "libxslt1.1", "libicu76", "libllvm19", "libz3-4", "libnuma1", "libedit2")
 """What the server is linked with and the node's tree may not have."""
 TAKEN = ("usr/lib/postgresql", "usr/share/postgresql", "usr/lib/python3/dist-packages")

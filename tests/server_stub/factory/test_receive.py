@@ -151,7 +151,7 @@ def wrong_tokens(door: Door) -> dict[str, str | None]:
     revoked = tokens.issue("p1")
     door.running.store.revoke(jti=jwt.decode(revoked, key, algorithms=["HS256"])["jti"])
 
-    def signed(by: bytes | None = key, algorithm: str = "HS256", **changed: Any) -> str:
+    def signed(by: Any = key, algorithm: str = "HS256", **changed: Any) -> str:
         claims = {name: value for name, value in (good | changed).items() if value is not None}
         return jwt.encode(claims, by, algorithm=algorithm)
 

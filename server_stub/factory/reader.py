@@ -1,0 +1,119 @@
+"""Reading what people wrote key by key: each problem is noted under its path, and a harmless value given instead."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+
+from pilot_agent.config_check import Problem, validate
+from pilot_agent.model import Json
+
+# Names become parts of paths, of ClassAd strings and of a submit description: nothing that any of them could misread.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+# What a line of a submit description may hold beside its end: no macro, no quote, no start of another value.
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+=,-]{0,254}")
+
+
+class Reader:
+    """Reads the keys of one mapping, and notes what is wrong under the key's path."""
+
+    def __init__(self, document: Mapping[str, Json], prefix: str, directory: str, problems: list[Problem]) -> None:
+        self._document = document
+        self._prefix = prefix
+        self._directory = directory
+        self._problems = problems
+        self._asked: list[str] = []
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None, *, default: str | None = None) -> str:
+        """A string that fits the pattern; ``default`` where there is none, which is wrong without one."""
+        value = self._take(key)
+        if value is None:
+            if default is None:
+                self._note(key, "missing")
+            return default or ""
+        if not isinstance(value, str):
+            return self._note(key, f"expected a string, found {value!r}")
+        if pattern is not None and not pattern.fullmatch(value):
+            return self._note(key, f"{value!r} does not fit {pattern.pattern}")
+        return value
+
+    def name(self, key: str) -> str:
+        """A name that every place takes."""
+        return self.text(key, NAME)
+
+    def path(self, key: str, *, default: str | None = None) -> str:
+        """A path; a relative one starts at the directory of the file."""
+        value = self.text(key, default=default)
+        return os.path.normpath(os.path.join(self._directory, value)) if value else ""
+
+    def expression(self, key: str, *, default: str) -> str:
+        """A ClassAd expression. The submit language would end it at a line's end and expand ``$(...)`` in it."""
+        value = self.text(key, default=default)
+        if any(character in value for character in "\n\r\0") or "$(" in value:
+            return self._note(key, "an expression is one line and has no $(...) in it")
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        """One of these words."""
+        value = self.text(key)
+        if value and value not in choices:
+            self._note(key, f"{value!r} is none of {', '.join(choices)}")
+        return value
+
+    def boolean(self, key: str, *, default: bool) -> bool:
+        """True or false."""
+        value = self._take(key)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self._note(key, f"expected true or false, found {value!r}")
+        return default
+
+    def integer(self, key: str, *, default: int, minimum: int, maximum: int | None = None) -> int:
+        """An integer within bounds."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._note(key, f"expected an integer, found {value!r}")
+        elif value < minimum or (maximum is not None and value > maximum):
+            self._note(key, f"{value} is not in {minimum}..{'' if maximum is None else maximum}")
+        else:
+            return value
+        return default
+
+    def items(self, key: str) -> list[Json]:
+        """A list with something in it."""
+        value = self._take(key)
+        if isinstance(value, list) and value:
+            return value
+        self._note(key, "at least one entry is needed")
+        return []
+
+    def pilot(self, key: str, layer: str) -> dict[str, Json]:
+        """A document of the pilot's own configuration, judged by the pilot's own rules."""
+        value = self._take(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self._note(key, f"expected a mapping, found {value!r}")
+            return {}
+        for problem in validate(value, layer):
+            self._note(f"{key}.{problem.path}", problem.message)
+        return dict(value)
+
+    def refuse_others(self) -> None:
+        """Note every key that nobody asked for."""
+        for key in self._document:
+            if key not in self._asked:
+                near = difflib.get_close_matches(str(key), self._asked, n=1)
+                self._note(str(key), "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
+
+    def _take(self, key: str) -> Json:
+        self._asked.append(key)
+        return self._document.get(key)
+
+    def _note(self, key: str, message: str) -> str:
+        self._problems.append(Problem(f"{self._prefix}{key}", "factory", message))
+        return ""
