@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shutil
 import signal
@@ -22,6 +21,7 @@ from server_stub.entries import Factory
 from server_stub.factory.application import application
 from server_stub.factory.history import tidy
 from server_stub.factory.live import Live, live
+from server_stub.factory.log import tell
 from server_stub.factory.patience import ImpatientProtocol
 from server_stub.factory.store import Store
 
@@ -170,12 +170,6 @@ class Rounds:
         try:
             act()
         except PilotError as error:
-            _tell(log.warning, error.failure.code, error.failure.message)
+            tell(log.warning, error.failure.code, message=error.failure.message)
         except Exception as error:  # noqa: BLE001 - the boundary of the thread
-            _tell(log.error, event, f"{type(error).__name__}: {error}")
-
-
-def _tell(say: Callable[..., object], event: str, message: str) -> None:
-    """Log one line; a log that is closed or on a full disk is no reason to stop either."""
-    with contextlib.suppress(OSError, ValueError):
-        say(event, message=message)
+            tell(log.error, event, message=f"{type(error).__name__}: {error}")

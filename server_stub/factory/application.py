@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from server_stub.entries import PAYLOADS
 from server_stub.factory.api import PilotId, api_routes, report_answer
 from server_stub.factory.live import Live
+from server_stub.factory.log import tell
 from server_stub.factory.receive import refusal, upload_routes
 from server_stub.factory.web.pages import page_routes
 
@@ -62,7 +63,8 @@ async def _safely(request: Request, call_next: Callable[[Request], Awaitable[Res
 async def _store_failed(request: Request, error: Exception) -> Response:
     """Nothing was stored; who sent it sends it again."""
     said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    structlog.get_logger("server_stub.store").error("store.failed", path=request.url.path, message=said)
+    log = structlog.get_logger("server_stub.store")
+    tell(log.error, "store.failed", path=request.url.path, message=said)
     return refusal("the store does not answer; nothing was stored", 503, {"Retry-After": "30"})
 
 
