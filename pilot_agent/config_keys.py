@@ -257,6 +257,14 @@ KEYS: tuple[Key, ...] = (
         layers=TRUSTED,
     ),
     Key(
+        "artifacts.proxies",
+        Kind.STRINGS,
+        [],
+        "ways to the mirrors, tried in this order: http://host:port of a proxy, or `direct`; without any, the proxy "
+        "that the environment names",
+        layers=TRUSTED,
+    ),
+    Key(
         "artifacts.bundle",
         Kind.STRING,
         None,

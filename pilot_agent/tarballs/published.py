@@ -161,6 +161,7 @@ class PinnedAddress:
             stall_seconds=STALL_SECONDS,
             image=False,
             plain=True,
+            elsewhere=False,
         )
         download.run(admit, lambda *_: None)
 

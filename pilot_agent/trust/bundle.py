@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -35,24 +36,27 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a pilot believes, and where it asks: the path of its bundle (empty: the one that its payload carries) and
-    the mirrors."""
+    """Whom a pilot believes, and where it asks: the path of its bundle (empty: the one that its payload carries), the
+    mirrors, and the ways there (``SignedRepository``)."""
 
     bundle: str = ""
     mirrors: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Json]) -> Self:
         """As the configuration's ``artifacts`` says it."""
         settings = config["artifacts"]
         # Relative to the start directory, into which a batch system puts a job's files.
-        return cls(os.path.abspath(settings["bundle"]) if settings["bundle"] else "", tuple(settings["mirrors"]))
+        bundle = os.path.abspath(settings["bundle"]) if settings["bundle"] else ""
+        return cls(bundle, tuple(settings["mirrors"]), tuple(settings["proxies"]))
 
     def repository(self, scratch: str, environment: Mapping[str, str], end: float) -> SignedRepository:
         """What is signed, in a new directory below ``scratch``; ``end`` is of the monotonic clock. Raises
         ``PilotError`` where nobody is to be believed, or others can change who is."""
         from pilot_agent.trust.repository import SignedRepository
 
+        self._require_proxies()
         bundle = self._believed()
         if failure := behind(bundle.made):
             raise PilotError(failure)
@@ -63,7 +67,14 @@ class Trust:
             message = f"what is fetched cannot be kept: {error.strerror}: {error.filename}"
             hint = "the site frees space in the file system of the pilot's scratch directory"
             raise PilotError(Failure(FailureKind.NODE_RESOURCE, "disk.full", message, hint, retry=True)) from error
-        return SignedRepository(bundle, self.mirrors, own, environment, end)
+        return SignedRepository(bundle, self.mirrors, own, environment, end, self.proxies)
+
+    def _require_proxies(self) -> None:
+        for place, proxy in enumerate(self.proxies):
+            if not re.fullmatch(r"direct|http://[A-Za-z0-9._\[\]:-]+:[0-9]{1,5}/?", proxy):
+                message = f"artifacts.proxies[{place}] is {proxy!r}; http://HOST:PORT or `direct` is needed"
+                hint = "whoever wrote the configuration corrects the address"
+                raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
 
     def _believed(self) -> Bundle:
         """Whom to believe. Raises ``PilotError``."""

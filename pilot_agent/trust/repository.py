@@ -7,15 +7,19 @@ before, or too old to be the newest. All of it may take as long as a server does
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, cast
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, cast
 
-from pilot_agent.containers.store.download import Download
-from pilot_agent.containers.store.errors import CONFIG, NODE, StoreError
-from pilot_agent.files import read_bounded
+from pilot_agent.containers.store.errors import NODE, StoreError
+from pilot_agent.containers.store.proxies import DIRECT
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.trust.clock import ServerTime
+from pilot_agent.trust.downloads import Downloads
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -23,16 +27,28 @@ if TYPE_CHECKING:
 
     from pilot_agent.trust.bundle import Bundle
 
-STALL_SECONDS = 30.0
-_ABSENT = {"image.missing": 404, "image.unauthorized": 403}
-_TIMESTAMP = "timestamp.json"
+MOST_AT_A_TIME = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A mirror by one way: a proxy's address, ``direct``, or None for what the environment says."""
+
+    mirror: str
+    proxy: str | None = None
+
+    def __str__(self) -> str:
+        way = {None: "", DIRECT: " without a proxy"}.get(self.proxy, f" through {self.proxy}")
+        return self.mirror + way
 
 
 class SignedRepository:
-    """What is published at ``mirrors`` (addresses of the directory with ``metadata`` and ``targets``), the first one
-    first; another is asked where one cannot be reached or gives what is not to be believed.
+    """What is published at ``mirrors`` (addresses of the directory with ``metadata`` and ``targets``), by the ways of
+    ``proxies`` (none: what the environment says).
 
-    ``directory`` is the pilot's own and empty; ``end`` is of the monotonic clock.
+    The first mirror by the first way is asked first, and another where one cannot be reached, gives what is not to be
+    believed, or takes more than half of the time that is left. ``directory`` is the pilot's own and empty; ``end`` is
+    of the monotonic clock.
     """
 
     def __init__(
@@ -42,14 +58,28 @@ class SignedRepository:
         directory: str,
         environment: Mapping[str, str],
         end: float,
+        proxies: Sequence[str] = (),
     ) -> None:
         self._bundle = bundle
-        self._mirrors = tuple(mirrors)
+        self._sources = [Source(mirror, proxy) for proxy in proxies or (None,) for mirror in mirrors]
         self._directory = directory
         self._environment = dict(environment)
         self._end = end
-        self._times = {mirror: ServerTime() for mirror in self._mirrors}
-        self._updaters: dict[str, Updater] = {}
+        self._clients: dict[Source, _Client] = {}
+        self._lock = Lock()
+
+    def fetch_all(self, wanted: Mapping[str, str], *, most_bytes: int) -> None:
+        """Put each artifact at its path, several at a time; as ``fetch``. What is there when one fails is removed."""
+        with ThreadPoolExecutor(MOST_AT_A_TIME) as pool:
+            running = [pool.submit(self.fetch, name, path, most_bytes=most_bytes) for name, path in wanted.items()]
+            wait(running, return_when=FIRST_EXCEPTION)
+            for one in running:
+                one.cancel()
+        if problem := next((one.exception() for one in running if not one.cancelled() and one.exception()), None):
+            for path in wanted.values():
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+            raise problem
 
     def fetch(self, name: str, path: str, *, most_bytes: int) -> None:
         """Put the artifact ``name`` at ``path``, verified. Raises ``PilotError``: corruption where a mirror gave what
@@ -58,9 +88,11 @@ class SignedRepository:
         from tuf.api.exceptions import DownloadError, RepositoryError
 
         found: list[Failure] = []
-        for mirror in self._mirrors:
+        for source in self._sources:
             try:
-                target = self._updater(mirror).get_targetinfo(name)
+                with self._lock:
+                    client = self._client(source)
+                    target = client.updater.get_targetinfo(name)
                 if target is None:
                     # Signed elsewhere perhaps: a mirror may show what was published before as long as it has not
                     # expired.
@@ -68,12 +100,12 @@ class SignedRepository:
                     continue
                 if target.length > most_bytes:
                     raise PilotError(_oversized(target, most_bytes))
-                self._download(mirror, target, path)
+                _download(client, target, path)
             except StoreError as error:
                 code = error.code.replace("image.", "artifact.", 1)
                 found.append(Failure(error.kind, code, error.message, error.hint, retry=error.temporary))
             except (RepositoryError, DownloadError) as error:
-                found.append(self._refused(mirror, error))
+                found.append(_refused(source, error, self._clients[source].times))
             except OSError as error:
                 raise PilotError(_no_room(error)) from error
             else:
@@ -83,117 +115,90 @@ class SignedRepository:
             raise PilotError(Failure(FailureKind.CONFIG, "artifact.missing", message, "the factory names a mirror"))
         raise PilotError(next((one for one in found if one.kind is FailureKind.CORRUPTION), found[0]))
 
-    def _updater(self, mirror: str) -> Updater:
-        """The framework's client of this mirror, up to date. Each begins with the bundle: what one mirror could not
-        prove is not held against the next."""
-        if mirror not in self._updaters:
-            from tuf.ngclient import Updater
-
-            metadata = os.path.join(self._directory, f"metadata-{self._mirrors.index(mirror)}")
-            os.makedirs(metadata, mode=0o700, exist_ok=True)
-            for role, content in (("timestamp", self._bundle.timestamp), ("snapshot", self._bundle.snapshot)):
-                with open(os.path.join(metadata, f"{role}.json"), "wb") as file:
-                    file.write(content)
-            downloads = _Downloads(self._directory, self._environment, self._end, self._times[mirror])
-            fetcher = cast("FetcherInterface", downloads)
-            base = mirror.rstrip("/")
-            updater = Updater(
-                metadata, f"{base}/metadata/", None, f"{base}/targets/", fetcher, bootstrap=self._bundle.root
-            )
-            updater.refresh()
-            self._updaters[mirror] = updater
-        return self._updaters[mirror]
-
-    def _download(self, mirror: str, target: TargetFile, path: str) -> None:
-        status = os.statvfs(os.path.dirname(path))
-        if 2 * target.length > status.f_bavail * status.f_frsize:
-            message = f"{target.path} has {target.length} bytes: too many for the disk of {os.path.dirname(path)}"
-            hint = "the site frees space in the file system of the pilot's scratch directory"
-            raise StoreError("disk.full", NODE, message, hint, temporary=True)
-        self._updater(mirror).download_target(target, path)
-
-    def _refused(self, mirror: str, error: Exception) -> Failure:
-        from tuf.api import exceptions
-
-        codes: tuple[tuple[type[Exception], str, str], ...] = (
-            (exceptions.ExpiredMetadataError, "artifact.expired", "is too old to be the newest"),
-            (exceptions.BadVersionNumberError, "artifact.rollback", "is older than what was published before"),
-            (exceptions.UnsignedMetadataError, "artifact.unsigned", "is not signed by those who must sign it"),
-            (exceptions.LengthOrHashMismatchError, "artifact.digest", "is not what was signed"),
-            (exceptions.DownloadHTTPError, "artifact.incomplete", "lacks a part of what was signed"),
-        )
-        kinds = ((code, words) for kind, code, words in codes if isinstance(error, kind))
-        code, words = next(kinds, ("artifact.invalid", "is not to be believed"))
-        message = f"what {mirror} publishes {words}: {error}"
-        if code == "artifact.expired" and (excuse := self._times[mirror].excuse(mirror)) is not None:
-            return excuse
-        hint = "the factory publishes again; its timer must run" if code == "artifact.expired" else (
-            "the factory finds out who changed what is published, or the site what its proxy keeps"
-        )  # fmt: skip
-        return Failure(FailureKind.CORRUPTION, code, message, hint)
-
-
-class _Downloads:
-    """What the framework asks for the files of a mirror (its FetcherInterface): bounded in size and time."""
-
-    def __init__(self, directory: str, environment: Mapping[str, str], end: float, times: ServerTime) -> None:
-        self._directory = directory
-        self._times = times
-        self._environment = environment
-        self._end = end
-
-    @contextmanager
-    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """The file at ``url``, gone afterwards. Raises ``StoreError``, or the framework's error where it is missing."""
-        path = os.path.join(self._directory, f"download-{os.urandom(6).hex()}")
-        try:
-            self._fetch(url, path, max_length)
-            with open(path, "rb") as file:
-                yield file
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-
-    def download_bytes(self, url: str, max_length: int) -> bytes:
-        """The content of a file, as above."""
-        with self.download_file(url, max_length) as file:
-            content = read_bounded(file.name, limit_bytes=max_length)
-        self._times.read(content)
-        return content
-
-    def _fetch(self, url: str, path: str, most_bytes: int) -> None:
-        from tuf.api.exceptions import DownloadHTTPError
-
-        download = Download(
-            url=url,
-            path=path,
-            digest="",
-            environment=self._environment,
-            end=self._end,
-            stall_seconds=STALL_SECONDS,
-            image=False,
-            plain=True,
-            verified=True,
-            most_bytes=most_bytes,
-        )
-        try:
-            download.run(lambda *_: None, lambda *_: None)
-        except StoreError as error:
-            if error.code not in _ABSENT:
+    def _client(self, source: Source) -> _Client:
+        """The framework's client of this source, up to date. Each begins with the bundle: what one could not prove is
+        not held against the next."""
+        client = self._clients.get(source)
+        if client is None:
+            client = self._clients[source] = self._new_client(source)
+            try:
+                client.updater.refresh()
+            except Exception as error:
+                client.problem = error
                 raise
-            if url.endswith(f"/{_TIMESTAMP}"):
-                raise _no_repository(url, error) from error
-            raise DownloadHTTPError(error.message, _ABSENT[error.code]) from error
-        finally:
-            self._times.hear(download.clock_offset_seconds)
+        if client.problem is not None:  # as it was for the artifact before
+            raise client.problem
+        return client
+
+    def _new_client(self, source: Source) -> _Client:
+        from tuf.ngclient import Updater
+
+        metadata = os.path.join(self._directory, f"metadata-{os.urandom(6).hex()}")
+        os.makedirs(metadata, mode=0o700)
+        for role, content in (("timestamp", self._bundle.timestamp), ("snapshot", self._bundle.snapshot)):
+            with open(os.path.join(metadata, f"{role}.json"), "wb") as file:
+                file.write(content)
+        times, last = ServerTime(), source == self._sources[-1]
+        end = self._share(last=last)
+        downloads = Downloads(self._directory, self._environment, end, times, source.proxy, last=last)
+        base = source.mirror.rstrip("/")
+        updater = Updater(
+            metadata,
+            f"{base}/metadata/",
+            None,
+            f"{base}/targets/",
+            cast("FetcherInterface", downloads),
+            bootstrap=self._bundle.root,
+        )
+        return _Client(updater, times)
+
+    def _share(self, *, last: bool) -> float:
+        """Until when a source may be asked: another that is left must have time too."""
+        now = time.monotonic()
+        return self._end if last else now + (self._end - now) / 2
 
 
-def _no_repository(url: str, error: StoreError) -> StoreError:
-    """What is always there where anything is published is not."""
-    message = f"{url.removesuffix(f'metadata/{_TIMESTAMP}')} publishes no signed artifacts: {error.message}"
-    hint = "the factory corrects artifacts.mirrors, or publishes there with packaging/artifacts.py publish"
-    code = "artifact.no_repository" if error.code == "image.missing" else "artifact.unauthorized"
-    return StoreError(code, CONFIG, message, hint, temporary=False)
+@dataclass(slots=True)
+class _Client:
+    updater: Updater
+    times: ServerTime
+    problem: Exception | None = None
+
+
+def _download(client: _Client, target: TargetFile, path: str) -> None:
+    status = os.statvfs(os.path.dirname(path))
+    if 2 * target.length > status.f_bavail * status.f_frsize:
+        message = f"{target.path} has {target.length} bytes: too many for the disk of {os.path.dirname(path)}"
+        hint = "the site frees space in the file system of the pilot's scratch directory"
+        raise StoreError("disk.full", NODE, message, hint, temporary=True)
+    partial = f"{path}.{os.urandom(6).hex()}"
+    try:
+        client.updater.download_target(target, partial)
+        os.rename(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def _refused(source: Source, error: Exception, times: ServerTime) -> Failure:
+    from tuf.api import exceptions
+
+    codes: tuple[tuple[type[Exception], str, str], ...] = (
+        (exceptions.ExpiredMetadataError, "artifact.expired", "is too old to be the newest"),
+        (exceptions.BadVersionNumberError, "artifact.rollback", "is older than what was published before"),
+        (exceptions.UnsignedMetadataError, "artifact.unsigned", "is not signed by those who must sign it"),
+        (exceptions.LengthOrHashMismatchError, "artifact.digest", "is not what was signed"),
+        (exceptions.DownloadHTTPError, "artifact.incomplete", "lacks a part of what was signed"),
+    )
+    kinds = ((code, words) for kind, code, words in codes if isinstance(error, kind))
+    code, words = next(kinds, ("artifact.invalid", "is not to be believed"))
+    message = f"what {source} publishes {words}: {error}"
+    if code == "artifact.expired" and (excuse := times.excuse(source.mirror)) is not None:
+        return excuse
+    hint = "the factory publishes again; its timer must run" if code == "artifact.expired" else (
+        "the factory finds out who changed what is published, or the site what its proxy keeps"
+    )  # fmt: skip
+    return Failure(FailureKind.CORRUPTION, code, message, hint)
 
 
 def _unsigned(name: str) -> Failure:

@@ -56,12 +56,10 @@ def signed_layers(
 
     def fetch() -> dict[str, str]:
         repository = trust.repository(scratch, environment, time.monotonic() + seconds)
-        found = {}
-        for name in names:
-            path = os.path.join(scratch, os.urandom(6).hex())
-            repository.fetch(name, path, most_bytes=FILE_LIMIT_BYTES)
-            found[name] = read_bounded(path, limit_bytes=FILE_LIMIT_BYTES).decode("utf-8", "surrogateescape")
-        return found
+        paths = {name: os.path.join(scratch, os.urandom(6).hex()) for name in names}
+        repository.fetch_all(paths, most_bytes=FILE_LIMIT_BYTES)
+        contents = {name: read_bounded(path, limit_bytes=FILE_LIMIT_BYTES) for name, path in paths.items()}
+        return {name: content.decode("utf-8", "surrogateescape") for name, content in contents.items()}
 
     texts = step(SIGNED_CONFIGURATION, f"fetching {', '.join(names)}", fetch, seconds=seconds, wake=wake)
     layers = []

@@ -55,10 +55,11 @@ def fetch_plugins(
         from pilot_agent.trust.wheels import unpack_wheel
 
         repository = trust.repository(scratch, environment, time.monotonic() + seconds)
+        paths = {name: os.path.join(scratch, f"{os.urandom(6).hex()}-{os.path.basename(name)}") for name in wanted}
+        repository.fetch_all(paths, most_bytes=MOST_WHEEL_BYTES)
+        # All of them are believed before any is unpacked.
         for name, place in wanted.items():
-            path = os.path.join(scratch, f"{os.urandom(6).hex()}-{os.path.basename(name)}")
-            repository.fetch(name, path, most_bytes=MOST_WHEEL_BYTES)
-            unpack_wheel(path, place)
+            unpack_wheel(paths[name], place)
 
     if wanted:
         step(SIGNED_PLUGINS, f"fetching {', '.join(wanted)}", fetch, seconds=seconds, wake=wake)

@@ -6,8 +6,8 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,15 +21,19 @@ from pilot_agent.trust.repository import SignedRepository
 from tests.packaging.signing import Operator
 from tests.probes.servers import TLS
 
+PATIENCE_SECONDS = 60.0
 PLUGIN = "plugin/atlas/probe-1.0.whl"
 
 
 class Site(SimpleHTTPRequestHandler):
-    """The published directory; below /endless/ metadata that never ends. The server's clock may be late, answers may
-    come from a cache, and paths that end in one way may have a status of their own."""
+    """The published directory. Below /endless/, /slow/ and /stalled/ are files that never end, below /elsewhere/ what
+    another host has. The server's clock may be late, answers may come from a cache, paths that end in one way may have
+    a status of their own, and artifacts may be given only once several of them were asked for."""
 
     late_seconds = 0.0
     age_seconds: int | None = None
+    together: threading.Barrier | None = None
+    over: ClassVar[threading.Event] = threading.Event()
     refusals: ClassVar[dict[str, int]] = {}
 
     def date_time_string(self, timestamp: float | None = None) -> str:
@@ -45,16 +49,27 @@ class Site(SimpleHTTPRequestHandler):
             if self.path.endswith(end):
                 self.send_error(status)
                 return
-        if not self.path.startswith("/endless/"):
+        if self.path.startswith("/elsewhere/"):
+            self.send_response(302)
+            place = f"http://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
+            self.send_header("Location", place + self.path.removeprefix("/elsewhere"))
+            self.end_headers()
+        elif self.path.startswith(("/endless/", "/slow/", "/stalled/")):
+            self._never_end(self.path.split("/")[1])
+        else:
+            if self.together is not None and self.path.startswith("/targets/"):
+                self.together.wait(PATIENCE_SECONDS)
             super().do_GET()
-            return
+
+    def _never_end(self, how: str) -> None:
         self.send_response(200)
         self.end_headers()
-        try:
-            while True:
-                self.wfile.write(b" " * 65536)
-        except OSError:
-            return
+        with suppress(OSError):
+            while not self.over.is_set():
+                if how != "stalled":
+                    self.wfile.write(b" " * 65536 if how == "endless" else b" ")
+                if how != "endless":
+                    self.over.wait(0.05)
 
     def log_message(self, *arguments: Any) -> None:
         return
@@ -77,7 +92,7 @@ class Repository:
         """What a pilot is given that is submitted now."""
         self.operator.do("bundle", self.bundle)
 
-    def fetch(self, name: str = PLUGIN, *mirrors: str) -> bytes:
+    def fetch(self, name: str = PLUGIN, *mirrors: str, proxies: Sequence[str] = ()) -> bytes:
         """The artifact as a new pilot gets it. Raises ``PilotError``; then nothing may be left."""
         own = self.operator.place / f"pilot-{os.urandom(4).hex()}"
         own.mkdir()
@@ -87,7 +102,8 @@ class Repository:
             mirrors or (self.address,),
             str(own),
             {},
-            time.monotonic() + 60,
+            time.monotonic() + PATIENCE_SECONDS,
+            proxies,
         )
         try:
             repository.fetch(name, str(path), most_bytes=1 << 20)
@@ -97,9 +113,9 @@ class Repository:
             raise
         return path.read_bytes()
 
-    def refused(self, *arguments: str) -> PilotError:
+    def refused(self, *arguments: str, proxies: Sequence[str] = ()) -> PilotError:
         with pytest.raises(PilotError) as caught:
-            self.fetch(*arguments)
+            self.fetch(*arguments, proxies=proxies)
         return caught.value
 
     def newest(self, role: str) -> Path:
@@ -121,7 +137,7 @@ def served(operator: Operator, *, secure: bool = False) -> Iterator[Repository]:
     operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
     operator.do("add", "config", operator.file("site.yaml", "a: 1"))
     operator.publish()
-    site = type("OwnSite", (Site,), {"refusals": {}})
+    site = type("OwnSite", (Site,), {"refusals": {}, "over": threading.Event()})
     handler = partial(site, directory=str(operator.published))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if secure:
@@ -132,4 +148,5 @@ def served(operator: Operator, *, secure: bool = False) -> Iterator[Repository]:
         made = Repository(operator, f"{'https' if secure else 'http'}://localhost:{server.server_port}", site)
         made.give_bundle()
         yield made
+        made.site.over.set()
         server.shutdown()

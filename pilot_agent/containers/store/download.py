@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import random
 import re
 import socket
 import ssl
@@ -18,7 +19,7 @@ from pilot_agent.containers.store.dates import offset_of
 from pilot_agent.containers.store.errors import CONFIG, CORRUPTION, CREDENTIAL, NETWORK, StoreError, of_the_system
 from pilot_agent.containers.store.magic import HEAD_BYTES, is_image, no_image
 from pilot_agent.containers.store.proxies import DEFAULT_PORT as PROXY_PORT
-from pilot_agent.containers.store.proxies import authorization, proxy_for
+from pilot_agent.containers.store.proxies import DIRECT, authorization, proxy_at, proxy_for
 
 MOST_REDIRECTS = 5
 MOST_ATTEMPTS = 5
@@ -31,6 +32,8 @@ TELL_EVERY_SECONDS = 0.5
 DEFAULT_PORT = 443
 
 _REDIRECTS = (301, 302, 303, 307, 308)
+_TOO_EARLY_OR_LATE = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 _RETRIED = (408, 425, 429)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -56,7 +59,8 @@ class Download:
 
     ``stall_seconds`` is how long the server may send (nearly) nothing, ``most_bytes`` how much it may send. ``image``
     says whether what comes must begin as an image does, ``plain`` whether http:// will do too: only for what has a
-    digest, or is ``verified`` by who asks for it.
+    digest, or is ``verified`` by who asks for it. ``proxy`` is the address of one, or ``direct``; None for what the
+    environment says. ``elsewhere`` says whether the server may lead to other hosts.
     """
 
     url: str
@@ -69,6 +73,9 @@ class Download:
     plain: bool = False
     verified: bool = False
     most_bytes: int | None = None
+    attempts: int = MOST_ATTEMPTS
+    proxy: str | None = None
+    elsewhere: bool = True
     clock_offset_seconds: float | None = None
     """The node's clock minus that of the server that answered last, where it told; nobody vouches for it."""
     _output: int = -1
@@ -94,15 +101,16 @@ class Download:
 
     def _retry(self, admit: Admit, tell: Tell) -> None:
         pause = FIRST_PAUSE_SECONDS
-        for attempt in range(1, MOST_ATTEMPTS + 1):
+        for attempt in range(1, self.attempts + 1):
             tell("connecting", self._received, self._total, "")
             try:
                 self._attempt(admit, tell)
             except _AgainError as again:
-                wait = max(pause, again.after_seconds)
-                if attempt == MOST_ATTEMPTS or time.monotonic() + wait >= self.end:
+                # Pilots that lost a server at one moment do not come back at one.
+                wait = max(pause * random.uniform(0.5, 1.5), again.after_seconds)  # noqa: S311 - no secret
+                if attempt == self.attempts or time.monotonic() + wait >= self.end:
                     raise again.error from again
-                tell("retrying", self._received, self._total, f"{again.error.message}; again in {wait:g} s")
+                tell("retrying", self._received, self._total, f"{again.error.message}; again in {wait:.1f} s")
                 time.sleep(wait)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
@@ -115,6 +123,7 @@ class Download:
                 self._begin(response, admit)
                 self._receive(response, admit, tell)
             finally:
+                response.close()  # it holds the socket, as the connection is not to be kept
                 connection.close()
         except TimeoutError as error:
             raise _AgainError(self._stalled()) from error
@@ -135,6 +144,7 @@ class Download:
         for _ in range(MOST_REDIRECTS + 1):
             parts = self._checked(url)
             connection = self._connection(parts)
+            response: http.client.HTTPResponse | None = None
             try:
                 connection.request("GET", self._target(parts), headers=self._headers())
                 response = connection.getresponse()
@@ -142,14 +152,25 @@ class Download:
                 if response.status not in _REDIRECTS:
                     self._judge(response)
                     return connection, response
-                url = urljoin(url, response.headers.get("Location") or "")
+                url = self._led_to(urljoin(url, response.headers.get("Location") or ""))
             except BaseException:
+                if response is not None:
+                    response.close()
                 connection.close()
                 raise
+            response.close()
             connection.close()
         raise _wrong(
             "image.redirects", f"{self.url} leads from one address to the next, more than {MOST_REDIRECTS} times"
         )
+
+    def _led_to(self, url: str) -> str:
+        """The address of a redirect, where it may be followed."""
+        if not self.elsewhere and urlsplit(url).hostname != urlsplit(self.url).hostname:
+            message = f"{self.url} leads to {url[:200]}, and only its own host is asked"
+            hint = "the site lets pilots pass its portal, or the factory names that address itself"
+            raise StoreError("image.elsewhere", NETWORK, message, hint, temporary=True)
+        return url
 
     def _checked(self, url: str) -> SplitResult:
         try:
@@ -196,7 +217,9 @@ class Download:
         return connection
 
     def _proxy(self, parts: SplitResult) -> SplitResult | None:
-        return proxy_for(parts, self.environment)
+        if self.proxy is None:
+            return proxy_for(parts, self.environment)
+        return None if self.proxy == DIRECT else proxy_at(self.proxy)
 
     def _authorities(self) -> ssl.SSLContext:
         if self._context is None:
@@ -325,6 +348,8 @@ class Download:
     def _certificate(self, error: ssl.SSLCertVerificationError) -> StoreError:
         message = f"{self.url}: the server's certificate is not accepted: {error.verify_message}"
         hint = "the server's owner renews it, or the site updates the node's certificate authorities"
+        if error.verify_code in _TOO_EARLY_OR_LATE:
+            hint = "the server's owner renews it, or the site sets the clock of this node"
         return StoreError("image.certificate", NETWORK, message, hint, temporary=True)
 
 

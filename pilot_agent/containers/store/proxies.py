@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 DEFAULT_PORT = 3128
+DIRECT = "direct"
+"""In the place of a proxy: none."""
 
 
 def proxy_for(parts: SplitResult, environment: Mapping[str, str]) -> SplitResult | None:
@@ -20,6 +22,11 @@ def proxy_for(parts: SplitResult, environment: Mapping[str, str]) -> SplitResult
     excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     if proxy_bypass_environment(parts.hostname or "", {"no": excepted}):
         return None
+    return proxy_at(address)
+
+
+def proxy_at(address: str) -> SplitResult:
+    """The proxy at an address, with http:// or without."""
     return urlsplit(address if "://" in address else f"http://{address}")
 
 
