@@ -104,6 +104,7 @@ SERVICE_FIELDS: dict[str, Kind] = {
     "platform": Kind.STRING,
     "binds": Kind.STRINGS,
     "environment": Kind.STRING_MAPPING,
+    "files": Kind.STRING_MAPPING,
     "ports": Kind.PORTS,
     "port": Kind.PORT,
     "ready_http": Kind.STRING,

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from pilot_agent.config_collectors import LARGEST_PORT
-from pilot_agent.config_images import BIND
+from pilot_agent.config_images import BIND, BIND_PATH
 from pilot_agent.config_kinds import READY_WAYS, WHERE
 from pilot_agent.config_values import signal_name
 from pilot_agent.model import Json
@@ -21,6 +21,12 @@ from pilot_agent.spelling import nearest
 LIVE_WAYS = ("live_port", "live_http", "live_command")
 """The fields of which a service has one at most: how it is known to work still."""
 PORT_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
+FILES_PLACE = r"\{files:[A-Za-z][A-Za-z0-9_-]*\}"
+"""Where the directory of a signed archive comes to stand."""
+SERVICE_BIND = rf"({BIND_PATH}|{FILES_PLACE})" + BIND.removeprefix(BIND_PATH)
+"""A bind whose source may be such a directory."""
+ARCHIVE = r"files/([A-Za-z0-9][A-Za-z0-9._+-]{0,127}/)?[A-Za-z0-9][A-Za-z0-9._+-]{0,123}\.zip"
+"""A signed archive: of the factory, or of a VO."""
 VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 FAMILY_NAME = r"[A-Za-z_:][A-Za-z0-9_:]*"
 """A family of Prometheus' text format (its "Data model")."""
@@ -46,6 +52,7 @@ _SMALLEST: Mapping[str, float] = {
 }
 _HTTP = ("ready_http", "live_http", "metrics_http")
 _PORTS = ("port", "live_port")
+_PLACE_OF_FILES = re.compile(r"\{files:([^{}]*)\}")
 _PLACE_OF_PORT = re.compile(r"\{port(?::([^{}]*))?\}")
 _SIGNALS = "|".join(f"(SIG)?{name[3:]}" for name in signal.Signals.__members__)
 _ONE_PORT = "is no TCP port; it is 1 to {largest}"
@@ -60,6 +67,7 @@ def service_problems(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         *_port_problems(entry),
         *_use_problems(entry),
         *_name_problems(entry),
+        *_files_problems(entry),
     ]
 
 
@@ -170,6 +178,23 @@ def _texts(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"{name}.{inner}", value
 
 
+def _files_problems(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    files: Mapping[str, str] = entry.get("files", {})
+    for name, archive in files.items():
+        if not re.fullmatch(PORT_NAME, name):
+            yield f"files.{name}", f"{name!r} is no name of files: letters, digits, _ and - only, a letter first"
+        if not re.fullmatch(ARCHIVE, archive):
+            yield f"files.{name}", f"{archive!r} is no signed archive of files: files/NAME.zip or files/VO/NAME.zip"
+    lists = {name: entry.get(name) or () for name in ("command", "binds")}
+    texts = [(f"{name}[{index}]", text) for name, given in lists.items() for index, text in enumerate(given)]
+    texts += [(f"environment.{name}", text) for name, text in (entry.get("environment") or {}).items()]
+    for name, text in texts:
+        for wanted in _PLACE_OF_FILES.findall(text):
+            if wanted not in files:
+                near = nearest(wanted, files) or f"; they are {', '.join(files) or 'none'}"
+                yield name, f"{{files:{wanted}}} is none of its files{near}"
+
+
 def _name_problems(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in entry.get("exports", {}):
         if not re.fullmatch(VARIABLE_NAME, name):
@@ -178,7 +203,7 @@ def _name_problems(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not re.fullmatch(FAMILY_NAME, name):
             yield f"metrics_names[{index}]", f"{name!r} is no name of a family: letters, digits, _ and : only"
     for index, bind in enumerate(entry.get("binds", ())):
-        if not re.fullmatch(BIND, bind):
+        if not re.fullmatch(SERVICE_BIND, bind):
             yield f"binds[{index}]", f"{bind!r} is no bind: source[:destination[:ro]] with absolute paths is needed"
     if entry.get("binds") and entry.get("where") != "image":
         yield "binds", "only what has where: image has binds"
@@ -205,7 +230,11 @@ def service_schema(schema: dict[str, Json]) -> dict[str, Json]:
         },
         "exports": {"propertyNames": {"pattern": _whole(VARIABLE_NAME)}},
         "metrics_names": {"minItems": 1, "maxItems": MOST_FAMILIES, **_each(FAMILY_NAME)},
-        "binds": _each(BIND),
+        "binds": _each(SERVICE_BIND),
+        "files": {
+            "propertyNames": {"pattern": _whole(PORT_NAME)},
+            "additionalProperties": {"type": "string", "pattern": _whole(ARCHIVE)},
+        },
     }
     fields = {name: {**field, **limits.get(name, {})} for name, field in schema["properties"].items()}
     together = {"metrics_http": ["metrics_names"], "metrics_names": ["metrics_http"]}

@@ -293,6 +293,10 @@ class Service:
     fewer GPUs than ``gpus``, or none. What it says is kept in two files, ``log_mib`` together.
     ``per="node"``: one for all pilots of the account on the node. ``cvmfs_proxy`` names the port, a fixed one, at which
     it is an HTTP proxy that the pilot's own CVMFS client asks before those of the site.
+
+    ``files`` gives names to signed archives (``files/VO/models-3.zip``): each is fetched, verified and unpacked before
+    the service starts, and ``{files:NAME}`` in ``command``, ``environment`` and the sources of ``binds`` becomes its
+    directory. One that is altered keeps the service from starting.
     """
 
     name: str
@@ -301,6 +305,7 @@ class Service:
     script: str | None = None
     platform: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     binds: tuple[str, ...] = ()
     ports: dict[str, int] = field(default_factory=dict)
     readiness: Readiness = field(default_factory=Readiness)

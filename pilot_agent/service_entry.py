@@ -38,7 +38,7 @@ _PLAIN = (
     *("cvmfs_proxy", "stop_signal", "stop_seconds", "disk_mib"),
 )
 _LISTS = ("command", "binds", "after", "before", "needs")
-_MAPPINGS = ("environment", "ports", "attributes", "exports")
+_MAPPINGS = ("environment", "files", "ports", "attributes", "exports")
 _READY = {
     "port": "port",
     "ready_http": "http",

@@ -85,7 +85,7 @@ def service_plan(session: Session, state: State, service: Service, after: Sequen
     ``{workspace}`` stays in what the node reads and becomes /srv in what the service reads. Raises ``PilotError`` where
     there is no image to run it in, and for one that does not fit beside the jobs.
     """
-    service = services.with_devices(service, state.shares)
+    service = with_files(session, state, services.with_devices(service, state.shares))
     ready, live, metrics = service.readiness, service.liveness or Liveness(), service.metrics
     directory = os.path.join(session.workspace.services, service.name)
     commands = [service.command, ready.command, live.command]
@@ -118,6 +118,42 @@ def service_plan(session: Session, state: State, service: Service, after: Sequen
         metrics_names=metrics.names if metrics else (),
         metrics_period_seconds=metrics.period_seconds if metrics else 60.0,
         **same,
+    )
+
+
+def with_files(session: Session, state: State, service: Service) -> Service:
+    """The service with the directories of its signed files in their places, once they are there. Raises ``PilotError``
+    where they cannot be had and believed; ``Interrupted``."""
+    if not service.files:
+        return service
+    from pilot_agent.trust.bundle import Trust
+    from pilot_agent.trust.signed_files import fetch_files
+
+    default = IMAGE_READY_SECONDS if service.where == "image" else READY_SECONDS
+    seconds = default if service.readiness.timeout_seconds is None else service.readiness.timeout_seconds
+    places = {
+        f"{{files:{name}}}": fetch_files(
+            archive,
+            Trust.of(state.config.values),
+            directory=os.path.join(session.workspace.artifacts, "files"),
+            scratch=session.workspace.artifacts,
+            environment=state.environment,
+            seconds=seconds,
+            wake=session.around.wake,
+        )
+        for name, archive in service.files.items()
+    }
+
+    def placed(text: str) -> str:
+        for place, directory in places.items():
+            text = text.replace(place, directory)
+        return text
+
+    return replace(
+        service,
+        command=tuple(map(placed, service.command)),
+        environment={name: placed(value) for name, value in service.environment.items()},
+        binds=tuple(map(placed, service.binds)),
     )
 
 

@@ -220,6 +220,9 @@ def service() -> st.SearchStrategy[dict[str, Any]]:
         port=port,
         live_port=port,
         ports=ports_of_people,
+        files=st.dictionaries(
+            st.sampled_from(["models", "b-2"]), st.sampled_from(["files/m.zip", "files/atlas/m-3.1.zip"]), max_size=2
+        ),
         metrics_names=st.lists(st.sampled_from(["up", "nv_inference:sum"]), min_size=1, max_size=2),
         binds=st.lists(st.sampled_from(["/a", "/a:/b:ro"]), max_size=2),
         exports=st.dictionaries(st.sampled_from(["A", "b_1"]), words, max_size=2),
@@ -361,7 +364,10 @@ odd_services = st.dictionaries(
             "metrics_names": st.lists(st.sampled_from(["up", "a b", ""]), max_size=2),
             "ports": st.dictionaries(st.sampled_from(["http", "1", ""]), st.sampled_from([-1, 0, 65536]), max_size=2),
             "exports": st.dictionaries(st.sampled_from(["A", "1", ""]), st.just(""), max_size=1),
-            "binds": st.lists(st.sampled_from(["/a", "a"]), max_size=1),
+            "binds": st.lists(st.sampled_from(["/a", "a", "{files:m}/x"]), max_size=1),
+            "files": st.dictionaries(
+                st.sampled_from(["m", "1"]), st.sampled_from(["files/m.zip", "files/a/b/m.zip"]), max_size=1
+            ),
             "gpus": st.sampled_from([-1, 0, "all", "All"]),
             "cores": st.sampled_from([-0.5, 0]),
             "backoff_seconds": st.sampled_from([0, 0.1]),
@@ -589,6 +595,14 @@ def test_every_problem_of_every_layer_is_reported_together() -> None:
         (
             {"services": {"s": {"command": ["x"], "cvmfs_proxy": "htp", "ports": {"http": 3129}}}},
             "services.s.cvmfs_proxy (vo): 'htp' is none of its ports; did you mean http?",
+        ),
+        (
+            {"services": {"s": {"command": ["x", "{files:model}"], "files": {"models": "files/atlas/m.zip"}}}},
+            "services.s.command[1] (vo): {files:model} is none of its files; did you mean models?",
+        ),
+        (
+            {"services": {"s": {"command": ["x"], "files": {"models": "/srv/m.zip"}}}},
+            "services.s.files.models (vo): '/srv/m.zip' is no signed archive of files: files/NAME.zip or",
         ),
         (
             {"services": {"s": {"command": ["x"], "ready_http": "health"}}},

@@ -18,9 +18,9 @@ from tuf.repository import AbortEdit
 
 from artifact_repository.store import TOP_LEVEL, Store
 
-KINDS = ("plugin", "config", "images", "cvmfs", "condor", "payload")
+KINDS = ("plugin", "config", "images", "files", "cvmfs", "condor", "payload")
 """What an artifact is for; the first directory of its name."""
-VO_KINDS = ("plugin", "config", "images")
+VO_KINDS = ("plugin", "config", "images", "files")
 """What a VO signs for itself, below a directory of its own name: ``plugin/atlas/...``."""
 _ROLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")

@@ -64,6 +64,15 @@ def test_a_repository_of_the_node_is_bound_read_only_and_one_of_cvmfs_is_there_a
     assert "--model-repository=/cvmfs/models.example.org/a" in arguments(repository="/cvmfs/models.example.org/a/")
 
 
+def test_a_signed_repository_is_bound_once_the_pilot_has_verified_and_unpacked_it() -> None:
+    found = service(repository="signed:files/atlas/models-3.zip")
+    assert found.files == {"models": "files/atlas/models-3.zip"}
+    assert found.binds == ("{files:models}:/mnt:ro",)
+    assert "--model-repository=/mnt" in found.command
+    verdict = repository_is_there(context({"repository": "signed:files/atlas/models-3.zip"}))
+    assert (verdict.status, verdict.message.split()[0]) == (CheckStatus.PASS, "files/atlas/models-3.zip")
+
+
 def test_chosen_models_and_no_others_are_loaded() -> None:
     found = arguments(models=["one", "two"])
     assert "--model-control-mode=explicit" in found
@@ -115,6 +124,9 @@ def test_the_image_may_stand_in_the_dictionary() -> None:
         ({"repository": "models"}, "repository", "an absolute path"),
         ({"repository": "/data/../etc"}, "repository", "an absolute path"),
         ({"repository": "/data/a b"}, "repository", "without spaces"),
+        ({"repository": "signed:"}, "repository", "names no signed archive"),
+        ({"repository": "signed:files/../models.zip"}, "repository", "names no signed archive"),
+        ({"repository": "signed:files/models.tar"}, "repository", "names no signed archive"),
         ({"models": ["a", "../b"]}, "models[1]", "'../b' is no name"),
         ({"models": [3]}, "models[0]", "3 is no name"),
         ({"devices": "0"}, "devices", "'0' is not understood"),

@@ -14,6 +14,7 @@ from pilot_triton.settings import CVMFS, NAME, OPTIONS, PATH, PORTS, Settings
 INSIDE = "/mnt"
 """Where a repository of the node is in the image: every image has this directory."""
 
+FILES = "models"
 REPOSITORY_CHECK = "triton repository"
 MODELS_PERIOD_SECONDS = 30.0
 METRICS_PERIOD_SECONDS = 30.0
@@ -74,7 +75,8 @@ def pilot_services(config: Mapping[str, Json]) -> Iterable[Service]:
         script="launch.sh",
         command=("/bin/sh", "{script}", settings.server, *server_arguments(settings)),
         environment=_environment(settings),
-        binds=() if settings.on_cvmfs else (f"{settings.repository}:{INSIDE}:ro",),
+        files={FILES: settings.archive} if settings.archive else {},
+        binds=() if settings.on_cvmfs else (f"{_source(settings)}:{INSIDE}:ro",),
         ports=dict(settings.ports),
         readiness=Readiness(http="http/v2/health/ready", timeout_seconds=settings.start_seconds),
         liveness=Liveness(http="http/v2/health/live"),
@@ -104,6 +106,11 @@ def pilot_periodics(config: Mapping[str, Json]) -> Iterable[Periodic]:
         yield Periodic(name="triton models", run=f"{__name__}:models", period_seconds=MODELS_PERIOD_SECONDS)
 
 
+def _source(settings: Settings) -> str:
+    """The repository on the node, or the place where its directory comes to stand."""
+    return f"{{files:{FILES}}}" if settings.archive else settings.repository
+
+
 def server_arguments(settings: Settings) -> tuple[str, ...]:
     """The arguments of tritonserver: everything on the loopback only, and no port that would be left at its default."""
     chosen = [f"--load-model={model}" for model in settings.models]
@@ -130,6 +137,9 @@ def repository_is_there(context: Context) -> CheckResult:
         message = f"{PATH}.repository is not given: the directory of the model repository is needed"
         hint = "give it, or take triton out of services and plugins.load; whoever configures the pilot must act"
         return CheckResult(name, CheckStatus.FAIL, message, hint, kind=kind, code="triton.repository")
+    if settings.archive:
+        message = f"{settings.archive} is fetched and verified before the server starts, which then says what it lacks"
+        return CheckResult(name, CheckStatus.PASS, message)
     try:
         models = chosen_models(_on_this_node(context, settings), settings.models)
     except RepositoryError as error:

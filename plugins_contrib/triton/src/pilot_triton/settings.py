@@ -13,7 +13,12 @@ from pilot_agent.model import Failure, FailureKind, ImageCandidate, Json, PilotE
 NAME = "triton"
 PATH = f"services.{NAME}"
 OPTIONS = (
-    Option(name="repository", type="string", default="", help="the model repository: a directory, also on CVMFS"),
+    Option(
+        name="repository",
+        type="string",
+        default="",
+        help="the model repository: a directory, also on CVMFS, or signed:files/VO/NAME.zip",
+    ),
     Option(name="models", type="list", default=[], help="models to load; empty: all of the repository"),
     Option(name="image", type="string", default="", help="the image that has the server"),
     Option(
@@ -45,11 +50,14 @@ OPTIONS = (
 )
 
 CVMFS = "/cvmfs/"
+SIGNED = "signed:"
+"""Before the name of a signed archive, which the pilot fetches, verifies and unpacks."""
 PORTS = ("http", "grpc", "metrics")
 LAST_PORT = 65535
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"(GPU|MIG)-[A-Za-z0-9/-]+")
 _PLAIN_PATH = re.compile(r"/[^\s,:'\"$;\\]*")
+_ARCHIVE = re.compile(r"files/([A-Za-z0-9][A-Za-z0-9._+-]{0,127}/)?[A-Za-z0-9][A-Za-z0-9._+-]{0,123}\.zip")
 _OWN_ARGUMENT = re.compile(
     r"--(model-repository|model-control-mode|load-model|(http|grpc|metrics)-(port|address)|allow-(http|grpc|metrics))(=|$)"
 )
@@ -57,7 +65,8 @@ _OWN_ARGUMENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the configuration says; ``repository`` and the paths of ``images`` are absolute."""
+    """What the configuration says; ``repository`` is absolute, or ``signed:ARCHIVE``, and so are the paths of
+    ``images``."""
 
     repository: str
     models: tuple[str, ...]
@@ -79,6 +88,11 @@ class Settings:
     def on_cvmfs(self) -> bool:
         """Whether jobs' containers see the repository without a bind of its own."""
         return self.repository.startswith(CVMFS)
+
+    @property
+    def archive(self) -> str:
+        """The signed archive that holds the repository; empty where it is a directory."""
+        return self.repository.removeprefix(SIGNED) if self.repository.startswith(SIGNED) else ""
 
     @classmethod
     def of(cls, config: Mapping[str, Json]) -> Settings | None:
@@ -136,7 +150,13 @@ def _problems(given: Mapping[str, Json], dictionary: Mapping[str, Json]) -> Iter
 
 def _repository_problems(given: Mapping[str, Json]) -> Iterable[str]:
     repository = given["repository"]
-    if not _PLAIN_PATH.fullmatch(repository) or ".." in repository.split("/") or not repository.strip("/"):
+    if repository.startswith(SIGNED):
+        if not _ARCHIVE.fullmatch(repository.removeprefix(SIGNED)):
+            yield (
+                f"{PATH}.repository: {repository!r} names no signed archive: signed:files/VO/NAME.zip, or"
+                " signed:files/NAME.zip of the factory, is needed"
+            )
+    elif not _PLAIN_PATH.fullmatch(repository) or ".." in repository.split("/") or not repository.strip("/"):
         yield (
             f"{PATH}.repository: {repository!r} is no directory that can be given to a container: an absolute path"
             " without spaces, commas, colons, quotes, $, ; and backslashes is needed"
