@@ -170,7 +170,7 @@ def _type_problems(kind: Kind, value: Json, path: str) -> list[tuple[str, str]]:
             return _text_problems(kind, value, path)
         case Kind.SERVICES:
             return mapping_problems(value, path, _service_problems) + _service_name_problems(value, path)
-        case Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS | Kind.BENCHMARKS:
+        case Kind.PROBES | Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS | Kind.BENCHMARKS:
             return sequence_problems(value, path, lambda item, where: _program_problems(kind, item, where))
         case Kind.MAPPING if isinstance(value, Mapping):
             return plain_problems(value, path)

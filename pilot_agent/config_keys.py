@@ -55,11 +55,20 @@ KEYS: tuple[Key, ...] = (
     Key("site.memory_reserve_mib", Kind.INTEGER, 64, "memory kept for the pilot itself and HTCondor, MiB", minimum=0),
     Key("site.account", Kind.STRING, None, "account to change to when started as root"),
     Key(
+        "site.probes",
+        Kind.PROBES,
+        None,
+        "programs that find something out: name, gives (names of facts), requires, command, script, protocol, "
+        "timeout_seconds; not in a VO's file",
+        "all",
+    ),
+    Key(
         "site.setups",
         Kind.SETUPS,
         None,
         "programs that prepare the node or an image for jobs, in this order, before those of the VO: name, command, "
-        "script, stage, where, platform, required, timeout_seconds, teardown, teardown_seconds; not in a VO's file",
+        "script, stage, where, platform, protocol, required, timeout_seconds, teardown, teardown_seconds; not in a "
+        "VO's file",
         "all",
     ),
     Key(
@@ -67,7 +76,7 @@ KEYS: tuple[Key, ...] = (
         Kind.CHECKS,
         None,
         "programs whose exit code says whether node or image is fit: name, command, script, where, platform, required, "
-        "kind, timeout_seconds; not in a VO's file",
+        "kind, protocol (pilot, json, nagios), timeout_seconds; not in a VO's file",
         "all",
     ),
     Key(
@@ -112,6 +121,7 @@ KEYS: tuple[Key, ...] = (
     Key("vo.name", Kind.STRING, "unknown", "name of the VO, advertised as GLIDECLIENT_Name"),
     Key("vo.group", Kind.STRING, None, "the VO's group that asked for the pilot, advertised as GLIDECLIENT_Group"),
     Key("vo.containers", Kind.STRING, "preferred", "what the VO wants of containers", choices=CONTAINER_WISHES),
+    Key("vo.probes", Kind.PROBES, None, "as site.probes, for the VO; not in the site's file", "all"),
     Key("vo.setups", Kind.SETUPS, None, "as site.setups, for the VO; not in the site's file", "all"),
     Key("vo.checks", Kind.CHECKS, None, "as site.checks, for the VO; not in the site's file", "all"),
     Key("vo.periodics", Kind.PERIODICS, None, "as site.periodics, for the VO; not in the site's file", "all"),

@@ -43,6 +43,7 @@ class Kind(enum.StrEnum):
     CHECKS = "list of checks"
     PERIODICS = "list of periodic tests"
     BENCHMARKS = "list of benchmarks"
+    PROBES = "list of probes"
     EXPRESSION = "ClassAd expression"
     RESOURCE_SLOTS = "resources with their slots"
     COLLECTORS = "list of collectors"

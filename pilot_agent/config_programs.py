@@ -22,14 +22,21 @@ _COMMON: dict[str, Kind] = {
 }
 
 PROGRAM_FIELDS: dict[Kind, dict[str, Kind]] = {
+    Kind.PROBES: {
+        **{name: kind for name, kind in _COMMON.items() if name not in ("where", "platform")},
+        "gives": Kind.STRINGS,
+        "requires": Kind.STRINGS,
+        "protocol": Kind.STRING,
+    },
     Kind.SETUPS: {
         **_COMMON,
+        "protocol": Kind.STRING,
         "stage": Kind.STRING,
         "required": Kind.BOOLEAN,
         "teardown": Kind.STRINGS,
         "teardown_seconds": Kind.NUMBER,
     },
-    Kind.CHECKS: {**_COMMON, "required": Kind.BOOLEAN, "kind": Kind.STRING},
+    Kind.CHECKS: {**_COMMON, "protocol": Kind.STRING, "required": Kind.BOOLEAN, "kind": Kind.STRING},
     Kind.PERIODICS: {**_COMMON, "period_seconds": Kind.NUMBER, "on_failure": Kind.STRING},
     Kind.BENCHMARKS: {
         **_COMMON,
@@ -46,9 +53,11 @@ PROGRAM_FIELDS: dict[Kind, dict[str, Kind]] = {
         "cache_days": Kind.NUMBER,
     },
 }
-"""Fields of one entry of ``vo.setups``, ``vo.checks``, ``vo.periodics``, ``vo.benchmarks``, and those of the site."""
+"""Fields of one entry of ``vo.probes``, ``vo.setups``, ``vo.checks``, ``vo.periodics``, ``vo.benchmarks``, and of those
+of the site."""
 
 PROGRAM_NEEDS: dict[Kind, tuple[str, ...]] = {
+    Kind.PROBES: ("name", "gives"),
     Kind.SETUPS: ("name",),
     Kind.CHECKS: ("name",),
     Kind.PERIODICS: ("name", "period_seconds"),
@@ -68,6 +77,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "on_failure": ("report", "stop_accepting", "drain"),
     "cores": ("one", "all", "slot"),
     "when": ("before", "beside", "periodic"),
+    "protocol": ("pilot", "json", "nagios"),
 }
 _LISTS = ("command", "teardown")
 _SMALLEST_PERIOD_SECONDS = 1

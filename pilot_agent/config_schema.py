@@ -163,7 +163,7 @@ def _kind_schema(kind: Kind) -> dict[str, Json]:
         case Kind.SERVICES:
             names = {"pattern": f"^{SERVICE_NAME}$"}
             return {"type": "object", "propertyNames": names, "additionalProperties": _service_schema()}
-        case Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS | Kind.BENCHMARKS:
+        case Kind.PROBES | Kind.SETUPS | Kind.CHECKS | Kind.PERIODICS | Kind.BENCHMARKS:
             entry = entry_schema(_fields_schema(PROGRAM_FIELDS[kind], list(PROGRAM_NEEDS[kind])))
             return {"type": "array", "items": {**entry, **_PLATFORM_OF_IMAGE}}
         case _ if kind in _SINGLE:

@@ -20,8 +20,8 @@ A complete plugin::
 Hooks receive ``config``: the effective configuration as plain data, without secrets. A hook takes any subset of
 its arguments.
 
-Setups, checks, periodic tasks and benchmarks may name a program in place of a function: ``command``, with ``{script}``
-for a file that the plugin brings (``script``: its path, or its whole text, which begins with ``#!``). With
+Probes, setups, checks, periodic tasks and benchmarks may name a program in place of a function: ``command``, with
+``{script}`` for a file that the plugin brings (``script``: its path, or its whole text, which begins with ``#!``). With
 ``where="image"`` it runs inside the image that jobs of ``platform`` get, with their options, binds and environment; a
 function cannot, because the pilot's Python is not in the image. What such a program finds, and how it answers, is in
 :data:`PROGRAM_PROTOCOL`.
@@ -55,8 +55,19 @@ check     exit 0 passes, anything else fails; an object may say more: status (pa
           code. Without one the last line of its output is the message.
 periodic  exit 0 and an object of attributes for the machine ad
 benchmark exit 0 and an object with score and unit, also as the file that ``result`` names
+probe     exit 0 and an object of facts by their names: a value, or an object with value, unit, source, or with status
+          (unknown, absent) and detail; under "limits" a list of objects with resource, number, unit, source
+
+``protocol`` chooses another way:
+
+json      the context is on standard input too, with the record's name as "task"; all of standard output is the object
+nagios    for checks: exit 0 passes, 1 warns, 2 fails, 3 is unknown, which fails what is required; the first line of
+          standard output is the message, numbers after its | are metrics
 """
 """What a program that a plugin names finds, and how it answers."""
+
+Protocol = Literal["pilot", "json", "nagios"]
+"""How a program that a plugin names is told and answers: see :data:`PROGRAM_PROTOCOL`."""
 
 INSIDE_SCRIPT_DIRECTORY = "/srv/.pilot/plugin"
 """Where a plugin's own script is inside an image: read-only, under its own name."""
@@ -111,7 +122,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A function ``(context) -> iterable of Fact or Limit``.
+    """A function ``(context) -> iterable of Fact or Limit``, or a program.
 
     It starts when every fact in ``requires`` exists (known or not) and every probe named in ``after`` has
     ended; ``before`` is the same seen from the other side. Facts named in ``gives`` become unknown, with the
@@ -121,7 +132,10 @@ class Probe:
     """
 
     name: str
-    run: str
+    run: str = ""
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    protocol: Protocol = "pilot"
     gives: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
@@ -175,6 +189,7 @@ class Setup:
     command: tuple[str, ...] = ()
     script: str | None = None
     platform: str | None = None
+    protocol: Protocol = "pilot"
     teardown: tuple[str, ...] = ()
     teardown_seconds: float = 5.0
     directory: str = ""
@@ -217,6 +232,7 @@ class Check:
     command: tuple[str, ...] = ()
     script: str | None = None
     platform: str | None = None
+    protocol: Protocol = "pilot"
     kind: FailureKind = FailureKind.NODE_RESOURCE
     required: bool = True
     after: tuple[str, ...] = ()

@@ -97,13 +97,15 @@ class Surroundings:
 @dataclass(frozen=True, slots=True)
 class Command:
     """A declared program, ready to be run in ``directory``. ``never_ran`` tells from its end why something else kept it
-    from running (a container that was not made), None when it ran; ``clear`` removes what was made for it."""
+    from running (a container that was not made), None when it ran; ``clear`` removes what was made for it. It reads
+    ``standard_input``."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
     directory: str
     never_ran: Callable[[Result], Failure | None]
     clear: Callable[[], None]
+    standard_input: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,7 @@ def _start(
             deadline_seconds=record.timeout_seconds,
             environment=command.environment,
             directory=command.directory,
+            standard_input=command.standard_input,
         )
     memory_mib = getattr(record, "memory_mib", None)
     if task.builtin:

@@ -100,15 +100,18 @@ class Runner:
         give: bytes | None = None,
         keep: tuple[int, ...] = (),
         leaves_daemons: bool = False,
+        standard_input: bytes | None = None,
     ) -> int | Result:
         """Start a program; a handle for ``wait``, or the result at once when it could not be started.
 
         It inherits the descriptors in ``keep``. With ``give``, the argument ``{give}`` becomes the path of a descriptor
         that holds these bytes and ``{answer}`` the number of the descriptor for its answer. What it leaves in its
-        process group is ended with it, unless it ``leaves_daemons`` and ended by itself.
+        process group is ended with it, unless it ``leaves_daemons`` and ended by itself. Standard input is empty, or a
+        file with ``standard_input``.
         """
         pipes = {name: os.pipe() for name in ("stdout", "stderr", "answer")}
         given = _memory_file(give) if give is not None else None
+        read = _memory_file(standard_input) if standard_input is not None else None
         child_ends = [pair[1] for pair in pipes.values()]
         real_argv = [
             argument.replace("{give}", f"/proc/self/fd/{given}").replace("{answer}", str(pipes["answer"][1]))
@@ -119,7 +122,7 @@ class Runner:
         try:
             popen = subprocess.Popen(
                 real_argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if read is None else read,
                 stdout=pipes["stdout"][1],
                 stderr=pipes["stderr"][1],
                 pass_fds=(*keep, pipes["answer"][1], given) if given is not None else keep,
@@ -135,8 +138,9 @@ class Runner:
         finally:
             for end in child_ends:
                 os.close(end)
-            if given is not None:
-                os.close(given)
+            for file in (given, read):
+                if file is not None:
+                    os.close(file)
         # This class waits for the child itself; Popen must not try to reap it a second time.
         popen.returncode = 0
         handle = self._adopt(tuple(argv), popen.pid, pipes, deadline_seconds, output_limit_bytes)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pilot_agent.benchmarks.declaration import problem_of
-from pilot_agent.hookspecs import Benchmark, Check, Service, Setup
+from pilot_agent.hookspecs import Benchmark, Check, Probe, Service, Setup
 from pilot_agent.model import CheckStatus, Failure, FailureKind, Json
 from pilot_agent.process import Result
 from pilot_agent.service_entry import declared_problems
@@ -20,6 +20,11 @@ SCRIPT = "{script}"
 TEXT_MARK = "#!"
 """What a script begins with that is given as its text, and not as a path."""
 _DIRECTORY = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*)?")
+FACT_FIELDS = frozenset({"value", "unit", "status", "source", "detail"})
+NAGIOS_UNKNOWN = 3
+_NAGIOS = {0: CheckStatus.PASS, 1: CheckStatus.WARN, 2: CheckStatus.FAIL}
+_METRIC = re.compile(r"('[^'=]+'|[^\s'=]+)=(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
+"""One of the numbers after the |: 'label'=value, whatever unit and limits follow."""
 CHECK_FIELDS = ("status", "message", "hint", "code")
 _NEITHER = "it names neither a function (run) nor a program (command, script)"
 _NO_PYTHON = (
@@ -60,6 +65,8 @@ def settled(record: Any, directory: str | None) -> Any:
         raise ProgramError("; ".join(problems))
     if not is_program(record):
         return record
+    if getattr(record, "protocol", "pilot") == "nagios" and not isinstance(record, Check):
+        raise ProgramError('protocol="nagios" is one of checks; others answer as protocol="pilot" or "json"')
     words = (*record.command, *getattr(record, "teardown", ()))
     if record.script is None:
         if any(SCRIPT in word for word in words):
@@ -122,14 +129,17 @@ def read_answer(record: Any, result: Result) -> tuple[Json, Failure | None]:
     if result.timed_out or result.code is None:
         code = "plugin.timeout" if result.timed_out else "plugin.crashed"
         return None, Failure(FailureKind.PLUGIN, code, f"{record.name}: {result.explain()}")
-    document, problem = _document(result)
+    protocol = getattr(record, "protocol", "pilot")
+    if protocol == "nagios":
+        return _nagios_answer(record, result), None
+    document, problem = _whole_document(result) if protocol == "json" else _document(result)
     if problem:
         return None, Failure(FailureKind.PLUGIN, "plugin.answer", f"{record.name}: {problem}")
     if isinstance(record, Check):
         return _check_answer(record, result, document)
     if not result.ok:
         return None, Failure(FailureKind.PLUGIN, "plugin.crashed", f"{record.name}: {result.explain()}")
-    return document, None
+    return (_findings(record, document) if isinstance(record, Probe) else document), None
 
 
 def _document(result: Result) -> tuple[dict[str, Json], str]:
@@ -150,6 +160,45 @@ def _document(result: Result) -> tuple[dict[str, Json], str]:
     if not (last.startswith("{") or text.endswith("}")):
         return {}, ""
     return {}, "its output was cut at the limit" if problem and result.truncated else problem
+
+
+def _whole_document(result: Result) -> tuple[dict[str, Json], str]:
+    """The JSON object that standard output is; and what is wrong with one that is none."""
+    if result.truncated:
+        return {}, "its output was cut at the limit"
+    try:
+        document = json.loads(result.stdout)
+    except (ValueError, RecursionError) as error:
+        # One that failed may have said nothing: then its end is what counts.
+        return {}, "" if not result.ok and not result.text else f"its standard output is no JSON: {error}"
+    return (document, "") if isinstance(document, dict) else ({}, "its standard output is no JSON object")
+
+
+def _findings(record: Probe, document: Mapping[str, Json]) -> list[Json]:
+    """What a probe that is a program found, in the form of what a function yields; whoever decodes it refuses what is
+    no fact."""
+    limits = document.get("limits", [])
+    found = [{"type": "Limit", "value": limit} for limit in (limits if isinstance(limits, list) else [limits])]
+    for name, value in document.items():
+        if name != "limits":
+            fields = value if isinstance(value, dict) and value and FACT_FIELDS.issuperset(value) else {"value": value}
+            found.append({"type": "Fact", "value": {"source": record.name, **fields, "name": name}})
+    return found
+
+
+def _nagios_answer(record: Check, result: Result) -> Json:
+    """The verdict of a program that answers as Nagios' plugins do."""
+    lines = result.stdout.decode("utf-8", "replace").splitlines()
+    message, _, numbers = (lines[0] if lines else "").partition("|")
+    told = message.strip()[:300]
+    status = _NAGIOS.get(NAGIOS_UNKNOWN if result.code is None else result.code)
+    if status is None:
+        status = CheckStatus.FAIL
+        told = told if result.code == NAGIOS_UNKNOWN and told else result.explain()
+    code = "" if result.code in _NAGIOS else "check.unknown"
+    metrics = {name.strip("'"): float(number) for name, number in _METRIC.findall(numbers)}
+    answer = {"name": record.name, "status": str(status), "message": told or "it said nothing", "where": record.where}
+    return {**answer, "hint": "", "code": code, "metrics": metrics}
 
 
 def _check_answer(record: Check, result: Result, document: dict[str, Json]) -> tuple[Json, Failure | None]:

@@ -31,6 +31,7 @@ from pilot_agent.ordering import in_order
 from pilot_agent.outcomes import check_result, decoded, judged, requirement_result, spoilt, timeline_entry
 from pilot_agent.plugins import containers, cvmfs, services
 from pilot_agent.plugins.attributes import feature_attributes
+from pilot_agent.programs import is_program
 from pilot_agent.service_stage import kept, start_services
 from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
@@ -251,7 +252,7 @@ def _run(session: Session, state: State, declared: Sequence[Declared], *, width:
     return ended
 
 
-def gather(session: Session, state: State, stage: str, tasks: Sequence[Declared]) -> State:
+def gather(session: Session, state: State, stage: str, declared: Sequence[Declared]) -> State:
     """The state after probes or mounts, whose results are findings; each sees the facts of those that ended before."""
     current = state
 
@@ -280,13 +281,19 @@ def gather(session: Session, state: State, stage: str, tasks: Sequence[Declared]
             log=ended.log,
         )
 
-    host.run_all(tasks, lambda one: session.context_for(one, current), session.around, note)
+    def command_of(one: Declared) -> host.Command | Failure:
+        if session.root.strip("/"):
+            message = f"{one.record.name}: a program looks at this machine, and not at a recording"
+            return Failure(FailureKind.PLUGIN, "plugin.recording", message)
+        return tasks.command_of(session, current)(one)
+
+    host.run_all(declared, lambda one: session.context_for(one, current), session.around, note, command_of=command_of)
     return current
 
 
 def _require_own(loaded: host.Loaded, declared: Declared, found: Sequence[Finding]) -> None:
     """Raises ``BadFinding`` for a fact that another plugin, or nobody, said it would give; limits are open to all."""
-    if declared.builtin:
+    if declared.builtin and not is_program(declared.record):
         return
     for finding in found:
         if isinstance(finding, Fact) and finding.name not in declared.record.gives:

@@ -15,7 +15,7 @@ from pilot_agent.collect import Declared
 from pilot_agent.files import write_json
 from pilot_agent.hookspecs import Benchmark, ContainerRequest, Liveness, Periodic, Readiness, Service, Setup
 from pilot_agent.lifecycle.inherited import OwnTeardown, Prepared, Teardowns
-from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.plugins import services
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
 from pilot_agent.plugins.services import MARKER_PLACE, MARKER_VARIABLE, ServicePlan
@@ -64,7 +64,7 @@ def command_of(session: Session, state: State) -> Callable[[Declared], host.Comm
         directory = ""
         try:
             directory = _directory_of(session, record, record.name)
-            _write_context(session, state, directory)
+            told = _write_context(session, state, directory)
             argv, environment = _words(session, state, record, record.command, directory)
         except PilotError as error:
             _clear(record, directory)
@@ -72,8 +72,11 @@ def command_of(session: Session, state: State) -> Callable[[Declared], host.Comm
         except OSError as error:
             _clear(record, directory)
             return _no_room(record.name, error)
-        explain = never_ran if record.where == "image" else _ran
-        return host.Command(argv, environment, directory, explain, lambda: _clear(record, directory))
+        explain = never_ran if getattr(record, "where", "host") == "image" else _ran
+        given = None
+        if getattr(record, "protocol", "") == "json":
+            given = json.dumps({**told, "task": record.name}).encode()
+        return host.Command(argv, environment, directory, explain, lambda: _clear(record, directory), given)
 
     return prepared
 
@@ -329,7 +332,7 @@ def _words(
     """Raises ``PilotError`` and ``OSError``."""
     record = _with_script_file(record, directory)
     variables = {ID_VARIABLE: state.pilot_id}
-    if record.where == "host":
+    if getattr(record, "where", "host") == "host":
         variables |= {CONTEXT_VARIABLE: os.path.join(directory, CONTEXT_FILE)}
         whole = {**(environment or session.around.environment), **variables}
         program, *arguments = filled(words, record.script)
@@ -374,7 +377,7 @@ def _found(program: str, search_path: str) -> str:
     return shutil.which(program, path=search_path) or program
 
 
-def _write_context(session: Session, state: State, directory: str) -> None:
+def _write_context(session: Session, state: State, directory: str) -> dict[str, Json]:
     """What the function of a plugin would be given, without what only a function can use."""
     context = session.context(state)
     told = {
@@ -383,10 +386,12 @@ def _write_context(session: Session, state: State, directory: str) -> None:
         "environment": context.environment,
         "pilot_id": context.pilot_id,
     }
+    plain: dict[str, Json] = to_json(told)
     path = os.path.join(directory, CONTEXT_FILE)
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(to_json(told), file)
+        json.dump(plain, file)
+    return plain
 
 
 def _new_directory(session: Session, name: str) -> str:

@@ -162,6 +162,7 @@ def of_kind(kind: Kind) -> st.SearchStrategy[Any]:
         Kind.WEIGHTED: st.booleans() | words,
         Kind.EXPRESSION: st.sampled_from(["True", 'TARGET.Owner == "x"', "{1, 2}[0] > 0"]),
         Kind.RESOURCE_SLOTS: st.sampled_from(["GPUs", "ioslot,2,disk=10%;GPUs,type=main", ""]),
+        Kind.PROBES: programs(Kind.PROBES) if kind is Kind.PROBES else st.nothing(),
         Kind.SETUPS: programs(Kind.SETUPS) if kind is Kind.SETUPS else st.nothing(),
         Kind.CHECKS: programs(Kind.CHECKS) if kind is Kind.CHECKS else st.nothing(),
         Kind.PERIODICS: programs(Kind.PERIODICS) if kind is Kind.PERIODICS else st.nothing(),
@@ -267,6 +268,7 @@ def programs(kind: Kind) -> st.SearchStrategy[list[dict[str, Any]]]:
         "on_failure": st.sampled_from(["report", "stop_accepting", "drain"]),
         "cores": st.sampled_from(["one", "all", "slot"]),
         "when": st.sampled_from(["before", "beside", "periodic"]),
+        "protocol": st.sampled_from(["pilot", "json", "nagios"]),
         **dict.fromkeys(("timeout_seconds", "teardown_seconds", "period_seconds"), seconds),
     }
     fields = {name: of_kind(field) for name, field in PROGRAM_FIELDS[kind].items()}
@@ -1135,7 +1137,7 @@ def test_how_layers_combine_fits_the_type_of_the_key(key: Key) -> None:
         "merge": {Kind.MAPPING, Kind.SERVICES},
         "all": {
             *(Kind.STRINGS, Kind.STRING, Kind.PREFIXES, Kind.DIRECTORIES, Kind.BINDS, Kind.OPTIONS, Kind.VARIABLES),
-            *(Kind.STRING_MAPPING, Kind.SETUPS, Kind.CHECKS, Kind.PERIODICS, Kind.BENCHMARKS),
+            *(Kind.STRING_MAPPING, Kind.PROBES, Kind.SETUPS, Kind.CHECKS, Kind.PERIODICS, Kind.BENCHMARKS),
             Kind.EXPRESSION,
         },
         "override": set(Kind),

@@ -1,4 +1,4 @@
-"""Setups, checks, periodic tests and benchmarks that VO and site configure: programs, for who writes no plugin.
+"""Probes, setups, checks, periodic tests and benchmarks that VO and site configure: programs, for who writes no plugin.
 
 Each is declared as a plugin would declare it, under the name ``vo.NAME`` or ``site.NAME``, which the report then gives.
 """
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pilot_agent.config_check import Problem, invalid
 from pilot_agent.config_kinds import Kind
 from pilot_agent.config_programs import PROGRAM_FIELDS
-from pilot_agent.hookspecs import Benchmark, Check, Periodic, Setup, hookimpl
+from pilot_agent.hookspecs import Benchmark, Check, Periodic, Probe, Setup, hookimpl
 from pilot_agent.model import FailureKind, Json
 from pilot_agent.programs import ProgramError, is_text, settled
 
@@ -23,6 +23,12 @@ FOREIGN_LAYERS = {"site": "vo", "vo": "site"}
 T = TypeVar("T")
 Entries = Iterable[tuple[str, str, str, Mapping[str, Json]]]
 """Path, layer, the record's name, and the entry."""
+
+
+@hookimpl
+def pilot_probes(config: Mapping[str, Json]) -> Iterable[Probe]:
+    """Those of the site and of the VO."""
+    yield from _records(config, "probes", _probe)
 
 
 @hookimpl
@@ -83,16 +89,21 @@ def _entries(config: Mapping[str, Json], what: str) -> Iterator[tuple[str, str, 
                 yield f"{section}.{what}[{index}]", layer["layer"], f"{section}.{entry['name']}", entry
 
 
+def _probe(name: str, entry: Mapping[str, Json]) -> Probe:
+    gives, requires = tuple(entry["gives"]), tuple(entry.get("requires", ()))
+    return Probe(**_common(name, entry, "timeout_seconds", "protocol"), gives=gives, requires=requires)
+
+
 def _setup(name: str, entry: Mapping[str, Json]) -> Setup:
     return Setup(
-        **_common(name, entry, "timeout_seconds", "stage", "required", "teardown_seconds"),
+        **_common(name, entry, "timeout_seconds", "protocol", "stage", "required", "teardown_seconds"),
         teardown=_words(entry, "teardown"),
     )
 
 
 def _check(name: str, entry: Mapping[str, Json]) -> Check:
     kind = FailureKind(entry.get("kind", FailureKind.NODE_RESOURCE))
-    return Check(**_common(name, entry, "timeout_seconds", "required"), kind=kind)
+    return Check(**_common(name, entry, "timeout_seconds", "protocol", "required"), kind=kind)
 
 
 def _periodic(name: str, entry: Mapping[str, Json]) -> Periodic:
