@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,14 @@ class Story:
         return found
 
 
-def make_pilot(grid: Grid, token: str, repository: str = "models", **options: Any) -> PilotRun:
-    """A pilot (not yet started) that runs the server on the CPU, and whose jobs get an image with its clients."""
+def make_pilot(
+    grid: Grid, token: str, repository: str = "models", artifacts: Mapping[str, Any] | None = None, **options: Any
+) -> PilotRun:
+    """A pilot (not yet started) that runs the server on the CPU, and whose jobs get an image with its clients.
+    ``artifacts`` say where signed ones are and whom to believe."""
     place = triton.inside(triton.ensure())
-    given = {"repository": f"{place}/{repository}", "devices": "none", **options}
+    named = repository if repository.startswith("signed:") else f"{place}/{repository}"
+    given = {"repository": named, "devices": "none", **options}
     plugins = {"directories": ["{start}/plugins"]}
     images = {"triton": [{"path": f"{place}/image"}]}
     changes = {
@@ -85,6 +89,7 @@ def make_pilot(grid: Grid, token: str, repository: str = "models", **options: An
         "plugins": plugins,
         "services": {"triton": given},
         "startd": {"tail_shutdown_seconds": 1},
+        **({"artifacts": dict(artifacts)} if artifacts else {}),
     }
     run = PilotRun(grid.wn1, token, changes)
     directory = install("triton", run.outer / "plugins")
