@@ -22,6 +22,7 @@ from benchmarks import (
     memory,
     probing,
     proving,
+    services,
     small,
     teardown,
     timeline,
@@ -45,6 +46,7 @@ NAMES = (
     "teardown",
     *cvmfs_rungs.NAMES,
     inference.NAME,
+    services.NAME,
     "memory",
     "size",
 )
@@ -108,6 +110,7 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
             (("teardown",), "teardown", lambda: teardown.measure(where, rounds, _say)),
             (cvmfs_rungs.NAMES, "ways to CVMFS", lambda: cvmfs_rungs.measure(where, rounds, _say)),
             ((inference.NAME,), "inference", lambda: inference.measure(where, rounds, _say)),
+            ((services.NAME,), "services", lambda: services.measure(where, rounds, _say)),
             (("memory",), "memory", lambda: memory.measure(where, rounds, _say)),
         ):
             if set(names) & set(wanted):

@@ -90,16 +90,17 @@ def pilot(place: Place, *options: str, environment: Mapping[str, str] | None = N
             door.wait()
 
 
-def stop(place: Place, started: Started) -> float:
+def stop(place: Place, started: Started, *, alone: bool = True) -> float:
     """Send SIGTERM to the guardian; seconds until it is gone.
 
-    Raises MeasurementError if that takes 40 s, with another exit code than 143, or if anything is left behind.
+    Raises MeasurementError if that takes 40 s, with another exit code than 143, or, where the pilot was ``alone`` on
+    the node, if anything is left behind.
     """
     seconds = _terminate(started.guardian)
     code = started.door.wait()
     if code != PREEMPTED:
         raise MeasurementError(f"the pilot ended with {code} instead of {PREEMPTED}: {_said(place.worker)}")
-    left = place.left_behind()
+    left = place.left_behind() if alone else []
     if left:
         raise MeasurementError(f"the pilot left behind: {', '.join(left)}")
     return seconds

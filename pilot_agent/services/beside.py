@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Sequence
 
 from pilot_agent.events import EventLog
 from pilot_agent.lifecycle.journal import Journal
-from pilot_agent.process import Interrupted, WakeUp
+from pilot_agent.process import TOLD_TOO_SECONDS, Interrupted, WakeUp
 from pilot_agent.services.plan import ServicePlan
 from pilot_agent.services.stage import StageLoop
 from pilot_agent.services.supervisor import LOST, Supervisor
@@ -38,6 +39,7 @@ class Beside:
         try:
             while not (self._lost or supervisor.settled()):
                 loop.turn()
+            self._require_not_told_too()
         except Interrupted:
             self._let_go()
             raise
@@ -59,6 +61,7 @@ class Beside:
         """The required services that were lost for good since the last call. Raises ``Interrupted``."""
         if self._loop is not None:
             self._loop.turn(0.0)
+        self._require_not_told_too()
         taken, self._lost = self._lost, []
         return taken
 
@@ -102,6 +105,13 @@ class Beside:
             finally:
                 self._turning = False
         return False
+
+    def _require_not_told_too(self) -> None:
+        """Raises ``Interrupted`` when what ended a service comes to this process as well: whoever signals all processes
+        of a job does so one after the other."""
+        end = time.monotonic() + TOLD_TOO_SECONDS
+        while self._lost and self._loop is not None and (left := end - time.monotonic()) > 0:
+            self._loop.turn(left)
 
     def _gave_up(self, name: str, message: str, required: bool) -> None:
         if required:

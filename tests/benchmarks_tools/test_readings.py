@@ -12,6 +12,7 @@ import pytest
 from benchmarks.memory import role
 from benchmarks.node import slot_ad_moments
 from benchmarks.processes import Memory, parse_rollup, parse_spent, spent_seconds
+from benchmarks.services import Round, figures, parse_schedstat
 from benchmarks.timeline import parse_imports
 
 COLLECTOR_LOG = """\
@@ -85,3 +86,16 @@ def test_imports_are_read_with_their_depth() -> None:
 )
 def test_a_process_is_called_by_its_command(words: list[str], expected: str) -> None:
     assert role(words) == expected
+
+
+def test_the_time_on_a_processor_is_the_first_number_in_nanoseconds() -> None:
+    assert parse_schedstat("1500000000 4711 99\n") == 1.5
+
+
+def test_services_cost_what_one_keeper_takes_more_than_the_other() -> None:
+    made = [Round(0.003, 0.001, 9.5, 9.0, 0.002, 0.4, 0.25)] * 10
+    cpu, memory, seen, back = figures(made)
+    assert cpu.value().median == pytest.approx(0.2)
+    assert memory.value().median == pytest.approx(0.5)
+    assert (seen.met(), cpu.met()) == (True, True)
+    assert back.parts["over"] == pytest.approx(0.05)

@@ -64,7 +64,7 @@ class Arena:
         self._pilot: ChaosPilot | None = None
         if stage in gates.GATED:
             self.plugins["gate"] = gates.gate(stage)
-        elif stage in gates.LATE:
+        if stage in gates.WITH_SERVICES:
             self.plugins["bystanders"] = gates.plugin(gates.BYSTANDERS)
 
     @property

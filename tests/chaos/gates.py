@@ -11,6 +11,8 @@ LATE = ("idle", "running", "teardown")
 EARLY = ("configure", "probe", "mount", "setup_early", "container", "validate", "setup_late", "service", "benchmark",
          "advertise", "handoff")  # fmt: skip
 STAGES = (*EARLY, *LATE)
+WITH_SERVICES = ("benchmark", "advertise", "handoff", *LATE)
+"""Where the pilot has services, of which one is started again and again."""
 
 _HEAD = """\
 import time
@@ -92,7 +94,8 @@ def pilot_benchmarks():
 """,
 }
 
-# What a running pilot has beside its jobs: a service with a child in a session of its own, and a periodic task.
+# What a pilot has beside its jobs: a service with a child in a session of its own, one that needs it and is for ever
+# started again, each time with such a child left over, and a periodic task.
 BYSTANDERS = """
 def load(context):
     return {"BystanderLoad": 1.5}
@@ -101,6 +104,9 @@ def load(context):
 def pilot_services():
     yield Service(name="cache", command=(
         "/bin/sh", "-c", "setsid sleep 900 & trap 'exit 0' TERM; while :; do sleep 0.2; done"))
+    yield Service(name="restless", command=("/bin/sh", "-c", "setsid sleep 900 & : > ready; sleep 1.5; exit 3"),
+                  readiness=Readiness(file="ready"), needs=("cache",), required=False, per="node",
+                  restart_limit=100000, backoff_seconds=0.2, backoff_limit_seconds=0.5)
 
 @hookimpl
 def pilot_periodics():

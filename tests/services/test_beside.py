@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -88,6 +89,29 @@ def test_a_required_service_that_is_lost_meanwhile_is_told_once(bench: Bench, be
     wait_with(beside, lambda: plan.standing.status == "failed", plan)
     assert [one.name for one in beside.lost()] == ["s"]
     assert beside.lost() == []
+
+
+@pytest.mark.parametrize("when", ["starting", "ready"])
+def test_a_service_that_got_the_same_signal_a_moment_earlier_is_not_what_ends_the_pilot(
+    bench: Bench, wake: WakePipe, beside: Beside, when: str
+) -> None:
+    end = "exit 3" if when == "starting" else ": > ready; until test -e go; do sleep 0.02; done; exit 3"
+    plan = bench.plan(end, restart="never")
+    later = threading.Timer(0.1, wake.ring)
+
+    def wait() -> None:
+        beside.start([plan], bench.events, bench.journal)
+        bench.file("go").touch()
+        wait_with(beside, lambda: plan.standing.status == "failed", plan)
+        later.start()
+        beside.lost()
+
+    if when == "starting":
+        wake.ring()
+    with pytest.raises(Interrupted):
+        wait()
+    if when == "ready":
+        later.join()
 
 
 def test_a_start_that_is_under_way_goes_on_in_the_next_process(bench: Bench, beside: Beside, keep: Keep) -> None:
