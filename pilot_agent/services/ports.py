@@ -6,14 +6,19 @@ import _socket
 import os
 import sys
 
+from pilot_agent.services.listening import listening
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 LISTENING = "0A"
 """The state in /proc/net/tcp (include/net/tcp_states.h)."""
 TRIES = 32
+LOOPBACK = bytes((127, 0, 0, 1))
 IPV4_IN_IPV6 = b"\0" * 10 + b"\xff" * 2
+REACHED_ON_LOOPBACK = (bytes(4), LOOPBACK, bytes(16), IPV4_IN_IPV6 + bytes(4), IPV4_IN_IPV6 + LOOPBACK)
+"""Where one must listen to be reached at 127.0.0.1."""
 
 
 def free_port(taken: Iterable[int] = ()) -> int:
@@ -36,8 +41,15 @@ def listeners(port: int, root: str = "/", *, on_loopback: bool = False) -> list[
 
     ``on_loopback`` leaves only those that a connection to 127.0.0.1 can reach.
     """
-    found = []
-    reached = _reached_on_loopback() if on_loopback else ()
+    found = listening(port) if root == "/" else None
+    if found is None:
+        found = list(_in_table(port, root))
+    return [(str(inode), user) for address, inode, user in found if not on_loopback or address in REACHED_ON_LOOPBACK]
+
+
+def _in_table(port: int, root: str) -> Iterator[tuple[bytes, int, int]]:
+    """(address, inode, user) as /proc/net/tcp and tcp6 have them: addresses in words of 32 bits in this machine's
+    order."""
     for name in ("tcp", "tcp6"):
         try:
             with open(os.path.join(root, f"proc/net/{name}"), encoding="ascii", errors="replace") as table:
@@ -45,11 +57,12 @@ def listeners(port: int, root: str = "/", *, on_loopback: bool = False) -> list[
                     fields = line.split()
                     if len(fields) <= 9 or fields[3] != LISTENING or not fields[1].endswith(f":{port:04X}"):
                         continue
-                    if not on_loopback or fields[1].partition(":")[0] in reached:
-                        found.append((fields[9], int(fields[7])))
+                    raw = bytes.fromhex(fields[1].partition(":")[0])
+                    words = (raw[at : at + 4] for at in range(0, len(raw), 4))
+                    address = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+                    yield address, int(fields[9]), int(fields[7])
         except (OSError, ValueError):
             continue
-    return found
 
 
 def holder(port: int, pids: Iterable[int], root: str = "/") -> str | None:
@@ -79,16 +92,6 @@ def holder(port: int, pids: Iterable[int], root: str = "/") -> str | None:
     if unseen and users == [os.geteuid()]:
         return ""
     return f"another program of user {', '.join(map(str, users))}"
-
-
-def _reached_on_loopback() -> tuple[str, ...]:
-    """The addresses as /proc/net/tcp and tcp6 have them: words of 32 bits in this machine's order."""
-    loopback = _socket.inet_aton("127.0.0.1")
-    kinds = (bytes(4), loopback, bytes(16), IPV4_IN_IPV6 + bytes(4), IPV4_IN_IPV6 + loopback)
-    return tuple(
-        "".join(f"{int.from_bytes(kind[at : at + 4], sys.byteorder):08X}" for at in range(0, len(kind), 4))
-        for kind in kinds
-    )
 
 
 def _link(path: str) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pilot_agent.services import listening, ports
 from pilot_agent.services.ports import free_port, holder, listeners
+from tests.needs import need
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
@@ -100,3 +102,33 @@ def test_the_socket_decides_where_descriptors_can_be_read_else_the_user(tmp_path
     (unreadable / "fd").write_text("")  # cannot be listed, as that of a program of another domain
     assert holder(8000, [11], root) == ""
     assert holder(9000, [11], root) == f"another program of user {os.geteuid() + 1}"
+
+
+def test_the_kernel_says_the_same_as_its_table() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as narrow:
+        port = narrow.getsockname()[1]
+        with socket.create_server(("127.0.0.2", port)):
+            told = listening.listening(port)
+            assert told is not None
+            assert {address for address, _, _ in told} == {bytes((127, 0, 0, 1)), bytes((127, 0, 0, 2))}
+            assert sorted(told) == sorted(ports._in_table(port, "/"))
+            assert {user for _, _, user in told} == {os.geteuid()}
+
+
+def test_listeners_of_the_other_family_are_seen_too() -> None:
+    need("IPv6", socket.has_dualstack_ipv6(), "run where the kernel has IPv6")
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as wide:
+        port = wide.getsockname()[1]
+        told = listening.listening(port)
+        assert told is not None
+        assert [address for address, _, _ in told] == [bytes(16)]
+        assert len(listeners(port, on_loopback=True)) == 1
+
+
+@pytest.mark.parametrize(("name", "number"), [("SOCK_DIAG", 99), ("BY_FAMILY", 999)])
+def test_a_kernel_that_cannot_be_asked_is_read(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    monkeypatch.setattr(listening, name, number)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert listening.listening(port) is None
+        assert holder(port, [os.getpid()]) == ""
