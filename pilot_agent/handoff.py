@@ -116,6 +116,7 @@ def _inputs(session: Session, state: State) -> condor.HandoffInputs:
         decision=decision,
         site_environment=state.environment,
         attributes=state.attributes,
+        expressions=state.setup_expressions,
         benchmarks=state.benchmarks,
         job_environment=dict(jobs.environment),
         service_environment=_service_environment(state),

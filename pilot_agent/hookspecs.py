@@ -158,9 +158,11 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupResult:
-    """What a setup contributes: job environment, ad attributes, image candidates, binds for job containers, and
-    ``checks``: what it verified on its way, as a check would say it. One that failed is a failure of the setup, with
-    the check's own kind and code.
+    """What a setup contributes: job environment, ad attributes, image candidates, binds for job containers.
+
+    ``expressions`` are attributes of the machine ad that are ClassAd expressions and no constants. ``checks``: what it
+    verified on its way, as a check would say it. One that failed is a failure of the setup, with the check's own kind
+    and code.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
@@ -168,6 +170,7 @@ class SetupResult:
     images: tuple[ImageCandidate, ...] = ()
     binds: tuple[str, ...] = ()
     checks: tuple[CheckResult, ...] = ()
+    expressions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TypeVar
 
 from pilot_agent import host
 from pilot_agent.codec import CodecError, from_json
-from pilot_agent.hookspecs import Check
+from pilot_agent.config_expressions import expression_problem
+from pilot_agent.hookspecs import Check, SetupResult
 from pilot_agent.model import CheckResult, CheckStatus, Failure, FailureKind, Json, PilotError, TimelineEntry
 from pilot_agent.plugins import containers
 from pilot_agent.requirement_text import REQUIRED, parse
@@ -15,6 +17,7 @@ from pilot_agent.requirements import evaluate, unanswerable
 from pilot_agent.state import State
 
 T = TypeVar("T")
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def requirement_result(entry: Json, state: State) -> CheckResult:
@@ -65,6 +68,17 @@ def decoded(ended: host.Ended, kind: type[T]) -> tuple[T | None, host.Ended]:
         return from_json(kind, ended.answer), ended
     except CodecError as error:
         return None, spoilt(ended, str(error))
+
+
+def with_good_expressions(result: SetupResult | None, ended: host.Ended) -> tuple[SetupResult | None, host.Ended]:
+    """A setup's result, unless one of its expressions is none or has a name that no attribute can have."""
+    for name, text in (result.expressions if result is not None else {}).items():
+        problem = expression_problem(text)
+        if not _ATTRIBUTE.fullmatch(name):
+            problem = "is no name of an attribute: letters, digits and _ are, and no digit first"
+        if problem:
+            return None, spoilt(ended, f"expressions: {name[:100]!r} {problem}")
+    return result, ended
 
 
 def spoilt(ended: host.Ended, problem: str) -> host.Ended:

@@ -6,8 +6,9 @@ bounds is the host's business, what a probe reads or how an image is proven that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pilot_agent import host, tasks
 from pilot_agent.codec import CodecError
@@ -25,10 +26,19 @@ from pilot_agent.model import (
     FailureKind,
     Finding,
     ImageCandidate,
+    Json,
     PilotError,
 )
 from pilot_agent.ordering import in_order
-from pilot_agent.outcomes import check_result, decoded, judged, requirement_result, spoilt, timeline_entry
+from pilot_agent.outcomes import (
+    check_result,
+    decoded,
+    judged,
+    requirement_result,
+    spoilt,
+    timeline_entry,
+    with_good_expressions,
+)
 from pilot_agent.plugins import containers, cvmfs, services
 from pilot_agent.plugins.attributes import feature_attributes
 from pilot_agent.programs import is_program
@@ -36,6 +46,7 @@ from pilot_agent.service_stage import kept, start_services
 from pilot_agent.state import BadFinding, State
 from pilot_agent.workspace import Workspace
 
+T = TypeVar("T")
 BETTER_ELSEWHERE = (FailureKind.NODE_RESOURCE, FailureKind.NETWORK)
 """The kinds that another node or a later hour may not have: the site acts, and the same pilot is tried again."""
 
@@ -306,7 +317,7 @@ def _setup(session: Session, state: State, when: str) -> State:
     setups = [task for task in session.loaded.of("pilot_setups") if task.record.stage == when]
     for task in in_order(setups):
         ended = _set_up(session, state, task)
-        result, ended = decoded(ended, SetupResult)
+        result, ended = with_good_expressions(*decoded(ended, SetupResult))
         checks = [judged(one, required=task.record.required) for one in result.checks] if result is not None else []
         failures = _failures_of(checks, f"setup {when}", task.plugin)
         if failures:
@@ -316,7 +327,8 @@ def _setup(session: Session, state: State, when: str) -> State:
             state = replace(
                 state,
                 contributed=(*state.contributed, _contribution(task, result)),
-                setup_attributes=state.setup_attributes | result.attributes,
+                setup_attributes=_without(state.setup_attributes, result.expressions) | result.attributes,
+                setup_expressions=_without(state.setup_expressions, result.attributes) | result.expressions,
                 images=(*state.images, *result.images),
                 checks=(*state.checks, *checks),
                 failures=(*state.failures, *failures),
@@ -327,6 +339,12 @@ def _setup(session: Session, state: State, when: str) -> State:
             # The pilot ends: what comes after could only build on what is not there.
             return replace(state, failures=(*state.failures, replace(ended.failure, stage=f"setup {when}")))
     return state
+
+
+def _without(given: Mapping[str, T], later: Mapping[str, Json]) -> dict[str, T]:
+    """What was given before, but for what is given anew as something else; names of attributes have no case."""
+    names = {name.lower() for name in later}
+    return {name: value for name, value in given.items() if name.lower() not in names}
 
 
 def _contribution(task: Declared, result: SetupResult) -> ContainerRequest:

@@ -69,6 +69,7 @@ class State:
     """What setups gave for jobs' environment and containers, each under the name of who asked."""
     images: tuple[ImageCandidate, ...] = ()
     setup_attributes: dict[str, Json] = field(default_factory=dict)
+    setup_expressions: dict[str, str] = field(default_factory=dict)
     services: tuple[ServiceState, ...] = ()
     service_plans: Json = None
     """What the keeper goes on with: the services' plans and how they stood at the end of their stage."""

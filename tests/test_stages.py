@@ -227,6 +227,35 @@ def test_what_late_setups_give_is_judged_like_all_else(prepare: Prepare) -> None
     assert given == {"A": True, "LD_PRELOAD": False}
 
 
+EXPRESSIONS = """
+def first(context):
+    return SetupResult(expressions={"A": "TARGET.x > 1", "B": "1 + 1"}, attributes={"C": 1})
+
+def second(context):
+    return SetupResult(expressions={"c": "Cpus / 2"}, attributes={"a": True})
+
+@hookimpl
+def pilot_setups(config):
+    yield Setup(name="first", run=f"{__name__}:first")
+    yield Setup(name="second", run=f"{__name__}:second", after=("first",))
+"""
+
+
+def test_an_attribute_is_a_constant_or_an_expression_as_it_was_given_last(prepare: Prepare) -> None:
+    session, state = prepare(EXPRESSIONS)
+    state = stages.setup_late(session, state)
+    assert (state.setup_attributes, state.setup_expressions) == ({"a": True}, {"B": "1 + 1", "c": "Cpus / 2"})
+
+
+@pytest.mark.parametrize(("name", "text"), [("A", "(1"), ("A", "1\\nB = 2"), ("A", ""), ("A B", "1"), ("", "1")])
+def test_an_expression_that_would_break_the_configuration_fails_its_setup(
+    prepare: Prepare, name: str, text: str
+) -> None:
+    session, state = prepare(EXPRESSIONS.replace('"A": "TARGET.x > 1"', f'"{name}": "{text}"'))
+    state = stages.setup_late(session, state)
+    assert [failure.code for failure in state.failures] == ["plugin.answer"]
+
+
 @pytest.mark.parametrize("required", [True, False])
 @pytest.mark.parametrize("body", ["raise ValueError('broken')", "return {'environment': 'wrong'}"])
 def test_a_setup_that_fails_ends_the_pilot_only_if_it_is_required(prepare: Prepare, required: bool, body: str) -> None:

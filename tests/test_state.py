@@ -67,6 +67,7 @@ def full() -> State:
         cvmfs=LADDER,
         images=(ImageCandidate("el9", "/images/el9", "x86_64", {"cpu_level": "x86_64-v2"}, "vo"),),
         setup_attributes={"HasX": True},
+        setup_expressions={"FitsX": "Memory > 1"},
         shares=(ServiceShare("cache", 2, 100, ("GPU-1",), exclusive=True, refused="no", code="services.too_large"),),
         services=(ServiceState("cache", "ready", 123, 0.5, "", {"HasCache": True}),),
         service_plans=[{"name": "cache"}],

@@ -85,6 +85,7 @@ class HandoffInputs:
     decision: ContainerDecision
     site_environment: Mapping[str, str]
     attributes: Mapping[str, Json] = field(default_factory=dict)
+    expressions: Mapping[str, str] = field(default_factory=dict)
     benchmarks: tuple[BenchmarkScore, ...] = ()
     job_environment: Mapping[str, str] = field(default_factory=dict)
     service_environment: Mapping[str, str] | None = None
@@ -239,6 +240,7 @@ def build_plan(
         sent_attributes=inputs.sent_attributes,
         attributes=_attributes(inputs, container, (cores, memory_mib), collectors),
         ad_expressions=machine_ad.EXPRESSIONS,
+        setup_expressions=inputs.expressions,
         fragments=inputs.fragments,
         job_length=dict(config["time"]["job_length"]),
         services_attribute=config["startd"]["services_attribute"],

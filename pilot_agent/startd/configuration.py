@@ -277,11 +277,15 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
     """Constant attributes of the machine ad. Their names are configuration names too, so none may be a knob."""
     taken = {name.lower() for name in knobs}
     wanted: dict[str, Json] = {**plan.attributes, **container_attributes(plan.container, plan.decision)}
-    sent = {name.lower() for name in (*words.SENT_ATTRIBUTES, *plan.ad_expressions)}
+    own = {name.lower() for name in (*words.SENT_ATTRIBUTES, *plan.ad_expressions)}
+    expressions = {name: text for name, text in plan.setup_expressions.items() if name.lower() not in own}
+    sent = own | {name.lower() for name in expressions}
     wanted = {name: value for name, value in wanted.items() if name.lower() not in sent}
     of_services = {name.lower(): service for name, service in plan.sent_attributes.items()}
+    texts = {name: config_text(text.strip()) for name, text in expressions.items()}
+    texts |= {name: config_literal(value) for name, value in wanted.items()}
     lines = dict(plan.ad_expressions)
-    for name, value in wanted.items():
+    for name, text in texts.items():
         attribute_name(name)
         if name.lower() in SLOT_ATTRIBUTES:
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor itself gives it a value")
@@ -291,8 +295,8 @@ def _attributes(plan: StartdPlan, knobs: Mapping[str, str]) -> dict[str, str]:
         known = name.upper().startswith(NO_KNOBS)
         if name.lower() in taken or (SECURITY_KNOBS.match(name) and not known):
             raise LiteralError(f"attribute {name} cannot be advertised: HTCondor has a configuration knob of that name")
-        lines[name] = config_literal(value)
-    lines["STARTD_ATTRS"] = ", ".join((*wanted, *plan.ad_expressions))
+        lines[name] = text
+    lines["STARTD_ATTRS"] = ", ".join((*wanted, *expressions, *plan.ad_expressions))
     lines["MASTER_ATTRS"] = ", ".join(name for name in MASTER_ATTRIBUTES if name in wanted)
     lines["STARTD_JOB_ATTRS"] = ", ".join(JOB_ATTRIBUTES)
     return lines

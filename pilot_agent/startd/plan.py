@@ -176,7 +176,8 @@ class StartdPlan:
     they name the services and repositories that they need. ``attributes`` are constant; ``channel_command`` is the
     program whose output carries the changing ones. ``decision`` is advertised, and decides nothing here.
     ``execute_directory`` is where jobs' scratch directories are made. ``wish`` is how the node is to be divided into
-    ``slot_groups``. ``expressions`` are those of the layers, ``ad_expressions`` attributes that are no constants.
+    ``slot_groups``. ``expressions`` are those of the layers, ``ad_expressions`` attributes that are no constants,
+    ``setup_expressions`` those that setups gave.
     ``tail_shutdown_seconds`` None: as ``idle_shutdown_seconds``. ``ccb_brokers`` empty: the collectors.
     ``shared_port``: all daemons listen at one port, which is the pilot's own. ``service_environment`` are the variables
     that jobs get of services, which change while the pilot runs; None where no service gives any. ``sent_attributes``
@@ -206,6 +207,7 @@ class StartdPlan:
     shared_port: bool = False
     job_cgroups: JobCgroups = JobCgroups()
     ad_expressions: Mapping[str, str] = field(default_factory=dict)
+    setup_expressions: Mapping[str, str] = field(default_factory=dict)
     vacate_seconds: int = 10
     channel_period_seconds: int = 20
     orphan_seconds: int = ORPHAN_SECONDS

@@ -70,6 +70,7 @@ def test_what_scripts_set_reaches_the_slots_ad_and_the_jobs(pilot: StartPilot, g
 
     seen = run.wait_until("attributes of the periodic scripts", ad)
     assert (seen["EXAMPLE_Region"], seen["GLIDEIN_HasFastScratch"]) == ("Upper Lake & 'Hills'", True)
+    assert seen["EXAMPLE_Fits"] == '/Expr(ifThenElse(MY.Memory > 1,"yes $(MEMORY)","no"))/'
     assert (seen["EXAMPLE_ImageSystem"], seen["EXAMPLE_IsBusy"]) == ("debian 13", False)
     assert (seen["GLIDEIN_PS_OK"], seen["GLIDEIN_PS_FAILING_LIST"]) == (False, "fails_later.sh")
     run.signal(signal.SIGTERM)

@@ -227,3 +227,16 @@ def test_a_name_that_names_no_attribute_of_a_job_is_refused() -> None:
 def test_what_the_keeper_sends_cannot_be_a_constant(name: str) -> None:
     with pytest.raises(PilotError, match="HTCondor itself gives it a value"):
         render(plan(attributes={name: "x"}))
+
+
+def test_an_expression_of_a_setup_is_in_the_ad_as_it_is_and_opens_no_macro() -> None:
+    found = knobs(render(plan(attributes={"fits": 3}, setup_expressions={"Fits": 'MY.x > 1 ? "$(MEMORY)" : "no"'})))
+    assert found["Fits"] == 'MY.x > 1 ? "$(DOLLAR)(MEMORY)" : "no"'
+    assert "Fits" in found["STARTD_ATTRS"].split(", ")
+    assert "fits" not in found
+
+
+@pytest.mark.parametrize("name", ["START", "NUM_CPUS", "SEC_DEFAULT_ENCRYPTION", "PilotNotAccepting"])
+def test_an_expression_of_a_setup_is_no_knob(name: str) -> None:
+    with pytest.raises(PilotError, match="cannot be advertised"):
+        render(plan(setup_expressions={name: "1 + 1"}))

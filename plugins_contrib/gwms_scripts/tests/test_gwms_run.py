@@ -162,11 +162,13 @@ def test_exported_values_reach_the_machine_ad_and_jobs_under_their_names(world: 
     assert world.state.setup_attributes == {
         "EXAMPLE_Region": "Upper Lake & 'Hills'",
         "GLIDEIN_HasFastScratch": True,
-        "EXAMPLE_Cores_Seen": len(os.sched_getaffinity(0)) and world.state.setup_attributes["EXAMPLE_Cores_Seen"],
+        "EXAMPLE_Cores_Seen": world.state.setup_attributes["EXAMPLE_Cores_Seen"],
         "OLD_STYLE_ID": "client_group",
         "EXAMPLE_Number": 7,
     }
     assert isinstance(world.state.setup_attributes["EXAMPLE_Cores_Seen"], int)
+    fits = 'ifThenElse(MY.Memory > 1, "yes $(MEMORY)", "no")'
+    assert world.state.setup_expressions == {"EXAMPLE_Fits": fits}
     jobs = world.state.job_environment
     assert jobs["EXAMPLE_Region"] == "Upper Lake & 'Hills'"
     assert jobs["EXAMPLE_CACHE_DIR"] == "/var/tmp/cache"

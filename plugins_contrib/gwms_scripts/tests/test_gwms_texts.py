@@ -125,7 +125,32 @@ def test_of_several_files_the_last_line_of_a_name_counts() -> None:
     assert len(problems) == 1
 
 
-@pytest.mark.parametrize(("kind", "text"), [("I", "five"), ("I", "1.5"), ("I", "true"), ("C", "TARGET.x > 3")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TARGET.x > 3",
+        'ifThenElse(MY.a =?= "b)\\"(", {1, 2}, [a = 1; b = 2])',
+        "(CurrentTime - 5) / 2",
+        "'quoted name' + 1",
+    ],
+)
+def test_an_expression_reaches_the_machine_ad_as_it_is(text: str) -> None:
+    found = resolve(parse_lines(["A C - + N Y +"])[0], {"A": text})
+    assert (found.attributes, found.expressions, found.environment) == ({}, {"A": text}, {"A": text})
+
+
+@given(st.text(max_size=60))
+def test_no_text_keeps_the_look_at_expressions_from_an_answer(text: str) -> None:
+    assert condor_vars.is_expression(text) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *[("I", "five"), ("I", "1.5"), ("I", "true"), ("C", "(1"), ("C", "1)"), ("C", '"open'), ("C", "1; 2")],
+        *[("C", "1 // 2"), ("C", "a\\"), ("C", "(" * 50 + ")" * 50)],
+    ],
+)
 def test_a_value_that_is_no_constant_of_its_type_is_told_and_left_out(kind: str, text: str) -> None:
     found = resolve(parse_lines([f"A {kind} - + N Y -"])[0], {"A": text})
     assert found.attributes == {}

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from pilot_agent.model import Json
 from pilot_gwms_scripts.ad_text import NoLiteralError, parse_literal
 
+MOST_DEPTH = 32
 NONE = "-"
 SAME = "+"
 CONDOR_NAME = "@"
@@ -26,6 +27,9 @@ _KNOB = re.compile(
     """
 )
 _OWN_NAMES = ("GLIDEIN_", "GLIDECLIENT_", "SINGULARITY_", "GWMS_")
+_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+_CLOSED = re.compile(r"\([^()\[\]{};]*\)|\{[^()\[\]{};]*\}|\[[^()\[\]{}]*\]")
+_BROKEN = re.compile(r"""[()\[\]{};"'\x00-\x08\x0a-\x1f\x7f]|//|/\*""")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -49,10 +53,11 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Exports:
-    """What the values give: attributes of the machine ad, variables of jobs, names of what is required and missing, and
-    what cannot be given as it is meant."""
+    """What the values give: attributes of the machine ad (constants, expressions), variables of jobs, names of what is
+    required and missing, and what cannot be given as it is meant."""
 
     attributes: dict[str, Json] = field(default_factory=dict)
+    expressions: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -113,6 +118,7 @@ def parse_lines(texts: Iterable[str]) -> tuple[list[Variable], list[str]]:
 def resolve(variables: Iterable[Variable], values: Mapping[str, str]) -> Exports:
     """What these variables give with these values of glidein_config."""
     attributes: dict[str, Json] = {}
+    expressions: dict[str, str] = {}
     environment: dict[str, str] = {}
     missing, problems = [], []
     for variable in variables:
@@ -127,15 +133,31 @@ def resolve(variables: Iterable[Variable], values: Mapping[str, str]) -> Exports
             try:
                 attributes[variable.attribute] = _value(variable, text)
             except NoLiteralError as error:
-                problems.append(f"{variable.attribute} is not in the machine ad: {error}")
+                if variable.kind == "C" and is_expression(text):
+                    expressions[variable.attribute] = text.strip()
+                else:
+                    problems.append(f"{variable.attribute} is not in the machine ad: {error}")
         if variable.job:
             environment[variable.job] = text
-    return Exports(attributes, environment, tuple(missing), tuple(problems))
+    return Exports(attributes, expressions, environment, tuple(missing), tuple(problems))
 
 
 def is_knob(attribute: str) -> bool:
     """Whether HTCondor would take an attribute of this name for one of its settings."""
     return not attribute.upper().startswith(_OWN_NAMES) and _KNOB.fullmatch(attribute) is not None
+
+
+def is_expression(text: str) -> bool:
+    """Whether a text can be one ClassAd expression: its quotes and parentheses are closed, and nothing follows it.
+
+    The pilot looks again; here it is only to leave out one value and not to lose all of a script's.
+    """
+    bare = _QUOTED.sub("0", text)
+    for _ in range(MOST_DEPTH):
+        bare, changed = _CLOSED.subn("0", bare)
+        if not changed:
+            break
+    return bool(bare.strip()) and not _BROKEN.search(bare) and not text.rstrip().endswith("\\")
 
 
 def _value(variable: Variable, text: str) -> Json:

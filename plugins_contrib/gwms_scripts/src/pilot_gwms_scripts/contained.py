@@ -26,6 +26,7 @@ def run_contained(
     by itself, what it started goes on until the pilot ends.
     """
     _adopt_orphans()
+    os.umask(0o022)  # what scripts have always had; nobody else reaches the directory
     ended = _run(argv, seconds, environment, directory, leaves_processes)
     if ended.error == "ENOEXEC":  # no interpreter line: a shell takes it for a script of its own
         ended = _run([SHELL, *argv], seconds, environment, directory, leaves_processes)

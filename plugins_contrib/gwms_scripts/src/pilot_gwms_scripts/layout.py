@@ -128,6 +128,7 @@ class Memory:
 
     values: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, Json] = field(default_factory=dict)
+    expressions: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     binds: list[str] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from pilot_agent.hookspecs import Context, SetupResult
 from pilot_agent.model import CheckResult, CheckStatus, FailureKind, Json
@@ -18,6 +19,7 @@ from pilot_gwms_scripts.keys import initial
 from pilot_gwms_scripts.layout import INSIDE, VARS_FILES, Layout, Memory, read_text, write_file
 from pilot_gwms_scripts.settings import NAME, NO_PREFIX, Script, Settings, settings_of
 
+T = TypeVar("T")
 CLEANUP_KEY = "GLIDEIN_CLEANUP_SCRIPT"
 PERIODIC_VARIABLE = "GLIDEIN_PERIODIC_SCRIPT"
 LOG_CHARACTERS = 1500
@@ -233,15 +235,18 @@ def _contribution(layout: Layout, memory: Memory, values: dict[str, str]) -> Set
     _say(*problems, *exports.problems)
     images, binds = images_of(values), binds_of(values)
     changed = SetupResult(
-        attributes={
-            n: v for n, v in exports.attributes.items() if n not in memory.attributes or memory.attributes[n] != v
-        },
-        environment={n: v for n, v in exports.environment.items() if memory.environment.get(n) != v},
+        attributes=_news(exports.attributes, memory.attributes),
+        expressions=_news(exports.expressions, memory.expressions),
+        environment=_news(exports.environment, memory.environment),
         images=candidates(images, memory.images, NAME),
         binds=tuple(bind for bind in binds if bind not in memory.binds),
     )
-    Memory(values, exports.attributes, exports.environment, images, binds).save(layout)
+    Memory(values, exports.attributes, exports.expressions, exports.environment, images, binds).save(layout)
     return changed
+
+
+def _news(now: Mapping[str, T], before: Mapping[str, T]) -> dict[str, T]:
+    return {name: value for name, value in now.items() if name not in before or before[name] != value}
 
 
 def _variables(layout: Layout) -> tuple[list[condor_vars.Variable], list[str]]:

@@ -13,5 +13,7 @@ gconfig_add EXAMPLE_FastScratch True
 add_condor_vars_line EXAMPLE_FastScratch C - GLIDEIN_HasFastScratch N Y -
 gconfig_add EXAMPLE_Cores_Seen "$(getconf _NPROCESSORS_ONLN)"
 add_condor_vars_line EXAMPLE_Cores_Seen I - + N Y @
+gconfig_add EXAMPLE_Fits 'ifThenElse(MY.Memory > 1, "yes $(MEMORY)", "no")'
+add_condor_vars_line EXAMPLE_Fits C - + N Y -
 gconfig_add EXAMPLE_Internal "only for other scripts"
 add_condor_vars_line EXAMPLE_Cache S /var/tmp/cache EXAMPLE_CACHE_DIR N N @
