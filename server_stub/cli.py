@@ -16,6 +16,7 @@ from pilot_agent.model import PilotError
 from server_stub.batch import HTCondor
 from server_stub.collect import collect
 from server_stub.entries import Factory, read_factory
+from server_stub.factory.importing.command import add_command, import_entries
 from server_stub.factory.pilots import Pilot
 from server_stub.factory.store import Store
 from server_stub.factory.texts import shown
@@ -29,6 +30,8 @@ def main(argv: Sequence[str]) -> int:
     parsed = _parser().parse_args(argv)
     _configure_log()
     try:
+        if parsed.command == "entries":
+            return import_entries(parsed)
         factory = read_factory(parsed.config)
         _make_state(factory)
         with Store(factory.database) as store:
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     submit = commands.add_parser("submit", help="submit pilots to an entry")
     submit.add_argument("--entry", required=True, metavar="NAME")
     submit.add_argument("--count", type=int, default=1, metavar="N")
+    submit.add_argument("--vo", default="", metavar="NAME", help="for which VO")
     gather = commands.add_parser("collect", help="ask the batch system about the pilots and take their reports")
     gather.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for all to end")
     tokens = commands.add_parser("revoke", help="let tokens of a pilot count no more")
@@ -60,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     closing.add_argument("--reason", required=True, metavar="TEXT", help="shown to whoever looks at the entry")
     opening = commands.add_parser("open", help="submit to an entry again")
     opening.add_argument("--entry", required=True, metavar="NAME")
+    add_command(commands)
     pilots = commands.add_parser("pilots", help="list the pilots")
     pilots.add_argument("--entry", metavar="NAME", help="only those of one entry")
     for command in (serve, submit, gather, pilots, tokens, closing, opening):
@@ -91,7 +96,8 @@ def _serve(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
 
 
 def _submit(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
-    _show(submit_pilots(factory, factory.entry(parsed.entry), parsed.count, store, HTCondor()), parsed.json)
+    entry = factory.entry(parsed.entry)
+    _show(submit_pilots(factory, entry, parsed.count, store, HTCondor(), vo=parsed.vo), parsed.json)
     return 0
 
 

@@ -9,46 +9,21 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
 
 from pilot_agent.config_check import Problem
 from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from server_stub.factory.entry import Entry, read_entry
 from server_stub.factory.history import Kept
 from server_stub.factory.reader import Reader
 
-PayloadKind = Literal["pyz", "sh"]
-PAYLOADS: tuple[PayloadKind, ...] = ("pyz", "sh")
 FILE_LIMIT_BYTES = 4 << 20
+ENTRIES_LIMIT_BYTES = 32 << 20
 
+FILE_NAME = re.compile(r"[^\x00]{1,1000}")
 DATABASE = re.compile(r"(sqlite:///|postgresql\+psycopg://)\S+")
 URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One site queue.
-
-    ``requirements`` is the HTCondor expression that chooses the site's nodes. ``tokens`` is a directory with one
-    token file for each pilot to come, of which a submission takes one. ``pilot`` is the pilot's configuration, layer
-    ``entry``.
-    """
-
-    name: str
-    site: str
-    payload: PayloadKind
-    requirements: str = "True"
-    max_pilots: int = 10
-    cores: int = 1
-    memory_mib: int = 1024
-    tokens: str | None = None
-    pilot: Mapping[str, Json] = field(default_factory=dict)
-
-    @property
-    def payload_file(self) -> str:
-        """Name of the payload in the directory that the factory publishes."""
-        return f"pilot.{self.payload}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +74,28 @@ def read_factory(path: str) -> Factory:
         message = f"the factory's file {path} cannot be read: {error.strerror}"
         hint = "name an existing file with --config; the factory's operator must act"
         raise PilotError(Failure(FailureKind.CONFIG, "config.unreadable", message, hint)) from error
-    return parse_factory(parse_document(content, path), os.path.dirname(os.path.abspath(path)))
+    directory = os.path.dirname(os.path.abspath(path))
+    document = parse_document(content, path)
+    return parse_factory(_with_files(document, directory), directory)
+
+
+def _with_files(document: Mapping[str, Json], directory: str) -> Mapping[str, Json]:
+    """The document with the entries of its ``entries_files`` after its own. What is no list of names is left to be
+    judged with all the rest."""
+    names, own = document.get("entries_files"), document.get("entries") or []
+    if not isinstance(names, list) or not isinstance(own, list):
+        return document
+    entries = list(own)
+    for name in names:
+        path = os.path.join(directory, str(name))
+        try:
+            found = parse_document(read_bounded(path, limit_bytes=ENTRIES_LIMIT_BYTES), path).get("entries")
+        except OSError as error:
+            message = f"the file {path} of entries_files cannot be read: {error.strerror}"
+            hint = "name existing files; the factory's operator must act"
+            raise PilotError(Failure(FailureKind.CONFIG, "config.unreadable", message, hint)) from error
+        entries += found if isinstance(found, list) else []
+    return {**document, "entries": entries}
 
 
 def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
@@ -126,6 +122,7 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         pilot=reader.pilot("pilot", "factory"),
         entries=_entries(reader.items("entries"), directory, problems),
     )
+    reader.words("entries_files", FILE_NAME)
     if not factory.database:
         factory = replace(factory, database=f"sqlite:///{os.path.join(factory.state, 'factory.sqlite')}")
     reader.refuse_others()
@@ -159,24 +156,8 @@ def _entries(items: Iterable[Json], directory: str, problems: list[Problem]) -> 
         if not isinstance(item, Mapping):
             problems.append(Problem(path, "factory", "expected a mapping with name, site and payload"))
             continue
-        entry = _entry(Reader(item, f"{path}.", directory, problems))
+        entry = read_entry(Reader(item, f"{path}.", directory, problems))
         if entry.name and entry.name in {other.name for other in entries}:
             problems.append(Problem(f"{path}.name", "factory", f"{entry.name!r} is the name of an earlier entry too"))
         entries.append(entry)
     return tuple(entries)
-
-
-def _entry(reader: Reader) -> Entry:
-    entry = Entry(
-        name=reader.name("name"),
-        site=reader.name("site"),
-        payload=cast("PayloadKind", reader.choice("payload", PAYLOADS)),
-        requirements=reader.expression("requirements", default="True"),
-        max_pilots=reader.integer("max_pilots", default=10, minimum=0),
-        cores=reader.integer("cores", default=1, minimum=1),
-        memory_mib=reader.integer("memory_mib", default=1024, minimum=1),
-        tokens=reader.path("tokens", default="") or None,
-        pilot=reader.pilot("pilot", "entry"),
-    )
-    reader.refuse_others()
-    return entry

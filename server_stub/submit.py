@@ -11,8 +11,10 @@ from dataclasses import replace
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.batch import BatchSystem
-from server_stub.entries import Entry, Factory
+from server_stub.entries import Factory
+from server_stub.factory.entry import Entry
 from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.pressure import require_room
 from server_stub.factory.store import Store
 from server_stub.factory.tokens import Tokens, load_key
 
@@ -29,20 +31,19 @@ ERROR_FILE = "pilot.err"
 OUTPUTS = (REPORT_FILE, EVENTS_FILE, LOGS_DIRECTORY)
 
 
-def submit_pilots(factory: Factory, entry: Entry, count: int, store: Store, batch: BatchSystem) -> list[Pilot]:
-    """Submit ``count`` pilots to an entry; the pilots as stored.
+def submit_pilots(
+    factory: Factory, entry: Entry, count: int, store: Store, batch: BatchSystem, *, vo: str = ""
+) -> list[Pilot]:
+    """Submit ``count`` pilots to an entry, for a VO where one is named; the pilots as stored.
 
-    Raises ``PilotError``: entry.full (nothing was submitted), payload.missing, token.missing, batch.failed (those
+    Raises ``PilotError``: entry.closed, entry.vo, entry.full (nothing was submitted), payload.missing, token.missing,
+    batch.failed (those
     before it were submitted).
     """
-    room = entry.max_pilots - store.count_unfinished(entry.name)
-    if count > room:
-        message = f"the entry {entry.name} has room for {max(room, 0)} of its {entry.max_pilots} pilots, {count} asked"
-        hint = "wait for pilots to end, or raise max_pilots; the factory's operator must act"
-        raise PilotError(Failure(FailureKind.CONFIG, "entry.full", message, hint, retry=True))
+    require_room(entry, count, store, vo=vo)
     digest = payload_digest(factory, entry)
     schedd = batch.schedd()
-    return [_submit_one(factory, entry, digest, schedd, store, batch) for _ in range(count)]
+    return [_submit_one(factory, entry, digest, schedd, store, batch, vo) for _ in range(count)]
 
 
 def payload_digest(factory: Factory, entry: Entry) -> str:
@@ -57,11 +58,21 @@ def payload_digest(factory: Factory, entry: Entry) -> str:
         raise PilotError(Failure(FailureKind.CONFIG, "payload.missing", message, hint)) from error
 
 
-def _submit_one(factory: Factory, entry: Entry, digest: str, schedd: str, store: Store, batch: BatchSystem) -> Pilot:
+def _submit_one(
+    factory: Factory, entry: Entry, digest: str, schedd: str, store: Store, batch: BatchSystem, vo: str
+) -> Pilot:
     pilot_id = secrets.token_hex(6)
     directory = factory.pilot_directory(pilot_id)
     pilot = Pilot(
-        pilot_id, entry.name, entry.site, entry.payload_file, digest, PilotState.PREPARED, time.time(), directory
+        pilot_id,
+        entry.name,
+        entry.site,
+        entry.payload_file,
+        digest,
+        PilotState.PREPARED,
+        time.time(),
+        directory,
+        vo=vo,
     )
     proof = Tokens(factory.name, load_key(factory.state), store).issue(pilot_id) if factory.uploads else ""
     path = prepare(factory, entry, pilot, schedd, proof)
@@ -110,6 +121,11 @@ def factory_layer(factory: Factory, schedd: str = "") -> dict[str, Json]:
 def entry_layer(entry: Entry) -> dict[str, Json]:
     """The pilot's configuration, layer ``entry``."""
     document = _with(_with(entry.pilot, "entry", name=entry.name), "site", name=entry.site)
+    given: dict[str, Json] = document.get("site") or {}
+    if entry.start_directory and "scratch" not in given:
+        document = _with(document, "site", scratch=[entry.start_directory])
+    if entry.proxies and "proxies" not in (document.get("cvmfs") or {}):
+        document = _with(document, "cvmfs", proxies=list(entry.proxies))
     return document if entry.tokens is None else _with(document, "pool", token=TOKEN_FILE)
 
 
@@ -143,8 +159,7 @@ def description(factory: Factory, entry: Entry, pilot: Pilot) -> str:
         "getenv": "False",
         # A pilot that its site preempted is not started again; whether another one is wanted the factory decides.
         "requirements": f"({entry.requirements}) && (MY.NumJobStarts ?: 0) == 0",
-        "request_cpus": str(entry.cores),
-        "request_memory": f"{entry.memory_mib}M",
+        **_requests(entry),
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
         "transfer_executable": "True",
@@ -161,6 +176,16 @@ def description(factory: Factory, entry: Entry, pilot: Pilot) -> str:
     if secret:
         lines["encrypt_input_files"] = ", ".join(secret)
     return "".join(f"{name} = {value}\n" for name, value in lines.items()) + "queue 1\n"
+
+
+def _requests(entry: Entry) -> dict[str, str]:
+    """What the job asks of the batch system; nothing where that decides."""
+    asked = {
+        "request_cpus": str(entry.cores) if entry.cores else "",
+        "request_memory": f"{entry.memory_mib}M" if entry.memory_mib else "",
+        "request_gpus": str(entry.gpus) if entry.gpus else "",
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
 def _take_token(entry: Entry, directory: str) -> None:

@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from server_stub.entries import PAYLOADS
 from server_stub.factory.api import PilotId, api_routes, report_answer
+from server_stub.factory.entry import PAYLOADS
 from server_stub.factory.live import Live
 from server_stub.factory.log import tell
 from server_stub.factory.receive import refusal, upload_routes

@@ -53,7 +53,7 @@ def entry_views(factory: Factory, store: Store, *, now: float | None = None) -> 
     views = []
     for entry in factory.entries:
         counts = counted.pop(entry.name, {})
-        why = closed.get(entry.name, "")
+        why = closed.get(entry.name, "") or entry.closed(moment)
         views.append(_view(entry.name, entry.site, why, entry.max_pilots, counts, spent.get(entry.name)))
     for name, counts in counted.items():
         views.append(_view(name, "", "configured no more", 0, counts, spent.get(name)))

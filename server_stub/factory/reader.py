@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import os
 import re
@@ -55,11 +56,13 @@ class Reader:
             return self._note(key, "an expression is one line and has no $(...) in it")
         return value
 
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+    def choice(self, key: str, choices: tuple[str, ...], *, default: str | None = None) -> str:
         """One of these words."""
-        value = self.text(key)
+        value = self.text(key, default=default)
         if value and value not in choices:
-            self._note(key, f"{value!r} is none of {', '.join(choices)}")
+            near = difflib.get_close_matches(value, choices, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            self._note(key, f"{value!r} is none of {', '.join(choices)}{meant}")
         return value
 
     def boolean(self, key: str, *, default: bool) -> bool:
@@ -82,6 +85,83 @@ class Reader:
         else:
             return value
         return default
+
+    def quantity(self, key: str, *, default: int | None, maximum: int = 10**9) -> int | None:
+        """A positive integer; None for ``auto``: whoever provides it decides."""
+        if self._document.get(key) == "auto":
+            self._asked.append(key)
+            return None
+        if default is None and self._document.get(key) is None:
+            self._asked.append(key)
+            return None
+        return self.integer(key, default=default or 1, minimum=1, maximum=maximum)
+
+    def words(self, key: str, pattern: re.Pattern[str] = NAME) -> tuple[str, ...]:
+        """A list of strings that fit the pattern."""
+        found = []
+        for index, value in enumerate(self._list(key)):
+            if isinstance(value, str) and pattern.fullmatch(value):
+                found.append(value)
+            else:
+                self._note(f"{key}[{index}]", f"{value!r} does not fit {pattern.pattern}")
+        return tuple(found)
+
+    def numbers(self, key: str) -> dict[str, int]:
+        """A mapping from names to integers that are not negative."""
+        value = self._take(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self._note(key, f"expected a mapping, found {value!r}")
+            return {}
+        below = Reader(value, f"{self._prefix}{key}.", self._directory, self._problems)
+        return {str(name): below.integer(name, default=0, minimum=0) for name in value}
+
+    def moment(self, key: str) -> float:
+        """A moment as YYYY-MM-DDTHH:MM[:SS] with its zone (``Z`` or an offset), as epoch seconds."""
+        value = self._take(key)
+        if isinstance(value, dt.datetime):  # YAML reads it so
+            value = value.isoformat()
+        try:
+            found = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            found = None
+        if found is None or found.tzinfo is None:
+            self._note(key, f"expected a moment with its zone, as 2026-01-31T08:00:00Z, found {value!r}")
+            return 0.0
+        return found.timestamp()
+
+    def below(self, key: str) -> Reader:
+        """A reader of the mapping under a key; of an empty one where there is none."""
+        value = self._take(key)
+        if value is not None and not isinstance(value, Mapping):
+            self._note(key, f"expected a mapping, found {value!r}")
+        document = value if isinstance(value, Mapping) else {}
+        return Reader(document, f"{self._prefix}{key}.", self._directory, self._problems)
+
+    def mappings(self, key: str) -> list[Reader]:
+        """Readers of the mappings in a list."""
+        readers = []
+        for index, value in enumerate(self._list(key)):
+            if isinstance(value, Mapping):
+                readers.append(Reader(value, f"{self._prefix}{key}[{index}].", self._directory, self._problems))
+            else:
+                self._note(f"{key}[{index}]", f"expected a mapping, found {value!r}")
+        return readers
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there."""
+        return key in self._document
+
+    def note(self, key: str, message: str) -> None:
+        """Something is wrong with a key's value beside others."""
+        self._note(key, message)
+
+    def _list(self, key: str) -> list[Json]:
+        value = self._take(key)
+        if value is not None and not isinstance(value, list):
+            self._note(key, f"expected a list, found {value!r}")
+        return value if isinstance(value, list) else []
 
     def items(self, key: str) -> list[Json]:
         """A list with something in it."""

@@ -275,6 +275,13 @@ def _fill(row: PilotRow, pilot: Pilot, known: Pilot | None) -> None:
         row.process = pilot.job.process if pilot.job else None
 
 
+def row_of(pilot: Pilot) -> PilotRow:
+    """A new row for a pilot."""
+    row = PilotRow(id=pilot.id)
+    _fill(row, pilot, None)
+    return row
+
+
 def pilot_of(row: PilotRow) -> Pilot:
     """A row as the class that everybody reads."""
     job = JobId(row.cluster, row.process) if row.cluster is not None and row.process is not None else None

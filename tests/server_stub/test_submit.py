@@ -145,7 +145,7 @@ def test_without_a_token_left_the_failure_names_the_directory_and_who_must_act(
 
 def test_an_entry_takes_no_more_pilots_than_it_may_have(factory: Factory, store: Store, batch: ScriptedBatch) -> None:
     submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
-    with pytest.raises(PilotError, match="room for 1 of its 2 pilots, 2 asked"):
+    with pytest.raises(PilotError, match=r"room for 1 of its 2 pilots \(limits\.total\), 2 asked"):
         submit_pilots(factory, factory.entry("site-a"), 2, store, batch)
     assert len(batch.submitted) == 1
 

@@ -1,0 +1,1 @@
+"""Entries made from what others know of sites: CRIC, OSG's collector, a GlideinWMS factory's configuration."""

@@ -1,0 +1,85 @@
+"""``entries import SOURCE FILE``: entries as a file for ``entries_files``, or what would change."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from pilot_agent.codec import to_json
+from pilot_agent.config_check import Problem
+from pilot_agent.config_read import parse_document
+from pilot_agent.files import read_bounded
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from server_stub.factory.entry import read_entry
+from server_stub.factory.importing.common import Imported, difference, overridden, written
+from server_stub.factory.importing.cric import entries_from_cric
+from server_stub.factory.importing.glideinwms import entries_from_glideinwms
+from server_stub.factory.importing.osg import entries_from_osg
+from server_stub.factory.reader import Reader
+
+FILE_LIMIT_BYTES = 256 << 20
+SOURCES = ("cric", "osg", "glideinwms")
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line."""
+    entries = commands.add_parser("entries", help="make entries from what others know of sites")
+    verbs = entries.add_subparsers(dest="verb", required=True, metavar="VERB")
+    importing = verbs.add_parser("import", help="print entries as a file for entries_files")
+    importing.add_argument("source", choices=SOURCES, help="what FILE is: CRIC's queues, OSG's ads, glideinWMS.xml")
+    importing.add_argument("file", metavar="FILE")
+    importing.add_argument("--overrides", metavar="FILE", help="defaults and corrections by name, YAML")
+    importing.add_argument("--against", metavar="FILE", help="print what changed from the entries of this file")
+    importing.add_argument("--json", action="store_true", help="print JSON: entries, notes, problems, changes")
+
+
+def import_entries(parsed: argparse.Namespace) -> int:
+    """0; 66 where an entry would be refused, which is told beside what has no counterpart. Raises ``PilotError``."""
+    imported = _read(parsed.source, _content(parsed.file), parsed.file)
+    if parsed.overrides:
+        imported = overridden(imported, parse_document(_content(parsed.overrides), parsed.overrides))
+    problems = judge(imported)
+    changes = difference(_entries_of(parsed.against), imported.entries) if parsed.against else None
+    if parsed.json:
+        found = {"entries": imported.entries, "notes": imported.notes, "changes": changes}
+        found["problems"] = [to_json(problem) for problem in problems]
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        sys.stdout.write(written(imported) if changes is None else "".join(f"{line}\n" for line in changes))
+        said = [f"note: {note}" for note in imported.notes]
+        said += [f"problem: {problem.path}: {problem.message}" for problem in problems]
+        sys.stderr.write("".join(f"{line}\n" for line in said))
+    return 66 if problems else 0
+
+
+def judge(imported: Imported) -> list[Problem]:
+    """What a factory would refuse of these entries, each with its entry's name."""
+    problems: list[Problem] = []
+    for entry in imported.entries:
+        read_entry(Reader(entry, f"{entry['name']}.", "/", problems))
+    return problems
+
+
+def _read(source: str, content: bytes, path: str) -> Imported:
+    if source == "glideinwms":
+        return entries_from_glideinwms(content)
+    try:
+        document: Json = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is no JSON: {error}"
+        raise PilotError(Failure(FailureKind.CONFIG, "config.syntax", message, "give the source's own JSON")) from error
+    return entries_from_cric(document) if source == "cric" else entries_from_osg(document)
+
+
+def _content(path: str) -> bytes:
+    try:
+        return read_bounded(path, limit_bytes=FILE_LIMIT_BYTES)
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise PilotError(Failure(FailureKind.CONFIG, "config.unreadable", message, "name an existing file")) from error
+
+
+def _entries_of(path: str) -> list[dict[str, Json]]:
+    found = parse_document(_content(path), path).get("entries")
+    return [dict(one) for one in found if isinstance(one, dict) and "name" in one] if isinstance(found, list) else []

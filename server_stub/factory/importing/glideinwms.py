@@ -1,0 +1,165 @@
+"""Entries from the configuration of a GlideinWMS factory: attributes, limits, allowed frontends; each thing without a
+counterpart is listed. Nothing in it is evaluated, and a document that declares a type or entities is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from server_stub.factory.importing.common import Imported, name_of, whole
+
+DEEPEST = 50
+BATCH = re.compile(r"batch (slurm|pbs|lsf|sge|condor)")
+QUEUE = re.compile(r"\(queue=\"?([A-Za-z0-9_.-]+)\"?\)")
+GPUS = re.compile(r"\bGPUs?,(\d+)")
+KNOWN_ENTRY = frozenset(
+    ("name", "gatekeeper", "gridtype", "enabled", "work_dir", "proxy_url", "rsl", "comment", "verbosity", "schedd_name")
+)
+KNOWN_PARTS = frozenset(("config", "attrs", "files", "allow_frontends", "infosys_refs", "monitorgroups"))
+
+
+def read_xml(content: bytes) -> Element:
+    """The document. Raises ``PilotError`` (config.syntax)."""
+    builder, depth = TreeBuilder(), 0
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise _wrong(f"it is deeper than {DEEPEST} elements")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    def refuse(*about: object) -> None:
+        raise _wrong("it declares a document type, by which entities may be defined")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(content, True)  # this was all of it
+    except expat.ExpatError as error:
+        raise _wrong(str(error)) from error
+    return builder.close()
+
+
+def _wrong(what: str) -> PilotError:
+    hint = "give the factory's own glideinWMS.xml; the factory's operator must act"
+    return PilotError(Failure(FailureKind.CONFIG, "config.syntax", f"the document is not taken: {what}", hint))
+
+
+def entries_from_glideinwms(content: bytes) -> Imported:
+    """Entries from ``glideinWMS.xml``. Raises ``PilotError`` (config.syntax)."""
+    root = read_xml(content)
+    imported = Imported()
+    for entry in root.iterfind("./entries/entry"):
+        _add_entry(imported, entry)
+    if not imported.entries:
+        imported.note(root.tag, "holds no entry below entries")
+    for part in root:
+        if part.tag != "entries":
+            imported.note(part.tag, "belongs to the whole factory and has no counterpart in an entry")
+    return imported
+
+
+def _add_entry(imported: Imported, entry: Element) -> None:
+    name = entry.get("name") or "unnamed"
+    attributes = {one.get("name", ""): one for one in entry.iterfind("./attrs/attr")}
+    used = set()
+
+    def value(attribute: str) -> str:
+        used.add(attribute)
+        return attributes[attribute].get("value", "") if attribute in attributes else ""
+
+    cores, memory = value("GLIDEIN_CPUS"), value("GLIDEIN_MaxMemMBs")
+    gpus = GPUS.search(value("GLIDEIN_Resource_Slots"))
+    required = value("GLIDEIN_SINGULARITY_REQUIRE").upper()
+    queue = QUEUE.search(entry.get("rsl") or "")
+    imported.add(
+        {
+            "name": name_of(name),
+            "site": name_of(value("GLIDEIN_Site") or name),
+            "payload": "sh",
+            "enabled": False if entry.get("enabled") == "False" else None,
+            "type": _type(imported, name, entry.get("gridtype") or ""),
+            "contact": (entry.get("gatekeeper") or "").split()[-1] if (entry.get("gatekeeper") or "").split() else None,
+            "queue": queue[1] if queue else None,
+            "cores": "auto" if cores in {"auto", "slot", "node", "0", "-1"} else whole(cores),
+            "memory_mib": whole(memory),
+            "gpus": whole(gpus[1]) if gpus else None,
+            "walltime_seconds": whole(value("GLIDEIN_Max_Walltime")),
+            "vos": [vo for vo in re.split(r"[,\s]+", value("GLIDEIN_Supported_VOs")) if vo],
+            "limits": _limits(entry),
+            "proxies": [entry.get("proxy_url")] if (entry.get("proxy_url") or "").startswith("http") else None,
+            "start_directory": entry.get("work_dir") if (entry.get("work_dir") or "").startswith("/") else None,
+            "pilot": {"site": {"containers": CONTAINERS[required]}} if required in CONTAINERS else None,
+        }
+    )
+    for place, what in _left(entry, used):
+        imported.note(f"{name}.{place}", what)
+
+
+CONTAINERS = {"REQUIRED": "required", "PREFERRED": "preferred", "NEVER": "never", "OPTIONAL": "optional"}
+TYPES = {"condor": "condor", "arc": "arc"}
+
+
+def _type(imported: Imported, name: str, gridtype: str) -> str | None:
+    batch = BATCH.fullmatch(gridtype)
+    if batch:
+        return f"batch {batch[1]}"
+    if gridtype not in TYPES:
+        imported.note(f"{name}.gridtype", f"{gridtype or 'nothing'} is not submitted to; the entry needs a type")
+    return TYPES.get(gridtype)
+
+
+def _limits(entry: Element) -> dict[str, Json]:
+    found = {}
+    for key, place in (("total", "glideins"), ("idle", "idle"), ("held", "held")):
+        limit = entry.find("./config/max_jobs/per_entry")
+        number = whole(limit.get(place)) if limit is not None else None
+        if number:
+            found[key] = number
+    return found
+
+
+def _left(entry: Element, used: set[str]) -> Iterator[tuple[str, str]]:
+    """Everything of an entry that nothing was made of."""
+    for key, value in entry.attrib.items():
+        if key not in KNOWN_ENTRY:
+            yield key, f"has no counterpart: {value}"
+    yield from _left_of_attributes(entry)
+    for one in entry.iterfind("./attrs/attr"):
+        if one.get("name") not in used:
+            yield f"attrs.{one.get('name')}", f"has no counterpart: {one.get('value')}"
+    yield from _left_below(entry)
+
+
+def _left_of_attributes(entry: Element) -> Iterator[tuple[str, str]]:
+    rest = QUEUE.sub("", entry.get("rsl") or "")
+    if rest:
+        yield "rsl", f"has no counterpart: {rest}"
+    if entry.get("work_dir") and not (entry.get("work_dir") or "").startswith("/"):
+        yield "work_dir", f"{entry.get('work_dir')}: the pilot finds the batch system's own directory itself"
+
+
+def _left_below(entry: Element) -> Iterator[tuple[str, str]]:
+    for one in entry.iterfind("./files/file"):
+        yield f"files.{one.get('absfname') or one.get('relfname')}", "becomes a plugin of the VO, or a setup"
+    for one in entry.iterfind("./allow_frontends/allow_frontend"):
+        yield f"allow_frontends.{one.get('name')}", "becomes a VO in vos"
+    for one in entry.iterfind("./config/max_jobs/*"):
+        if one.tag != "per_entry":
+            yield f"config.max_jobs.{one.tag}", f"has no counterpart: {dict(one.attrib)}"
+    for one in entry.iterfind("./config/submit/submit_attrs/submit_attr"):
+        yield f"config.submit.{one.get('name')}", f"has no counterpart: {one.get('value')}"
+    for part in entry:
+        if part.tag not in KNOWN_PARTS:
+            yield part.tag, "has no counterpart"
