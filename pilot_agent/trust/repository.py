@@ -19,6 +19,7 @@ from pilot_agent.containers.store.errors import NODE, StoreError
 from pilot_agent.containers.store.proxies import DIRECT
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.trust.clock import ServerTime
+from pilot_agent.trust.delegation import signed_without_right
 from pilot_agent.trust.downloads import Downloads
 
 if TYPE_CHECKING:
@@ -93,10 +94,11 @@ class SignedRepository:
                 with self._lock:
                     client = self._client(source)
                     target = client.updater.get_targetinfo(name)
+                    role = signed_without_right(client.updater, client.metadata, name) if target is None else None
                 if target is None:
                     # Signed elsewhere perhaps: a mirror may show what was published before as long as it has not
                     # expired.
-                    found.append(_unsigned(name))
+                    found.append(_unsigned(name, role))
                     continue
                 if target.length > most_bytes:
                     raise PilotError(_oversized(target, most_bytes))
@@ -150,7 +152,7 @@ class SignedRepository:
             cast("FetcherInterface", downloads),
             bootstrap=self._bundle.root,
         )
-        return _Client(updater, times)
+        return _Client(updater, times, metadata)
 
     def _share(self, *, last: bool) -> float:
         """Until when a source may be asked: another that is left must have time too."""
@@ -162,6 +164,7 @@ class SignedRepository:
 class _Client:
     updater: Updater
     times: ServerTime
+    metadata: str
     problem: Exception | None = None
 
 
@@ -201,7 +204,11 @@ def _refused(source: Source, error: Exception, times: ServerTime) -> Failure:
     return Failure(FailureKind.CORRUPTION, code, message, hint)
 
 
-def _unsigned(name: str) -> Failure:
+def _unsigned(name: str, role: str | None) -> Failure:
+    if role is not None:
+        message = f"{name} is signed by {role}, who may not sign it"
+        hint = f"the factory asks {role} who does that with its keys; it is no name of {role}'s own"
+        return Failure(FailureKind.CORRUPTION, "artifact.delegation", message, hint)
     message = f"nobody who may sign {name} has signed it"
     hint = "the factory or the VO corrects the name, or signs it with packaging/artifacts.py add"
     return Failure(FailureKind.CONFIG, "artifact.missing", message, hint)

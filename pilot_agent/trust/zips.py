@@ -65,15 +65,18 @@ def _unpack(archive: zipfile.ZipFile, directory: str, kind: Archive) -> None:
     if len(members) > kind.most_members:
         raise RefusedError(f"it holds {len(members)} files, and {kind.most_members} are the most")
     kind.admit([member.filename for member in members])
-    left = kind.most_bytes
     for member in members:
         _admit(member, kind)
+    # Before a byte is written; of no member zipfile gives more than was announced.
+    if sum(member.file_size for member in members) > kind.most_bytes:
+        raise RefusedError(f"it unpacks to more than {kind.most_bytes >> 20} MiB")
+    for member in members:
         target = os.path.join(directory, member.filename)
         if member.is_dir():
             os.makedirs(target, mode=0o755, exist_ok=True)
             continue
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-        left -= _write(archive, member, target, left, kind)
+        _write(archive, member, target)
 
 
 def _admit(member: zipfile.ZipInfo, kind: Archive) -> None:
@@ -86,19 +89,13 @@ def _admit(member: zipfile.ZipInfo, kind: Archive) -> None:
         raise RefusedError(f"{name[:100]!r} in it is no name of a file of {kind.whole}")
 
 
-def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: str, left: int, kind: Archive) -> int:
-    """The bytes that were written: those that came, whatever the archive announces."""
-    written = 0
+def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     runs = bool(member.external_attr >> 16 & 0o100)
     with archive.open(member) as source, open(os.open(target, flags, 0o755 if runs else 0o644), "wb") as file:
         while chunk := source.read(CHUNK_BYTES):
-            written += len(chunk)
-            if written > left:
-                raise RefusedError(f"it unpacks to more than {kind.most_bytes >> 20} MiB")
             file.write(chunk)
         os.fchmod(file.fileno(), 0o755 if runs else 0o644)
-    return written
 
 
 def _content(path: str, why: str, kind: Archive) -> PilotError:

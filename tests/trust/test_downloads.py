@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -49,6 +52,35 @@ def portal() -> Iterator[type[Portal]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         site.address = f"http://127.0.0.1:{server.server_port}"
         yield site
+        server.shutdown()
+
+
+@contextmanager
+def cache() -> Iterator[tuple[str, list[str]]]:
+    """A proxy that keeps every answer until it is told to ask again; its address, and what it asked servers for."""
+    kept: dict[str, bytes] = {}
+    asked: list[str] = []
+
+    class Cache(Portal):
+        def do_GET(self) -> None:
+            if self.path not in kept or self.headers["Cache-Control"] == "max-age=0":
+                asked.append(self.path)
+                parts = urlsplit(self.path)
+                connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+                with closing(connection):
+                    connection.request("GET", parts.path)
+                    with connection.getresponse() as answer:
+                        if answer.status != 200:
+                            self.send_error(answer.status)
+                            return
+                        kept[self.path] = answer.read()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(kept[self.path])
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cache) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
 
 
@@ -136,6 +168,20 @@ def test_a_proxy_that_is_none_is_refused(repository: Repository, proxy: str) -> 
         trust.repository(str(repository.operator.place), {}, 1e9)
     assert caught.value.failure.code == "config.invalid"
     assert "artifacts.proxies[1]" in caught.value.failure.message
+
+
+def test_a_cache_on_the_way_keeps_all_but_the_timestamp(repository: Repository) -> None:
+    """And what it has of an old one is not taken for a rollback."""
+    with cache() as (address, asked):
+        assert repository.fetch(proxies=(address,)) == b"content"
+        repository.give_bundle()
+        first = len(asked)
+        assert repository.fetch(proxies=(address,)) == b"content"
+        again = [path.rpartition("/")[2] for path in asked[first:]]
+        assert set(again) <= {"timestamp.json", "2.root.json"}, "the server is asked for nothing else"
+        repository.publish()
+        repository.give_bundle()
+        assert repository.fetch(proxies=(address,)) == b"content"
 
 
 def test_a_mirror_that_leads_to_another_host_is_not_followed(repository: Repository) -> None:

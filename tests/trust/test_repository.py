@@ -234,7 +234,9 @@ def test_a_vo_that_signs_for_another_or_for_the_factory(repository: Repository, 
     timestamps = (operator.repository / "metadata").glob("*.timestamp.json")
     newest = max(timestamps, key=lambda path: int(path.name.split(".")[0]))
     shutil.copyfile(newest, repository.metadata / "timestamp.json")
-    assert repository.refused(name).failure.code == "artifact.missing"
+    failure = repository.refused(name).failure
+    assert (failure.kind, failure.code) == (FailureKind.CORRUPTION, "artifact.delegation")
+    assert failure.message == f"{name} is signed by atlas, who may not sign it"
     assert repository.fetch() == b"content"
 
 

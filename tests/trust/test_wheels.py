@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.trust import wheels
+from pilot_agent.trust import wheels, zips
 from pilot_agent.trust.wheels import unpack_wheel
 
 ENTRY = ("probe-1.0.dist-info/entry_points.txt", b"[pilot_agent]\nprobe = probe.hooks\n")
@@ -75,10 +76,21 @@ def test_a_link_or_device_is_refused(tmp_path: Path, kind: int) -> None:
     assert "neither a file nor a directory" in refused(made, tmp_path)
 
 
-def test_a_bomb_is_refused_by_what_comes_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "MOST_BYTES", 4 << 20)
+    monkeypatch.delattr(zips, "_write")
     members = [(f"probe/{number}.bin", bytes(1 << 20)) for number in range(5)]
     assert "unpacks to more than 4 MiB" in refused(wheel(tmp_path / "w.whl", ENTRY, *members), tmp_path)
+
+
+def test_a_bomb_that_announces_little_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "MOST_BYTES", 1 << 20)
+    size = 4 << 20
+    path = Path(wheel(tmp_path / "w.whl", ENTRY, ("probe/bomb.bin", bytes(size))))
+    content = path.read_bytes()
+    assert content.count(struct.pack("<I", size)) == 2, "in the member's header and in the directory"
+    path.write_bytes(content.replace(struct.pack("<I", size), struct.pack("<I", 1000)))
+    assert "cannot be read to its end" in refused(str(path), tmp_path)
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ class Download:
     ``stall_seconds`` is how long the server may send (nearly) nothing, ``most_bytes`` how much it may send. ``image``
     says whether what comes must begin as an image does, ``plain`` whether http:// will do too: only for what has a
     digest, or is ``verified`` by who asks for it. ``proxy`` is the address of one, or ``direct``; None for what the
-    environment says. ``elsewhere`` says whether the server may lead to other hosts.
+    environment says. ``elsewhere`` says whether the server may lead to other hosts,
+    ``revalidate`` whether a cache on the way must ask if it has the newest.
     """
 
     url: str
@@ -76,6 +77,7 @@ class Download:
     attempts: int = MOST_ATTEMPTS
     proxy: str | None = None
     elsewhere: bool = True
+    revalidate: bool = False
     clock_offset_seconds: float | None = None
     """The node's clock minus that of the server that answered last, where it told; nobody vouches for it."""
     _output: int = -1
@@ -188,6 +190,8 @@ class Download:
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": "pilot-agent", "Accept-Encoding": "identity", "Connection": "close"}
+        if self.revalidate:
+            headers["Cache-Control"] = "max-age=0"
         if self._received and self._validator:
             headers |= {"Range": f"bytes={self._received}-", "If-Range": self._validator}
         return headers
