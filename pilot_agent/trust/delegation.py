@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from pilot_agent.containers.store.errors import StoreError
 from pilot_agent.files import read_bounded
 from pilot_agent.light import loads
 
@@ -22,11 +24,14 @@ TARGETS = "targets"
 
 
 def signed_without_right(updater: Updater, metadata: str, name: str) -> str | None:
-    """The role that lists ``name`` though nobody let it; None where no role does. ``metadata`` is the directory of the
-    client, which is up to date. Raises what the framework does for a role that cannot be had or believed."""
+    """The role that lists ``name`` though nobody let it; None where no role does that can be had and believed.
+    ``metadata`` is the directory of the client, which is up to date."""
+    from tuf.api.exceptions import DownloadError, RepositoryError
+
     for role, path in _delegated(metadata):
-        # Of a name that it may sign, so that its metadata is fetched and verified.
-        updater.get_targetinfo(path.replace("*", "-"))
+        with suppress(RepositoryError, DownloadError, StoreError):
+            # Of a name that it may sign, so that its metadata is fetched and verified.
+            updater.get_targetinfo(path.replace("*", "-"))
         if name in _read(metadata, role).get(TARGETS, {}):
             return role
     return None

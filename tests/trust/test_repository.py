@@ -36,6 +36,13 @@ def test_what_nobody_signs_is_the_configurations_fault(repository: Repository) -
     assert (failure.kind, failure.code) == (FailureKind.CONFIG, "artifact.missing")
 
 
+def test_a_vo_that_has_signed_nothing_yet_makes_a_wrong_name_no_corruption(repository: Repository) -> None:
+    operator = repository.operator
+    operator.do("delegate", "cms", "--public", operator.key("cms"))
+    repository.publish()
+    assert repository.refused("plugin/atlas/other.whl").failure.code == "artifact.missing"
+
+
 def test_arbitrary_software_in_the_place_of_an_artifact(repository: Repository) -> None:
     (artifact,) = (repository.operator.published / "targets/plugin/atlas").iterdir()
     artifact.write_text("malware")
