@@ -112,3 +112,20 @@ def test_a_script_that_fails_ends_the_pilot_as_its_document_says(pilot: StartPil
     assert failure["message"] in (told.findtext("detail") or "")
     assert "=== Encoded XML description of glidein activity ===" in run.stderr
     only_scripts_left(run)
+
+
+def test_a_pilot_that_is_told_to_end_while_a_script_hangs_leaves_nothing(pilot: StartPilot) -> None:
+    run = with_scripts(
+        pilot,
+        {"file": "clean_scratch.sh", "type": "cleanup", "id": "main"},
+        {"file": "hangs.sh", "id": "main"},
+    ).start()
+    hanging = f"{run.start_directory}/"
+    run.wait_until(
+        "the script",
+        lambda: [one for one in run.processes() if any(w.startswith(hanging) and "hangs.sh" in w for w in one.argv)],
+    )
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 143, run.story()
+    assert (run.outer / "mark").read_text() == "cleaned 000_clean_scratch.sh\n"
+    only_scripts_left(run)
