@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.probes.network.connecting import Failed, connect, look_up, problem_of, remaining
 from pilot_agent.probes.network.heads import head_request, parse_head, read_head, send, tunnel_request
 from pilot_agent.probes.network.targets import HTTP_KINDS, Target
+from pilot_agent.trust.bundled import authorities
 
 if TYPE_CHECKING:
     import ssl
@@ -151,7 +152,8 @@ class Trial:
 
 
 class Authorities:
-    """The certificate authorities of the node; loaded when first needed, by whichever thread needs them."""
+    """The certificate authorities of the node and of the factory's bundle; loaded when first needed, by whichever
+    thread needs them."""
 
     def __init__(self, files: tuple[str, ...], directories: tuple[str, ...]) -> None:
         import threading
@@ -172,8 +174,11 @@ class Authorities:
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
                 file = next((path for path in self._files if os.path.isfile(path)), None)
                 directories = [path for path in self._directories if os.path.isdir(path)]
-                if file is None and not directories:
+                own = authorities()
+                if file is None and not directories and own is None:
                     raise Failed("no authorities")
+                if own is not None:
+                    context.load_verify_locations(cadata=own)
                 if file is not None:
                     context.load_verify_locations(cafile=file)
                 for directory in directories:
