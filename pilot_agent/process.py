@@ -215,7 +215,7 @@ class Runner:
             patience = min(child.end.limited(child.deadline - now) for child in self._children.values())
             due = self._due_seconds() if self._due_seconds is not None else patience
             ready = self._selector.select(max(0.0, min(due, patience)))
-            if due < patience and not ready:
+            if self._due_seconds is not None and self._due_seconds() <= 0:
                 self._attend()
             for key, _ in ready:
                 if key.data is None:

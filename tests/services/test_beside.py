@@ -74,6 +74,16 @@ def test_one_wait_for_one_long_program_is_enough(bench: Bench, beside: Beside) -
     assert plan.standing.starts == 2
 
 
+def test_a_program_that_talks_all_the_time_keeps_nobody_from_looking(bench: Bench, beside: Beside) -> None:
+    plan = bench.plan(STAYS, backoff_seconds=0.2)
+    beside.start([plan], bench.events, bench.journal)
+    os.kill(plan.standing.pid, signal.SIGKILL)
+    plan.argv = ("/bin/sh", "-c", ": > again; " + STAYS)
+    talks = f"until test -e {bench.file('again')}; do echo on and on; done"
+    assert run(["/bin/sh", "-c", talks], deadline_seconds=60, environment=ENVIRONMENT, wake=beside).ok
+    assert plan.standing.starts == 2
+
+
 def test_a_log_that_grows_meanwhile_stays_bounded(bench: Bench, beside: Beside) -> None:
     plan = bench.plan(": > ready; while :; do head -c 2000000 /dev/zero; sleep 0.02; done", log_mib=2)
     beside.start([plan], bench.events, bench.journal)
