@@ -93,6 +93,7 @@ def _begin(options: Options, environment: dict[str, str], alarm: Alarm) -> tuple
     config = configure.read_layers(options.given, environment, wake=alarm)
     output = own_output(config.get("upload.directory") or options.given.output, environment)
     state = configure.new_state(config, environment, output=output)
+    alarm.tell({"zero_or_one": for_glideinwms(state)})
     workspace = _choose_workspace(state, alarm)
     configure.make_workspace(workspace, lambda path: _announce(alarm, state, path))
     if not config.get("upload.print_report"):

@@ -81,3 +81,13 @@ def test_a_child_that_hears_drains_without_a_workspace_gets_them(monkeypatch: py
     assert sent == []
     made._drain("SIGUSR1")
     assert sent == [signal.SIGUSR1]
+
+
+def test_a_factory_that_knows_only_two_exit_codes_gets_these() -> None:
+    told = guardian(0)
+    told._workspace, told._output, told._started, told._role, told._child_hears = None, None, 0.0, "pipeline", ()
+    told._told, told._draining, told._ended = {}, False, None
+    assert [told.exit_code(code) for code in (0, 64, 143)] == [0, 64, 143]
+    told._take({"zero_or_one": True})
+    told._take({"role": "keeper"})
+    assert [told.exit_code(code) for code in (0, 64, 143)] == [0, 1, 0]
