@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pilot_agent import configure
 from pilot_agent.benchmark_stage import plans_beside
+from pilot_agent.facts import known_value
 from pilot_agent.hookspecs import Periodic
 from pilot_agent.lifecycle import plan
 from pilot_agent.lifecycle.deadline import Deadline
@@ -26,6 +27,7 @@ from pilot_agent.tasks import job_container, periodic_command
 
 JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
+GPU_PERIOD_SECONDS, GPU_TIMEOUT_SECONDS = 60.0, 45.0
 
 __all__ = ["NoCondorError", "keeper_plan", "service_plans"]
 
@@ -214,8 +216,7 @@ def _periodics(session: Session, state: State, environment: dict[str, str]) -> l
     """
     clean = _without_condor(environment)
     plans: list[plan.PeriodicPlan] = []
-    if any(state.environment.get(name) for name in features.VARIABLES):
-        plans.append(_features_plan(session, state, clean))
+    plans += [_own_plan(session, state, clean, record) for record in _own_tasks(state)]
     for declared in session.loaded.of("pilot_periodics"):
         record: Periodic = declared.record
         try:
@@ -242,18 +243,36 @@ def _without_condor(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("CONDOR_")}
 
 
-def _features_plan(session: Session, state: State, environment: dict[str, str]) -> plan.PeriodicPlan:
-    """Where the site tells features of machine and job: it may announce an end while the pilot runs."""
-    name, run = "machine and job features", f"{features.__name__}:{features.look_again.__name__}"
-    record = Periodic(name=name, run=run, period_seconds=state.config.get("time.announcements_period_seconds"))
+def _own_plan(session: Session, state: State, environment: dict[str, str], record: Periodic) -> plan.PeriodicPlan:
+    """One of the pilot's own tasks, which only some nodes need."""
     argv, own = _periodic_words(session, state, record, environment)
     return plan.PeriodicPlan(
-        name=name,
+        name=record.name,
         argv=argv,
         environment=own,
         period_seconds=record.period_seconds,
         timeout_seconds=record.timeout_seconds,
     )
+
+
+def _own_tasks(state: State) -> list[Periodic]:
+    """Where the site tells features of machine and job it may announce an end while the pilot runs; and GPUs that work
+    now may be lost."""
+    found = []
+    if any(state.environment.get(name) for name in features.VARIABLES):
+        run = f"{features.__name__}:{features.look_again.__name__}"
+        seconds = state.config.get("time.announcements_period_seconds")
+        found.append(Periodic(name="machine and job features", run=run, period_seconds=seconds))
+    if known_value(state.facts, "gpu.count"):
+        found.append(
+            Periodic(
+                name="GPUs",
+                run="pilot_agent.plugins.gpu_watch:look_again",
+                period_seconds=GPU_PERIOD_SECONDS,
+                timeout_seconds=GPU_TIMEOUT_SECONDS,
+            )
+        )
+    return found
 
 
 def _periodic_words(

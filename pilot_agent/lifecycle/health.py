@@ -7,6 +7,7 @@ from pilot_agent.lifecycle.benchmark_tasks import Benchmarks
 from pilot_agent.lifecycle.black_hole import BlackHoleWatch
 from pilot_agent.lifecycle.cvmfs_watch import CvmfsWatch
 from pilot_agent.lifecycle.disk_watch import DiskWatch
+from pilot_agent.lifecycle.gpu_watch import GpuWatch
 from pilot_agent.lifecycle.image_failures import ImageFailures
 from pilot_agent.lifecycle.periodic_tasks import Periodics
 
@@ -66,6 +67,12 @@ class Health:
         Benchmarks(plan.benchmarks, self._loop, self._channel, self._events)
         if plan.history:
             BlackHoleWatch(plan.black_hole, plan.history, self._loop, self._jobs_fail)
+        gpus = GpuWatch(self._events, self._acceptance)
+
+        def hear(attributes: Mapping[str, Any]) -> None:
+            gpus.hear(attributes)
+            told(attributes)
+
         Periodics(
             plan.periodics,
             self._loop,
@@ -73,7 +80,7 @@ class Health:
             self._events,
             failed=self._task_failed,
             recovered=lambda task: self._acceptance.accept(_reason(task)),
-            told=told,
+            told=hear,
             services=services,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from pilot_agent.lifecycle.gpu_watch import LOST_ATTRIBUTE
 from pilot_agent.lifecycle.loop import OUTPUT_LIMIT_BYTES, Task
 from pilot_agent.lifecycle.task_tally import TALLY_ATTRIBUTES, TaskTally
 from pilot_agent.lifecycle.timewatch import ANNOUNCED_ATTRIBUTE
@@ -41,6 +42,8 @@ OWN_ATTRIBUTES = frozenset(
     )
 )
 """What HTCondor itself says of a slot."""
+HEARD_ATTRIBUTES = (ANNOUNCED_ATTRIBUTE, LOST_ATTRIBUTE)
+"""By which the pilot's own tasks tell the keeper something."""
 COUNTED = frozenset(name.lower() for name in TALLY_ATTRIBUTES)
 
 
@@ -147,7 +150,7 @@ def _answer(output: bytes) -> tuple[dict[str, Any], str]:
 def _refusal(name: str, value: Any) -> str:
     """Why a task may not set this attribute; empty when it may."""
     low = name.lower()
-    if (low.startswith(OWN_PREFIXES) and name != ANNOUNCED_ATTRIBUTE) or low in OWN_ATTRIBUTES | COUNTED:
+    if (low.startswith(OWN_PREFIXES) and name not in HEARD_ATTRIBUTES) or low in OWN_ATTRIBUTES | COUNTED:
         return "the pilot or HTCondor itself gives it a value"
     if len(name) > LONGEST_NAME:
         return f"a name has {LONGEST_NAME} characters at most"

@@ -29,6 +29,8 @@ _NOT_STARTED = {
     "reload the module",
 }
 _ELSE = "the site must repair the NVIDIA driver or its libraries"
+EXCLUSIVE = "its compute mode is exclusive"
+"""Why a device is not usable that works, and that one process has for itself."""
 _MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 # NVML_GPU_RECOVERY_ACTION_*: what the driver wants done before more work is started.
 _RECOVERY = {
@@ -165,7 +167,7 @@ def _broken(device: Gpu, fields: Json) -> str:
     holder = next((each for each in device.processes or () if each.name != _MPS), None)
     if device.compute_mode == "exclusive process" and holder:
         who = f"process {holder.pid}" + (f" ({holder.name})" if holder.name else "")
-        return f"its compute mode is exclusive and {who} holds it; whoever runs that ends it, or -c DEFAULT is set"
+        return f"{EXCLUSIVE} and {who} holds it; whoever runs that ends it, or -c DEFAULT is set"
     return ""
 
 
