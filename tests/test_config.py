@@ -337,7 +337,8 @@ def test_the_schema_takes_every_document_that_is_valid(flat: dict[str, Json]) ->
 
 
 def test_what_only_some_layers_may_say_is_refused_from_the_others() -> None:
-    document = {"artifacts": {"bundle": "./trust.json", "mirrors": ["http://mirror.example.org"]}}
+    own = {"config": ["config/base.yaml"], "proxies": ["direct"]}
+    document = {"artifacts": {"bundle": "./trust.json", "mirrors": ["http://mirror.example.org"], **own}}
     for layer in ("factory", "entry", "site", "command line"):
         assert load_config([Layer(layer, document)]).get("artifacts.bundle") == "./trust.json"
     for layer in ("vo", "environment"):
@@ -345,7 +346,8 @@ def test_what_only_some_layers_may_say_is_refused_from_the_others() -> None:
             load_config([Layer(layer, document)])
         message = caught.value.failure.message
         assert f"artifacts.bundle ({layer}): only factory, entry, site, command line may say it" in message
-        assert f"artifacts.mirrors ({layer})" in message
+        for key in ("mirrors", "bundle", "config", "proxies"):
+            assert f"artifacts.{key} ({layer})" in message
 
 
 odd_services = st.dictionaries(

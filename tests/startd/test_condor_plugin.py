@@ -46,7 +46,7 @@ def config(**changes: Any) -> dict[str, dict[str, Any]]:
         "entry": {"name": "entry", "gatekeeper": None, "grid_type": None},
         "factory": {"glidein": None, "schedd": None, "cluster": None, "process": None, "credential": None},
         "vo": {"group": None},
-        "artifacts": {"bundle": None, "mirrors": [], "seconds": 60},
+        "artifacts": {"bundle": None, "mirrors": [], "proxies": [], "seconds": 60},
         "cvmfs": {"repositories": []},
         "containers": {
             "allowed_paths": ["/data/images"],
