@@ -45,12 +45,13 @@ class Browser:
             pytest.fail(f"none of {', '.join(PROGRAMS)} is installed: run packaging/setup.sh")
         self._program, self._directory = found, directory
 
-    def open(self, page: Path, *arguments: str) -> Rendered:
-        """The page opened once, with these arguments (``--dump-dom``, ``--screenshot=``, ``--print-to-pdf=``)."""
+    def open(self, page: Path | str, *arguments: str) -> Rendered:
+        """The page, a file or an address, opened once, with these arguments (``--dump-dom``, ``--screenshot=``,
+        ``--print-to-pdf=``)."""
         log = self._directory / "network.json"
         command = [self._program, *OPTIONS, f"--user-data-dir={self._directory / 'profile'}", f"--log-net-log={log}"]
         done = subprocess.run(
-            [*command, *arguments, page.as_uri()],
+            [*command, *arguments, page.as_uri() if isinstance(page, Path) else page],
             capture_output=True,
             text=True,
             timeout=DEADLINE_SECONDS,

@@ -49,7 +49,7 @@ def environment() -> Environment:
 
 def moment(seconds: float | None) -> str:
     """Epoch seconds as UTC, to the second."""
-    return "" if seconds is None else timestamp(seconds).replace("T", " ")
+    return "" if seconds is None else timestamp(seconds)[:19].replace("T", " ")
 
 
 def duration(seconds: float | None) -> str:
@@ -80,6 +80,8 @@ def page_routes(live: Live) -> APIRouter:
     """All pages and what they are drawn with."""
     router = APIRouter(include_in_schema=False)
     templates = environment()
+    for name in templates.list_templates():
+        templates.get_template(name)  # compiled now: nobody's first page waits for it
 
     def show(name: str, **values: Any) -> HTMLResponse:
         page = templates.get_template(name).render(factory=live.factory.name, now=time.time(), **values)
