@@ -16,6 +16,7 @@ from benchmarks import (
     cvmfs_rungs,
     db12,
     first_use,
+    frontend,
     inference,
     job_rate,
     lives,
@@ -53,6 +54,10 @@ NAMES = (
 PROFILE = "profile"
 DB12 = "db12"
 """Only by its name: it takes what it compares with from PyPI."""
+FRONTEND = "frontend"
+"""Only by its name: it needs no pilot, and a GiB of memory."""
+ALONE = {"size", DB12, FRONTEND}
+"""What is measured without the testbed."""
 FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
 
 
@@ -60,14 +65,14 @@ def main(arguments: Sequence[str]) -> int:
     """Measure; 0, 1 with a message when something could not be measured, 3 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: these), {DB12} or {PROFILE}"
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: these), {DB12}, {FRONTEND} or {PROFILE}"
     )
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS, help="rounds with a pilot (default and least: 10)")
     parser.add_argument("--payloads", type=Path, default=PAYLOADS, help="directory of pilot.pyz and pilot.sh")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - {*NAMES, DB12, PROFILE})
+    unknown = sorted(set(options.names) - {*NAMES, DB12, FRONTEND, PROFILE})
     if unknown:
-        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join((*NAMES, DB12, PROFILE))}")
+        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join((*NAMES, DB12, FRONTEND, PROFILE))}")
     if options.rounds < FEWEST_ROUNDS:
         parser.error(f"--rounds must be at least {FEWEST_ROUNDS}")
     wanted = options.names or NAMES
@@ -93,7 +98,9 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
         kept.add("size", lambda: small.size(payloads))
     if DB12 in wanted:
         kept.add(DB12, lambda: db12.measure(payloads / "bench", rounds, _say))
-    if set(wanted) <= {"size", DB12}:
+    if FRONTEND in wanted:
+        kept.add(FRONTEND, lambda: frontend.measure(rounds, _say))
+    if set(wanted) <= ALONE:
         return
     prerequisites.require()
     with place(payloads) as where:

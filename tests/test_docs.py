@@ -90,3 +90,20 @@ def test_the_facts_page_names_every_fact_of_the_built_in_probes() -> None:
     known = {name for name in named if name.partition(".")[0] in {fact.partition(".")[0] for fact in given}}
     extra = {name for name in known - given if not name.startswith(("userns.refusal", "probes."))}
     assert extra == set(), "facts of which no probe gives any"
+
+
+def test_the_scenario_of_its_page_is_one_and_every_key_of_a_scenario_is_told() -> None:
+    from dataclasses import fields
+
+    from pilot_agent.config_read import parse_document
+    from server_stub.frontend.simulation.scenario import Load, Scenario, Site, parse_scenario
+
+    page = (REPOSITORY / "docs/how-to/simulate-a-frontend.md").read_text(encoding="utf-8")
+    ((_, example),) = NAMED_FILE.findall(page)
+    assert [site.name for site in parse_scenario(parse_document(example.encode(), "x")).sites] == [
+        "quick",
+        "slow",
+        "hole",
+    ]
+    keys = {field.name for kind in (Scenario, Site, Load) for field in fields(kind)} - {"name"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []

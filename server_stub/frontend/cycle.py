@@ -18,8 +18,10 @@ from server_stub.frontend.pressure import (
     Tuning,
     limit_rate,
     missing_pilots,
+    no_rise,
     pilots_to_allow,
     queued_to_keep,
+    steadied,
 )
 from server_stub.frontend.removal import Patience, Removal, excess, removal
 from server_stub.frontend.sharing import Shares, pilots_per_job, share_jobs
@@ -33,7 +35,8 @@ class Settings:
 
     Jobs are old after ``old_seconds``. The queue may take ``drain_seconds`` to be worked off by jobs that run one after
     the other. An entry whose queued pilots wait longer than ``stuck_seconds`` comes after all others. While queries
-    fail for more than ``frozen_cycles`` cycles, no further pilots are asked for.
+    fail for more than ``frozen_cycles`` cycles, no further pilots are asked for. Of more than ``most_groups`` groups
+    those that waited longest are served first.
     """
 
     policy: Policy
@@ -47,6 +50,7 @@ class Settings:
     drain_seconds: float = 3600.0
     stuck_seconds: float = 3600.0
     frozen_cycles: int = 10
+    most_groups: int = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one cycle leaves to the next: the last requests, for how many cycles entries have had an excess, and for how
-    many cycles queries have failed."""
+    """What one cycle leaves to the next: the last requests, and what they would have been without a limit on new pilots
+    (``wishes``); for how many cycles entries have had an excess, and queries have failed; how many jobs waited for
+    further pilots (``unserved``), and for how many cycles those have not become fewer."""
 
     requests: Mapping[str, Request] = field(default_factory=dict)
+    wishes: Mapping[str, int] = field(default_factory=dict)
     excess_cycles: Mapping[str, int] = field(default_factory=dict)
     frozen_cycles: int = 0
+    unserved: int = 0
+    stalled_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,7 @@ def decide(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
         borders(offers),
         old_seconds=settings.old_seconds,
         closed=snapshot.closed,
-    )
+    )[: settings.most_groups]
     matches = match(groups, offers, settings.policy, settings.vo, snapshot.now)
     found = supply(
         groups,
@@ -127,10 +135,11 @@ def decide(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
     states = _states(snapshot, found.idle.tolist(), found.useless.tolist())
     limits = [_limits(offer, settings) for offer in offers]
     shares = _shares(groups, matches, found.taken, offers, states, limits, settings)
-    requests, cycles = _requests(offers, states, limits, shares, settings, memory)
+    unserved = sum(group.idle for group in groups) - int(found.taken.sum())
+    requests, kept = _requests(offers, states, limits, shares, settings, memory, unserved)
     return Decision(
         requests,
-        Memory({request.entry: request for request in requests}, cycles),
+        kept,
         tuple(groups),
         matches,
         shares,
@@ -146,7 +155,7 @@ def _frozen(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
     requests = [replace(request, remove=Removal.NO) for request in last]
     if cycles > settings.frozen_cycles:
         requests = [replace(request, queued=0) for request in requests]
-    kept = Memory({request.entry: request for request in last}, memory.excess_cycles, cycles)
+    kept = replace(memory, requests={request.entry: request for request in last}, frozen_cycles=cycles)
     return Decision(
         tuple(requests), kept, frozen="no answer, or only a part of it, from " + ", ".join(snapshot.missing)
     )
@@ -199,7 +208,10 @@ def _shares(
     ]
     stuck = [state.queued > 0 and state.oldest_queued_seconds > settings.stuck_seconds for state in states]
     rank = np.where(np.array(stuck, np.bool_)[None, :], -np.inf, matches.rank)
-    quality = [(offer.start_seconds, offer.outcomes.failure_rate, offer.name) for offer in offers]
+    # In steps, so that the order does not change with every pilot that begins.
+    quality = [
+        (int(offer.start_seconds).bit_length(), round(offer.outcomes.failure_rate, 1), offer.name) for offer in offers
+    ]
     order = np.array(sorted(range(len(offers)), key=quality.__getitem__), np.intp)
     parts = pilots_per_job(groups, offers, settings.drain_seconds)
     return share_jobs(groups, waiting, matches.allowed, rank, parts, np.maximum(np.array(room, float), 0.0), order)
@@ -212,7 +224,8 @@ def _requests(
     shares: Shares,
     settings: Settings,
     memory: Memory,
-) -> tuple[tuple[Request, ...], dict[str, int]]:
+    unserved: int,
+) -> tuple[tuple[Request, ...], Memory]:
     total = EntryState(
         queued=sum(state.queued for state in states),
         running=sum(max(state.running, state.registered) for state in states),
@@ -220,19 +233,31 @@ def _requests(
     )
     closed = [offer.downtime for offer in offers]
     needs = list(zip(shares.pilots.tolist(), shares.old.tolist(), strict=True))
+    last = [memory.wishes.get(offer.name, 0) for offer in offers]
+    late = (shares.overdue + shares.old).tolist()
     missing = [
         0 if shut else missing_pilots(need, old, state, limit)
         for shut, (need, old), state, limit in zip(closed, needs, states, limits, strict=True)
     ]
     asked = [
-        queued_to_keep(lacking, old, state, limit, total, settings.totals, settings.tuning)
-        for lacking, (_, old), state, limit in zip(missing, needs, states, limits, strict=True)
+        queued_to_keep(lacking, old, state, limit, total, settings.totals, settings.tuning, before=before)
+        for lacking, old, state, limit, before in zip(missing, late, states, limits, last, strict=True)
     ]
-    asked = limit_rate(asked, [state.queued for state in states], limits, settings.totals.new_per_cycle)
+    wishes = [steadied(ask, before) for ask, before in zip(asked, last, strict=True)]
+    if unserved <= memory.unserved:
+        wishes = no_rise(wishes, last, stalled=memory.stalled_cycles > settings.patience.remove_cycles)
+    asked = limit_rate(wishes, [state.queued for state in states], limits, settings.totals.new_per_cycle)
     requests, cycles = [], {}
     for place, (offer, state, keep) in enumerate(zip(offers, states, asked, strict=True)):
         more = memory.excess_cycles.get(offer.name, 0) + 1
         cycles[offer.name] = count = more if excess(state, keep, settings.patience) else 0
         most = 0 if closed[place] else pilots_to_allow(missing[place], state, limits[place], settings.tuning)
         requests.append(Request(offer.name, keep, most, removal(state, keep, count, settings.patience)))
-    return tuple(requests), cycles
+    names = [offer.name for offer in offers]
+    return tuple(requests), Memory(
+        dict(zip(names, requests, strict=True)),
+        dict(zip(names, wishes, strict=True)),
+        cycles,
+        unserved=unserved,
+        stalled_cycles=memory.stalled_cycles + 1 if 0 < memory.unserved <= unserved else 0,
+    )

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from server_stub.frontend.jobs import Demand, Integers, JobTable
 
-STEPS_PER_DOUBLING = 8
+MEMORY_STEPS, OTHER_STEPS = 4, 1
+"""How many steps a doubling of a size has: memory decides how many jobs share a pilot, others only whether they fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ def _merged(
     texts: dict[tuple[object, ...], int] = {}
     rows = np.empty((len(kept), 6), np.int64)
     rows[:, 0], rows[:, 3] = sizes[:, 0], sizes[:, 3]
-    for column, values in ((1, borders.memory_mib), (2, borders.disk_mib), (4, borders.walltime_seconds)):
-        rows[:, column] = np.searchsorted(_grid(sizes[:, column], values), sizes[:, column])
+    rows[:, 1] = _step(sizes[:, 1], borders.memory_mib, MEMORY_STEPS)
+    rows[:, 2] = _step(sizes[:, 2], borders.disk_mib, OTHER_STEPS)
+    rows[:, 4] = _step(sizes[:, 4], borders.walltime_seconds, OTHER_STEPS)
     rows[:, 5] = [texts.setdefault(demand[5:], len(texts)) for demand in kept]
     first, group = alike(rows)
     count = len(first)
@@ -83,11 +85,12 @@ def _merged(
     ]
 
 
-def _grid(values: Integers, borders: Iterable[int]) -> Integers:
-    """Where one size ends and the next begins: an eighth of a doubling, and every border."""
-    top = max(int(values.max()), 1)
-    steps = np.ceil(2.0 ** (np.arange(0, STEPS_PER_DOUBLING * (top.bit_length() + 1)) / STEPS_PER_DOUBLING))
-    return np.unique(np.concatenate(([0], steps.astype(np.int64), np.array(sorted(borders), np.int64))))
+def _step(values: Integers, borders: Iterable[int], per_doubling: int) -> Integers:
+    """The number of the step that each value is on; every border ends one."""
+    top = max(int(values.max()), 1).bit_length() + 1
+    grid = np.ceil(2.0 ** (np.arange(per_doubling * top) / per_doubling)).astype(np.int64)
+    ends = np.unique(np.concatenate(([0], grid, np.array(sorted(borders), np.int64))))
+    return np.searchsorted(ends, values).astype(np.int64)
 
 
 def alike(rows: Integers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -7,15 +7,16 @@ read. Reading is bounded: what a job's owner writes decides neither how large a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from pilot_agent.config_keys import KEYS
 
+T = TypeVar("T")
 Scalar = str | int | float | bool | None
 Integers = npt.NDArray[np.int64]
 
@@ -69,6 +70,8 @@ class JobReader:
 
     attributes: tuple[str, ...] = ()
     lengths: tuple[tuple[str, str], ...] = ()
+    texts: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Every text once: jobs of one submission have the same ones."""
 
     @property
     def projection(self) -> list[str]:
@@ -89,9 +92,12 @@ class JobReader:
             gpus=whole(ad, "RequestGPUs"),
             walltime_seconds=self._length(ad),
             container=any(isinstance(wish, str) and wish for wish in wishes),
-            requirements=_text(ad.get("Requirements")),
-            attributes=tuple(_scalar(ad.get(name)) for name in self.attributes),
+            requirements=self._shared(_text(ad.get("Requirements"))),
+            attributes=tuple(self._shared(_scalar(ad.get(name))) for name in self.attributes),
         )
+
+    def _shared(self, value: T) -> T:
+        return cast("T", self.texts.setdefault(value, value)) if isinstance(value, str) else value
 
     def _length(self, ad: Ad) -> int:
         for name, unit in self.lengths:

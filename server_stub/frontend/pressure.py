@@ -104,15 +104,19 @@ def queued_to_keep(
     total: EntryState,
     totals: Totals,
     tuning: Tuning,
+    *,
+    before: int = 0,
 ) -> int:
-    """How many pilots the entry's queue should hold, where so many are ``missing``. GlideinWMS's ``min_idle``::
+    """How many pilots the entry's queue should hold, where so many are ``missing``, and old jobs need ``old`` of them.
+    GlideinWMS's ``min_idle``::
 
         x = min(effective_idle, max - count for every limit)
         x = int(x / ramp_up_attenuation) + min(effective_oldidle // 3, reserve_idle)
         x = min(x, max_idle); halved for each exceeded curb; at least 1
 
-    Different: the old ones are divided upwards (a single old job counts), the result is never more than what is
-    missing, and pilots that are queued already and missing are kept.
+    Different: the old ones are divided upwards (a single old job counts), and keep a request from falling below what
+    was asked for ``before``, but do not make it rise again; the result is never more than what is missing; pilots that
+    are queued already and missing are kept.
     """
     if missing == 0 or _full(entry, limits, total, totals):
         return 0
@@ -123,10 +127,18 @@ def queued_to_keep(
         totals.idle_slots.most - total.idle_slots,
     )
     asked = int(min(missing, room) / tuning.attenuation)
-    asked += min(math.ceil(max(old - entry.starting, 0) / 3), limits.reserve)
+    reserve = min(math.ceil(max(old - entry.starting, 0) / 3), limits.reserve)
+    asked = max(asked, min(asked + reserve, before)) if before else asked + reserve
     asked = min(asked, limits.most_queued, room, missing)
     asked >>= _curbs(entry, limits, total, totals)
     return max(asked, min(entry.queued, missing), 1)
+
+
+def steadied(asked: int, before: int) -> int:
+    """``asked`` where it differs enough from what was asked for ``before``: a request that goes up by one and down by
+    one as jobs end here and there keeps nobody waiting, and makes pilots that come too late. The first pilot is always
+    asked for, and less always is."""
+    return before if 0 < before < asked <= before + max(1, before // 10) else asked
 
 
 def _full(entry: EntryState, limits: Limits, total: EntryState, totals: Totals) -> bool:
@@ -159,6 +171,27 @@ def pilots_to_allow(missing: int, entry: EntryState, limits: Limits, tuning: Tun
     real = entry.busy + entry.starting
     wanted = int((missing + real) * tuning.relative_to_queue + 1) if missing > 0 else real
     return min(max(wanted, limits.least_pilots), limits.most_pilots)
+
+
+def no_rise(asked: Sequence[int], before: Sequence[int], *, stalled: bool = False) -> list[int]:
+    """``asked``, in sum not more than ``before``, for when no more jobs wait than the last time: pilots move from one
+    entry to another only as far as the one gives them up. Without this a few jobs that are shared out anew every time
+    make pilots here and there.
+
+    Where nothing was asked for there is nothing to move. Where the jobs do not become fewer (``stalled``), the entries
+    that ask for more come first, and what is far more than before is asked for after all.
+    """
+    most = sum(before)
+    if most == 0 or sum(asked) <= most or (stalled and sum(asked) > 2 * most):
+        return list(asked)
+    rises = [max(ask - had, 0) for ask, had in zip(asked, before, strict=True)]
+    kept = [ask - rise for ask, rise in zip(asked, rises, strict=True)]
+    if stalled:
+        rises = _evenly(rises, most)
+        kept = _evenly(kept, most - sum(rises))
+    else:
+        rises = _evenly(rises, most - sum(kept))
+    return [keep + rise for keep, rise in zip(kept, rises, strict=True)]
 
 
 def limit_rate(asked: Sequence[int], queued: Sequence[int], limits: Sequence[Limits], most: int) -> list[int]:

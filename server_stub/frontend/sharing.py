@@ -1,8 +1,8 @@
 """Which entry is to serve how many of the waiting jobs.
 
 Each job is given to one entry, so one job never asks for a pilot at every entry that it matches; only when it has
-waited long is it counted at others too. A policy's rank comes first. Entries of one rank share evenly; what cannot be
-split goes to the quicker and more reliable ones.
+waited long is it counted at others too. A policy's rank comes first. Entries of one rank share evenly, in whole
+pilots; what cannot be split goes to the quicker and more reliable ones.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """For each group (row) and entry (column) the ``jobs`` given to it. For each entry the ``pilots`` that these need,
-    those that ``old`` jobs need wherever else they match, and the most it could be given (``room``)."""
+    """For each group (row) and entry (column) the ``jobs`` given to it. For each entry: the ``pilots`` that these need,
+    and how many of those the old jobs among them need (``overdue``); the pilots that ``old`` jobs which other entries
+    were given would need here; and the most that it could be given (``room``)."""
 
     jobs: npt.NDArray[np.int32]
     pilots: Numbers
+    overdue: Numbers
     old: Numbers
     room: Numbers
 
@@ -65,7 +67,7 @@ def share_jobs(
     """
     left = room.astype(np.float64).copy()
     jobs = np.zeros(allowed.shape, np.int32)
-    old = np.zeros(len(room))
+    old, late = np.zeros(len(room)), np.zeros(len(room))
     for row in np.argsort(allowed.sum(axis=1), kind="stable"):
         if not waiting[row]:
             continue
@@ -74,11 +76,12 @@ def share_jobs(
             continue
         jobs[row] = _given(int(waiting[row]), entries, rank[row], parts[row], left)
         left -= jobs[row] * parts[row]
+        late += jobs[row] * parts[row] * min(groups[row].old / int(waiting[row]), 1.0)
         others = entries[jobs[row, entries] == 0]
         overdue = min(groups[row].old, int(waiting[row]))
         if overdue and len(others):
             old[others] += _evenly(overdue, np.full(len(others), overdue)) * parts[row, others]
-    return Shares(jobs, (jobs * parts).sum(axis=0), old, room)
+    return Shares(jobs, (jobs * parts).sum(axis=0), late, old, room)
 
 
 def _given(
@@ -89,7 +92,9 @@ def _given(
     fits = np.floor(left / np.maximum(parts, 1e-9) + 1e-9)
     for value in np.unique(rank[entries])[::-1]:
         tier = entries[rank[entries] == value]
-        given[tier] = _evenly(count, np.maximum(fits[tier], 0).astype(np.int64))
+        fitting = np.maximum(fits[tier], 0).astype(np.int64)
+        together = np.maximum(np.floor(1 / parts[tier] + 1e-9), 1).astype(np.int64)
+        given[tier] = _in_pilots(_evenly(count, fitting), together, fitting)
         count -= int(given[tier].sum())
         if count <= 0:
             break
@@ -105,6 +110,13 @@ def _evenly(count: int, room: Integers) -> Integers:
     more = np.flatnonzero(room > level)[: count - int(given.sum())]
     given[more] += 1
     return given
+
+
+def _in_pilots(given: Integers, together: Integers, room: Integers) -> Integers:
+    """The same number of jobs, the first places filling the pilots that they begin, each with ``together`` jobs."""
+    full = np.minimum(-(-given // together) * together, room)
+    reached: Integers = np.minimum(np.cumsum(full), given.sum())
+    return reached - np.concatenate(([0], reached[:-1]))
 
 
 def _level(count: int, room: Integers) -> int:

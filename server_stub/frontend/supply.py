@@ -35,15 +35,19 @@ class Supply:
 
 @dataclass
 class _Shapes:
-    """Free slots of one entry that are alike are one row. ``sizes``: of each slot its cores, memory, disk and GPUs;
-    ``left``: the same of all of the row's slots together, as far as nobody has taken it; ``count`` of busy slots is how
-    many of them will be free soon, which need not be whole."""
+    """Free slots of one entry that are alike are one row. ``sizes``: of each slot its cores, memory, disk and GPUs, a
+    row for each; ``left``: the same of all of the shape's slots together, as far as nobody has taken it; ``count`` of
+    busy slots is how many of them will be free soon, which need not be whole. ``used`` are shapes that some job fits
+    into. ``live`` are the shapes of which something is left. ``whole``: only whole jobs count."""
 
     entry: npt.NDArray[np.int32]
     sizes: Integers
     lifetime: Integers
     count: Numbers
     left: Numbers
+    used: npt.NDArray[np.bool_]
+    live: npt.NDArray[np.intp]
+    whole: bool
 
 
 def supply(
@@ -67,9 +71,8 @@ def supply(
     shapes = _shapes(slots, place, idle, now, 1.0, demands)
     taken = np.zeros(len(groups), np.int64)
     order = [int(row) for row in np.argsort(allowed.sum(axis=1), kind="stable")]
-    useful = np.zeros(len(shapes.entry), np.bool_)
     for row in order:
-        taken[row] = _take(groups[row], allowed[row], shapes, groups[row].idle, useful)
+        taken[row] = _take(groups[row], allowed[row], shapes, groups[row].idle)
     share = min(lead_seconds / job_seconds, 1.0) if job_seconds else 0.0
     if share > 0:
         soon = _shapes(slots, place, slots.busy & (place >= 0), now + lead_seconds, share, demands)
@@ -78,7 +81,9 @@ def supply(
     return Supply(
         taken,
         np.bincount(place[idle], minlength=len(entries)),
-        np.bincount(shapes.entry[~useful], weights=shapes.count[~useful], minlength=len(entries)).astype(np.int64),
+        np.bincount(shapes.entry[~shapes.used], weights=shapes.count[~shapes.used], minlength=len(entries)).astype(
+            np.int64
+        ),
     )
 
 
@@ -100,7 +105,10 @@ def _shapes(
     first, number = alike(rows)
     kinds = rows[first]
     count = np.bincount(number, minlength=len(first)).astype(np.float64) * share
-    return _Shapes(kinds[:, 0].astype(np.int32), kinds[:, 1:5], kinds[:, 5], count, kinds[:, 1:5] * count[:, None])
+    each = np.ascontiguousarray(kinds[:, 1:5].T)
+    used, live = np.zeros(len(first), np.bool_), np.arange(len(first))
+    entry, lasts = kinds[:, 0].astype(np.int32), kinds[:, 5].copy()
+    return _Shapes(entry, each, lasts, count, each * count, used, live, share == 1.0)
 
 
 def _stepped(sizes: Integers, demands: Integers) -> Integers:
@@ -116,29 +124,28 @@ def _floor(values: Integers, steps: Integers) -> Integers:
     return known[np.searchsorted(known, values, side="right") - 1]
 
 
-def _take(
-    group: JobGroup,
-    allowed: npt.NDArray[np.bool_],
-    shapes: _Shapes,
-    most: int,
-    useful: npt.NDArray[np.bool_] | None = None,
-) -> int:
+def _take(group: JobGroup, allowed: npt.NDArray[np.bool_], shapes: _Shapes, most: int) -> int:
     """Give a group's jobs their places; how many found one."""
-    if most <= 0 or not len(shapes.entry):
+    live = shapes.live
+    if most <= 0 or not len(live):
         return 0
-    need = np.maximum(np.array(group.demand[:4], np.int64), 0)
-    fits = allowed[shapes.entry] & (shapes.lifetime >= group.demand.walltime_seconds)
-    fits &= (shapes.sizes >= need).all(axis=1)
-    rows = np.flatnonzero(fits)
+    fits = allowed[shapes.entry[live]] & (shapes.lifetime[live] >= group.demand.walltime_seconds)
+    need = [(column, amount) for column, amount in enumerate(group.demand[:4]) if amount > 0]
+    for column, amount in need:
+        fits &= shapes.sizes[column, live] >= amount
+    rows = live[fits]
     if not len(rows):
         return 0
-    if useful is not None:
-        useful[rows] = True
-    asked = need > 0
-    each = np.floor(shapes.sizes[rows][:, asked] / need[asked]).min(axis=1) * shapes.count[rows]
-    room = np.minimum(each, (shapes.left[rows][:, asked] / need[asked]).min(axis=1))
-    room = np.floor(room + 1e-9) if useful is not None else np.maximum(room, 0.0)
-    filled = np.minimum(np.cumsum(room), most)
-    used = np.diff(filled, prepend=0.0)
-    shapes.left[rows] -= used[:, None] * need
-    return int(filled[-1])
+    shapes.used[rows] = True
+    room = np.full(len(rows), np.inf)
+    for column, amount in need:
+        np.minimum(room, shapes.sizes[column, rows] // amount * shapes.count[rows], out=room)
+        np.minimum(room, shapes.left[column, rows] / amount, out=room)
+    filled = np.minimum(np.cumsum(np.floor(room + 1e-9) if shapes.whole else room), most)
+    took = np.diff(filled, prepend=0.0)
+    for column, amount in need:
+        shapes.left[column, rows] -= took * amount
+    empty = 1 if shapes.whole else 1e-6
+    if (shapes.left[0, rows] < empty).any():
+        shapes.live = live[shapes.left[0, live] >= empty]
+    return int(filled[-1] + 1e-9)

@@ -87,7 +87,7 @@ def test_what_nobody_needs_is_taken_back_when_that_has_lasted() -> None:
 
 
 def test_a_partial_query_freezes_the_last_requests_and_takes_nothing_back() -> None:
-    before = Memory({"a": Request("a", 4, 9, Removal.WHOLE)}, {"a": 30})
+    before = Memory({"a": Request("a", 4, 9, Removal.WHOLE)}, excess_cycles={"a": 30})
     found = decided([], [offer("a"), offer("new")], memory=before, missing=("schedd ap2.example.org",))
     assert requests(found) == {"a": (4, 9, "NO"), "new": (0, 0, "NO")}
     assert found.frozen == "no answer, or only a part of it, from schedd ap2.example.org"

@@ -17,16 +17,18 @@ from server_stub.frontend.pressure import (
     Tuning,
     limit_rate,
     missing_pilots,
+    no_rise,
     pilots_to_allow,
     queued_to_keep,
+    steadied,
 )
 
 NOTHING = EntryState()
 
 
 def kept(missing: int, old: float = 0, entry: EntryState = NOTHING, limits: Limits | None = None, **more: Any) -> int:
-    total = more.pop("total", entry)
-    return queued_to_keep(missing, old, entry, limits or Limits(), total, more.pop("totals", Totals()), Tuning())
+    total, totals = more.pop("total", entry), more.pop("totals", Totals())
+    return queued_to_keep(missing, old, entry, limits or Limits(), total, totals, Tuning(), **more)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,34 @@ def test_a_rate_is_dealt_out_evenly() -> None:
 
 def test_an_entrys_own_rate_counts_too() -> None:
     assert limit_rate([50, 3], [10, 9], [Limits(new_per_cycle=5)] * 2, 100) == [15, 3]
+
+
+def test_old_jobs_keep_a_request_from_falling_and_do_not_make_it_rise() -> None:
+    assert kept(30, 30, before=12) == 12
+    assert kept(30, 30, before=40) == 15
+    assert kept(30, 30, before=4) == 10
+
+
+@pytest.mark.parametrize(("before", "asked", "result"), [(0, 1, 1), (5, 6, 5), (5, 7, 7), (100, 110, 100), (5, 2, 2)])
+def test_a_small_rise_is_not_asked_for(before: int, asked: int, result: int) -> None:
+    assert steadied(asked, before) == result
+
+
+@pytest.mark.parametrize(
+    ("asked", "before", "stalled", "result"),
+    [
+        ([6, 14], [8, 8], False, [6, 10]),  # the one takes what the other gives up
+        ([9, 9], [8, 8], False, [8, 8]),
+        ([5, 3], [0, 0], False, [5, 3]),  # nothing was asked for before
+        ([1, 1], [0, 1], False, [0, 1]),
+        ([1, 1], [0, 1], True, [1, 0]),  # somebody else is tried
+        ([9, 9], [0, 1], True, [9, 9]),  # far too little was asked for
+    ],
+)
+def test_requests_do_not_rise_in_sum_while_no_more_jobs_wait(
+    asked: list[int], before: list[int], stalled: bool, result: list[int]
+) -> None:
+    assert no_rise(asked, before, stalled=stalled) == result
 
 
 counts = st.integers(0, 300)

@@ -48,6 +48,11 @@ def test_jobs_that_share_a_pilot_are_parts_of_one() -> None:
     assert (found.jobs.tolist(), found.pilots.tolist()) == ([[8]], [2.0])
 
 
+def test_what_is_left_over_fills_one_pilot_and_not_a_part_of_each() -> None:
+    found = shared([10], [5, 5, 5], parts=0.125)
+    assert (found.jobs.tolist(), found.pilots.tolist()) == ([[8, 2, 0]], [1, 0.25, 0])
+
+
 def test_a_job_that_matches_nowhere_is_given_to_nobody() -> None:
     assert shared([10], [5, 5], allowed=False).jobs.sum() == 0
 
