@@ -36,8 +36,8 @@ $(STAMP): pyproject.toml packaging/setup.sh
 	bash packaging/setup.sh
 	@mkdir -p build && touch $@
 
-payload: $(STAMP) ## build/pilot.pyz and build/pilot.sh
-	$(PYTHON) packaging/build_payload.py --output build
+payload: $(STAMP) ## build/pilot.pyz, build/pilot.sh and build/pilot-aarch64.sh
+	$(PYTHON) packaging/build_payload.py --output build --aarch64
 
 testbed: $(STAMP) ## build the testbed's trees and images
 	$(PYTHON) -m tests.testbed build

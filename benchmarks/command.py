@@ -38,6 +38,7 @@ from tests.testbed.namespaces import StartError
 LIVES = ("start", "start-processes", "slot-ad", "stop")
 NAMES = (
     "version",
+    "first-start",
     "second-start",
     "probes",
     "proving",
@@ -108,6 +109,7 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
             print(timeline.profile(where))
         for names, what, measure in (
             (("version",), "version", lambda: small.version(where)),
+            (("first-start",), "first-start", lambda: small.first_start(where)),
             (("second-start",), "second-start", lambda: small.second_start(where)),
             (("probes",), "probes", lambda: probing.measure(where, _say)),
             (("proving",), "proving", lambda: proving.measure(where, rounds, _say)),

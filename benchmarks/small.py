@@ -11,6 +11,7 @@ from benchmarks.node import NOTHING, PYZ, RUNTIMES, SCRIPT, Place
 
 ROUNDS = 40
 WARMUP = 3
+UNPACKINGS = 20
 KEPT_RUNTIME = {"PILOT_AGENT_RUNTIME_DIR": RUNTIMES}
 
 
@@ -26,6 +27,24 @@ def version(place: Place) -> list[Figure]:
             Samples("python3 -c pass", tuple(peer)),
             Goal(3, "ratio"),
             method="wall time from posix_spawn to wait, on wn1 (Python 3.13), alternating",
+        )
+    ]
+
+
+def first_start(place: Place) -> list[Figure]:
+    """What it costs to unpack the Python that pilot.sh brings, to check it, and to remove it at the end."""
+    timed = place.time_commands([(SCRIPT, "--version"), (PYZ, "--version"), NOTHING], rounds=UNPACKINGS, warmup=1)
+    ours, peer, nothing = timed.seconds
+    return [
+        Figure(
+            "first-start",
+            "s",
+            Samples("pilot.sh minus pilot.pyz", tuple(differences(ours, peer))),
+            goal=Goal(1.0),
+            method="per-round difference of `pilot.sh --version`, which unpacks its Python, checks and removes it, and "
+            "`pilot.pyz --version`, wall time, on wn1, alternating",
+            beside={"python3 -c pass": statistics.median(nothing)},
+            parts={"pilot.sh": statistics.median(ours), "pilot.pyz": statistics.median(peer)},
         )
     ]
 

@@ -1,4 +1,4 @@
-"""Builds pilot.pyz and pilot.sh: `python packaging/build_payload.py --output build`."""
+"""Builds pilot.pyz, pilot.sh and, if asked, pilot-aarch64.sh: `python packaging/build_payload.py --output build`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from payload.console import BuildError, step
 from payload.contents import AGENT, collect
-from payload.debs import DEBIAN_12, DEBIAN_13, DEBIAN_13_TEXTS, debian_tree
+from payload.debs import AARCH64, DEBIAN_12, DEBIAN_13, DEBIAN_13_TEXTS, debian_tree
 from payload.pyz import Stamp, build_pyz
 from payload.revision import revision_of
 from payload.runtime import runtime_files
@@ -37,19 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="PATH",
         help="a plugin to carry, a directory with pyproject.toml or a wheel; may be repeated",
     )
+    parser.add_argument("--aarch64", action="store_true", help="also write pilot-aarch64.sh")
     options = parser.parse_args(arguments)
     try:
         cache = options.cache or options.output / "cache"
-        build(options.project, options.output, cache, options.refresh, options.plugin)
+        build(options.project, options.output, cache, options.refresh, options.plugin, aarch64=options.aarch64)
     except BuildError as error:
         print(f"payload: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def build(project: Path, output: Path, cache: Path, refresh: bool = False, plugins: Sequence[Path] = ()) -> None:
-    """Write OUTPUT/pilot.pyz and OUTPUT/pilot.sh, with these plugins in them, and print their sizes and digests.
-    BuildError when it cannot."""
+def build(
+    project: Path,
+    output: Path,
+    cache: Path,
+    refresh: bool = False,
+    plugins: Sequence[Path] = (),
+    aarch64: bool = False,
+) -> None:
+    """Write OUTPUT/pilot.pyz and OUTPUT/pilot.sh, with these plugins in them, and print their sizes and digests; with
+    `aarch64` also OUTPUT/pilot-aarch64.sh. BuildError when it cannot."""
     version = agent_version(project)
     wheels = fetch(read_pins(PROJECT / "packaging/requirements-payload.txt"), cache / "wheels")
     tree313 = debian_tree("trixie", DEBIAN_13, cache / "debs", refresh, DEBIAN_13_TEXTS)
@@ -58,10 +67,15 @@ def build(project: Path, output: Path, cache: Path, refresh: bool = False, plugi
         stamp = Stamp(version, revision_of(project, AGENT, "packaging"))
         pyz = build_pyz(collect(project, wheels, plugins), stamp, tree313, tree311)
     write(output / "pilot.pyz", pyz)
-    with step("compress pilot.sh"):
-        base = cached_base(cache / "runtime", tree313, version, lambda: runtime_files(tree313, version))
-        script = build_selfextracting(base, pyz, version, tree313)
-    write(output / "pilot.sh", script)
+    own = {"pilot.sh": (tree313, cache / "runtime")}
+    if aarch64:
+        arm = debian_tree("trixie", DEBIAN_13, cache / "debs", refresh, DEBIAN_13_TEXTS, AARCH64)
+        own["pilot-aarch64.sh"] = (arm, cache / "runtime-aarch64")
+    for name, (tree, kept) in own.items():
+        with step(f"compress {name}"):
+            base = cached_base(kept, tree, version, partial(runtime_files, tree, version, tree313), tree313)
+            script = build_selfextracting(base, pyz, version, tree313, tree.machine)
+        write(output / name, script)
 
 
 def agent_version(project: Path) -> str:

@@ -31,6 +31,20 @@ DEBIAN_12 = (
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """A processor, as the kernel names it, and what Debian calls it and puts into paths."""
+
+    name: str
+    architecture: str
+    triplet: str
+    loader: str
+
+
+X86_64 = Machine("x86_64", "amd64", "x86_64-linux-gnu", "ld-linux-x86-64.so.2")
+AARCH64 = Machine("aarch64", "arm64", "aarch64-linux-gnu", "ld-linux-aarch64.so.1")
+
+
+@dataclass(frozen=True, slots=True)
 class Deb:
     """One downloaded package; `file` is its name in the cache directory."""
 
@@ -52,26 +66,34 @@ class Tree:
     debs: tuple[Deb, ...]
     texts: tuple[Deb, ...]
     home: Path
+    machine: Machine = X86_64
 
     def command(self) -> list[str]:
-        """Starts this Python through its own loader and libraries, whatever the machine has."""
-        libraries = [self.root / "lib/x86_64-linux-gnu", self.root / "usr/lib/x86_64-linux-gnu"]
-        loader = next(path for lib in libraries if (path := lib / "ld-linux-x86-64.so.2").exists())
+        """Starts this Python through its own loader and libraries, whatever that machine has."""
+        libraries = [self.root / "lib" / self.machine.triplet, self.root / "usr/lib" / self.machine.triplet]
+        loader = next(path for lib in libraries if (path := lib / self.machine.loader).exists())
         interpreter = self.root / "usr/bin" / self.python
         search = ":".join(str(path) for path in libraries)
         return [str(loader), "--library-path", search, "--argv0", str(interpreter), str(interpreter)]
 
 
-def debian_tree(suite: str, names: Sequence[str], cache: Path, refresh: bool, texts: Sequence[str] = ()) -> Tree:
+def debian_tree(
+    suite: str,
+    names: Sequence[str],
+    cache: Path,
+    refresh: bool,
+    texts: Sequence[str] = (),
+    machine: Machine = X86_64,
+) -> Tree:
     """The unpacked tree of the suite's packages. Uses what the cache holds, unless `refresh` asks for the newest.
 
     BuildError when a package cannot be downloaded or its digest is not the one that apt verified.
     """
-    home = cache / suite
+    home = cache / (suite if machine == X86_64 else f"{suite}-{machine.architecture}")
     fetched = None if refresh else _cached(home, [*names, *texts])
     if fetched is None:
-        with step(f"download CPython from Debian {suite}"):
-            fetched = _download(suite, [*names, *texts], home)
+        with step(f"download CPython for {machine.name} from Debian {suite}"):
+            fetched = _download(suite, [*names, *texts], home, machine)
     debs = fetched[: len(names)]
     root = home / "root"
     label = home / "root.json"
@@ -82,7 +104,7 @@ def debian_tree(suite: str, names: Sequence[str], cache: Path, refresh: bool, te
             for deb in debs:
                 run(["dpkg-deb", "-x", str(home / deb.file), str(root)], NEEDS)
             label.write_text(wanted)
-    return Tree(root, names[0].removesuffix("-minimal"), debs, fetched[len(names) :], home)
+    return Tree(root, names[0].removesuffix("-minimal"), debs, fetched[len(names) :], home, machine)
 
 
 def _cached(home: Path, names: Sequence[str]) -> tuple[Deb, ...] | None:
@@ -94,11 +116,11 @@ def _cached(home: Path, names: Sequence[str]) -> tuple[Deb, ...] | None:
     return debs if intact and [deb.name for deb in debs] == list(names) else None
 
 
-def _download(suite: str, names: Sequence[str], home: Path) -> tuple[Deb, ...]:
+def _download(suite: str, names: Sequence[str], home: Path, machine: Machine) -> tuple[Deb, ...]:
     home.mkdir(parents=True, exist_ok=True)
     for old in home.glob("*.deb"):
         old.unlink()
-    apt = _private_apt(suite, home.resolve() / "apt")
+    apt = _private_apt(suite, home.resolve() / "apt", machine.architecture)
     try:
         run(["apt-get", "--quiet", "update"], NEEDS, apt)
         debs = _candidates(names, apt)
@@ -113,14 +135,16 @@ def _download(suite: str, names: Sequence[str], home: Path) -> tuple[Deb, ...]:
     return tuple(debs)
 
 
-def _private_apt(suite: str, directory: Path) -> dict[str, str]:
+def _private_apt(suite: str, directory: Path, architecture: str) -> dict[str, str]:
     """Environment for an apt that knows one suite, checks its signature, and leaves the machine's own apt alone."""
     if not KEYRING.exists():
         raise BuildError(f"{KEYRING} is missing: the packages' signatures cannot be checked. {NEEDS}")
     for name in ("state/lists/partial", "cache/archives/partial", "etc/none"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / "state/status").touch()
-    (directory / "etc/sources.list").write_text(f"deb [arch=amd64 signed-by={KEYRING}] {MIRROR} {suite} main\n")
+    (directory / "etc/sources.list").write_text(
+        f"deb [arch={architecture} signed-by={KEYRING}] {MIRROR} {suite} main\n"
+    )
     settings = {
         "Dir::State": f"{directory}/state/",
         "Dir::State::status": f"{directory}/state/status",
@@ -129,8 +153,8 @@ def _private_apt(suite: str, directory: Path) -> dict[str, str]:
         "Dir::Etc::SourceList": f"{directory}/etc/sources.list",
         "Dir::Etc::SourceParts": f"{directory}/etc/none",
         "Dir::Etc::Parts": "/etc/apt/apt.conf.d",  # a proxy of this machine is still used
-        "APT::Architecture": "amd64",
-        "APT::Architectures": "amd64",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "APT::Sandbox::User": "root",  # the build directory need not be readable for apt's own account
         "Acquire::Check-Valid-Until": "false",  # an old mirror snapshot is fine; its signature is still checked
         "Acquire::Languages": "none",

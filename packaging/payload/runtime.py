@@ -31,7 +31,7 @@ PYTHON = "python3.13"
 DROPPED = re.compile(
     r"(test|idlelib|tkinter|turtledemo|ensurepip|lib2to3|pydoc_data|_pyrepl|venv|curses|dbm|sqlite3|unittest)/.*"
     r"|(turtle|antigravity|this|sitecustomize|_aix_support|_android_support|_apple_support|_ios_support|_osx_support"
-    r"|_sysconfigdata__linux_x86_64-linux-gnu|pydoc|idle|doctest|EXTERNALLY-MANAGED|LICENSE)(\..*)?"
+    r"|_sysconfigdata__linux_[a-z0-9_]+-linux-gnu|pydoc|idle|doctest|EXTERNALLY-MANAGED|LICENSE)(\..*)?"
     r"|lib-dynload/(_test|xx|_xxtest|_ctypes_test|_curses|_dbm|_gdbm|_sqlite3|readline|_tkinter).*"
     r"|.*/__pycache__/.*|__pycache__/.*|.*\.a"
 )
@@ -48,14 +48,17 @@ exec "$root/bin/pilot-python" --library-path "$root/so" --argv0 "$0" "$root/bin/
 """
 
 
-def runtime_files(tree: Tree, version: str) -> dict[str, bytes]:
-    """All files of the unpacked runtime but the payload, by relative name; those under bin/ are programs."""
-    libraries = tree.root / "usr/lib/x86_64-linux-gnu"
+def runtime_files(tree: Tree, version: str, compiler: Tree) -> dict[str, bytes]:
+    """All files of the unpacked runtime but the payload, by relative name; those under bin/ are programs.
+
+    `compiler` is the same Python for the machine that builds: byte code is the same for every processor.
+    """
+    libraries = tree.root / "usr/lib" / tree.machine.triplet
     origins = {f"so/{name}": libraries / name for name in LIBRARIES}
-    origins["bin/pilot-python"] = libraries / "ld-linux-x86-64.so.2"
+    origins["bin/pilot-python"] = libraries / tree.machine.loader
     origins[f"bin/{PYTHON}-elf"] = tree.root / "usr/bin" / PYTHON
     files = {name: path.read_bytes() for name, path in origins.items()}
-    for name, (data, origin) in _standard_library(tree).items():
+    for name, (data, origin) in _standard_library(tree, compiler).items():
         files[name], origins[name] = data, origin
     texts = Texts(tree)
     licences, licence_names = licence_files([deb.name for deb in tree.debs], texts)
@@ -77,7 +80,7 @@ def _carried(
     return [CarriedDeb(deb, source_of(tree, deb), tuple(files[deb.name]), licences[deb.name]) for deb in tree.debs]
 
 
-def _standard_library(tree: Tree) -> dict[str, tuple[bytes, Path]]:
+def _standard_library(tree: Tree, compiler: Tree) -> dict[str, tuple[bytes, Path]]:
     """Data and origin of each file."""
     root = tree.root / "usr/lib" / PYTHON
     sources: dict[str, bytes] = {}
@@ -87,7 +90,7 @@ def _standard_library(tree: Tree) -> dict[str, tuple[bytes, Path]]:
         if DROPPED.fullmatch(name) or not _inside(path, tree.root):
             continue
         (sources if path.suffix == ".py" else files)[name] = path.read_bytes()
-    files.update(compile_all(sources, tree))
+    files.update(compile_all(sources, compiler))
     return {f"lib/{PYTHON}/{name}": (data, root / _source(name)) for name, data in files.items()}
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from payload.bytecode import packed
-from payload.debs import Tree
+from payload.debs import Machine, Tree
 
 HEADER = Path(__file__).with_name("pilot.sh.in")
 # What was just unpacked is checked by these: the files that a start needs first and most, and the lists of all files.
@@ -30,7 +30,7 @@ class Base:
 
 
 def base_of(files: Mapping[str, bytes], tree: Tree) -> Base:
-    """Compress the runtime's files without the payload."""
+    """Compress the runtime's files without the payload, by a Python that runs on the machine that builds."""
     sizes = {name: len(data) for name, data in files.items()}
     return Base(packed("gzip", _tar(files, end=False), tree), sizes, _sha256(files), _blake2(files))
 
@@ -48,7 +48,9 @@ def _listed(digests: Mapping[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
 
 
-def cached_base(cache: Path, tree: Tree, version: str, files: Callable[[], Mapping[str, bytes]]) -> Base:
+def cached_base(
+    cache: Path, tree: Tree, version: str, files: Callable[[], Mapping[str, bytes]], compressor: Tree
+) -> Base:
     """The base from the cache directory, made anew when the packages or the builder have changed."""
     key = hashlib.sha256(json.dumps([version, [asdict(deb) for deb in tree.debs]]).encode())
     for path in sorted(HEADER.parent.glob("*.py")):
@@ -60,7 +62,7 @@ def cached_base(cache: Path, tree: Tree, version: str, files: Callable[[], Mappi
         data = archive.read_bytes()
         if hashlib.sha256(data).hexdigest() == recorded["archive_sha256"]:
             return Base(data, recorded["sizes"], recorded["sha256"], recorded["blake2"])
-    base = base_of(files(), tree)
+    base = base_of(files(), compressor)
     cache.mkdir(parents=True, exist_ok=True)
     for old in cache.iterdir():
         old.unlink(missing_ok=True)
@@ -71,11 +73,11 @@ def cached_base(cache: Path, tree: Tree, version: str, files: Callable[[], Mappi
     return base
 
 
-def build_selfextracting(base: Base, pyz: bytes, version: str, tree: Tree) -> bytes:
-    """The script's bytes: the header, the base, and a second compressed part with the payload and the check lists."""
+def build_selfextracting(base: Base, pyz: bytes, version: str, tree: Tree, machine: Machine) -> bytes:
+    """The script's bytes for a processor: the header, the base, and a second compressed part with payload and lists."""
     last = closing_files(base, pyz)
     archive = base.archive + packed("gzip", closing_tar(last), tree)
-    return _header(version, archive, last["CHECK"], unpacked_bytes(base, pyz)) + archive
+    return _header(version, machine.name, archive, last["CHECK"], unpacked_bytes(base, pyz)) + archive
 
 
 def closing_files(base: Base, pyz: bytes) -> dict[str, bytes]:
@@ -117,10 +119,11 @@ def _tar(files: Mapping[str, bytes], end: bool) -> bytes:
     return buffer.getvalue() if end else buffer.getvalue()[:length]
 
 
-def _header(version: str, archive: bytes, check: bytes, unpacked_bytes: int) -> bytes:
+def _header(version: str, machine: str, archive: bytes, check: bytes, unpacked_bytes: int) -> bytes:
     template = HEADER.read_text()
     values = {
         "@VERSION@": version,
+        "@MACHINE@": machine,
         "@SHA256@": hashlib.sha256(archive).hexdigest(),
         "@CHECK_SHA256@": hashlib.sha256(check).hexdigest(),
         "@SIZE_KIB@": str(unpacked_bytes // 1024 + 1),

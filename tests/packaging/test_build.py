@@ -35,8 +35,8 @@ def test_the_interpreter_part_does_not_depend_on_the_cache() -> None:
     from payload.selfextract import base_of, cached_base
 
     tree = debian_tree("trixie", DEBIAN_13, CACHE / "debs", refresh=False, texts=DEBIAN_13_TEXTS)
-    cached = cached_base(CACHE / "runtime", tree, "0.1.0", lambda: runtime_files(tree, "0.1.0"))
-    assert base_of(runtime_files(tree, "0.1.0"), tree) == cached
+    cached = cached_base(CACHE / "runtime", tree, "0.1.0", lambda: runtime_files(tree, "0.1.0", tree), tree)
+    assert base_of(runtime_files(tree, "0.1.0", tree), tree) == cached
 
 
 def test_entries_are_sorted_dated_and_readable(built: Built) -> None:

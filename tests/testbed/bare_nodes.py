@@ -56,12 +56,14 @@ def busybox_tree(target: Path) -> Path:
 
 @dataclass(frozen=True)
 class BareNode:
-    """One node. `directory` is its disk: what programs leave there stays for the next."""
+    """One node. `directory` is its disk: what programs leave there stays for the next. `emulator` is a program on it
+    that runs those for aarch64."""
 
     tree: Path
     directory: Path
     binds: tuple[tuple[Path, str], ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    emulator: str = ""
 
     def __post_init__(self) -> None:
         for name in ("upper", "work", "root"):
@@ -104,6 +106,7 @@ class BareNode:
             "binds": [(str(outer), inside) for outer, inside in self.binds],
             "uid": uid,
             "directory": directory,
+            "emulator": self.emulator,
             "devices": list(devices),
             "environment": {"PATH": SEARCH_PATH, **self.environment, **(environment or {})},
             "command": list(command),
