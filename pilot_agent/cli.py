@@ -367,6 +367,13 @@ def _plugin_pack(parsed: argparse.Namespace) -> int:
     return run_pack(parsed)
 
 
+def _plugin_hooks(_: argparse.Namespace) -> int:
+    from pilot_agent.sdk.hook_page import hook_page
+
+    _print(hook_page())
+    return 0
+
+
 def _plugin_trace(parsed: argparse.Namespace) -> int:
     from pilot_agent.commands.plugin_trace import run_trace
 
@@ -519,6 +526,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plugin pack": _plugin_pack,
     "plugin list": _plugins,
     "plugin trace": _plugin_trace,
+    "plugin hooks": _plugin_hooks,
     "bench": _bench,
     "negotiate": _negotiate,
     "images": _images,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 
 import pluggy
@@ -17,8 +18,10 @@ from pilot_agent.environment import clean_environment
 from pilot_agent.hookspecs import DECLARATIONS, Context, Event, SetupResult
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.model import BenchmarkScore, CheckResult, Fact
+from pilot_agent.sdk.hook_page import hook_page
 from tests.conftest import MakePlugin
 
+ROOT = Path(__file__).parents[1]
 EVENT_HOOK = "pilot_event"
 LONG_SECONDS = 60.0
 CONFIG = {"site": {"name": "Example_T2"}, "plugins": {"options": {}}}
@@ -154,6 +157,24 @@ def test_the_page_of_hooks_names_every_hook_and_what_it_yields() -> None:
     for hook, record in DECLARATIONS.items():
         assert f"| `{hook}` | `{record.__name__}` |" in page
     assert f"| `{EVENT_HOOK}` | nothing |" in page
+
+
+def test_the_page_has_a_heading_for_each_hook_with_its_fields_and_its_example() -> None:
+    page = (ROOT / "docs" / "reference" / "hooks.md").read_text()
+    assert page.partition("## Every hook")[2] == hook_page().partition("## Every hook")[2], (
+        "write what follows `## Every hook` anew: pilot-agent plugin hooks"
+    )
+    headings = re.findall(r"^### (pilot_\w+)$", page, re.MULTILINE)
+    assert headings == [*DECLARATIONS, EVENT_HOOK]
+    for hook, record in DECLARATIONS.items():
+        part = page.partition(f"### {hook}\n")[2].partition("\n### ")[0]
+        assert example(hook).split() == part.partition("```python\n")[2].partition("```")[0].split()
+        assert [field.name for field in fields(record) if f"| `{field.name}` |" not in part] == []
+
+
+def test_every_hook_has_a_user_among_the_contributed_plugins() -> None:
+    sources = [path.read_text() for path in ROOT.glob("plugins_contrib/*/src/**/*.py")]
+    assert [hook for hook in SPECIFICATIONS if not any(f"@hookimpl\ndef {hook}(" in text for text in sources)] == []
 
 
 def test_every_hook_is_exercised_by_a_test() -> None:

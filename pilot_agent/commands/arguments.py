@@ -10,6 +10,7 @@ from pilot_agent.config_kinds import CONTAINER_WISHES
 _OF_TWO_WORDS = (
     *(("images", "inspect"), ("images", "build"), ("cvmfs", "plan"), ("cvmfs", "config")),
     *(("plugin", "new"), ("plugin", "test"), ("plugin", "pack"), ("plugin", "list"), ("plugin", "trace")),
+    ("plugin", "hooks"),
 )
 
 Add = Callable[[str, str], argparse.ArgumentParser]

@@ -6,13 +6,13 @@ import argparse
 
 from pilot_agent.commands.arguments import Add
 
-WORDS = ("new", "test", "pack", "list", "trace")
+WORDS = ("new", "test", "pack", "list", "trace", "hooks")
 
 EPILOGS = {
     "plugin": """new: write a plugin to begin with. test: its own tests on recorded nodes, then
 the plugin in a container and on this machine. pack: the artifact that is
 signed and published. list: the plugins of a configuration. trace: every call of
-a hook and of a function.
+a hook and of a function. hooks: everything that a plugin may declare.
 
 examples:
   pilot-agent plugin new my-vo
@@ -49,6 +49,12 @@ what time, its hooks, and what each declares.
 example:
   pilot-agent plugin list --config vo=vo.yaml
 """,
+    "plugin hooks": """Each hook with its purpose, the record that it yields with all fields, and an
+example, as Markdown.
+
+example:
+  pilot-agent plugin hooks | less
+""",
     "plugin trace": """It runs the stages of a pilot with the plugin whose pyproject.toml is in DIR,
 and prints every call of a hook and of a declared function or program, with
 arguments and results. Of the configuration it shows the plugin's own options;
@@ -64,7 +70,7 @@ examples:
 
 def add_plugin(commands: argparse._SubParsersAction[argparse.ArgumentParser], add: Add) -> None:
     """``plugin`` for who asks for help, and what comes after it."""
-    plain = _plain(commands, "plugin", "make, test, pack and watch a plugin (new, test, pack, list, trace)")
+    plain = _plain(commands, "plugin", "make, test, pack and watch a plugin (new, test, pack, list, trace, hooks)")
     plain.add_argument("what", choices=WORDS, metavar="|".join(WORDS), help="each has a --help of its own")
     new = _plain(commands, "plugin new", "write a new plugin, whose tests pass at once")
     new.add_argument("name", metavar="NAME", help="small letters, digits, - and _")
@@ -82,6 +88,7 @@ def add_plugin(commands: argparse._SubParsersAction[argparse.ArgumentParser], ad
     trace.add_argument("--through", default="validate", metavar="STAGE", help="the last stage (default: validate)")
     trace.add_argument("--root", default="/", metavar="DIR", help="a recorded node instead of this one")
     trace.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value; repeatable")
+    _plain(commands, "plugin hooks", "print the reference of everything that a plugin may declare")
     listing = add("plugin list", "list the plugins of a configuration: version, origin, hooks, what they declare")
     listing.add_argument("--user", metavar="NAME", help="change to this account first (as root)")
     for command in (pack, trace, listing):

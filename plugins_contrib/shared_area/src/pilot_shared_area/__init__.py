@@ -1,0 +1,1 @@
+"""A shared directory of the site for jobs."""

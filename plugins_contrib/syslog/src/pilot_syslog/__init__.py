@@ -1,0 +1,1 @@
+"""Events of pilots in the log of the node."""
