@@ -59,7 +59,7 @@ def end_the_rest() -> int:
             break
         if reaped:
             continue
-        for child in _children():
+        for child in children():
             ended.add(child)
             with contextlib.suppress(PermissionError):  # one that changed its account
                 os.kill(child, signal.SIGKILL)
@@ -67,7 +67,7 @@ def end_the_rest() -> int:
     return len(ended)
 
 
-def _children() -> list[int]:
+def children() -> list[int]:
     """Processes whose parent this one is; a number is not given to another before it is reaped here."""
     found = []
     for name in os.listdir("/proc"):
