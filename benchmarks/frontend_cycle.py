@@ -66,7 +66,7 @@ def _node(cores: int, chance: random.Random) -> NodeSeen:
 
 
 def demands(chance: random.Random) -> list[dict[str, Any]]:
-    """What different submissions ask for; each has sizes of its own."""
+    """What different submissions ask for; each has sizes of its own. What the policy reads is named as it names it."""
     wishes = [",".join(f"Site_{n}" for n in chance.sample(range(SITES), 20)) for _ in range(60)]
     return [
         {
@@ -75,8 +75,8 @@ def demands(chance: random.Random) -> list[dict[str, Any]]:
             "RequestDisk": chance.randrange(1, 20_000_000),
             "RequestGPUs": chance.choice((0,) * 19 + (1,)),
             "MaxWallTimeMins": chance.choice((60, 120, 480, 1400)) + chance.randrange(5),
-            "AccountingGroup": chance.choice(("prod", "user", "test", "calib", "mc")),
-            "DESIRED_Sites": chance.choice(wishes),
+            "accountinggroup": chance.choice(("prod", "user", "test", "calib", "mc")),
+            "desired_sites": chance.choice(wishes),
             "REQUIRED_OS": chance.choice(("", "rhel9")),
             "Requirements": f'(TARGET.Arch == "{chance.choice(("X86_64", "X86_64", "AARCH64"))}") && '
             "stringListMember(TARGET.GLIDEIN_Site, MY.DESIRED_Sites) && "
@@ -145,6 +145,9 @@ def _cycle(answers: list[list[JobRecord]], ads: list[Any], offers: list[Offer]) 
     snapshot = Snapshot(NOW, table, pool, offers, states, job_seconds=7200.0)
     decision = decide(snapshot, Settings(POLICY, VO, LIMITS, totals=TOTALS), Memory())
     ended = time.perf_counter()
+    asked = sum(request.queued for request in decision.requests)
+    if not asked or not sum(decision.taken):
+        raise RuntimeError("jobs, slots and entries do not match: a cycle without work would be measured")
     return {
         "seconds": ended - began,
         "CPU seconds": time.process_time() - cpu_began,
@@ -152,7 +155,9 @@ def _cycle(answers: list[list[JobRecord]], ads: list[Any], offers: list[Offer]) 
         "slot ads to columns": slots_read - jobs_read,
         "decision": ended - slots_read,
         "groups": len(decision.groups),
-        "pilots asked for": sum(request.queued for request in decision.requests),
+        "pilots asked for": asked,
+        "jobs that the slots take": sum(decision.taken),
+        "matching pairs of group and entry": int(decision.matches.allowed.sum()) if decision.matches else 0,
     }
 
 

@@ -77,8 +77,9 @@ def evaluate(
     mine, rows = _distinct(ours, expression.own | expression.either)
     others, columns = _distinct(theirs, expression.other | expression.either)
     outcomes = np.empty((len(mine), len(others)))
+    ready = [(values, classad2().ClassAd(_defined(values))) for values in others]
     for row, values in enumerate(mine):
-        outcomes[row] = _outcomes(expression, values, others)
+        outcomes[row] = _outcomes(expression, values, ready)
     return outcomes[np.ix_(rows, columns)]
 
 
@@ -98,7 +99,7 @@ def _distinct(
 
 
 def _outcomes(
-    expression: Expression, mine: Mapping[str, Scalar], others: Sequence[Mapping[str, Scalar]]
+    expression: Expression, mine: Mapping[str, Scalar], others: Sequence[tuple[Mapping[str, Scalar], Any]]
 ) -> list[float]:
     """The outcomes for one ad of our side. The other side hangs below it under its name and is looked up like any
     attribute: that is six times as fast as a pair of ads that HTCondor matches. A name that an inner ad lacks would be
@@ -106,10 +107,12 @@ def _outcomes(
     library = classad2()
     outcomes = []
     own = {name: mine[name] for name in expression.own | expression.either}
-    for other in others:
-        borrowed = {name: other[name] for name in expression.either if own[name] is None}
-        scope = library.ClassAd(_defined({**own, **borrowed}))
-        scope["TARGET"] = library.ClassAd(_defined(other))
+    borrowed = [name for name in expression.either if own[name] is None]
+    scope = library.ClassAd(_defined(own))
+    for other, target in others:
+        if borrowed:
+            scope.update(_defined({name: other[name] for name in borrowed}))
+        scope["TARGET"] = target
         outcomes.append(_number(expression.tree.eval(scope)))
     return outcomes
 

@@ -38,7 +38,7 @@ class _Shapes:
     """Free slots of one entry that are alike are one row. ``sizes``: of each slot its cores, memory, disk and GPUs, a
     row for each; ``left``: the same of all of the shape's slots together, as far as nobody has taken it; ``count`` of
     busy slots is how many of them will be free soon, which need not be whole. ``used`` are shapes that some job fits
-    into. ``live`` are the shapes of which something is left. ``whole``: only whole jobs count."""
+    into, ``of_entry`` the shapes of each entry. ``whole``: only whole jobs count."""
 
     entry: npt.NDArray[np.int32]
     sizes: Integers
@@ -46,7 +46,7 @@ class _Shapes:
     count: Numbers
     left: Numbers
     used: npt.NDArray[np.bool_]
-    live: npt.NDArray[np.intp]
+    of_entry: list[npt.NDArray[np.intp]]
     whole: bool
 
 
@@ -68,14 +68,14 @@ def supply(
     place = slots.of_entries(entries)
     idle = slots.idle & (place >= 0)
     demands = np.array([group.demand[:5] for group in groups], np.int64).reshape(-1, 5)
-    shapes = _shapes(slots, place, idle, now, 1.0, demands)
+    shapes = _shapes(slots, place, idle, now, 1.0, demands, len(entries))
     taken = np.zeros(len(groups), np.int64)
     order = [int(row) for row in np.argsort(allowed.sum(axis=1), kind="stable")]
     for row in order:
         taken[row] = _take(groups[row], allowed[row], shapes, groups[row].idle)
     share = min(lead_seconds / job_seconds, 1.0) if job_seconds else 0.0
     if share > 0:
-        soon = _shapes(slots, place, slots.busy & (place >= 0), now + lead_seconds, share, demands)
+        soon = _shapes(slots, place, slots.busy & (place >= 0), now + lead_seconds, share, demands, len(entries))
         for row in order:
             taken[row] += _take(groups[row], allowed[row], soon, groups[row].idle - int(taken[row]))
     return Supply(
@@ -94,6 +94,7 @@ def _shapes(
     at: float,
     share: float,
     demands: Integers,
+    entries: int,
 ) -> _Shapes:
     """The chosen slots, those together that differ in nothing that these demands could tell (nearly so where several
     jobs fit into one slot)."""
@@ -106,9 +107,9 @@ def _shapes(
     kinds = rows[first]
     count = np.bincount(number, minlength=len(first)).astype(np.float64) * share
     each = np.ascontiguousarray(kinds[:, 1:5].T)
-    used, live = np.zeros(len(first), np.bool_), np.arange(len(first))
+    of_entry = np.split(np.arange(len(first)), np.searchsorted(kinds[:, 0], np.arange(1, entries)))
     entry, lasts = kinds[:, 0].astype(np.int32), kinds[:, 5].copy()
-    return _Shapes(entry, each, lasts, count, each * count, used, live, share == 1.0)
+    return _Shapes(entry, each, lasts, count, each * count, np.zeros(len(first), np.bool_), of_entry, share == 1.0)
 
 
 def _stepped(sizes: Integers, demands: Integers) -> Integers:
@@ -126,14 +127,17 @@ def _floor(values: Integers, steps: Integers) -> Integers:
 
 def _take(group: JobGroup, allowed: npt.NDArray[np.bool_], shapes: _Shapes, most: int) -> int:
     """Give a group's jobs their places; how many found one."""
-    live = shapes.live
-    if most <= 0 or not len(live):
+    if most <= 0 or not len(shapes.entry):
         return 0
-    fits = allowed[shapes.entry[live]] & (shapes.lifetime[live] >= group.demand.walltime_seconds)
+    entries = np.flatnonzero(allowed)
+    places = [shapes.of_entry[entry] for entry in entries]
+    near = np.concatenate(places) if places else np.zeros(0, np.intp)
+    fits = shapes.lifetime[near] >= group.demand.walltime_seconds
+    fits &= shapes.left[0, near] >= (1 if shapes.whole else 1e-6)
     need = [(column, amount) for column, amount in enumerate(group.demand[:4]) if amount > 0]
     for column, amount in need:
-        fits &= shapes.sizes[column, live] >= amount
-    rows = live[fits]
+        fits &= shapes.sizes[column, near] >= amount
+    rows = near[fits]
     if not len(rows):
         return 0
     shapes.used[rows] = True
@@ -145,7 +149,4 @@ def _take(group: JobGroup, allowed: npt.NDArray[np.bool_], shapes: _Shapes, most
     took = np.diff(filled, prepend=0.0)
     for column, amount in need:
         shapes.left[column, rows] -= took * amount
-    empty = 1 if shapes.whole else 1e-6
-    if (shapes.left[0, rows] < empty).any():
-        shapes.live = live[shapes.left[0, live] >= empty]
     return int(filled[-1] + 1e-9)
