@@ -107,7 +107,8 @@ class SignedRepository:
                 code = error.code.replace("image.", "artifact.", 1)
                 found.append(Failure(error.kind, code, error.message, error.hint, retry=error.temporary))
             except (RepositoryError, DownloadError) as error:
-                found.append(_refused(source, error, self._clients[source].times))
+                known = self._clients.get(source)  # none where the bundle itself holds nothing to begin with
+                found.append(_refused(source, error, known.times if known is not None else ServerTime()))
             except OSError as error:
                 raise PilotError(_no_room(error)) from error
             else:
