@@ -116,6 +116,8 @@ def job_lengths() -> tuple[tuple[str, str], ...]:
 def whole(ad: Ad, name: str) -> int:
     """The value as a number from 0 to the largest; an expression over the job's own attributes is evaluated."""
     value = ad.get(name)
+    if type(value) is int and 0 <= value <= LARGEST_NUMBER:  # nearly always, and a million times
+        return value
     evaluate = getattr(ad, "eval", None)
     if evaluate is not None and value is not None and not isinstance(value, int | float | str):
         value = evaluate(name)
