@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -102,8 +103,9 @@ class VeryImpatient(ImpatientProtocol):
 def port(running: Live) -> Iterator[int]:
     """The real server, on a free port."""
     door = socket.create_server(("127.0.0.1", 0))
-    configuration = uvicorn.Config(application(running), http=VeryImpatient, log_level="critical", lifespan="off")
-    server = uvicorn.Server(configuration)
+    # uvloop, where it is installed, keeps a pipe for as long as the process lives.
+    options: dict[str, Any] = {"loop": "asyncio", "http": VeryImpatient, "log_level": "critical", "lifespan": "off"}
+    server = uvicorn.Server(uvicorn.Config(application(running), **options))
     thread = threading.Thread(target=server.run, args=([door],))
     thread.start()
     yield door.getsockname()[1]
