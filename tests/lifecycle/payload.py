@@ -27,7 +27,7 @@ from pilot_agent.lifecycle.spawn import spawn
 from pilot_agent.lifecycle.subreaper import become_subreaper
 from pilot_agent.services.plan import ServicePlan
 from pilot_agent.services.stage import start_all
-from pilot_agent.workspace import Workspace
+from pilot_agent.workspace import BEING_MADE, Workspace
 
 
 def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
@@ -42,9 +42,7 @@ def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
     alarm = Alarm.install(int(os.environ["PILOT_AGENT_GUARDIAN_FD"]))
     workspace = Workspace(scenario["workspace"])
     alarm.tell({"workspace": workspace.root, "output": scenario["output"], "started": time.time()})
-    os.mkdir(workspace.root, 0o700)
-    workspace.create()
-    lock(workspace)
+    make(workspace)
     alarm.tell({"role": "pipeline"})
     report = final_report.empty_report("test")
     write_json(workspace.report, report)
@@ -72,6 +70,16 @@ def pipeline(path: str) -> int:  # noqa: RET503 - it ends by exec
     keep_across_exec()
     command = [*interpreter_command(), "_keeper", workspace.root]
     os.execv(command[0], command)
+
+
+def make(workspace: Workspace) -> None:
+    """Make the workspace and hold it as ``configure.make_workspace`` does: the guardian, which knows of it, must
+    not find its lock before this process has it."""
+    made = Workspace(workspace.root + BEING_MADE)
+    os.mkdir(made.root, 0o700)
+    made.create()
+    lock(made)
+    os.rename(made.root, workspace.root)
 
 
 def hand_over(workspace: Workspace, journal: Journal, made: dict[str, Any]) -> None:
