@@ -214,7 +214,8 @@ def test_a_pilot_that_did_not_join_yet_says_so(pilot: Pilot) -> None:
 
 
 def test_joining_is_tried_until_one_collector_answers(pilot: Pilot) -> None:
-    pilot.plan(join=join(pilot, "exit 1", f"test -e {pilot.directory}/up || {{ touch {pilot.directory}/up; exit 1; }}"))
+    script = f"test -e {pilot.directory}/up || {{ touch {pilot.directory}/up; exit 1; }}"
+    pilot.plan(join=join(pilot, "exit 1", script) | {"seconds": 600})
     pilot.start()
     wait_until(lambda: "pool.joined" in pilot.event_names(), "the pilot joined")
     wait_until(lambda: status(pilot)["joined"] is True, "the guardian says so")
@@ -224,7 +225,7 @@ def test_joining_is_tried_until_one_collector_answers(pilot: Pilot) -> None:
 
 def test_the_collectors_clock_is_compared_with_the_nodes(pilot: Pilot) -> None:
     commands = [["/bin/sh", "-c", "echo 1700000100 1700000000"]]
-    pilot.plan(join=join(pilot, "exit 0") | {"clock_commands": commands})
+    pilot.plan(join=join(pilot, "exit 0") | {"clock_commands": commands, "seconds": 600})
     pilot.start()
     [event] = wait_until(lambda: [e for e in pilot.events() if e["event"] == "clock.compared"], "clocks were compared")
     assert (event["offset_seconds"], event["skew"]) == (100, True)
@@ -240,7 +241,8 @@ def test_the_collectors_clock_is_compared_with_the_nodes(pilot: Pilot) -> None:
     ],
 )
 def test_a_pilot_that_cannot_join_says_who_must_act(pilot: Pilot, script: str, code: int, kind: str) -> None:
-    pilot.plan(join=join(pilot, script))
+    # With a startd that came up: without one, a try that ends late would leave that as the reason.
+    pilot.plan(with_reader(pilot), join=join(pilot, script))
     pilot.start()
     assert pilot.wait() == code
     failure = pilot.report()["outcome"]["failure"]
