@@ -132,6 +132,12 @@ def _admitted(name: str, hook: str, record: Any, kind: type[Any], directory: str
     """The record as it will be run. Raises ``PilotError`` for one of another kind, and one that can never run."""
     if not isinstance(record, kind):
         raise _load_failure(name, f"{hook} yielded a {type(record).__name__} where a {kind.__name__} is needed")
+    run = getattr(record, "run", "")
+    if not isinstance(run, str):
+        given = f"the function {run.__qualname__}" if hasattr(run, "__qualname__") else f"a {type(run).__name__}"
+        function = getattr(run, "__name__", "FUNCTION")
+        wanted = f'run=f"{{__name__}}:{function}"'
+        raise _load_failure(name, f"{hook}, {record.name!r}: run is {given}; name it instead: {wanted}")
     try:
         return settled(record, directory)
     except ProgramError as error:

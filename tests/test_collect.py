@@ -94,6 +94,15 @@ def test_a_record_of_another_type_is_refused() -> None:
     assert "pilot_probes yielded a Check where a Probe is needed" in failure.message
 
 
+def test_a_function_given_itself_is_told_how_to_be_named() -> None:
+    run: Any = test_a_function_given_itself_is_told_how_to_be_named
+    failure = refused(pilot_probes=lambda: [Probe(name="a", run=run)])
+    assert (
+        f"pilot_probes, 'a': run is the function {run.__name__}; name it instead: run=f\"{{__name__}}:{run.__name__}\""
+        in (failure.message)
+    )
+
+
 @pytest.mark.parametrize("answer", [3, "probe", Probe(name="a", run="m:f")])
 def test_an_answer_that_is_no_sequence_of_records_is_refused(answer: object) -> None:
     assert "pilot_probes" in refused(pilot_probes=lambda: answer).message
