@@ -188,3 +188,27 @@ def test_a_mirror_that_leads_to_another_host_is_not_followed(repository: Reposit
     failure = repository.refused(PLUGIN, f"{repository.address}/elsewhere").failure
     assert (failure.kind, failure.code) == (FailureKind.NETWORK, "artifact.elsewhere")
     assert repository.fetch(PLUGIN, f"{repository.address}/elsewhere", repository.address) == b"content"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 302 Found\r\nLocation: http://[there\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /\xe9\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
+        b"HTTP/1.1 206 OK\r\nContent-Range: bytes " + b"9" * 5000 + b"-1/2\r\n\r\n{}",
+    ],
+    ids=["no address", "no ASCII", "long length", "long range"],
+)
+def test_a_mirror_whose_answer_makes_no_sense_is_left_for_another(repository: Repository, answer: bytes) -> None:
+    class Nonsense(Portal):
+        def do_GET(self) -> None:
+            self.wfile.write(answer)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nonsense) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        mirror = f"http://127.0.0.1:{server.server_port}"
+        assert repository.fetch(PLUGIN, mirror, repository.address) == b"content"
+        failure = repository.refused(PLUGIN, mirror).failure
+        server.shutdown()
+    assert (failure.kind, failure.code) == (FailureKind.NETWORK, "artifact.unreachable")

@@ -139,6 +139,11 @@ class Download:
             if isinstance(error, _WriteError):
                 raise of_the_system(error, self.url) from error
             raise _AgainError(self._unreachable(str(error) or type(error).__name__)) from error
+        except ValueError as error:
+            # A redirect to what is no address, a length of 5000 digits: what answers is to blame, and another may not.
+            if not self.url.isascii():
+                raise _wrong("image.path", f"{self.url} is no address: it has other characters than ASCII") from error
+            raise _AgainError(self._unreachable(f"its answer is not understood: {error}")) from error
 
     def _open(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """The answer to a request, after its redirects."""
