@@ -295,8 +295,11 @@ def _run_child(
 def _answer(result: Result) -> tuple[Json, str | None]:
     """The answer of a child and None, or what went wrong, with the failure that it answered where it did."""
     answer, problem = answer_of(result)
-    if isinstance(answer, dict) and "failure" in answer:
-        return answer, from_json(Failure, answer["failure"]).message
+    if problem is None and "failure" in answer:
+        try:
+            return answer, from_json(Failure, answer["failure"]).message
+        except CodecError as error:
+            return None, f"its answer cannot be used: {error}"
     return answer, problem
 
 

@@ -42,7 +42,10 @@ def understood(
     reply, problem = told["reply"], told["problem"]
     report = _report(name, told, directories, artifacts)
     if reply is not None and "failure" in reply:
-        failure = from_json(Failure, reply["failure"])
+        try:
+            failure = from_json(Failure, reply["failure"])
+        except CodecError as error:
+            raise PilotError(load_failure(report, f"its answer cannot be used: {error}")) from error
         if failure.kind in _OWN_KINDS:
             raise PilotError(failure)
         if "offered" in reply:
@@ -60,20 +63,31 @@ def understood(
 
 def _report(name: str, told: Json, directories: Sequence[str], artifacts: Mapping[str, str]) -> PluginReport:
     reply = told["reply"] or {}
-    source = reply.get("source", "unknown")
-    place = told["place"] or next((one for one in directories if source.startswith(os.path.join(one, ""))), "")
+    source, version = (str(reply.get(field, "")) for field in ("source", "version"))
+    place = told["place"] or _place_of(name, directories)
+    if place in directories and not source.startswith(os.path.join(place, "")):
+        source = place  # the code may call itself as it likes
     artifact = artifacts.get(place, "")
     origin: Literal["payload", "signed", "local"] = "local" if place in directories else "payload"
     return PluginReport(
         name,
-        source,
+        source or "unknown",
         (),
         0,
         told["seconds"],
-        version=told["version"] or reply.get("version", ""),
+        version=told["version"] or version,
         origin="signed" if artifact else origin,
         artifact=artifact,
     )
+
+
+def _place_of(module: str, directories: Sequence[str]) -> str:
+    """The first of the directories that has the module; empty where none does. They come before all that the payload
+    has, and what the module says of itself does not count."""
+    top = module.partition(".")[0]
+    names = (top, f"{top}.py", f"{top}.pyc")
+    held = (one for one in directories if any(os.path.exists(os.path.join(one, name)) for name in names))
+    return next(held, "")
 
 
 def load_failure(report: PluginReport, problem: str) -> Failure:

@@ -164,7 +164,7 @@ def _told(one: _Kept, result: Result, offered: Sequence[Offered]) -> Mapping[str
     reply, problem = answer_of(result)
     own = next((each for each in offered if each.name == one.name), None)
     one.hook.seek(0)
-    hook = one.hook.read(_HOOK_BYTES).rstrip(b"\0").decode()
+    hook = one.hook.read(_HOOK_BYTES).rstrip(b"\0").decode("ascii", "replace")
     one.hook.close()
     return {
         "reply": reply,
@@ -181,7 +181,9 @@ def answer_of(result: Result) -> tuple[Json, str | None]:
     if not result.ok:
         return None, result.explain()
     try:
-        return json.loads(result.answer), None
-    except ValueError:
+        answer = json.loads(result.answer)
+    except (ValueError, RecursionError):
         cut = "its answer was cut at the limit" if result.truncated else "it ended without an answer (os._exit?)"
         return None, cut
+    # A plugin's code may write to the descriptor of the answer itself.
+    return (answer, None) if isinstance(answer, dict) else (None, "its answer is no JSON object")

@@ -173,3 +173,48 @@ def test_names_of_the_pilots_own_probes_are_free_and_those_of_services_are_not()
     services = [Declared(p, "pilot_services", Service(name="s", command=("x",)), p == "c", p) for p in "cd"]
     with pytest.raises(PilotError, match="'s', which c has already"):
         loading.require_sound(services)
+
+
+# ---- answers that a plugin's code gives itself ---------------------------------------------------------------------
+
+ANSWERS_ITSELF = """
+def write(text):
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, text)
+        except OSError:
+            pass
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("answer", ["[1]", "{'failure': 5}", "'[' * 50_000", "{'source': 5}"])
+def test_a_plugin_that_answers_nonsense_itself_is_the_one_that_is_refused(
+    around: Surroundings, make_plugin: MakePlugin, answer: str
+) -> None:
+    make_plugin("liar", f"{ANSWERS_ITSELF}\nwrite(str({answer}).replace(chr(39), chr(34)).encode())")
+    with pytest.raises(PilotError) as caught:
+        load(around, "liar")
+    failure = caught.value.failure
+    assert (failure.kind, failure.code, failure.plugin) == (FailureKind.CORRUPTION, "plugin.load", "liar")
+
+
+def test_a_function_that_answers_nonsense_itself_fails_alone(around: Surroundings, make_plugin: MakePlugin) -> None:
+    functions = "def failure(context): write(b'{\"failure\": 5}')\n\ndef number(context): write(b'3')\n"
+    make_plugin("liar", ANSWERS_ITSELF + functions + PROBE.format(name="good"))
+    tasks = [Declared("liar", "pilot_probes", Probe(name=f, run=f"liar:{f}"), False) for f in ("failure", "number")]
+    tasks.append(Declared("liar", "pilot_probes", Probe(name="good", run="liar:look"), False))
+    ended: dict[str, host.Ended] = {}
+    context = Context(facts={}, config={}, environment={})
+    run_all(tasks, lambda _: context, around, lambda one: ended.update({one.declared.record.name: one}))
+    assert {name: one.failure.code if one.failure else "" for name, one in ended.items()} == {
+        "failure": "plugin.crashed",
+        "number": "plugin.crashed",
+        "good": "",
+    }
+
+
+def test_a_plugin_says_nothing_else_about_where_it_is_from(around: Surroundings, make_plugin: MakePlugin) -> None:
+    directory = make_plugin("liar", "__file__ = '/payload/liar.py'")
+    (report,) = load(around, "liar").plugins
+    assert (report.origin, report.source) == ("local", directory)
