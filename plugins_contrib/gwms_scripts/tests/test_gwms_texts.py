@@ -41,6 +41,25 @@ def test_the_last_line_of_a_key_counts_and_comments_are_none() -> None:
     assert glidein_config.parse(text) == {"B": " two  words", "A": "2", "D": ""}
 
 
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ("/srv/tmp", "/work/pilot/tmp"),
+        ("/srv", "/work/pilot"),
+        ("/srv/bin:/usr/bin:/srv/lib", "/work/pilot/bin:/usr/bin:/work/pilot/lib"),
+        ("DIR=/srv/a, /srv/b", "DIR=/work/pilot/a, /work/pilot/b"),
+    ],
+)
+def test_paths_of_the_directory_are_those_inside_an_image_and_back(inside: str, outside: str) -> None:
+    assert glidein_config.moved({"A": inside}, "/srv", "/work/pilot") == {"A": outside}
+    assert glidein_config.moved({"A": outside}, "/work/pilot", "/srv") == {"A": inside}
+
+
+@pytest.mark.parametrize("value", ["/cvmfs/srv/data", "https://example.org/srv/data", "/srv2/x", "/srv-old", "a/srv/b"])
+def test_what_has_the_directory_in_its_name_only_is_another_path(value: str) -> None:
+    assert glidein_config.moved({"A": value}, "/srv", "/work/pilot") == {"A": value}
+
+
 @pytest.mark.parametrize("key", ["", "a b", "#a", "a\nb", "a\x00"])
 def test_a_key_that_nobody_would_find_is_not_written(key: str) -> None:
     with pytest.raises(ValueError, match="cannot be a key"):

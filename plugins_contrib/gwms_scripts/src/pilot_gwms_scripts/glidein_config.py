@@ -49,6 +49,13 @@ def text_of(values: Mapping[str, str]) -> str:
     return "".join(f"{key} {clean(value)}\n" for key, value in values.items())
 
 
+def moved(values: Mapping[str, str], source: str, target: str) -> dict[str, str]:
+    """The values with paths of one directory as paths of the other. What only has its name in the middle, as
+    ``/cvmfs/srv/data`` has ``/srv``, is another path."""
+    whole = re.compile(rf"(?<![\w.+~%/-]){re.escape(source)}(?![\w.+~%-])")
+    return {key: whole.sub(lambda _: target, value) for key, value in values.items()}
+
+
 def read(path: str) -> dict[str, str] | None:
     """What the file says; None where it is gone, no regular file, or larger than any should be."""
     try:

@@ -72,7 +72,7 @@ def install_for_image(context: Context) -> SetupResult:
     except FileProblem as problem:
         return SetupResult(checks=(_refused(script, problem),))
     values = glidein_config.read(layout.config) or memory.values
-    glidein_config.write(layout.config_inside, _moved(values, layout.root, INSIDE))
+    glidein_config.write(layout.config_inside, glidein_config.moved(values, layout.root, INSIDE))
     _remove(layout.result)
     write_file(layout.inside_mark(script.id, script.name, "go"), b"")
     return SetupResult()
@@ -93,9 +93,9 @@ def read_image_result(context: Context) -> SetupResult:
     if inside is not None:
         with glidein_config.locked(layout.config):
             values = glidein_config.read(layout.config) or dict(memory.values)
-            given = _moved(values, layout.root, INSIDE)
+            given = glidein_config.moved(values, layout.root, INSIDE)
             written = {key: value for key, value in inside.items() if given.get(key) != value}
-            glidein_config.write(layout.config, values | _moved(written, INSIDE, layout.root))
+            glidein_config.write(layout.config, values | glidein_config.moved(written, INSIDE, layout.root))
     code = read_text(layout.inside_mark(script.id, script.name, "code")).strip()
     number = int(code) if code.isdecimal() and len(code) < 4 else None
     ended = Result((script.name,), number, timed_out=number is None, allowed_seconds=script.timeout_seconds)
@@ -265,11 +265,6 @@ def _keep_cleanup_script(layout: Layout, values: Mapping[str, str]) -> None:
         content = read_text(path)
         if content:
             write_file(place, content.encode(), mode=0o755)
-
-
-def _moved(values: Mapping[str, str], source: str, target: str) -> dict[str, str]:
-    """The values with paths below one directory as paths below the other."""
-    return {key: value.replace(f"{source}/", f"{target}/") for key, value in values.items()}
 
 
 def _remove(path: str) -> None:
