@@ -6,6 +6,7 @@ Every key is the field of a class below, with the same name; all problems of a f
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -151,6 +152,8 @@ def _value(item: dataclasses.Field[Any], value: Json, path: str, problems: list[
     kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
     if isinstance(value, bool) or not isinstance(value, kinds[str(item.type)]):
         problems.append(f"{path}: expected {item.type}, found {value!r}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{path}: expected a finite number, found {value!r}")
     elif isinstance(value, int | float) and value < 0 and item.default != -1.0:
         problems.append(f"{path}: {value} is less than 0")
     elif item.name in POSITIVE and value == 0:

@@ -45,6 +45,17 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     assert caught.value.failure.code == "config.invalid"
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_none_is_refused_with_its_place(number: float) -> None:
+    for change, place in (
+        ({"load": [{"jobs": 5, "seconds": number}]}, r"load\[0\]\.seconds"),
+        ({"sites": [{"name": "a", "black_hole_from": number}]}, r"sites\[0\]\.black_hole_from"),
+    ):
+        with pytest.raises(PilotError, match=place + ": expected a finite number") as caught:
+            parse_scenario({**GOOD, **change})
+        assert caught.value.failure.code == "config.invalid"
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(PilotError, match=r"nowhere\.yaml") as caught:
         read_scenario("/nowhere.yaml")
