@@ -34,6 +34,7 @@ WIDTH = 4
 CONTRACT_NAME = "PILOT_CONTRACT"
 _CONTRACT_LINE = re.compile(rf"^{CONTRACT_NAME}\s*(?::[^=\n]+)?=\s*(\d+)\s*(?:#.*)?$", re.MULTILINE)
 _HOOK_BYTES = 64
+_SAID_CHARACTERS = 300
 
 
 @dataclass(slots=True)
@@ -125,11 +126,29 @@ def _loaded(name: str, offered: Sequence[Offered]) -> ModuleType:
         module = load_plugin(name, offered)
     except NoPluginError:
         raise
-    except Exception:
+    except Exception as error:
         _require_contract(name, _stated(name, offered))
-        raise
+        place = _place(error)
+        if not place:
+            raise
+        said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:_SAID_CHARACTERS]
+        message = f"{type(error).__name__}: {said} ({place})"
+        raise PilotError(Failure(FailureKind.CORRUPTION, "plugin.load", message, plugin=name)) from error
     _require_contract(name, getattr(module, CONTRACT_NAME, CONTRACT_VERSION))
     return module
+
+
+def _place(error: Exception) -> str:
+    """File and line at which an import failed: its author looks there first. Nothing where no plugin's line did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    own, frame, found = os.path.join(os.path.dirname(__file__), ""), error.__traceback__, ""
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith(("<", own)):
+            found = f"{file}, line {frame.tb_lineno}"
+        frame = frame.tb_next
+    return found
 
 
 def _require_contract(name: str, version: object) -> None:

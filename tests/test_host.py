@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,24 @@ def test_a_plugin_that_does_not_load_is_refused_with_its_reason(
 ) -> None:
     make_plugin("bad", source)
     assert reason in refused(around, "bad").message
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def fine():\n    pass\n\n\ndef broken(:", "SyntaxError: invalid syntax"),
+        ("import module_that_is_not_there", "ModuleNotFoundError: No module named 'module_that_is_not_there'"),
+        ("def inner():\n    raise RuntimeError('no\\nlicence')\n\n\ninner()", "RuntimeError: no licence"),
+    ],
+)
+def test_a_plugin_whose_import_fails_is_refused_with_file_and_line(
+    around: Surroundings, make_plugin: MakePlugin, source: str, reason: str
+) -> None:
+    file = Path(make_plugin("bad", source)) / "bad.py"
+    wanted = next(
+        n for n, line in enumerate(file.read_text().splitlines(), 1) if re.search("broken|not_there|raise", line)
+    )
+    assert f"does not load: {reason} ({file}, line {wanted})" in refused(around, "bad").message
 
 
 def test_a_plugin_that_is_not_there_is_refused_by_its_name(around: Surroundings) -> None:
