@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -34,9 +35,10 @@ FIXED = ("name", "state", "database", "address", "port", "uploads")
 def serve(factory: Factory, store: Store, batch: BatchSystem, *, again: Callable[[], Factory] | None = None) -> None:
     """Publish and collect until SIGTERM or SIGINT; on SIGHUP take the configuration that ``again`` reads.
 
-    Raises ``PilotError`` (certificate.unusable) before it begins.
+    Raises ``PilotError`` (certificate.unusable, address.unusable) before it begins.
     """
     _try_certificate(factory)
+    _try_address(factory)
     running = live(factory, store)
     # uvicorn handles both while it runs and raises them again afterwards; the collector's last write comes first.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,6 +94,25 @@ def _try_certificate(factory: Factory) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(factory.certificate, factory.key, "")
     except OSError as error:  # an ssl.SSLError is one
         raise _unusable(f"{factory.certificate} and {factory.key} cannot be used for HTTPS", error) from error
+
+
+def _try_address(factory: Factory) -> None:
+    """Bind where the server will, for a moment. Raises ``PilotError``: uvicorn alone ends without saying who must act."""
+    try:
+        found = socket.getaddrinfo(factory.address, factory.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                tried.bind(address)
+    except OSError as error:
+        message = f"the server cannot listen at {factory.address}, port {factory.port}: {error.strerror or error}"
+        hint = (
+            "end what listens there (another serve?), or change address or port in the factory's file; "
+            "the factory's operator must act"
+        )
+        raise PilotError(Failure(FailureKind.CONFIG, "address.unusable", message, hint)) from error
 
 
 def _unusable(what: str, error: OSError) -> PilotError:

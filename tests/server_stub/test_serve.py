@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,3 +74,20 @@ def test_a_certificate_that_cannot_be_used_is_named_before_the_server_begins(
             serve(replace(factory, certificate=certificate, key=key), store, ScriptedBatch())
         assert said in caught.value.failure.message
         assert (caught.value.failure.code, caught.value.failure.exit_code) == ("certificate.unusable", 66)
+
+
+def test_an_address_that_is_taken_or_not_this_hosts_is_named_before_the_server_begins(
+    factory: Factory, store: Store
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for address, said in (
+            ("127.0.0.1", "Address already in use"),
+            ("192.0.2.1", "Cannot assign requested address"),
+        ):
+            with pytest.raises(PilotError) as caught:
+                serve(replace(factory, address=address, port=port), store, ScriptedBatch())
+            failure = caught.value.failure
+            assert failure.message == f"the server cannot listen at {address}, port {port}: {said}"
+            assert (failure.code, failure.exit_code) == ("address.unusable", 66)
+            assert "change address or port" in failure.hint
