@@ -24,7 +24,19 @@ from pathlib import Path
 
 from artifact_repository.keys import LETTERS, KeyRing, make_key, read_public_keys
 from artifact_repository.publishing import artifacts, publish, write_bundle
-from artifact_repository.roles import KINDS, Ceremony, accept, add, delegate, initialise, remove, revoke, rotate, sign
+from artifact_repository.roles import (
+    KINDS,
+    Ceremony,
+    accept,
+    add,
+    delegate,
+    initialise,
+    remove,
+    require_new,
+    revoke,
+    rotate,
+    sign,
+)
 from artifact_repository.store import TOP_LEVEL, Store
 from payload.console import BuildError
 
@@ -53,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _init(options: argparse.Namespace, password: bytes | None) -> int:
     """Make a repository, with new keys for the roles that are given none."""
+    require_new(Store(options.repository))
     given = _by_role(options.public)
     thresholds = dict.fromkeys(TOP_LEVEL, 1) | _numbers(options.threshold)
     directory = options.keys[0] if options.keys else None

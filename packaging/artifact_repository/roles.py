@@ -34,10 +34,15 @@ class Ceremony:
     thresholds: Mapping[str, int]
 
 
-def initialise(store: Store, ceremony: Ceremony) -> None:
-    """The first version of all four roles. BuildError."""
+def require_new(store: Store) -> None:
+    """BuildError where there is a repository already."""
     if store.exists():
         raise BuildError(f"{store.directory} is a repository already; another key comes with `rotate`")
+
+
+def initialise(store: Store, ceremony: Ceremony) -> None:
+    """The first version of all four roles. BuildError."""
+    require_new(store)
     for role in TOP_LEVEL:
         _require_threshold(role, ceremony.thresholds[role], len(ceremony.keys[role]))
     with store.changing("init"):

@@ -72,6 +72,13 @@ def test_what_a_vo_signed_reaches_a_pilot_that_knows_the_first_root(operator: Op
     assert fetched(updater, "plugin/atlas/other.whl") is None
 
 
+def test_a_second_init_is_refused_and_makes_no_keys(operator: Operator) -> None:
+    """Keys that sign nothing would lie beside those that do, under the same names."""
+    before = sorted(operator.keys.iterdir())
+    assert "is a repository already" in operator.refused("init")
+    assert sorted(operator.keys.iterdir()) == before
+
+
 def test_a_vo_signs_nothing_outside_its_own_directories(operator: Operator) -> None:
     """Also with metadata that the tool would not have made."""
     operator.do("add", "plugin", operator.file("probe-1.0.whl"), "--vo", "atlas", keys=operator.place / "atlas")
