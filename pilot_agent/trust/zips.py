@@ -21,6 +21,8 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 CHUNK_BYTES = 1 << 20
 LONGEST_NAME = 300
 _NAME = re.compile(r"[A-Za-z0-9_.+\-/ ]+")
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What every Python has. The others are not on each node, and give out far more at a time than was read."""
 
 
 class RefusedError(Exception):
@@ -87,6 +89,8 @@ def _admit(member: zipfile.ZipInfo, kind: Archive) -> None:
         raise RefusedError(f"{name[:100]!r} in it is neither a file nor a directory")
     if not _NAME.fullmatch(name) or any(part in ("", ".", "..") for part in parts) or len(name) > LONGEST_NAME:
         raise RefusedError(f"{name[:100]!r} in it is no name of a file of {kind.whole}")
+    if member.compress_type not in _PACKED:
+        raise RefusedError(f"{name[:100]!r} in it is neither stored nor deflated")
 
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: str) -> None:

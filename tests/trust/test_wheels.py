@@ -93,6 +93,12 @@ def test_a_bomb_that_announces_little_is_refused(tmp_path: Path, monkeypatch: py
     assert "cannot be read to its end" in refused(str(path), tmp_path)
 
 
+def test_what_is_packed_in_a_way_of_its_own_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.whl", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr(ENTRY[0], ENTRY[1])
+    assert "neither stored nor deflated" in refused(str(tmp_path / "w.whl"), tmp_path)
+
+
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "MOST_MEMBERS", 3)
     members = [(f"probe/{number}.py", b"") for number in range(3)]
