@@ -376,5 +376,7 @@ def findings(answer: Json) -> list[Fact | Limit]:
         kind = kinds.get(item["type"])
         if kind is None:
             raise CodecError(f"a {item['type']} is neither a fact nor a limit")
-        found.append(from_json(kind, item["value"]))
+        finding = from_json(kind, item["value"])
+        to_json(finding)  # no report could hold what is no number
+        found.append(finding)
     return found

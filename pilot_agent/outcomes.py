@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pilot_agent import host
-from pilot_agent.codec import CodecError, from_json
+from pilot_agent.codec import CodecError, from_json, to_json
 from pilot_agent.config_expressions import expression_problem
 from pilot_agent.hookspecs import Check, SetupResult
 from pilot_agent.model import CheckResult, CheckStatus, Failure, FailureKind, Json, PilotError, TimelineEntry
@@ -65,9 +65,11 @@ def decoded(ended: host.Ended, kind: type[T]) -> tuple[T | None, host.Ended]:
     if ended.failure is not None:
         return None, ended
     try:
-        return from_json(kind, ended.answer), ended
+        found = from_json(kind, ended.answer)
+        to_json(found)  # no report could hold what is no number
     except CodecError as error:
         return None, spoilt(ended, str(error))
+    return found, ended
 
 
 def with_good_expressions(result: SetupResult | None, ended: host.Ended) -> tuple[SetupResult | None, host.Ended]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -196,7 +197,8 @@ def _nagios_answer(record: Check, result: Result) -> Json:
         status = CheckStatus.FAIL
         told = told if result.code == NAGIOS_UNKNOWN and told else result.explain()
     code = "" if result.code in _NAGIOS else "check.unknown"
-    metrics = {name.strip("'"): float(number) for name, number in _METRIC.findall(numbers)}
+    found = {name.strip("'"): float(number) for name, number in _METRIC.findall(numbers)}
+    metrics = {name: number for name, number in found.items() if math.isfinite(number)}
     answer = {"name": record.name, "status": str(status), "message": told or "it said nothing", "where": record.where}
     return {**answer, "hint": "", "code": code, "metrics": metrics}
 

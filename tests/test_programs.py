@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_agent.codec import from_json
-from pilot_agent.hookspecs import Check, Liveness, Metrics, Periodic, Readiness, Service, Setup
+from pilot_agent.codec import CodecError, from_json
+from pilot_agent.collect import Declared
+from pilot_agent.hookspecs import Check, Liveness, Metrics, Periodic, Probe, Readiness, Service, Setup, SetupResult
+from pilot_agent.host import Ended, findings
 from pilot_agent.model import CheckResult, CheckStatus
+from pilot_agent.outcomes import decoded
 from pilot_agent.process import Result
 from pilot_agent.programs import ProgramError, filled, read_answer, settled
 
@@ -178,3 +181,30 @@ def test_a_setup_answers_with_what_it_contributes_or_with_nothing() -> None:
 def test_any_output_is_a_verdict_or_a_failure(out: str, code: int) -> None:
     answer, failure = read_answer(CHECK, result(code, out.encode("utf-8", "replace").decode()))
     assert (failure is None) is (answer is not None)
+
+
+def test_a_number_of_nagios_that_is_none_is_left_out() -> None:
+    check = Check(name="load", command=("x",), protocol="nagios")
+    answer, failure = read_answer(check, result(0, "OK | load=1e999;; free=12MB\n"))
+    assert failure is None
+    assert answer["metrics"] == {"free": 12.0}
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "[-Infinity]"])
+def test_a_fact_that_no_report_can_hold_is_refused(number: str) -> None:
+    probe = Probe(name="load", command=("x",), gives=("x.load",), protocol="json")
+    answer, failure = read_answer(probe, result(0, f'{{"x.load": {number}}}'))
+    assert failure is None
+    with pytest.raises(CodecError, match="cannot become JSON"):
+        findings(answer)
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999"])
+def test_an_attribute_that_no_report_can_hold_spoils_the_answer(number: str) -> None:
+    setup = Setup(name="load", command=("x",))
+    answer, failure = read_answer(setup, result(0, f'{{"attributes": {{"Load": {number}}}}}'))
+    ended = Ended(Declared("p", "pilot_setups", setup, False), answer, failure, 0.0, 0.0)
+    found, spoilt = decoded(ended, SetupResult)
+    assert found is None
+    assert spoilt.failure is not None
+    assert "cannot become JSON" in spoilt.failure.message
