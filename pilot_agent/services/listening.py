@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SOCK_DIAG = 4
 """NETLINK_SOCK_DIAG (linux/netlink.h)."""
 BY_FAMILY = 20
+PROTOCOL = _socket.IPPROTO_TCP
 REQUEST_DUMP = 0x301
 ERROR, DONE = 2, 3
 LISTEN = 1 << 10
@@ -50,7 +51,7 @@ def _question(family: int) -> bytes:
     """A header and ``struct inet_diag_req_v2`` (linux/inet_diag.h), with an empty socket."""
     length = (HEADER_BYTES + 56).to_bytes(4, sys.byteorder)
     header = length + BY_FAMILY.to_bytes(2, sys.byteorder) + REQUEST_DUMP.to_bytes(2, sys.byteorder) + bytes(8)
-    return header + bytes((family, _socket.IPPROTO_TCP, 0, 0)) + LISTEN.to_bytes(4, sys.byteorder) + bytes(48)
+    return header + bytes((family, PROTOCOL, 0, 0)) + LISTEN.to_bytes(4, sys.byteorder) + bytes(48)
 
 
 def _answers(asked: _socket.socket) -> Iterator[bytes]:
@@ -62,6 +63,7 @@ def _answers(asked: _socket.socket) -> Iterator[bytes]:
             length = _number(chunk[place : place + 4])
             kind = int.from_bytes(chunk[place + 4 : place + 6], sys.byteorder)
             if kind == DONE:
+                _require_whole(chunk[place + HEADER_BYTES : place + length])
                 return
             if kind == ERROR or length < HEADER_BYTES + MESSAGE_BYTES:
                 raise OSError("the kernel does not tell")
@@ -69,6 +71,12 @@ def _answers(asked: _socket.socket) -> Iterator[bytes]:
             place += (length + 3) & ~3
         if not chunk:
             raise OSError("the kernel does not tell")
+
+
+def _require_whole(end: bytes) -> None:
+    """A kernel that cannot load the part for TCP ends its answer at once, with the error in its last message."""
+    if int.from_bytes(end[:4], sys.byteorder, signed=True) < 0:
+        raise OSError("the kernel does not tell")
 
 
 def _number(raw: bytes) -> int:

@@ -125,7 +125,7 @@ def test_listeners_of_the_other_family_are_seen_too() -> None:
         assert len(listeners(port, on_loopback=True)) == 1
 
 
-@pytest.mark.parametrize(("name", "number"), [("SOCK_DIAG", 99), ("BY_FAMILY", 999)])
+@pytest.mark.parametrize(("name", "number"), [("SOCK_DIAG", 99), ("BY_FAMILY", 999), ("PROTOCOL", 200)])
 def test_a_kernel_that_cannot_be_asked_is_read(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
     monkeypatch.setattr(listening, name, number)
     with socket.create_server(("127.0.0.1", 0)) as server:
