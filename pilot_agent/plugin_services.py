@@ -11,6 +11,7 @@ from pilot_agent.collect import PluginReport
 from pilot_agent.config import Config
 from pilot_agent.config_check import Problem, invalid, service_entry_problems
 from pilot_agent.config_keys import LAYERS
+from pilot_agent.config_values import type_name
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.spelling import nearest
 
@@ -38,7 +39,12 @@ def with_plugin_services(config: Config) -> tuple[Config, tuple[str, ...]]:
     problems: list[Problem] = []
     for name in switched_on:
         others = options.get(name) or {}
-        for option in set(others if isinstance(others, Mapping) else ()) & set(entries[name]):
+        if not isinstance(others, Mapping):
+            path = f"plugins.options.{name}"
+            message = f"expected a mapping of options, found {type_name(others)}"
+            problems.append(Problem(path, config.layer_of(path), message))
+            continue
+        for option in set(others) & set(entries[name]):
             other = f"plugins.options.{name}.{option}"
             path = f"services.{name}.{option}"
             message = f"{other} ({config.layer_of(other)}) is given too; give only this one"

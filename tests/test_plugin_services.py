@@ -84,6 +84,13 @@ def test_the_bare_name_switches_it_on(directory: Path, nothing: dict[str, Any] |
     assert [service.name for service in services] == ["cache"]
 
 
+def test_options_of_a_service_that_are_no_options_are_told(directory: Path) -> None:
+    options = Layer("entry", {"plugins": {"options": {"cache": 5}}})
+    failure = refused(configured(directory, options, vo(cache={"port": 8})))
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "config.invalid")
+    assert "plugins.options.cache (entry): expected a mapping of options, found an integer" in failure.message
+
+
 def test_layers_and_the_command_line_add_options_one_by_one(directory: Path) -> None:
     assigned = command_line_layer(["services.cache.repository=/cvmfs/x.example.org", 'plugins.load=["prober"]'])
     services, _ = loaded(configured(directory, vo(cache={"port": 8, "repository": "/data"}), assigned))
