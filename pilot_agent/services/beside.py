@@ -67,6 +67,8 @@ class Beside:
 
     def leave(self) -> None:
         """Look after them no longer, as soon as another process can go on. Raises ``Interrupted``."""
+        if self._supervisor is not None:
+            self._supervisor.watches = False  # of many services one would always be asked
         while self._supervisor is not None and self._loop is not None and not self._supervisor.at_rest():
             self._loop.turn()
         self._let_go()

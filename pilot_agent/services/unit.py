@@ -235,7 +235,7 @@ class Unit:
             loop.call_later(plan.metrics_period_seconds, lambda: self._scrape(turn))
 
     def _ask_alive(self, turn: int) -> None:
-        if turn != self._turn or self._reason:
+        if turn != self._turn or self._reason or not self._around.watches:
             return
         plan = self.plan
         self._question = Question(

@@ -167,6 +167,26 @@ def test_an_end_that_is_under_way_is_waited_for_before_the_next_process(bench: B
     assert plan.standing.ends[0].startswith("was hung")
 
 
+def test_services_that_are_asked_all_the_time_do_not_keep_the_pilot_from_going_on(
+    bench: Bench, wake: WakePipe, beside: Beside
+) -> None:
+    """Each for itself has a moment between two questions; all together hardly ever have one."""
+    plans = []
+    for number in range(6):
+        argv = ("/bin/sh", "-c", f"echo asked >> asked; exec sleep {0.3 + 0.07 * number}")
+        liveness: dict[str, Any] = {"live_way": "command", "live_argv": argv, "live_period_seconds": 0.01}
+        plans.append(bench.plan(STAYS, name=f"s{number}", **liveness))
+    beside.start(plans, bench.events, bench.journal)
+    asked = [bench.file("asked", plan.name) for plan in plans]
+    wait_with(beside, lambda: all(one.exists() and len(one.read_text().split()) > 2 for one in asked), plans[0])
+    too_late = threading.Timer(PATIENCE_SECONDS, wake.ring)
+    too_late.start()
+    beside.leave()
+    too_late.cancel()
+    too_late.join()
+    assert {plan.standing.status for plan in plans} == {"ready"}
+
+
 # ---- causes ------------------------------------------------------------------------------------------------------
 
 
