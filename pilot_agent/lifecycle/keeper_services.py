@@ -5,7 +5,7 @@ from __future__ import annotations
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.draining import DRAINING
 from pilot_agent.lifecycle.service_telling import ServiceTelling
-from pilot_agent.services.causes import verdict
+from pilot_agent.services.causes import RETRIED, verdict
 from pilot_agent.services.supervisor import Supervisor
 from pilot_agent.services.variables import READY
 
@@ -95,4 +95,5 @@ class KeeperServices:
         if not self._over() and DRAINING not in self._acceptance.reasons:
             standing = self._supervisor.units[name].standing
             kind, code, hint = verdict(standing.cause, "service.died")
-            self._end(final_report.failure(kind, code, message, hint=hint.format(name=name), stage="run"))
+            hint, retry = hint.format(name=name), kind == RETRIED
+            self._end(final_report.failure(kind, code, message, hint=hint, stage="run", retry=retry))

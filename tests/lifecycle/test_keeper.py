@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 import venv
 from pathlib import Path
@@ -123,6 +124,23 @@ def test_a_required_service_that_dies_ends_the_pilot(pilot: Pilot) -> None:
     pilot.start()
     assert pilot.wait() == 69
     assert pilot.report()["outcome"]["failure"]["code"] == "service.died"
+    assert pilot.nothing_left()
+
+
+def test_a_required_service_whose_port_another_program_took_may_run_on_another_node(pilot: Pilot) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    dies = f"until test -e {pilot.directory}/taken; do sleep 0.1; done; exit 4"
+    wanted = {"ports": {"http": port}, "restart": "always", "restart_limit": 1, "backoff_seconds": 0.01}
+    pilot.scenario["services"] = [service(["/bin/sh", "-c", dies], required=True) | wanted]
+    pilot.plan()
+    pilot.start()
+    wait_until(lambda: "service.ready" in pilot.event_names(), "the service is ready")
+    with socket.create_server(("127.0.0.1", port)):
+        (pilot.directory / "taken").touch()
+        assert pilot.wait() == 64
+    failure = pilot.report()["outcome"]["failure"]
+    assert (failure["code"], failure["retry"]) == ("service.port_taken", True)
     assert pilot.nothing_left()
 
 
