@@ -187,7 +187,7 @@ class Task:
             os.set_blocking(self._reader, False)
             loop.watch(self._reader, self._read)
             loop.expect(self.pid, self._exited)
-            loop.call_overdue(seconds, lambda: self.ended, lambda: os.killpg(self.pid, signal.SIGKILL))
+            loop.call_overdue(seconds, lambda: self.ended, self._kill)
         finally:
             os.close(writer)
             os.close(null)
@@ -203,6 +203,12 @@ class Task:
                 self._loop.forget(self._reader)
                 return
             self._output += chunk[: OUTPUT_LIMIT_BYTES - len(self._output)]
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except OSError:  # it became another account's, as by sudo: its end is waited for
+            return
 
     def _exited(self, status: int) -> None:
         self._read()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pilot_agent.lifecycle.loop import Task
+from tests.lifecycle.bench import ENVIRONMENT, Bench
 
 ROOT = Path(__file__).parents[2]
 AT_WORK = """
@@ -42,3 +46,19 @@ def test_a_process_that_stood_still_at_its_work_says_so(tmp_path: Path, stood: b
     assert child.stdout.readline() == "working\n"
     release.touch()
     assert child.communicate(timeout=60)[0] == f"{int(stood)}\n"
+
+
+def test_a_task_that_may_not_be_killed_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def refuse(pid: int, number: int) -> None:
+        tried.append(pid)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    until_tried = f"until test -e {bench.log.parent}/tried; do sleep 0.02; done; exit 3"
+    task = Task(bench.loop, ["/bin/sh", "-c", until_tried], ENVIRONMENT, 0.1, lambda code, _: bench.calls.append(code))
+    bench.until("the kill", lambda: tried)
+    (bench.log.parent / "tried").touch()
+    bench.until("the end", lambda: bench.calls)
+    assert (tried, bench.calls) == ([task.pid], [3])
