@@ -97,7 +97,7 @@ def _try_certificate(factory: Factory) -> None:
 
 
 def _try_address(factory: Factory) -> None:
-    """Bind where the server will, for a moment. Raises ``PilotError``: uvicorn alone ends without saying who must act."""
+    """Bind where the server will, for a moment. Raises ``PilotError``; uvicorn alone does not say who must act."""
     try:
         found = socket.getaddrinfo(factory.address, factory.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:
