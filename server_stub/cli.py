@@ -1,4 +1,5 @@
-"""``python -m server_stub serve | submit | collect | pilots --config factory.yaml``."""
+"""``python -m server_stub serve | submit | collect | revoke | close | open | pilots --config factory.yaml``, and
+``entries import``."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import structlog
 
 from pilot_agent.codec import to_json
 from pilot_agent.model import PilotError
+from pilot_agent.usage import Parser
 from server_stub.batch import HTCondor
 from server_stub.collect import collect
 from server_stub.entries import Factory, read_factory
@@ -23,6 +25,17 @@ from server_stub.factory.texts import shown
 from server_stub.submit import submit_pilots
 
 COLUMNS = ("pilot", "entry", "state", "host", "exit", "jobs", "outcome", "message")
+
+EPILOG = """examples:
+  python -m server_stub serve --config factory.yaml
+  python -m server_stub submit --config factory.yaml --entry el9-nodes --count 2
+  python -m server_stub pilots --config factory.yaml --entry el9-nodes
+  python -m server_stub close --config factory.yaml --entry el9-nodes \\
+      --reason 'the site replaces its switches'
+  python -m server_stub entries import cric queues.json > imported.yaml
+
+To read on: docs/how-to/run-a-factory.md in the source.
+"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,12 +59,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m server_stub", description="A factory of pilots.")
+    parser = Parser(
+        prog="python -m server_stub",
+        description="A factory of pilots.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="publish the payload, show the pilots, collect their reports")
     submit = commands.add_parser("submit", help="submit pilots to an entry")
-    submit.add_argument("--entry", required=True, metavar="NAME")
-    submit.add_argument("--count", type=int, default=1, metavar="N")
+    submit.add_argument("--entry", required=True, metavar="NAME", help="to which entry of the factory's file")
+    submit.add_argument("--count", type=int, default=1, metavar="N", help="how many pilots (default: %(default)s)")
     submit.add_argument("--vo", default="", metavar="NAME", help="for which VO")
     gather = commands.add_parser("collect", help="ask the batch system about the pilots and take their reports")
     gather.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for all to end")
@@ -60,10 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument("--pilot", metavar="ID", help="all of its tokens")
     chosen.add_argument("--jti", metavar="JTI", help="the token with this jti")
     closing = commands.add_parser("close", help="submit nothing to an entry until it is opened")
-    closing.add_argument("--entry", required=True, metavar="NAME")
+    closing.add_argument("--entry", required=True, metavar="NAME", help="which entry")
     closing.add_argument("--reason", required=True, metavar="TEXT", help="shown to whoever looks at the entry")
     opening = commands.add_parser("open", help="submit to an entry again")
-    opening.add_argument("--entry", required=True, metavar="NAME")
+    opening.add_argument("--entry", required=True, metavar="NAME", help="which entry")
     add_command(commands)
     pilots = commands.add_parser("pilots", help="list the pilots")
     pilots.add_argument("--entry", metavar="NAME", help="only those of one entry")

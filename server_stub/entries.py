@@ -56,7 +56,8 @@ class Factory:
                 return entry
         known = ", ".join(entry.name for entry in self.entries) or "none"
         message = f"the factory {self.name} has no entry {name!r}; it has {known}"
-        raise PilotError(Failure(FailureKind.USAGE, "entry.unknown", message))
+        hint = "name one of these, or add the entry to the factory's file; whoever gave the command must act"
+        raise PilotError(Failure(FailureKind.USAGE, "entry.unknown", message, hint))
 
     def pilot_directory(self, pilot_id: str) -> str:
         """The private directory with what one pilot was given and what it returned."""

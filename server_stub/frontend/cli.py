@@ -11,13 +11,31 @@ from pathlib import Path
 
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.usage import Parser
+
+EPILOG = """examples:
+  python -m server_stub.frontend simulate scenario.yaml
+  python -m server_stub.frontend simulate scenario.yaml --svg plot.svg --json
+
+What a scenario says: docs/how-to/simulate-a-frontend.md in the source.
+"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code, by the kind of the failure (as the pilot's)."""
-    parser = argparse.ArgumentParser(prog="python -m server_stub.frontend", description="A frontend for pilots.")
+    parser = Parser(
+        prog="python -m server_stub.frontend",
+        description="A frontend for pilots.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    simulate = commands.add_parser("simulate", help="see what the frontend would do with a load at some sites")
+    simulate = commands.add_parser(
+        "simulate",
+        help="see what the frontend would do with a load at some sites",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     simulate.add_argument("scenario", metavar="SCENARIO", help="the scenario's file, YAML or JSON")
     simulate.add_argument("--json", action="store_true", help="print the figures and every cycle as JSON")
     simulate.add_argument("--svg", metavar="FILE", help="write the plots there too")

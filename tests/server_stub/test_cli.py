@@ -53,7 +53,29 @@ def test_the_factorys_state_is_private(file: str, tmp_path: Path) -> None:
 
 def test_an_unknown_entry_is_the_callers_mistake(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "--config", file, "--entry", "nowhere"]) == 2
-    assert "no entry 'nowhere'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no entry 'nowhere'" in told
+    assert "must act" in told
+
+
+@pytest.mark.parametrize("words", [[], ["entries"], ["entries", "import"]])
+def test_help_has_examples_and_fits_a_terminal(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "\nexamples:\n  python -m server_stub " in told
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_a_misspelt_command_is_answered_with_the_likely_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["sumbit"])
+    assert ended.value.code == 2
+    assert "did you mean submit?" in capsys.readouterr().err
 
 
 def test_a_wrong_file_is_a_configuration_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

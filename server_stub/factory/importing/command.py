@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 from pilot_agent.codec import to_json
 from pilot_agent.config_check import Problem
 from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.usage import Parser
 from server_stub.factory.entry import read_entry
 from server_stub.factory.importing.common import Imported, difference, overridden, written
 from server_stub.factory.importing.cric import entries_from_cric
@@ -19,16 +21,28 @@ from server_stub.factory.importing.osg import entries_from_osg
 from server_stub.factory.reader import Reader
 
 FILE_LIMIT_BYTES = 256 << 20
+MOST_NOTES = 5
 SOURCES = ("cric", "osg", "glideinwms")
 
+FORMATTER = argparse.RawDescriptionHelpFormatter
+EPILOG = """examples:
+  python -m server_stub entries import cric queues.json > imported.yaml
+  python -m server_stub entries import glideinwms glideinWMS.xml \\
+      --overrides overrides.yaml --against imported.yaml
+"""
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+
+def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     """The command line."""
-    entries = commands.add_parser("entries", help="make entries from what others know of sites")
+    entries = commands.add_parser(
+        "entries", help="make entries from what others know of sites", epilog=EPILOG, formatter_class=FORMATTER
+    )
     verbs = entries.add_subparsers(dest="verb", required=True, metavar="VERB")
-    importing = verbs.add_parser("import", help="print entries as a file for entries_files")
+    importing = verbs.add_parser(
+        "import", help="print entries as a file for entries_files", epilog=EPILOG, formatter_class=FORMATTER
+    )
     importing.add_argument("source", choices=SOURCES, help="what FILE is: CRIC's queues, OSG's ads, glideinWMS.xml")
-    importing.add_argument("file", metavar="FILE")
+    importing.add_argument("file", metavar="FILE", help="what the source says")
     importing.add_argument("--overrides", metavar="FILE", help="defaults and corrections by name, YAML")
     importing.add_argument("--against", metavar="FILE", help="print what changed from the entries of this file")
     importing.add_argument("--json", action="store_true", help="print JSON: entries, notes, problems, changes")
@@ -37,6 +51,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def import_entries(parsed: argparse.Namespace) -> int:
     """0; 66 where an entry would be refused, which is told beside what has no counterpart. Raises ``PilotError``."""
     imported = _read(parsed.source, _content(parsed.file), parsed.file)
+    if not imported.entries:
+        raise _nothing(parsed.file, parsed.source, imported.notes)
     if parsed.overrides:
         imported = overridden(imported, parse_document(_content(parsed.overrides), parsed.overrides))
     problems = judge(imported)
@@ -51,6 +67,15 @@ def import_entries(parsed: argparse.Namespace) -> int:
         said += [f"problem: {problem.path}: {problem.message}" for problem in problems]
         sys.stderr.write("".join(f"{line}\n" for line in said))
     return 66 if problems else 0
+
+
+def _nothing(path: str, source: str, notes: Sequence[str]) -> PilotError:
+    """A file without entries, put in place of the one before, would end every entry of a factory."""
+    said = "".join(f"; {note}" for note in notes[:MOST_NOTES])
+    more = f"; and {len(notes) - MOST_NOTES} more" if len(notes) > MOST_NOTES else ""
+    message = f"{path} holds nothing that becomes an entry{said}{more}"
+    hint = f"give what the source {source} really says, not an error page or a part; the factory's operator must act"
+    return PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
 
 
 def judge(imported: Imported) -> list[Problem]:

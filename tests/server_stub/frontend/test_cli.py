@@ -30,6 +30,18 @@ def test_people_see_every_series_and_what_was_paid(scenario: str, capsys: pytest
     assert waiting.endswith(" 20")
 
 
+@pytest.mark.parametrize("words", [[], ["simulate"]])
+def test_help_has_examples_and_fits_a_terminal(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    told = capsys.readouterr().out
+    assert "\nexamples:\n  python -m server_stub.frontend simulate scenario.yaml\n" in told
+    assert max(map(len, told.splitlines())) <= 80
+
+
 def test_programs_get_the_figures_and_every_cycle(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", scenario, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

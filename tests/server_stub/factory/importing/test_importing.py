@@ -239,3 +239,25 @@ def test_an_entry_that_a_factory_would_refuse_is_told(tmp_path: Path, capsys: py
     assert main(["entries", "import", "cric", str(source), "--json"]) == 66
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert problem["path"] == "q-ce1.example.org.queue"
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "said"),
+    [
+        ("cric", {}, "holds no queues by name"),
+        ("cric", {"error": "not authorised"}, "error: is no queue"),
+        ("osg", {"ads": []}, "is no list of ads"),
+    ],
+)
+def test_a_file_without_any_entry_never_takes_the_place_of_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, content: Any, said: str
+) -> None:
+    """An error page of the source, kept as `imported.yaml`, would end every entry."""
+    file = tmp_path / "answer.json"
+    file.write_text(json.dumps(content))
+    assert main(["entries", "import", source, str(file)]) == 66
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"{file} holds nothing that becomes an entry" in told.err
+    assert said in told.err
+    assert "the factory's operator must act" in told.err
