@@ -1,8 +1,9 @@
-"""Gives a built payload what pilots believe: `python packaging/add_bundle.py build/pilot.pyz --output own ...`.
+"""Gives a built payload what pilots believe (`python packaging/add_bundle.py`).
 
-The bundle is whose signatures are believed (--trust), certificate authorities (--authorities) and configuration
-(--config). Pilots that are started from such a payload use it without being told, and the digest that the launcher
-checks covers it. The payload is not built anew: what was tested is what is sent.
+The bundle is whose signatures are believed (--trust), certificate authorities
+(--authorities) and configuration (--config). Pilots that are started from such
+a payload use it without being told, and the digest that the launcher checks
+covers it. The payload is not built anew: what was tested is what is sent.
 
   add_bundle.py build/pilot.pyz build/pilot.sh --output own \\
       --trust trust.json --authorities ca.pem --config factory=factory.yaml

@@ -1,17 +1,25 @@
-"""Sign and publish what pilots fetch: `python packaging/artifacts.py COMMAND REPOSITORY ...`.
+"""Sign and publish what pilots fetch (`python packaging/artifacts.py`).
 
-The repository is that of The Update Framework. It lives where the operator works, not on the web server: `publish`
-copies what is complete to the directory that is served. Keys lie elsewhere, those of `root` and `targets` offline; a
-change that lacks signatures waits as a draft in REPOSITORY/drafts, which may be carried to whoever signs it.
+The repository is that of The Update Framework. It lives where the operator
+works, not on the web server: `publish` copies what is complete to the directory
+that is served. Keys lie elsewhere, those of `root` and `targets` offline; a
+change that lacks signatures waits as a draft in REPOSITORY/drafts, which may be
+carried to whoever signs it.
 
-  artifacts.py init    REPO --keys KEYS                      make keys of all four roles, and the repository
-  artifacts.py key     KEYS atlas                            make a key; send the .json, keep the .pem
+make keys of all four roles, and the repository:
+  artifacts.py init REPO --keys KEYS
+make a key; send the .json, keep the .pem:
+  artifacts.py key KEYS atlas
+let a VO sign, and sign for it:
   artifacts.py delegate REPO atlas --public atlas-1f2e.json --keys KEYS
-  artifacts.py add     REPO plugin atlas_pilot-1.0-py3-none-any.whl --vo atlas --keys ATLAS_KEYS
-  artifacts.py sign    REPO targets --keys /media/stick      add the signatures of these keys to a draft
-  artifacts.py publish REPO /srv/www/artifacts --keys KEYS   also every few hours: a timestamp lives for twelve
-  artifacts.py rotate  REPO timestamp --new new.json --old 3f2a91c0 --keys KEYS
-  artifacts.py show    REPO
+  artifacts.py add REPO plugin atlas_pilot-1.0-py3-none-any.whl \\
+      --vo atlas --keys ATLAS_KEYS
+add the signatures of these keys to a draft:
+  artifacts.py sign REPO targets --keys /media/stick
+also every few hours, for a timestamp lives for twelve:
+  artifacts.py publish REPO /srv/www/artifacts --keys KEYS
+  artifacts.py rotate REPO timestamp --new new.json --old 3f2a91c0 --keys KEYS
+  artifacts.py show REPO
 """
 
 from __future__ import annotations

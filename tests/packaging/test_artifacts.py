@@ -304,3 +304,12 @@ def test_the_commands_of_the_how_to_work(
         }
         words = [str(names.get(word, word)) for word in line.split()[2:]]
         assert artifacts.main(words) == 0, f"{line}: {capsys.readouterr().err}"
+
+
+def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        artifacts.main(["--help"])
+    told = capsys.readouterr().out
+    assert "  artifacts.py " in told
+    assert max(map(len, told.splitlines())) <= 80

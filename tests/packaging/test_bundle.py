@@ -166,3 +166,12 @@ def test_only_a_payload_that_was_built_and_given_nothing_yet_gets_a_bundle(facto
     assert "neither pilot.pyz nor pilot.sh" in factory.add(factory.file("pilot.pyz", "text"), output="never")
     assert "is no pilot.sh" in factory.add(factory.file("launcher.sh", "#!/bin/sh\nexit 0\n"), output="never")
     assert "holds no pilot" in factory.add(factory.file("cut.pyz", "#!/usr/bin/env python3\n"), output="never")
+
+
+def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        add_bundle.main(["--help"])
+    told = capsys.readouterr().out
+    assert "  add_bundle.py " in told
+    assert max(map(len, told.splitlines())) <= 80
