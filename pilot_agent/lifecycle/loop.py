@@ -7,7 +7,7 @@ import select
 import time
 
 from pilot_agent.lifecycle.processes import reap
-from pilot_agent.lifecycle.spawn import spawn
+from pilot_agent.lifecycle.spawn import kill_group, spawn
 from pilot_agent.light import signal
 
 TYPE_CHECKING = False
@@ -187,7 +187,7 @@ class Task:
             os.set_blocking(self._reader, False)
             loop.watch(self._reader, self._read)
             loop.expect(self.pid, self._exited)
-            loop.call_overdue(seconds, lambda: self.ended, self._kill)
+            loop.call_overdue(seconds, lambda: self.ended, lambda: kill_group(self.pid))
         finally:
             os.close(writer)
             os.close(null)
@@ -203,12 +203,6 @@ class Task:
                 self._loop.forget(self._reader)
                 return
             self._output += chunk[: OUTPUT_LIMIT_BYTES - len(self._output)]
-
-    def _kill(self) -> None:
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except OSError:  # it became another account's, as by sudo: its end is waited for
-            return
 
     def _exited(self, status: int) -> None:
         self._read()
