@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from pilot_agent.codec import to_json
-from pilot_agent.model import PilotError
+from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.usage import Parser
 from server_stub.batch import HTCondor
 from server_stub.collect import collect
@@ -130,6 +130,10 @@ def _collect(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
 
 
 def _revoke(parsed: argparse.Namespace, factory: Factory, store: Store) -> int:
+    if parsed.pilot is not None and store.get(parsed.pilot) is None:
+        message = f"the factory {factory.name} has no pilot {shown(parsed.pilot)!r}, so nothing is revoked"
+        hint = "`python -m server_stub pilots --config FILE` lists them; whoever gave the command must act"
+        raise PilotError(Failure(FailureKind.USAGE, "pilot.unknown", message, hint))
     number = store.revoke(jti=parsed.jti, pilot_id=parsed.pilot)
     sys.stdout.write(json.dumps({"revoked": number}) + "\n" if parsed.json else f"{number} revoked\n")
     return 0

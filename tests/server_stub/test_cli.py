@@ -83,3 +83,13 @@ def test_a_wrong_file_is_a_configuration_failure(tmp_path: Path, capsys: pytest.
     path.write_text("name: x\nname: y\n")
     assert main(["serve", "--config", str(path)]) == 66
     assert "'name' stands twice" in capsys.readouterr().err
+
+
+def test_the_tokens_of_a_pilot_that_is_not_there_are_not_said_to_be_revoked(
+    file: str, factory: Factory, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped name would leave the tokens of the one that was meant in use."""
+    save_one(factory, store)
+    assert main(["revoke", "--config", file, "--pilot", "p2"]) == 2
+    assert "has no pilot 'p2', so nothing is revoked" in capsys.readouterr().err
+    assert main(["revoke", "--config", file, "--pilot", "p1"]) == 0
