@@ -59,10 +59,18 @@ line='
 limit=
 if timeout 5 true 2>/dev/null; then limit="timeout 20"; fi
 
-# open_to_all FILE: everybody may put another one in its place.
+# open_to_all FILE: everybody may put another one in its place, or in that of a directory above it.
 open_to_all() {
+    above=$1
+    while :; do
+        case $above in
+        */*) above=${above%/*} ;;
+        *) break ;;
+        esac
+        set -- "$@" "$above/"
+    done
     # shellcheck disable=SC2012 # only modes are read
-    ls -ldnL -- "${1%/*}/" "$1" 2>/dev/null | (
+    ls -ldnL -- "$@" 2>/dev/null | (
         while read -r mode _; do
             case $mode in
             d???????w[!tT]* | -???????w*) exit 7 ;;

@@ -143,10 +143,12 @@ def test_a_python_that_everybody_may_replace_is_passed_over(job: Job) -> None:
     trap = f"#!/bin/sh\ntouch {job / 'marker'}\n"
     script(job / "open/python3.13", trap).parent.chmod(0o777)
     script(job / "closed/python3.13", trap).chmod(0o757)
+    script(job / "wide/below/python3.13", trap)
+    (job / "wide").chmod(0o777)
     (job / "relative").mkdir()
     script(job / "relative/python3.13", trap)
     job.directory.chmod(0o1777)
-    path = f"{job / 'open'}:{job / 'closed'}:relative:/usr/bin:/bin"
+    path = f"{job / 'open'}:{job / 'closed'}:{job / 'wide/below'}:relative:/usr/bin:/bin"
     done = job.launch("pilot.pyz", sha256(job / "pilot.pyz"), "--", "--version", environment={"PATH": path})
     assert (done.stdout, done.returncode) == (VERSION, 0), done.stderr
     assert not (job / "marker").exists()
