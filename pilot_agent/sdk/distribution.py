@@ -23,6 +23,8 @@ GROUP = "pilot_agent"
 SOURCES = "src"
 PROJECT_FILE = "pyproject.toml"
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""A name or version, which become the names of files."""
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the wheel: the first that a zip file can name."""
 
@@ -58,6 +60,10 @@ def read_distribution(directory: Path) -> Distribution:
     missing = [key for key in ("name", "version") if not isinstance(project.get(key), str)]
     if missing:
         raise _refused(f"{directory / PROJECT_FILE} has no [project] {' and '.join(missing)}", "add it")
+    for key in ("name", "version"):
+        if not _WORD.fullmatch(project[key]):
+            found_here = f"{directory / PROJECT_FILE} has the {key} {project[key]!r}"
+            raise _refused(found_here, "letters, digits and . _ + - are in one, and a letter or digit is first")
     groups = project.get("entry-points", {})
     points = groups.get(GROUP) if isinstance(groups, dict) else None
     if not points or not all(isinstance(module, str) for module in points.values()):
@@ -67,7 +73,8 @@ def read_distribution(directory: Path) -> Distribution:
     found = Distribution(project["name"], project["version"], dict(points), files, executable)
     info = f"{found.stem}.dist-info"
     for pattern in LICENCE_FILES:
-        files.update({f"{info}/licenses/{path.name}": path.read_bytes() for path in sorted(directory.glob(pattern))})
+        texts = (path for path in sorted(directory.glob(pattern)) if path.is_file())
+        files.update({f"{info}/licenses/{path.name}": path.read_bytes() for path in texts})
     files[f"{info}/METADATA"] = metadata(project)
     files[f"{info}/entry_points.txt"] = entry_points_text(groups)
     return found

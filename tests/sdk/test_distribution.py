@@ -82,12 +82,21 @@ def test_the_record_of_the_wheel_has_a_line_for_each_file(tmp_path: Path) -> Non
     [
         ("[project", "cannot be read"),
         (PROJECT.replace('version = "1.2"', ""), r"has no \[project\] version"),
+        (PROJECT.replace("1.2", "1/../../x"), "has the version '1/../../x'"),
+        (PROJECT.replace("Example.VO-plugin", "../x"), "has the name '../x'"),
         (PROJECT.replace("pilot_agent]", "console_scripts]"), "no entry point of the group pilot_agent"),
     ],
 )
 def test_what_is_no_plugin_is_refused_with_the_file_and_the_reason(tmp_path: Path, project: str, reason: str) -> None:
     with pytest.raises(PilotError, match=rf"pyproject.toml .*{reason}|{reason}"):
         read_distribution(write_project(tmp_path / "a", project))
+
+
+def test_a_directory_of_licences_is_no_licence_text(tmp_path: Path) -> None:
+    directory = write_project(tmp_path / "a")
+    (directory / "LICENSES").mkdir()
+    names = [name for name in read_distribution(directory).files if "/licenses/" in name]
+    assert names == ["example_vo_plugin-1.2.dist-info/licenses/LICENSE"]
 
 
 def test_a_directory_without_a_project_is_told_what_makes_one(tmp_path: Path) -> None:
