@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 import uvicorn
@@ -100,12 +102,9 @@ def _try_address(factory: Factory) -> None:
     """Bind where the server will, for a moment. Raises ``PilotError``; uvicorn alone does not say who must act."""
     try:
         found = socket.getaddrinfo(factory.address, factory.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as tried:
-                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                tried.bind(address)
+        absent = [error for family, *_, address in found if (error := _absent(family, address)) is not None]
+        if len(absent) == len(found):
+            raise absent[0]
     except OSError as error:
         message = f"the server cannot listen at {factory.address}, port {factory.port}: {error.strerror or error}"
         hint = (
@@ -113,6 +112,22 @@ def _try_address(factory: Factory) -> None:
             "the factory's operator must act"
         )
         raise PilotError(Failure(FailureKind.CONFIG, "address.unusable", message, hint)) from error
+
+
+def _absent(family: int, address: tuple[Any, ...]) -> OSError | None:
+    """Why this host has no such address, as ``::1`` where IPv6 is switched off: of several, one is enough. ``OSError``
+    for one that it has and that cannot be used."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            tried.bind(address)
+    except OSError as error:
+        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
+        return error
+    return None
 
 
 def _unusable(what: str, error: OSError) -> PilotError:
