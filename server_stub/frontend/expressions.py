@@ -7,7 +7,7 @@ in their names are one entry to an expression about countries. Nothing here eval
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,9 @@ def evaluate(
     others, columns = _distinct(theirs, expression.other | expression.either)
     outcomes = np.empty((len(mine), len(others)))
     ready = [(values, classad2().ClassAd(_defined(values))) for values in others]
+    lent = {name for name in expression.either if any(values[name] is not None for values in others)}
     for row, values in enumerate(mine):
-        outcomes[row] = _outcomes(expression, values, ready)
+        outcomes[row] = _outcomes(expression, values, ready, lent)
     return outcomes[np.ix_(rows, columns)]
 
 
@@ -99,15 +100,19 @@ def _distinct(
 
 
 def _outcomes(
-    expression: Expression, mine: Mapping[str, Scalar], others: Sequence[tuple[Mapping[str, Scalar], Any]]
+    expression: Expression,
+    mine: Mapping[str, Scalar],
+    others: Sequence[tuple[Mapping[str, Scalar], Any]],
+    lent: Collection[str],
 ) -> list[float]:
     """The outcomes for one ad of our side. The other side hangs below it under its name and is looked up like any
     attribute: that is six times as fast as a pair of ads that HTCondor matches. A name that an inner ad lacks would be
-    looked for in the outer one, so both have all names, undefined where there is nothing."""
+    looked for in the outer one, so both have all names, undefined where there is nothing. ``lent`` are the
+    names without a side that any ad of the other one has."""
     library = classad2()
     outcomes = []
     own = {name: mine[name] for name in expression.own | expression.either}
-    borrowed = [name for name in expression.either if own[name] is None]
+    borrowed = [name for name in lent if own[name] is None]
     scope = library.ClassAd(_defined(own))
     for other, target in others:
         if borrowed:
@@ -123,7 +128,7 @@ def _defined(values: Mapping[str, Scalar]) -> dict[str, object]:
 
 
 def _number(value: object) -> float:
-    # The library's own words for undefined and error are integers to Python.
-    if isinstance(value, classad2().Value):
-        return UNDEFINED if value == classad2().Value.Undefined else ERROR
-    return float(value) if isinstance(value, bool | int | float) else ERROR
+    # Not isinstance: the library's own words for undefined and error are integers to Python.
+    if type(value) is bool or type(value) is int or type(value) is float:
+        return float(value)
+    return UNDEFINED if value is classad2().Value.Undefined else ERROR

@@ -12,6 +12,7 @@ from server_stub.frontend.jobs import Demand, Integers, JobTable
 
 MEMORY_STEPS, OTHER_STEPS = 4, 1
 """How many steps a doubling of a size has: memory decides how many jobs share a pilot, others only whether they fit."""
+LARGEST_CODE = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,14 @@ def _step(values: Integers, borders: Iterable[int], per_doubling: int) -> Intege
 
 def alike(rows: Integers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """For rows that are equal: where the first of each stands, and which one each row equals."""
-    codes = np.zeros(len(rows), np.int64)
-    for column in rows.T:
-        values, number = np.unique(column, return_inverse=True)
-        codes = codes * len(values) + number
-        # Numbered anew after each column, so that they never grow beyond the number of rows.
-        codes = np.unique(codes, return_inverse=True)[1]
+    codes, span = np.zeros(len(rows), np.int64), 1
+    for column in rows.T if len(rows) else ():
+        numbers, wide = column - column.min(), int(column.max()) - int(column.min()) + 1
+        if span * wide > LARGEST_CODE:
+            # Numbered anew, in the same order, so that both are no larger than the number of rows.
+            codes, numbers = (np.unique(values, return_inverse=True)[1] for values in (codes, numbers))
+            span, wide = int(codes.max()) + 1, int(numbers.max()) + 1
+        codes = codes * wide + numbers
+        span *= wide
     _, first, group = np.unique(codes, return_index=True, return_inverse=True)
     return first, group

@@ -42,13 +42,16 @@ def pilots_per_job(groups: Sequence[JobGroup], offers: Sequence[Offer], drain_se
     """
     need = np.array([group.demand[:4] for group in groups], np.float64).reshape(-1, 4)
     have = np.array([[o.cores, o.memory_mib, o.disk_mib or np.inf, o.gpus or np.inf] for o in offers], np.float64)
-    part = np.zeros((len(groups), len(offers)))
+    part, other = np.zeros((len(groups), len(offers))), np.empty((len(groups), len(offers)))
     for column in range(4):
-        np.maximum(part, need[:, None, column] / have.reshape(-1, 4)[None, :, column], out=part)
+        np.divide(need[:, None, column], have.reshape(-1, 4)[None, :, column], out=other)
+        np.maximum(part, other, out=part)
     length = np.array([group.demand.walltime_seconds for group in groups], np.float64)
     alive = np.minimum(np.array([offer.walltime_seconds for offer in offers], np.float64), drain_seconds)
-    waves = np.maximum(np.floor(alive[None, :] / np.where(length > 0, length, np.inf)[:, None]), 1.0)
-    return np.minimum(part, 1.0) / waves
+    np.divide(alive[None, :], np.where(length > 0, length, np.inf)[:, None], out=other)
+    waves = np.maximum(np.floor(other, out=other), 1.0, out=other)
+    np.minimum(part, 1.0, out=part)
+    return np.divide(part, waves, out=part)
 
 
 def share_jobs(
@@ -74,30 +77,32 @@ def share_jobs(
         entries = order[allowed[row, order]]
         if not len(entries):
             continue
-        jobs[row] = _given(int(waiting[row]), entries, rank[row], parts[row], left)
-        left -= jobs[row] * parts[row]
-        late += jobs[row] * parts[row] * min(groups[row].old / int(waiting[row]), 1.0)
-        others = entries[jobs[row, entries] == 0]
+        part = parts[row, entries]
+        given = _given(int(waiting[row]), rank[row, entries], part, left[entries])
+        jobs[row, entries] = given
+        left[entries] -= given * part
+        late[entries] += given * part * min(groups[row].old / int(waiting[row]), 1.0)
+        others = entries[given == 0]
         overdue = min(groups[row].old, int(waiting[row]))
         if overdue and len(others):
-            old[others] += _evenly(overdue, np.full(len(others), overdue)) * parts[row, others]
+            each, more = divmod(overdue, len(others))
+            old[others] += (each + (np.arange(len(others)) < more)) * parts[row, others]
     return Shares(jobs, (jobs * parts).sum(axis=0), late, old, room)
 
 
-def _given(
-    count: int, entries: npt.NDArray[np.intp], rank: Numbers, parts: Numbers, left: Numbers
-) -> npt.NDArray[np.int32]:
-    """``count`` jobs over ``entries`` that are in the order of preference: the best rank as far as there is room."""
-    given = np.zeros(len(left), np.int32)
-    fits = np.floor(left / np.maximum(parts, 1e-9) + 1e-9)
-    for value in np.unique(rank[entries])[::-1]:
-        tier = entries[rank[entries] == value]
-        fitting = np.maximum(fits[tier], 0).astype(np.int64)
-        together = np.maximum(np.floor(1 / parts[tier] + 1e-9), 1).astype(np.int64)
-        given[tier] = _in_pilots(_evenly(count, fitting), together, fitting)
-        count -= int(given[tier].sum())
-        if count <= 0:
-            break
+def _given(count: int, rank: Numbers, parts: Numbers, left: Numbers) -> Integers:
+    """``count`` jobs over entries that are in the order of preference: the best rank as far as there is room."""
+    fitting = np.maximum(np.floor(left / np.maximum(parts, 1e-9) + 1e-9), 0).astype(np.int64)
+    best = np.argsort(-rank, kind="stable")
+    filled = np.cumsum(fitting[best])
+    if count >= filled[-1]:
+        return fitting
+    # Ranks before the one where the jobs run out are filled, those behind it get none.
+    last = rank[best[np.searchsorted(filled, count, side="right")]]
+    given = np.where(rank > last, fitting, 0)
+    tier = rank == last
+    together = np.maximum(np.floor(1 / parts[tier] + 1e-9), 1).astype(np.int64)
+    given[tier] = _in_pilots(_evenly(count - int(given.sum()), fitting[tier]), together, fitting[tier])
     return given
 
 

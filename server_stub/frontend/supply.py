@@ -38,7 +38,8 @@ class _Shapes:
     """Free slots of one entry that are alike are one row. ``sizes``: of each slot its cores, memory, disk and GPUs, a
     row for each; ``left``: the same of all of the shape's slots together, as far as nobody has taken it; ``count`` of
     busy slots is how many of them will be free soon, which need not be whole. ``used`` are shapes that some job fits
-    into, ``of_entry`` the shapes of each entry. ``whole``: only whole jobs count."""
+    into, ``of_entry`` the shapes of each entry, but for some that have no core left. ``whole``: only whole jobs
+    count."""
 
     entry: npt.NDArray[np.int32]
     sizes: Integers
@@ -129,24 +130,35 @@ def _take(group: JobGroup, allowed: npt.NDArray[np.bool_], shapes: _Shapes, most
     """Give a group's jobs their places; how many found one."""
     if most <= 0 or not len(shapes.entry):
         return 0
-    entries = np.flatnonzero(allowed)
-    places = [shapes.of_entry[entry] for entry in entries]
-    near = np.concatenate(places) if places else np.zeros(0, np.intp)
-    fits = shapes.lifetime[near] >= group.demand.walltime_seconds
-    fits &= shapes.left[0, near] >= (1 if shapes.whole else 1e-6)
+    rows = _with_cores(np.flatnonzero(allowed).tolist(), shapes)
+    rows = rows[shapes.lifetime[rows] >= group.demand.walltime_seconds]
     need = [(column, amount) for column, amount in enumerate(group.demand[:4]) if amount > 0]
     for column, amount in need:
-        fits &= shapes.sizes[column, near] >= amount
-    rows = near[fits]
+        rows = rows[shapes.sizes[column][rows] >= amount]
     if not len(rows):
         return 0
     shapes.used[rows] = True
-    room = np.full(len(rows), np.inf)
+    room, count = np.full(len(rows), np.inf), shapes.count[rows]
     for column, amount in need:
-        np.minimum(room, shapes.sizes[column, rows] // amount * shapes.count[rows], out=room)
-        np.minimum(room, shapes.left[column, rows] / amount, out=room)
+        np.minimum(room, shapes.sizes[column][rows] // amount * count, out=room)
+        np.minimum(room, shapes.left[column][rows] / amount, out=room)
     filled = np.minimum(np.cumsum(np.floor(room + 1e-9) if shapes.whole else room), most)
-    took = np.diff(filled, prepend=0.0)
+    took = filled.copy()
+    took[1:] -= filled[:-1]
     for column, amount in need:
-        shapes.left[column, rows] -= took * amount
+        shapes.left[column][rows] -= took * amount
     return int(filled[-1] + 1e-9)
+
+
+def _with_cores(entries: list[int], shapes: _Shapes) -> npt.NDArray[np.intp]:
+    """The shapes at these entries that have a core left. Where most have none, those are not looked at again."""
+    if not entries:
+        return np.zeros(0, np.intp)
+    cores, least = shapes.left[0], 1 if shapes.whole else 1e-6
+    near = np.concatenate([shapes.of_entry[entry] for entry in entries])
+    some: npt.NDArray[np.intp] = near[cores[near] >= least]
+    if 2 * len(some) < len(near):
+        for entry in entries:
+            at = shapes.of_entry[entry]
+            shapes.of_entry[entry] = at[cores[at] >= least]
+    return some

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server_stub.frontend.groups import Borders, group_jobs
+from server_stub.frontend.groups import Borders, alike, group_jobs
 from server_stub.frontend.jobs import JobRecord, job_table
 from tests.server_stub.frontend.builders import NOW, record
 
@@ -66,3 +67,11 @@ def test_every_job_is_in_one_group_that_fits_where_the_job_fits(jobs: list[JobRe
     assert sum(group.idle for group in found) == len(jobs)
     fitting = [sum(group.idle for group in found if group.demand.memory_mib <= size) for size in sorted(entries)]
     assert fitting == [sum(job.memory_mib <= size for job in jobs) for size in sorted(entries)]
+
+
+@given(st.lists(st.lists(st.sampled_from([0, 1, 5, 1 << 50, (1 << 53) - 1]), min_size=4, max_size=4), max_size=12))
+def test_equal_rows_are_found_however_large_their_numbers_are(rows: list[list[int]]) -> None:
+    first, number = alike(np.array(rows, np.int64).reshape(-1, 4))
+    distinct = sorted({tuple(row) for row in rows})
+    assert first.tolist() == [rows.index(list(row)) for row in distinct]
+    assert number.tolist() == [distinct.index(tuple(row)) for row in rows]

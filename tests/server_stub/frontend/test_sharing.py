@@ -87,3 +87,26 @@ def test_jobs_are_neither_lost_while_there_is_room_nor_given_twice(data: st.Data
     assert (found.jobs.sum(axis=1) <= counts).all()
     assert (found.pilots <= np.array(room)).all()
     assert found.jobs.sum() == min(sum(counts), sum(room))
+
+
+@given(st.data())
+def test_jobs_are_given_rank_by_rank_each_one_evenly_and_in_whole_pilots(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 60))
+    room = data.draw(st.lists(st.integers(0, 9).map(float), min_size=1, max_size=8))
+    rank = data.draw(st.lists(st.sampled_from([-np.inf, 0.0, 1.5, 2.0]), min_size=len(room), max_size=len(room)))
+    together = data.draw(st.lists(st.sampled_from([1, 2, 4]), min_size=len(room), max_size=len(room)))
+    found = shared([count], room, rank=rank, parts=[1 / jobs for jobs in together])
+    expected = [0] * len(room)
+    for value in sorted(set(rank), reverse=True):
+        tier = [place for place, own in enumerate(rank) if own == value]
+        most = {place: int(room[place]) * together[place] for place in tier}
+        dealt = dict.fromkeys(tier, 0)
+        for _ in range(min(count, sum(most.values()))):
+            least = min(dealt[place] for place in tier if dealt[place] < most[place])
+            dealt[next(place for place in tier if dealt[place] == least < most[place])] += 1
+        left = sum(dealt.values())
+        count -= left
+        for place in tier:
+            expected[place] = min(-(-dealt[place] // together[place]) * together[place], most[place], left)
+            left -= expected[place]
+    assert found.jobs.tolist() == [expected]
