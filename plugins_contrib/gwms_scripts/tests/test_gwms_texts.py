@@ -344,3 +344,11 @@ def test_the_shell_files_are_clean(tmp_path: Path) -> None:
     paths = [str(tmp_path / name) for name in SHELL_FILES]
     done = subprocess.run(["shellcheck", "-s", "sh", *paths], capture_output=True, text=True, check=False)
     assert done.stdout == ""
+
+
+def test_a_document_of_beginnings_alone_holds_nothing_up() -> None:
+    """As long as one may be: at the third power of its length it would take hours."""
+    text = "<OSGTestResult ><status>OK</status>" + '<metric name="x"' * (results.DOCUMENT_BYTES // 16)
+    document = results.parse(text)
+    assert document is not None
+    assert document.metrics == {}

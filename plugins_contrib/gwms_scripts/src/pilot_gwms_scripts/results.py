@@ -37,7 +37,7 @@ HINTS = {
 }
 
 _STATUS = re.compile(r"<status>\s*(OK|ERROR)\s*</status>", re.IGNORECASE)
-_METRIC = re.compile(r'<metric\s[^>]*?name="([^"]{1,256})"[^>]*>(.*?)</metric>', re.DOTALL)
+_METRIC = re.compile(r'<metric\s[^<>]*?name="([^"<>]{1,256})"[^<>]*>(.*?)</metric>', re.DOTALL)
 _DETAIL = re.compile(r"<detail>(.*?)</detail>", re.DOTALL)
 _ROOT = re.compile(r"<OSGTestResult[\s>]")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
