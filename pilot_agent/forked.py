@@ -64,4 +64,8 @@ def _told(error: BaseException) -> str:
         import traceback
     except ImportError:
         return f"{type(error).__name__}: {error}\n"
-    return "".join(traceback.format_exception(error))
+    lines = traceback.format_exception(error)
+    if isinstance(error, SyntaxError):
+        # Its last line alone, which is what people are shown, does not name the place.
+        lines[-1] = f"{type(error).__name__}: {error}\n"
+    return "".join(lines)

@@ -98,7 +98,7 @@ class Surroundings:
 class Command:
     """A declared program, ready to be run in ``directory``. ``never_ran`` tells from its end why something else kept it
     from running (a container that was not made), None when it ran; ``clear`` removes what was made for it. It reads
-    ``standard_input``."""
+    ``standard_input``. ``program`` is whose end people are told, where ``argv`` begins with what only starts it."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
@@ -106,6 +106,7 @@ class Command:
     never_ran: Callable[[Result], Failure | None]
     clear: Callable[[], None]
     standard_input: bytes | None = None
+    program: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +323,7 @@ def _program_ended(task: Declared, result: Result, started: float, command: Comm
     failure = command.never_ran(result)
     answer = None
     if failure is None:
-        answer, failure = read_answer(task.record, result)
+        answer, failure = read_answer(task.record, _named(result, command))
     if failure is not None and task.whose:
         failure = replace(failure, message=f"{failure.message} ({task.hook} of {task.whose})")
     if failure is not None:
@@ -331,6 +332,12 @@ def _program_ended(task: Declared, result: Result, started: float, command: Comm
         failure = replace(failure, plugin=task.plugin, hint=failure.hint or hint)
     log = result.stderr.decode("utf-8", "replace")[-LOG_LETTERS:]
     return Ended(task, answer, failure, started, result.seconds, log)
+
+
+def _named(result: Result, command: Command) -> Result:
+    """The same, of the program itself; what did not even start is what starts it."""
+    named = command.program and result.error is None
+    return replace(result, argv=(command.program, *result.argv[1:])) if named else result
 
 
 def complete_options(

@@ -20,7 +20,7 @@ from pilot_agent.plugins import services
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
 from pilot_agent.plugins.services import MARKER_PLACE, MARKER_VARIABLE, ServicePlan
 from pilot_agent.process import Result
-from pilot_agent.programs import filled, is_program, is_text
+from pilot_agent.programs import SCRIPT, filled, is_program, is_text
 
 if TYPE_CHECKING:
     from pilot_agent.lifecycle.journal import Journal
@@ -72,13 +72,22 @@ def command_of(session: Session, state: State) -> Callable[[Declared], host.Comm
         except OSError as error:
             _clear(record, directory)
             return _no_room(record.name, error)
-        explain = never_ran if getattr(record, "where", "host") == "image" else _ran
+        inside = getattr(record, "where", "host") == "image"
+        explain, program = (never_ran, _inside_name(record)) if inside else (_ran, "")
         given = None
         if getattr(record, "protocol", "") == "json":
             given = json.dumps({**told, "task": record.name}).encode()
-        return host.Command(argv, environment, directory, explain, lambda: _clear(record, directory), given)
+        return host.Command(argv, environment, directory, explain, lambda: _clear(record, directory), given, program)
 
     return prepared
+
+
+def _inside_name(record: Any) -> str:
+    """A program inside an image as people know it: not the runtime, with which its command line begins."""
+    name = record.command[0]
+    if name == SCRIPT:
+        name = "its script" if is_text(record.script) else os.path.basename(record.script)
+    return f"{name} inside the image"
 
 
 def service_plan(session: Session, state: State, service: Service, after: Sequence[str]) -> ServicePlan:

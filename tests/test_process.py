@@ -328,6 +328,14 @@ def test_a_call_that_raises_tells_why() -> None:
     assert result.explain() == "m:f exited 70: KeyError: 'no such device'"
 
 
+def test_a_call_that_meets_broken_python_tells_where() -> None:
+    def reads() -> bytes:
+        compile("x = 1\nbroken(:", "plugin.py", "exec")
+        return b""
+
+    assert "SyntaxError: invalid syntax (plugin.py, line 2)" in call(reads).explain()
+
+
 def test_a_call_that_leaves_has_no_answer() -> None:
     def leaves() -> bytes:
         os._exit(0)

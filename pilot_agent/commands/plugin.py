@@ -18,7 +18,7 @@ from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.printing import print_page, print_text
 from pilot_agent.render import table
 from pilot_agent.sdk.distribution import Distribution, install, read_distribution, wheel
-from pilot_agent.sdk.findings import Line, lines
+from pilot_agent.sdk.findings import Line, last_stage_inside, lines
 from pilot_agent.sdk.own_image import make_own_image
 from pilot_agent.sdk.rehearsal import Outcome, Rehearsal, rehearse
 from pilot_agent.sdk.scaffold import new_plugin
@@ -86,8 +86,9 @@ def run_test(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
         installed = Path(place) / "plugin"
         install(found, installed)
         wish = Wish(tuple(found.entry_points), str(installed), given, environment.get("PATH", os.defpath))
-        failed |= not _in_a_container(wish, parsed.image, Path(place))
-        failed |= not _on_this_machine(wish)
+        contained = _contained(wish, parsed.image, Path(place))
+        failed |= not _in_a_container(wish, contained, parsed.image)
+        failed |= not _on_this_machine(wish, contained)
     print_text(f"\n{found.name}: {'FAILED' if failed else 'passed'}\n")
     return PLUGIN_FAILED if failed else 0
 
@@ -101,8 +102,8 @@ class Wish:
         self.config = config
         self.search_path = search_path
 
-    def outcome(self, through: str, config: Mapping[str, Json]) -> Outcome:
-        """What becomes of the stages up to this one."""
+    def outcome(self, through: str | None, config: Mapping[str, Json]) -> Outcome:
+        """What becomes of the stages up to this one; None: of loading."""
         whole = _merged(self.config, config)
         return rehearse(Rehearsal(plugins=self.plugins, directories=(self.directory,), through=through, config=whole))
 
@@ -123,14 +124,23 @@ def _own_tests(directory: Path, arguments: Sequence[str]) -> bool:
     return ended.exit_code == 0
 
 
-def _in_a_container(wish: Wish, image: str | None, place: Path) -> bool:
-    print_text("\nin a container\n")
+def _contained(wish: Wish, image: str | None, place: Path) -> Outcome:
+    """What becomes of the stages with this image, or one of this machine's programs, made in ``place``; of none where
+    nothing would run inside."""
+    loaded = wish.outcome(None, {})
+    through = last_stage_inside(loaded, wish.plugins)
+    if not through:
+        return loaded
     if image is not None:
         own: Mapping[str, Json] = {"images": {"default": [{"path": image}]}}
     else:
         (place / "own").mkdir()
         own = make_own_image(place / "own")
-    outcome = wish.outcome("setup_late", {**own, "vo": {"containers": "preferred"}})
+    return wish.outcome(through, {**own, "vo": {"containers": "preferred"}})
+
+
+def _in_a_container(wish: Wish, outcome: Outcome, image: str | None) -> bool:
+    print_text("\nin a container\n")
     decision = outcome.container
     found = wish.lines(outcome, inside=True)
     if not found:
@@ -139,24 +149,30 @@ def _in_a_container(wish: Wish, image: str | None, place: Path) -> bool:
     if decision is None or decision.runtime is None:
         tried = "; ".join(f"{one.path}: {one.reason}" for one in decision.runtimes) if decision is not None else ""
         why = f"no container runtime works here ({tried})" if tried else "apptainer is not on this machine"
-        return _show([Line(one.kind, one.name, "skipped", 0.0, why) for one in found])
+        return _show([Line(one.kind, one.name, "skipped", 0.0, why) for one in found], outcome)
     print_text(f"  {decision.runtime.path} {decision.runtime.version}, {image or 'this machine as an image'}\n")
-    return _show(found)
+    good = _show(found, outcome)
+    if not good and image is None:
+        print_text("  this machine's programs stood for the image that jobs get: --image PATH tries that one\n")
+    return good
 
 
-def _on_this_machine(wish: Wish) -> bool:
+def _on_this_machine(wish: Wish, contained: Outcome) -> bool:
+    """What a setup inside an image kept from being run here was run where there was one."""
     print_text("\non this machine\n")
     outcome = wish.outcome("service", {"vo": {"containers": "never"}})
+    there = {(one.kind, one.name): one for one in wish.lines(contained, inside=False) if one.verdict != "skipped"}
+    found = wish.lines(outcome, inside=False)
+    return _show([there.get((one.kind, one.name), one) if one.verdict == "skipped" else one for one in found], outcome)
+
+
+def _show(found: Sequence[Line], outcome: Outcome) -> bool:
+    """Print what became of each, and what is left; whether none failed and nothing is."""
     for one in outcome.leftovers:
         print_text(f"  left behind: {one}\n")
-    return _show(wish.lines(outcome, inside=False)) and not outcome.leftovers
-
-
-def _show(found: Sequence[Line]) -> bool:
-    """Print what became of each; whether none failed."""
     rows = [(f"  {one.kind}", one.name, one.verdict, f"{one.seconds:.2f} s", one.detail) for one in found]
     print_page((table(rows) if rows else "  nothing is declared that runs here") + "\n")
-    return all(one.verdict != "failed" for one in found)
+    return all(one.verdict != "failed" for one in found) and not outcome.leftovers
 
 
 def _merged(first: Mapping[str, Json], second: Mapping[str, Json]) -> dict[str, Json]:

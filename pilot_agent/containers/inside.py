@@ -18,7 +18,16 @@ from pilot_agent.containers.cvmfs_paths import physical
 from pilot_agent.containers.messages import diagnose
 from pilot_agent.containers.runtime import parse_version
 from pilot_agent.hookspecs import INSIDE_SCRIPT_DIRECTORY
-from pilot_agent.model import ContainerDecision, Fact, Failure, FailureKind, JobSurroundings, PilotError, Runtime
+from pilot_agent.model import (
+    ContainerDecision,
+    Fact,
+    Failure,
+    FailureKind,
+    ImageVerdict,
+    JobSurroundings,
+    PilotError,
+    Runtime,
+)
 from pilot_agent.process import Result
 
 RUNTIME_FAILED = 255
@@ -185,12 +194,19 @@ def _image(decision: ContainerDecision | None, platform: str | None) -> tuple[st
     if image is None:
         listed = ", ".join(images) or "none"
         wanted = f"the platform {name!r}" if name else "a default platform"
-        message = f"jobs get no image of {wanted} here; there are: {listed}"
-        raise _error("image.not_in_dictionary", message, "the VO adds a candidate that this node can use to images")
+        refused = "; ".join(f"{one.path}: {one.reason}" for one in _refused(decision, name))
+        message = f"jobs get no image of {wanted} here; there are: {listed}" + (f" ({refused})" if refused else "")
+        hint = "the VO adds a candidate that this node can use to images"
+        raise _error("image.not_in_dictionary", message[:1000], hint)
     if not image.startswith("/"):
         message = f"the image {image} is fetched when the first job needs it, and nothing can be run in it before"
         raise _error("image.unproven", message, "the VO adds a candidate in a directory or in /cvmfs to images")
     return image, decision.runtime
+
+
+def _refused(decision: ContainerDecision, platform: str | None) -> list[ImageVerdict]:
+    """What was no image of this platform, with the reasons; None: of any."""
+    return [one for one in decision.verdicts if not one.taken and (platform or one.platform) == one.platform]
 
 
 def _error(code: str, message: str, hint: str) -> PilotError:

@@ -90,9 +90,11 @@ class Outcome:
         """What was run for one plugin, and how it ended."""
         return [entry for entry in self.timeline if entry.plugin == plugin]
 
-    def log(self, plugin: str) -> str:
-        """What the functions and programs of one plugin said that was not their answer."""
-        told = (event for event in self.events if event.get("plugin") == plugin)
+    def log(self, plugin: str, name: str | None = None) -> str:
+        """What the functions and programs of one plugin, or the one of this ``name``, said that was not their
+        answer."""
+        own = (event for event in self.events if event.get("plugin") == plugin)
+        told = (event for event in own if name is None or event.get("name") == name)
         return "".join(str(event.get("log") or event.get("text") or "") for event in told)
 
 

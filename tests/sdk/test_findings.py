@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from pilot_agent.collect import Declared
 from pilot_agent.hookspecs import Benchmark, Check, Periodic, Probe, Service, Setup
-from pilot_agent.model import CheckResult, CheckStatus, Fact, ServiceState, TimelineEntry
-from pilot_agent.sdk.findings import Line, lines
+from pilot_agent.model import (
+    CheckResult,
+    CheckStatus,
+    ContainerDecision,
+    Fact,
+    Failure,
+    FailureKind,
+    ImageVerdict,
+    ServiceState,
+    TimelineEntry,
+)
+from pilot_agent.sdk.findings import Line, Verdict, lines
 from pilot_agent.sdk.rehearsal import Outcome
 
 
@@ -38,9 +51,34 @@ def test_a_probe_is_told_with_its_facts() -> None:
 def test_a_check_that_fails_is_the_nodes_matter_and_one_that_crashes_the_plugins() -> None:
     verdict = CheckResult("fit", CheckStatus.FAIL, "too small")
     check = Check(name="fit", run="m:f")
-    assert found(check, entry("fit"), checks=(verdict,)) == [Line("check", "fit", "ok", 0.5, "fail: too small")]
-    told = found(check, entry("fit", "failed", "crashed"), events=({"plugin": "p", "log": "last words"},))
+    assert found(check, entry("fit"), checks=(verdict,)) == [Line("check", "fit", "unfit", 0.5, "fail: too small")]
+    said = ({"plugin": "p", "name": "fit", "log": "last words"}, {"plugin": "p", "name": "other", "text": "noise"})
+    told = found(check, entry("fit", "failed", "crashed"), events=said)
     assert told == [Line("check", "fit", "failed", 0.5, "crashed\nlast words")]
+    assert found(check, entry("fit", "failed", "it said last words"), events=said)[0].detail == "it said last words"
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [("pass", "ok"), ("warn", "warned"), ("fail", "failed"), ("skip", "skipped")],
+)
+def test_a_check_inside_an_image_that_says_no_has_failed(status: str, verdict: Verdict) -> None:
+    check = Check(name="tools", where="image", command=("x",))
+    result = CheckResult("tools", CheckStatus(status), "no grep", where="image")
+    told = found(check, entry("tools"), inside=True, checks=(result,))
+    assert told == [Line("check", "tools", verdict, 0.5, f"{status}: no grep")]
+
+
+def test_an_image_of_a_platform_that_nobody_named_is_asked_for_and_one_that_is_none_is_a_failure() -> None:
+    check = Check(name="tools", where="image", platform="el9", command=("x",))
+    lost = entry("tools", "failed", "no image")
+    other, own = (ImageVerdict(name, "/x", False, False, "image.missing") for name in ("default", "el9"))
+    decision = ContainerDecision("PREFERRED", "", "", verdicts=(other,))
+    (told,) = found(check, lost, inside=True, container=decision)
+    assert told.verdict == "skipped"
+    assert "--set 'images.el9=" in told.detail
+    (told,) = found(check, lost, inside=True, container=replace(decision, verdicts=(other, own)))
+    assert (told.verdict, told.detail) == ("failed", "no image")
 
 
 def test_what_needs_a_program_that_is_missing_is_skipped_by_its_name() -> None:
@@ -62,7 +100,8 @@ def test_a_service_that_does_not_become_ready_has_failed() -> None:
 def test_what_runs_only_later_is_skipped_with_when() -> None:
     assert found(Periodic(name="beat", run="m:f", period_seconds=60))[0].detail == "it runs while jobs may run"
     assert "pilot-agent bench" in found(Benchmark(name="hash", run="m:f"))[0].detail
-    assert "an earlier one failed" in found(Setup(name="late", run="m:f"))[0].detail
+    why = Failure(FailureKind.PLUGIN, "plugin.crashed", "the first raised")
+    assert found(Setup(name="late", run="m:f"), failures=(why,))[0].detail.endswith("one failed: the first raised")
 
 
 def test_what_runs_inside_images_is_told_there_alone() -> None:
