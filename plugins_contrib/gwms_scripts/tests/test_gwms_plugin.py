@@ -165,6 +165,29 @@ def test_an_archive_that_reaches_out_or_is_none_is_refused(tmp_path: Path, name:
     assert not (tmp_path / "gwms" / "client" / "outside").exists()
 
 
+@pytest.mark.parametrize("compression", ["gz", "xz", "bz2"])
+def test_an_archive_with_any_damaged_byte_is_unpacked_or_refused(tmp_path: Path, compression: str) -> None:
+    place = tmp_path / "bad.tar"
+    with tarfile.open(place, f"w:{compression}") as file:  # type: ignore[call-overload]
+        content = os.urandom(600)
+        member = tarfile.TarInfo("file")
+        member.size = len(content)
+        file.addfile(member, io.BytesIO(content))
+    whole = place.read_bytes()
+    settings = settings_of(config({"file": "bad.tar", "type": "untar"}, directory=str(tmp_path)))
+    layout = Layout(str(tmp_path / "gwms"))
+    layout.make()
+    refusals: list[str] = []
+    for position in range(0, len(whole), 7):
+        place.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
+        try:
+            install(settings, layout, settings.scripts[0])
+        except FileProblem as problem:
+            refusals.append(str(problem))
+    assert refusals
+    assert all("cannot be unpacked" in refusal for refusal in refusals)
+
+
 @pytest.mark.parametrize(
     ("which", "prefix"), [("main", ""), ("entry", "ENTRY_"), ("client_group", "GLIDECLIENT_GROUP_")]
 )
@@ -173,18 +196,20 @@ def test_a_key_has_the_prefix_of_its_id(which: str, prefix: str) -> None:
 
 
 LEFT = f"""
-import sys
+import os, sys
 sys.path[:0] = {[str(Path(contained.__file__).parents[1]), str(Path(__file__).parents[3])]!r}
 from pilot_gwms_scripts.contained import children, end_the_rest, run_contained
-script = "(setsid sleep 611 >/dev/null 2>&1 &); sleep 611 >/dev/null 2>&1 & exit 3"
+there = "(setsid sh -c ': >\\"$MARK\\"; exec sleep 611' >/dev/null 2>&1 &); while [ ! -e $MARK ]; do sleep 0.01; done"
+script = f"rm -f $MARK; {{there}}; sleep 611 >/dev/null 2>&1 & exit 3"
 for leaves in (False, True):
-    ended, left = run_contained(["/bin/sh", "-c", script], seconds=60, environment={{"PATH": "/usr/bin:/bin"}},
+    ended, left = run_contained(["/bin/sh", "-c", script], seconds=60, environment=dict(os.environ),
                                 directory="/", leaves_processes=leaves)
     print(ended.code, left > 0, len(children()))
 print(end_the_rest(), len(children()))
 """
 
 
-def test_what_a_program_leaves_is_ended_unless_it_may_stay() -> None:
-    done = run([interpreter_command()[0], "-c", LEFT], deadline_seconds=60, environment={"PATH": "/usr/bin:/bin"})
+def test_what_a_program_leaves_is_ended_unless_it_may_stay(tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "MARK": str(tmp_path / "mark")}
+    done = run([interpreter_command()[0], "-c", LEFT], deadline_seconds=60, environment=environment)
     assert done.text.splitlines() == ["3 True 0", "3 False 2", "2 0"], done.explain()

@@ -242,6 +242,12 @@ def bare(tmp_path: Path) -> Run:
     return make
 
 
+def test_a_script_that_another_one_names_is_run_at_the_end_byte_by_byte(bare: Run) -> None:
+    made = bare({"file": "names_its_end.sh"})
+    assert run_commands(made.session.workspace, Budget(60))
+    assert made.mark.read_bytes() == b"named \xe9"
+
+
 def test_each_type_of_error_is_a_failure_of_who_must_act(bare: Run) -> None:
     entries = [{"file": "fails.sh", "name": f"fails_{one}.sh", "required": False} for one in ERROR_TYPES]
     made = bare(*entries)

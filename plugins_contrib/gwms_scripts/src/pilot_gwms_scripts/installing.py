@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import tarfile
+import zlib
 
 from pilot_agent.trust.local import writable_by_others
 from pilot_gwms_scripts.layout import Layout, write_file
@@ -71,6 +74,6 @@ def _unpack(source: str, place: str) -> str:
                 members.append(member)
             # Nothing of it lies outside of the place: no absolute names, no links that lead out, no devices.
             archive.extractall(place, members, filter="data")
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise FileProblem("script.file", f"{source} cannot be unpacked: {error}") from error
     return place

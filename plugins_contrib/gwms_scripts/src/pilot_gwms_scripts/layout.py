@@ -172,6 +172,16 @@ def read_text(path: str, limit_bytes: int = FILE_BYTES) -> str:
         return ""
 
 
+def read_whole(path: str, limit_bytes: int) -> bytes:
+    """A regular file; empty where there is none, or it is larger."""
+    try:
+        with open(path, "rb", opener=plain_file) as file:
+            content = file.read(limit_bytes + 1)
+    except OSError:
+        return b""
+    return content if len(content) <= limit_bytes else b""
+
+
 def _name(text: Json) -> str:
     """A part of a file name."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in str(text or "main"))[:100]

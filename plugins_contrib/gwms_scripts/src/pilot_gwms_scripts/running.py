@@ -14,9 +14,9 @@ from pilot_gwms_scripts import condor_vars, glidein_config, results
 from pilot_gwms_scripts.ad_text import parse_ad
 from pilot_gwms_scripts.contained import run_contained
 from pilot_gwms_scripts.images import binds_of, candidates, images_of
-from pilot_gwms_scripts.installing import FileProblem, config_key, install
+from pilot_gwms_scripts.installing import SCRIPT_BYTES, FileProblem, config_key, install
 from pilot_gwms_scripts.keys import initial
-from pilot_gwms_scripts.layout import INSIDE, VARS_FILES, Layout, Memory, read_text, write_file
+from pilot_gwms_scripts.layout import INSIDE, VARS_FILES, Layout, Memory, read_text, read_whole, write_file
 from pilot_gwms_scripts.settings import NAME, NO_PREFIX, Script, Settings, settings_of
 
 T = TypeVar("T")
@@ -262,9 +262,11 @@ def _keep_cleanup_script(layout: Layout, values: Mapping[str, str]) -> None:
     path = values.get(CLEANUP_KEY, "")
     place = os.path.join(layout.cleanup, f"named_{os.path.basename(path)}")
     if path and os.path.isabs(path) and not os.path.exists(place):
-        content = read_text(path)
+        content = read_whole(path, SCRIPT_BYTES)
         if content:
-            write_file(place, content.encode(), mode=0o755)
+            write_file(place, content, mode=0o755)
+        else:
+            _say(f"{path}, named for the end, is no file of at most {SCRIPT_BYTES >> 20} MiB: it is not run")
 
 
 def _remove(path: str) -> None:
