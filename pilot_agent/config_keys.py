@@ -10,6 +10,7 @@ from pilot_agent.config_keys_cvmfs import CVMFS_KEYS
 from pilot_agent.config_keys_startd import STARTD_KEYS
 from pilot_agent.config_kinds import CONTAINER_WISHES, CVMFS_WISHES, Key, Kind
 
+FACTORY_LAYERS = ("factory", "entry")
 TRUSTED = ("factory", "entry", "site", "command line")
 """The layers that may say whom a pilot believes: no VO, which signs what it brings, and no variable of the node."""
 _ARRAYS = "largest size of the arrays of the benchmark memory, MiB; four times the last-level cache each is enough"
@@ -299,6 +300,13 @@ KEYS: tuple[Key, ...] = (
         minimum=1,
     ),
     Key("plugins.directories", Kind.STRINGS, [], "directories with plugins", "append"),
+    Key(
+        "plugins.local",
+        Kind.BOOLEAN,
+        False,
+        "under a factory: whether other layers (VO, site, environment, command line) may name plugins.directories",
+        layers=FACTORY_LAYERS,
+    ),
     Key("plugins.load", Kind.STRINGS, [], "plugins to load: module names or entry points", "append"),
     Key(
         "plugins.signed",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pilot_agent import host
 from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_check import Problem, invalid
+from pilot_agent.config_keys import FACTORY_LAYERS
 from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
 from pilot_agent.lifecycle.lock import lock, release
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
@@ -202,8 +203,10 @@ def load_plugins(config: Config, around: host.Surroundings) -> tuple[host.Loaded
     """All plugins' declarations, and the configuration with the defaults of their options. What ``services`` says of a
     plugin's service is among these options.
 
-    Raises ``PilotError`` (plugin.load; config.invalid for a directory that is missing and for a plugin's own options).
+    Raises ``PilotError`` (plugin.load; plugin.local for a directory that the factory does not allow; config.invalid for
+    one that is missing and for a plugin's own options).
     """
+    _require_allowed(config)
     _require_directories(config)
     config, switched_on = with_plugin_services(config)
     names: list[str] = config.get("plugins.load")
@@ -243,6 +246,17 @@ def with_plugin_places(
         )
     own = (absolute(path) for path in config.get("plugins.directories"))
     return replace(around, directories=(*signed, *own), artifacts=dict(zip(signed, names or (), strict=True)))
+
+
+def _require_allowed(config: Config) -> None:
+    """Design section 10: what nobody signed runs under a factory only where the factory's configuration says so."""
+    under_a_factory = any(layer.partition(":")[0] in FACTORY_LAYERS for layer in config.layers)
+    others = [layer for layer in config.origins.get("plugins.directories", ()) if layer not in FACTORY_LAYERS]
+    if not under_a_factory or config.get("plugins.local") or not config.get("plugins.directories") or others == []:
+        return
+    message = f"plugins.directories is given by {' and '.join(others)}, and the factory does not allow local plugins"
+    hint = "take it out, have the plugins signed (plugins.signed), or let the factory set plugins.local: true"
+    raise PilotError(Failure(FailureKind.CONFIG, "plugin.local", message, hint))
 
 
 def _require_directories(config: Config) -> None:

@@ -87,6 +87,29 @@ def test_a_plugin_directory_that_is_not_there_is_named_with_the_one_that_is(tmp_
     assert expected in failure.message
 
 
+@pytest.mark.parametrize("layer", ["vo", "site"])
+def test_under_a_factory_local_plugins_need_its_leave(tmp_path: Path, layer: str) -> None:
+    own = write(tmp_path / "own.yaml", json.dumps({"plugins": {"directories": [str(tmp_path)]}}))
+    closed = write(tmp_path / "factory.yaml", "site: {name: S}\n")
+    with pytest.raises(PilotError) as caught:
+        load_plugins(read(tmp_path, f"factory={closed}", f"{layer}={own}"), Surroundings((), {}))
+    failure = caught.value.failure
+    assert (failure.kind, failure.code) == (FailureKind.CONFIG, "plugin.local")
+    assert f"plugins.directories is given by {layer}, and the factory does not allow" in failure.message
+    assert "plugins.local: true" in failure.hint
+
+    opened = write(tmp_path / "open.yaml", "plugins: {local: true}\n")
+    for layers in ((f"entry={opened}", f"{layer}={own}"), (f"factory={own}",), (f"{layer}={own}",)):
+        load_plugins(read(tmp_path, *layers), Surroundings((), {}))
+
+
+@pytest.mark.parametrize("layer", ["vo", "site"])
+def test_no_other_layer_gives_the_factorys_leave(tmp_path: Path, layer: str) -> None:
+    own = write(tmp_path / "own.yaml", "plugins: {local: true}\n")
+    with pytest.raises(PilotError, match=r"plugins\.local"):
+        read(tmp_path, f"{layer}={own}")
+
+
 def test_problems_of_all_sources_are_reported_together(tmp_path: Path) -> None:
     vo = write(tmp_path / "vo.yaml", "vo: {nam: x}\n")
     with pytest.raises(PilotError) as caught:
