@@ -19,6 +19,8 @@ Verdict = Literal["ok", "warned", "unfit", "failed", "skipped"]
 """``unfit`` is a check of the machine that says no: the machine's matter, and not the plugin's. An image is the VO's
 own, as its plugin is: a check that says no inside one has ``failed``."""
 ENDED_WELL = ("ok", "ready", "shared")
+WAITING = "waiting"
+"""A service that was not started, because of another one: that one is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def _line(outcome: Outcome, declared: Declared, search_path: str) -> Line:
         return Line(kind, record.name, "skipped", 0.0, f"there is no image of the platform {record.platform}: {how}")
     if entry is None:
         return Line(kind, record.name, "skipped", 0.0, _why_not(outcome, kind))
+    if entry.status == WAITING:
+        return Line(kind, record.name, "skipped", 0.0, "what it waits for was not started or did not become ready")
     if entry.status not in ENDED_WELL:
         detail = entry.detail or next((s.message for s in outcome.services if s.name == record.name), "")
         log = outcome.log(declared.plugin, record.name).strip()

@@ -48,6 +48,13 @@ def test_a_probe_is_told_with_its_facts() -> None:
     ]
 
 
+def test_a_service_that_waits_for_another_one_has_not_failed_itself() -> None:
+    service = Service(name="second", command=("/bin/true",), needs=("first",))
+    (told,) = found(service, entry("second", "waiting"))
+    assert told.verdict == "skipped"
+    assert "what it waits for was not started or did not become ready" in told.detail
+
+
 def test_a_check_that_fails_is_the_nodes_matter_and_one_that_crashes_the_plugins() -> None:
     verdict = CheckResult("fit", CheckStatus.FAIL, "too small")
     check = Check(name="fit", run="m:f")
