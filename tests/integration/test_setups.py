@@ -202,13 +202,22 @@ def test_a_test_repeated_in_the_image_gives_attributes_and_keeps_jobs_away_while
     nothing_but_data_left(run)
 
 
-def test_checks_of_site_and_vo_are_verdicts_of_their_own(pilot: StartPilot) -> None:
+RACK = "grep -q '\"pilot_id\"' && echo '{\"site.rack\": 7}'"
+DISK = "echo 'DISK WARNING - 8% left | left=8%;10;5'; exit 1"
+
+
+def test_programs_of_site_and_vo_find_out_and_judge_on_their_own(pilot: StartPilot) -> None:
     checks = {
+        "requirements": ["site.rack >= 7"],
         "site": {
+            "probes": [
+                {"name": "rack", "command": ["/bin/sh", "-c", RACK], "protocol": "json", "gives": ["site.rack"]},
+            ],
             "checks": [
+                {"name": "disk", "command": ["/bin/sh", "-c", DISK], "protocol": "nagios"},
                 {"name": "kernel", "command": ["/bin/cat", "/proc/sys/kernel/ostype"]},
                 {"name": "licence", "command": ["/bin/false"], "kind": "credential", "required": False},
-            ]
+            ],
         },
         "vo": {
             "checks": [
@@ -224,7 +233,10 @@ def test_checks_of_site_and_vo_are_verdicts_of_their_own(pilot: StartPilot) -> N
     }
     run = pilot(checks).start()
     assert run.wait() == 66, run.story()
+    assert run.report()["node"]["site"]["rack"]["value"] == 7
     found = {check["name"]: check for check in run.report()["checks"]}
+    assert (found["site.disk"]["status"], found["site.disk"]["message"]) == ("warn", "DISK WARNING - 8% left")
+    assert found["site.disk"]["metrics"] == {"left": 8.0}
     assert (found["site.kernel"]["status"], found["site.kernel"]["message"]) == ("pass", "Linux")
     assert (found["site.licence"]["status"], found["site.licence"]["kind"]) == ("warn", "credential")
     assert (found["vo.compiler"]["status"], found["vo.compiler"]["where"]) == ("fail", "image")
