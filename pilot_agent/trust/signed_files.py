@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.tarballs.publication import Publication
 from pilot_agent.tarballs.stepping import step
+from pilot_agent.trust.names import directory_name
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -74,9 +75,9 @@ def fetch_files(
 
 
 def _stem(name: str) -> str:
-    """The name of the directory: all of the artifact's, as two VOs may have files of one name."""
-    if not name.endswith(".zip") or any(part in ("", ".", "..") for part in name.split("/")):
+    stem = directory_name(name, ".zip")
+    if stem is None:
         message = f"{name!r} is no archive of files of a service; files/VO/NAME.zip is needed"
         hint = "whoever declares the service corrects the name"
         raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
-    return name.removesuffix(".zip").replace("/", "--")
+    return stem

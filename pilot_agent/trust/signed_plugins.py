@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.tarballs.publication import Publication
 from pilot_agent.tarballs.stepping import step
+from pilot_agent.trust.names import directory_name
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
@@ -67,9 +68,9 @@ def fetch_plugins(
 
 
 def _stem(name: str) -> str:
-    """The name of the directory: all of the artifact's, as two VOs may have plugins of one name."""
-    if not name.endswith(".whl") or any(part in ("", ".", "..") for part in name.split("/")):
+    stem = directory_name(name, ".whl")
+    if stem is None:
         message = f"plugins.signed names {name!r}, which is no wheel; plugin/VO/NAME-VERSION-py3-none-any.whl is needed"
         hint = "whoever wrote the configuration corrects the name"
         raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, hint))
-    return name.removesuffix(".whl").replace("/", "--")
+    return stem
