@@ -13,7 +13,7 @@ import pytest
 
 from tests.contributed import install
 from tests.integration.conftest import BUILT
-from tests.testbed import images, service_programs, trees
+from tests.testbed import images, overlays, trees
 from tests.testbed.cvmfs.distribution import Distribution, Server
 from tests.testbed.grid import ADDRESSES, IMAGES_INSIDE, SITE_POOL, Grid
 from tests.testbed.hosts import Bind, Host, HostPlan
@@ -59,7 +59,7 @@ def node(grid: Grid) -> Iterator[Host]:
     """A worker node with both programs, and with the plugins in a directory of the site's."""
     with run_directory() as directory:
         shown = (Bind(images.ensure(), IMAGES_INSIDE),)
-        over = (service_programs.ensure(),)
+        over = (overlays.SERVICES.ensure(),)
         plan = HostPlan("services", "10.77.0.43", trees.ensure(), SITE_POOL.domain, ADDRESSES, (), shown, over)
         host = Host(plan, directory / "services", grid.network)
         try:

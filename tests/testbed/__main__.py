@@ -14,11 +14,10 @@ from pathlib import Path
 
 from tests.testbed import (
     cache,
-    factory_programs,
     images,
     modules,
+    overlays,
     prerequisites,
-    service_programs,
     tarballs,
     trees,
     unit_tests,
@@ -61,8 +60,8 @@ def _build() -> int:
     print(images.ensure())
     print(tarballs.ensure())
     print(modules.ensure())
-    print(service_programs.ensure())
-    print(factory_programs.ensure())
+    print(overlays.SERVICES.ensure())
+    print(overlays.FACTORY.ensure())
     return 0
 
 

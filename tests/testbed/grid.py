@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.testbed import cache, condor, factory_programs, images, trees
+from tests.testbed import cache, condor, images, overlays, trees
 from tests.testbed.command import CommandError
 from tests.testbed.condor import Pool, Site
 from tests.testbed.hosts import Bind, Host, HostPlan
@@ -55,7 +55,7 @@ class Grid:
         shown = (*self.plan.binds, Bind(images.ensure(), IMAGES_INSIDE), Bind(extras(), EXTRAS_INSIDE))
         # The access point has the images too: a job with `container_image = x.sif` is sent from there.
         self.pool = self._host("pool", tree, USER_POOL, shown)
-        programs = (factory_programs.ensure(),)
+        programs = (overlays.FACTORY.ensure(),)
         self.factory = self._host("factory", tree, SITE_POOL, self.plan.binds, over=programs)
         self.wn1 = self._host("wn1", tree, SITE_POOL, shown)
         self.wn2 = self._host("wn2", tree, SITE_POOL, shown, hidden=trees.PYTHON_PATTERNS)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from tests.testbed import factory_programs, trees
+from tests.testbed import overlays, trees
 from tests.testbed.command import CommandError
 from tests.testbed.hosts import Host, HostPlan
 from tests.testbed.network import Network
 
-PROGRAMS = factory_programs.PROGRAMS
+PROGRAMS = overlays.POSTGRESQL
 HOME = "/srv/postgresql"
 DATA = f"{HOME}/data"
 USER = trees.FACTORY
@@ -25,7 +25,7 @@ class PostgreSQL:
 
     def __init__(self, directory: Path) -> None:
         self._network = Network()
-        plan = HostPlan("database", "10.77.0.30", trees.ensure(), "site.test", over=(factory_programs.ensure(),))
+        plan = HostPlan("database", "10.77.0.30", trees.ensure(), "site.test", over=(overlays.FACTORY.ensure(),))
         self._host = Host(plan, directory / "database", self._network)
         self._log = directory / "postgresql.log"
         self._door: subprocess.Popen[str] | None = None
