@@ -29,16 +29,22 @@ def told(built: Built, form: str, option: str, environment: Mapping[str, str]) -
 
 
 @pytest.fixture(scope="session")
-def bill(built: Built, kept: dict[str, str]) -> dict[str, Any]:
+def alone(output_dir: Path) -> dict[str, str]:
+    """Environment with which only this payload is unpacked; others keep theirs beside each other."""
+    return {"PILOT_AGENT_RUNTIME_DIR": str(output_dir / "alone")}
+
+
+@pytest.fixture(scope="session")
+def bill(built: Built, alone: dict[str, str]) -> dict[str, Any]:
     """What pilot.sh says it carries, the Python too."""
-    document: dict[str, Any] = json.loads(told(built, "sh", "--sbom", kept))
+    document: dict[str, Any] = json.loads(told(built, "sh", "--sbom", alone))
     return document
 
 
 @pytest.fixture(scope="session")
-def unpacked(bill: dict[str, Any], kept: dict[str, str]) -> Path:
+def unpacked(bill: dict[str, Any], alone: dict[str, str]) -> Path:
     """The directory that pilot.sh unpacks."""
-    (directory,) = Path(kept["PILOT_AGENT_RUNTIME_DIR"]).iterdir()
+    (directory,) = Path(alone["PILOT_AGENT_RUNTIME_DIR"]).iterdir()
     return directory
 
 
