@@ -147,6 +147,7 @@ def _equip(grid: Grid, payloads: Path) -> None:
         "pool": {"collectors": [f"{USER_POOL.head}:9618"], "token": f"{HOME}/token"},
         "site": {"name": "Bench", "containers": "required"},
         "images": {"debian13": [{"path": IMAGE}]},
+        "plugins": {"local": True},
         "on_failure": {"hold_seconds": 0},
     }
     put(worker, CONFIGURATION, json.dumps(configuration).encode(), 0o644)
