@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.integration import plugins
 from tests.integration.conftest import StartPilot
+from tests.testbed.grid import Grid
 from tests.testbed.pilots import PilotRun
-from tests.testbed.user_jobs import Jobs
+from tests.testbed.user_jobs import Jobs, slot_ads
 
 
 def status(run: PilotRun, *words: str) -> Any:
@@ -55,7 +57,9 @@ def test_a_pilot_that_drains_before_it_has_jobs_ends_after_its_stage(pilot: Star
 
 
 @pytest.mark.parametrize("way", ["command", "signal"])
-def test_draining_lets_the_running_job_end_and_takes_no_other(pilot: StartPilot, jobs: Jobs, way: str) -> None:
+def test_draining_lets_the_running_job_end_and_takes_no_other(
+    grid: Grid, pilot: StartPilot, jobs: Jobs, way: str
+) -> None:
     run = joined(pilot().start())
     first = jobs.shell("touch ready; sleep 30; exit 7", pilot=run).wait_running()
     run.job_file("ready")
@@ -65,7 +69,9 @@ def test_draining_lets_the_running_job_end_and_takes_no_other(pilot: StartPilot,
     else:
         run.signal(signal.SIGUSR1)
     run.wait_until("draining", lambda: status(run)["stage"] == "drain")
-    # The pool still has the old ad and may send a job here: it is the startd that refuses it.
+    # Before the startd has been told, a job that the pool sends may still begin.
+    ads = partial(slot_ads, grid, run, "PartitionableSlot")
+    run.wait_until("the startd refuses jobs", lambda: any(ad.get("PilotAccepting") is False for ad in ads()))
     second = jobs.shell("true", pilot=run)
     assert status(run)["jobs_running"] == 1
     first.wait_done()
