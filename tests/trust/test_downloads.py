@@ -17,7 +17,7 @@ import pytest
 from pilot_agent.model import FailureKind, PilotError
 from pilot_agent.trust.bundle import Trust, read_bundle
 from pilot_agent.trust.repository import SignedRepository
-from tests.trust.conftest import PATIENCE_SECONDS, PLUGIN, Repository
+from tests.trust.conftest import PATIENCE_SECONDS, PLUGIN, Repository, Site
 
 GONE = "http://127.0.0.1:9"
 
@@ -182,6 +182,43 @@ def test_a_cache_on_the_way_keeps_all_but_the_timestamp(repository: Repository) 
         repository.publish()
         repository.give_bundle()
         assert repository.fetch(proxies=(address,)) == b"content"
+
+
+def test_a_transfer_that_breaks_off_goes_on_where_it_was(repository: Repository) -> None:
+    asked: list[str | None] = []
+    whole, site = b"content", repository.site
+    plain = site.do_GET
+
+    def break_off(request: Site) -> None:
+        if "/targets/" not in request.path:
+            plain(request)
+            return
+        wanted = request.headers["Range"]
+        asked.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        request.send_response(206 if wanted else 200)
+        request.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+        request.send_header("Content-Length", str(len(whole) - start))
+        request.send_header("ETag", '"one"')
+        request.end_headers()
+        request.wfile.write(whole[start:] if wanted else whole[:3])
+
+    site.do_GET = break_off  # type: ignore[assignment,method-assign]
+    assert repository.fetch() == whole
+    assert asked == [None, "bytes=3-"]
+
+
+def test_pilots_that_lost_a_server_together_do_not_come_back_together(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pilot_agent.containers.store.download.FIRST_PAUSE_SECONDS", 0.02)
+    waits: list[float] = []
+    monkeypatch.setattr("pilot_agent.containers.store.download.time.sleep", waits.append)
+    for _ in range(4):
+        repository.refused(PLUGIN, GONE)
+    assert len(waits) >= 4
+    assert len(set(waits)) == len(waits)
+    assert all(0.005 <= wait <= 0.03 for wait in waits)
 
 
 def test_a_mirror_that_leads_to_another_host_is_not_followed(repository: Repository) -> None:
