@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 INSIDE = "/srv/pilot-agent"
 SITE = "/srv/site-packages"
 # Tools that look at the source and not at its behaviour are run once, on the oldest Python.
-NOT_IN_A_HOST = ("cgroup2", "fio")
+NOT_IN_A_HOST = ("cgroup2", "fio", "shellcheck")
 """What a host cannot have, or has not installed; the tests that need it run on the machine around it."""
 SKIPPED_PACKAGES = ("cyclonedx", "mypy", "ruff", "types-")
 # The payload is built on the outer machine; the testbed cannot hold a testbed.

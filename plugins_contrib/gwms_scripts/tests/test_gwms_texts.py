@@ -18,6 +18,7 @@ from pilot_gwms_scripts.layout import shell_file
 
 from pilot_agent.model import CheckStatus, FailureKind
 from pilot_agent.process import Result
+from tests.needs import need
 
 SHELLS = [name.split() for name in ("dash", "bash", "bash --posix", "busybox sh") if shutil.which(name.split()[0])]
 SHELL_FILES = ("add_config_line.source", "error_gen.sh", "logging_utils.source", "inside.sh", "cleanup.sh")
@@ -337,8 +338,8 @@ def test_the_shell_functions_keep_the_file_in_order_in_every_shell(tmp_path: Pat
     assert condor_vars.resolve([], {}).attributes == {}
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_the_shell_files_are_clean(tmp_path: Path) -> None:
+    need("shellcheck", shutil.which("shellcheck") is not None, "install it (Debian: shellcheck)")
     for name in SHELL_FILES:
         (tmp_path / name).write_text(shell_file(name))
     paths = [str(tmp_path / name) for name in SHELL_FILES]
