@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import textwrap
 
 from pilot_agent import __version__, report
 from pilot_agent.benchmarks import kept
@@ -60,6 +61,7 @@ def version_page(about: dict[str, Json]) -> str:
     if about["modified"]:
         commit += ", with changes"
     python = about["python"]
+    schemas = ", ".join(f"{name} {number}" for name, number in about["schemas"].items())
     rows = [
         ("build", about["build"] or "a checkout or an installed package"),
         ("commit", commit + (f", {about['committed']}" if about["committed"] else "")),
@@ -67,7 +69,7 @@ def version_page(about: dict[str, Json]) -> str:
         ("sha256", about["digest"] or "not known"),
         ("Python", python["version"] + (", carried" if python["carried"] else ", of this machine")),
         ("plugin contract", str(about["contract"])),
-        ("schemas", ", ".join(f"{name} {number}" for name, number in about["schemas"].items())),
+        ("schemas", f"\n{' ' * 18}".join(textwrap.wrap(schemas, 62))),
     ]
     return f"pilot-agent {about['version']}\n" + "".join(f"  {name:<16}{text}\n" for name, text in rows)
 

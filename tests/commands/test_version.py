@@ -31,7 +31,10 @@ def test_a_checkout_knows_its_versions_and_no_payload(capsys: pytest.CaptureFixt
     assert about["schemas"]["report"] == 1
     assert [about[name] for name in ("build", "commit", "digest", "file")] == [None] * 4
     assert cli.main(["version"]) == 0
-    assert "a checkout or an installed package" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert "a checkout or an installed package" in page
+    assert max(map(len, page.splitlines())) <= 80
+    assert all(f"{schema.split('/')[1]} " in " ".join(page.split()) for schema in SCHEMAS)
 
 
 def test_every_schema_is_named_once() -> None:
