@@ -24,3 +24,21 @@ class Publication:
     digest_key: str
     cache_key: str
     seconds_key: str
+
+
+def signed_publication(
+    *, name: str, what: str, code: str, stage: str = "configure", seconds_key: str = "artifacts.seconds"
+) -> Publication:
+    """What comes from ``artifacts.mirrors``, signed."""
+    return Publication(
+        name=name,
+        what=what,
+        schema="pilot-agent/trust/1",
+        tool="packaging/artifacts.py",
+        code=code,
+        stage=stage,
+        place_key="artifacts.mirrors",
+        digest_key="artifacts.bundle",
+        cache_key="site.scratch",
+        seconds_key=seconds_key,
+    )

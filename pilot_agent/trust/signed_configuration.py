@@ -16,25 +16,14 @@ from pilot_agent.config import Layer
 from pilot_agent.config_read import FILE_LIMIT_BYTES, parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.tarballs.publication import Publication
+from pilot_agent.tarballs.publication import signed_publication
 from pilot_agent.tarballs.stepping import step
 
 if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
     from pilot_agent.trust.bundle import Trust
 
-SIGNED_CONFIGURATION = Publication(
-    name="signed configuration",
-    what="configuration",
-    schema="pilot-agent/trust/1",
-    tool="packaging/artifacts.py",
-    code="config",
-    stage="configure",
-    place_key="artifacts.mirrors",
-    digest_key="artifacts.bundle",
-    cache_key="site.scratch",
-    seconds_key="artifacts.seconds",
-)
+SIGNED_CONFIGURATION = signed_publication(name="signed configuration", what="configuration", code="config")
 _NAME = re.compile(r"(config|images)/(?:([a-z0-9][a-z0-9._-]{0,63})/)?[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.tarballs.publication import Publication
+from pilot_agent.tarballs.publication import signed_publication
 from pilot_agent.tarballs.stepping import step
 from pilot_agent.trust.names import directory_name
 
@@ -17,16 +17,11 @@ if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
     from pilot_agent.trust.bundle import Trust
 
-SIGNED_FILES = Publication(
+SIGNED_FILES = signed_publication(
     name="signed files of services",
     what="files",
-    schema="pilot-agent/trust/1",
-    tool="packaging/artifacts.py",
     code="files",
     stage="service",
-    place_key="artifacts.mirrors",
-    digest_key="artifacts.bundle",
-    cache_key="site.scratch",
     seconds_key="services.NAME.ready_seconds",
 )
 MOST_ARCHIVE_BYTES = 8 << 30

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pilot_agent.model import Failure, FailureKind, PilotError
-from pilot_agent.tarballs.publication import Publication
+from pilot_agent.tarballs.publication import signed_publication
 from pilot_agent.tarballs.stepping import step
 from pilot_agent.trust.names import directory_name
 
@@ -16,18 +16,7 @@ if TYPE_CHECKING:
     from pilot_agent.process import WakeUp
     from pilot_agent.trust.bundle import Trust
 
-SIGNED_PLUGINS = Publication(
-    name="signed plugins",
-    what="plugins",
-    schema="pilot-agent/trust/1",
-    tool="packaging/artifacts.py",
-    code="plugin",
-    stage="configure",
-    place_key="artifacts.mirrors",
-    digest_key="artifacts.bundle",
-    cache_key="site.scratch",
-    seconds_key="artifacts.seconds",
-)
+SIGNED_PLUGINS = signed_publication(name="signed plugins", what="plugins", code="plugin")
 
 MOST_WHEEL_BYTES = 64 << 20
 
