@@ -157,14 +157,21 @@ def _end_clients(budget: Budget) -> bool:
         for pid in clients:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in ended:
-            with suppress(ChildProcessError):  # another's child until that has ended, or reaped already
-                os.waitpid(pid, os.WNOHANG)
-        if not clients:
+        # One that is just ending sees no mounts any more, and has not gone yet.
+        going = [pid for pid in ended if _is_going(pid)]
+        if not clients and not going:
             return True
         if budget.left() <= 0:
             return False
         time.sleep(POLL_SECONDS)
+
+
+def _is_going(pid: int) -> bool:
+    """Reap it; True while it is a child of this process that has not ended."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:  # another's child until that has ended, or reaped already
+        return False
 
 
 def _channel() -> tuple[socket.socket, socket.socket]:
