@@ -40,6 +40,7 @@ class Summary:
     message: str = ""
     jobs_started: int = 0
     jobs_evicted: int = 0
+    jobs_failed: int = 0
     validation_seconds: float | None = None
     busy_seconds: float | None = None
     idle_seconds: float | None = None
@@ -90,7 +91,8 @@ def _newer(pilot: Pilot, told: BatchJob | None, now: float) -> Pilot:
     """The pilot as the batch system tells it; one that ended keeps its message until its report was read."""
     if told is None:
         return _missing(pilot, now)
-    newer = replace(pilot, state=told.state, host=shown(told.host) or pilot.host, missing_since=None)
+    started = now if pilot.started is None and told.state is PilotState.RUNNING else pilot.started
+    newer = replace(pilot, state=told.state, host=shown(told.host) or pilot.host, missing_since=None, started=started)
     if told.state is PilotState.HELD:
         return replace(newer, message=shown(told.reason))
     if not told.state.final:
@@ -209,8 +211,10 @@ def judge(report: Json) -> Summary:
 
 def _spent(jobs: Json) -> dict[str, Any]:
     """What the pilot's time went to; what is no sensible number is left out."""
-    evicted = at(jobs, "ended", "evicted")
-    found: dict[str, Any] = {"jobs_evicted": int(evicted) if is_number(evicted) and 0 <= evicted <= MOST_JOBS else 0}
+    found: dict[str, Any] = {}
+    for name, ending in (("jobs_evicted", "evicted"), ("jobs_failed", "not started")):
+        count = at(jobs, "ended", ending)
+        found[name] = int(count) if is_number(count) and 0 <= count <= MOST_JOBS else 0
     for name in ("validation_seconds", "busy_seconds", "idle_seconds"):
         seconds = at(jobs, name)
         if is_number(seconds) and 0 <= seconds <= MOST_SECONDS:

@@ -43,7 +43,9 @@ class Pilot:
     """One pilot. Times are epoch seconds. ``exit_code`` is 128+N when signal N ended the job; ``outcome``,
     ``failure_kind``, ``failure_code``, ``message``, the seconds and the counts of jobs come from its report, ``report``
     says whether there is one; ``seen`` is when the pilot itself last said anything; ``missing_since`` is set while the
-    batch system does not know the job."""
+    batch system does not know the job. ``frontend`` asked for it, empty where a person did; ``grid_job`` is what the
+    site's own batch system calls the job; ``started`` is when it was first seen running; ``jobs_failed`` counts the
+    jobs that could not even be started on its node."""
 
     id: str
     entry: str
@@ -70,6 +72,10 @@ class Pilot:
     validation_seconds: float | None = None
     busy_seconds: float | None = None
     idle_seconds: float | None = None
+    frontend: str = ""
+    grid_job: str = ""
+    started: float | None = None
+    jobs_failed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,7 @@ def _take_scores(session: Session, pilot: Pilot, scores: Iterable[Score]) -> Non
 SAME = (
     "entry", "site", "payload", "sha256", "submitted", "directory", "ended", "missing_since", "exit_code", "host",
     "outcome", "failure_kind", "failure_code", "message", "jobs_started", "report", "vo", "seen", "jobs_evicted",
-    "validation_seconds", "busy_seconds", "idle_seconds",
+    "validation_seconds", "busy_seconds", "idle_seconds", "frontend", "grid_job", "started", "jobs_failed",
 )  # fmt: skip
 
 

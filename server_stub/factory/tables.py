@@ -75,11 +75,18 @@ class PilotRow(Base):
     busy_seconds: Mapped[float | None]
     idle_seconds: Mapped[float | None]
     event_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
+    frontend: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    grid_job: Mapped[str] = mapped_column(default="", server_default="")
+    started: Mapped[float | None]
+    jobs_failed: Mapped[int | None]
 
     # What the pages count, without a look at the rows themselves.
     __table_args__ = (
         Index("ix_pilots_entry_state", "entry", "state"),
         Index("ix_pilots_failures", "failure_kind", "failure_code", "entry", "host", "ended"),
+        Index("ix_pilots_frontend_submitted", "frontend", "submitted"),
+        # What of each frontend waits and runs where, and since when.
+        Index("ix_pilots_demand", "state", "entry", "frontend", "vo", "submitted"),
     )
 
 
@@ -191,3 +198,54 @@ class DayFailureRow(Base):
     kind: Mapped[str] = mapped_column(String(32), primary_key=True)
     code: Mapped[str] = mapped_column(String(300), primary_key=True)
     pilots: Mapped[int]
+
+
+class FrontendRow(Base):
+    """The newest set of requests of a frontend: its number, the sha256 of what was sent, until when it counts (epoch
+    seconds), and what was answered."""
+
+    __tablename__ = "frontends"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[str] = mapped_column(String(64))
+    received: Mapped[float]
+    expires: Mapped[float]
+    answer: Mapped[Json] = mapped_column(PackedJson)
+
+
+class RequestRow(Base):
+    """What a frontend wants of an entry for a VO. ``limited_by`` is what kept the factory from giving all of it when
+    that was last decided, empty where nothing did."""
+
+    __tablename__ = "requests"
+
+    frontend: Mapped[str] = mapped_column(ForeignKey("frontends.name"), primary_key=True)
+    entry: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+    vo: Mapped[str] = mapped_column(String(64), primary_key=True)
+    queued: Mapped[int]
+    pilots: Mapped[int]
+    remove: Mapped[str] = mapped_column(String(16))
+    credentials: Mapped[Json] = mapped_column(PackedJson)
+    limited_by: Mapped[str] = mapped_column(String(300), default="", server_default="")
+
+
+class UsedTokenRow(Base):
+    """A frontend's token that was used to write; kept until it would have expired."""
+
+    __tablename__ = "used_tokens"
+
+    frontend: Mapped[str] = mapped_column(String(64), primary_key=True)
+    jti: Mapped[str] = mapped_column(String(128), primary_key=True)
+    expires: Mapped[float] = mapped_column(index=True)
+
+
+class NodeRow(Base):
+    """The facts that the last pilot on a node of an entry reported, as far as a frontend may ask for them."""
+
+    __tablename__ = "nodes"
+
+    entry: Mapped[str] = mapped_column(String(64), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255), primary_key=True)
+    at: Mapped[float]
+    facts: Mapped[Json] = mapped_column(PackedJson)
