@@ -86,6 +86,19 @@ class Reader:
             return value
         return default
 
+    def number(self, key: str, *, default: float, minimum: float, maximum: float | None = None) -> float:
+        """A number within bounds."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self._note(key, f"expected a number, found {value!r}")
+        elif not minimum <= value <= (float("inf") if maximum is None else maximum):
+            self._note(key, f"{value} is not in {minimum:g}..{'' if maximum is None else format(maximum, 'g')}")
+        else:
+            return float(value)
+        return default
+
     def quantity(self, key: str, *, default: int | None, maximum: int = 10**9) -> int | None:
         """A positive integer; None for ``auto``: whoever provides it decides."""
         if self._document.get(key) == "auto":
@@ -117,6 +130,26 @@ class Reader:
         below = Reader(value, f"{self._prefix}{key}.", self._directory, self._problems)
         return {str(name): below.integer(name, default=0, minimum=0) for name in value}
 
+    def named(self, key: str) -> dict[str, Reader]:
+        """Readers of the mappings in a mapping, by name."""
+        readers = {}
+        for name, below in self._mapping(key).items():
+            if isinstance(below, Mapping):
+                readers[str(name)] = Reader(below, f"{self._prefix}{key}.{name}.", self._directory, self._problems)
+            else:
+                self._note(f"{key}.{name}", f"expected a mapping, found {below!r}")
+        return readers
+
+    def texts(self, key: str) -> dict[str, str]:
+        """A mapping from names to strings; numbers and truth values are written as HTCondor writes them."""
+        found = {}
+        for name, value in self._mapping(key).items():
+            if isinstance(value, str | int | float):
+                found[str(name)] = str(value)
+            else:
+                self._note(f"{key}.{name}", f"expected a string, found {value!r}")
+        return found
+
     def moment(self, key: str) -> float:
         """A moment as YYYY-MM-DDTHH:MM[:SS] with its zone (``Z`` or an offset), as epoch seconds."""
         value = self._take(key)
@@ -133,11 +166,11 @@ class Reader:
 
     def below(self, key: str) -> Reader:
         """A reader of the mapping under a key; of an empty one where there is none."""
-        value = self._take(key)
-        if value is not None and not isinstance(value, Mapping):
-            self._note(key, f"expected a mapping, found {value!r}")
-        document = value if isinstance(value, Mapping) else {}
-        return Reader(document, f"{self._prefix}{key}.", self._directory, self._problems)
+        return Reader(self._mapping(key), f"{self._prefix}{key}.", self._directory, self._problems)
+
+    def mapping(self, key: str) -> dict[str, Json]:
+        """A mapping as it stands, for others to judge."""
+        return dict(self._mapping(key))
 
     def mappings(self, key: str) -> list[Reader]:
         """Readers of the mappings in a list."""
@@ -156,6 +189,12 @@ class Reader:
     def note(self, key: str, message: str) -> None:
         """Something is wrong with a key's value beside others."""
         self._note(key, message)
+
+    def _mapping(self, key: str) -> Mapping[str, Json]:
+        value = self._take(key)
+        if value is not None and not isinstance(value, Mapping):
+            self._note(key, f"expected a mapping, found {value!r}")
+        return value if isinstance(value, Mapping) else {}
 
     def _list(self, key: str) -> list[Json]:
         value = self._take(key)

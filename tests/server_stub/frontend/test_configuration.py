@@ -1,0 +1,96 @@
+"""The frontend's file: what it means, and every problem of a wrong one at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_agent.model import PilotError
+from server_stub.frontend.configuration import entry_limits, parse_frontend, read_frontend
+from server_stub.frontend.pressure import Ceiling
+
+LEAST: dict[str, Any] = {
+    "name": "example-vo",
+    "vo": {"name": "example"},
+    "pool": {"collectors": ["cm.example.org:9618"]},
+    "factories": [{"name": "east", "url": "https://factory.example.org:8443/"}],
+}
+
+
+def test_little_is_needed_and_the_rest_is_as_elsewhere() -> None:
+    frontend = parse_frontend(LEAST, "/etc/frontend")
+    assert frontend.key == "/etc/frontend/frontend.key"
+    assert frontend.factories[0].url == "https://factory.example.org:8443"
+    assert frontend.settings.vo.name == "example"
+    assert frontend.settings.default_limits.most_pilots == 10000
+    assert ("MaxWallTimeMins", "minutes") in frontend.lengths
+    assert frontend.port == 0
+
+
+def test_limits_of_an_entry_begin_with_the_default_ones_and_may_be_of_one_factory_only() -> None:
+    limits = {
+        "default": {"most_pilots": 50, "idle_slots": {"most": 20}},
+        "entries": {"big": {"most_pilots": 500}, "big@west": {"most_pilots": 5}},
+    }
+    frontend = parse_frontend({**LEAST, "limits": limits}, "/")
+    assert entry_limits(frontend, "big@east").most_pilots == 500
+    assert entry_limits(frontend, "big@east").idle_slots == Ceiling(20, 5)
+    assert entry_limits(frontend, "big@west").most_pilots == 5
+    assert entry_limits(frontend, "small@west").most_pilots == 50
+
+
+def test_every_problem_is_told_with_its_path() -> None:
+    wrong = {
+        "name": "no good",
+        "vo": {"name": "example", "containers": "perhaps", "requirements": ["cpu.usable >="]},
+        "pool": {"collectors": ["cm:0"], "parameters": {"no_knob": "1"}, "slots": "MY."},
+        "access_points": {"constrain": "true"},
+        "factories": [
+            {"name": "a", "url": "http://factory.example.org"},
+            {"name": "a", "url": "https://factory.example.org", "lifetime_seconds": 1},
+        ],
+        "policy": {"match": "eval(x)", "rank": "))"},
+        "limits": {"default": {"most_pilots": 1, "least_pilots": 2}, "totals": {"pilots": {"most": 5, "curb": 6}}},
+        "patience": {"wait_cycles": 11},
+        "jobs": {"lengths": {"Length": "days"}},
+        "cycle_seconds": "often",
+    }
+    with pytest.raises(PilotError) as caught:
+        parse_frontend(wrong, "/")
+    told = caught.value.failure.message
+    for path in (
+        "name: 'no good'",
+        "vo.containers: 'PERHAPS'",
+        "vo.requirements[0]: requirement 'cpu.usable >='",
+        "pool.collectors[0]: 'cm:0' has no TCP port",
+        "pool.parameters.no_knob",
+        "pool.slots: slots",
+        "access_points.constrain: unknown key; did you mean constraint?",
+        "factories[0].url: must begin with https://",
+        "factories[1].lifetime_seconds: 1 is not in 60..86400",
+        "factories[1].name: 'a' is the name of an earlier factory too",
+        "policy.match: match calls eval()",
+        "policy.rank: rank",
+        "limits.default.least_pilots: 2 is more than most_pilots, 1",
+        "limits.totals.pilots.curb: 6 is more than most, 5",
+        "patience.remove_cycles: must not be less",
+        "jobs.lengths.Length",
+        "cycle_seconds: expected a number",
+    ):
+        assert path in told, path
+
+
+@pytest.mark.parametrize("missing", ["name", "vo", "pool", "factories"])
+def test_what_cannot_be_guessed_is_asked_for(missing: str) -> None:
+    with pytest.raises(PilotError, match="missing") as caught:
+        parse_frontend({key: value for key, value in LEAST.items() if key != missing}, "/")
+    assert caught.value.failure.code == "config.invalid"
+
+
+def test_a_file_that_is_not_there_is_told_with_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(PilotError) as caught:
+        read_frontend(str(tmp_path / "frontend.yaml"))
+    assert caught.value.failure.code == "config.unreadable"
+    assert "frontend init" in caught.value.failure.hint
