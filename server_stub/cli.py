@@ -15,8 +15,8 @@ import structlog
 from pilot_agent.codec import to_json
 from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.usage import Parser
-from server_stub.batch import HTCondor
 from server_stub.collect import collect
+from server_stub.condor.system import HTCondor
 from server_stub.entries import Factory, read_factory
 from server_stub.factory.importing.command import add_command, import_entries
 from server_stub.factory.pilots import Pilot

@@ -70,11 +70,11 @@ def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | 
         return []
     queue = batch.queue(factory.name)
     moment = time.time() if now is None else now
+    gone = [pilot.job for pilot in unfinished if pilot.job is not None and pilot.job not in queue]
+    jobs = {**(batch.ended(gone) if gone else {}), **queue}
     changed = []
     for pilot in unfinished:
-        told = queue.get(pilot.job) if pilot.job else None
-        if told is None and pilot.job is not None:
-            told = batch.ended(pilot.job)
+        told = jobs.get(pilot.job) if pilot.job is not None else None
         newer = _newer(pilot, told, moment)
         if told is not None and told.state.final:
             newer = _save_with_report(store, pilot, newer)

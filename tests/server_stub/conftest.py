@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ PAYLOAD = b"#!/usr/bin/env python3\nPK"
 
 @dataclass
 class ScriptedBatch:
-    """Answers as it is told, and keeps what it was asked to submit."""
+    """Answers as it is told, and keeps what it was asked to do."""
 
     waiting: dict[JobId, BatchJob] = field(default_factory=dict)
     gone: dict[JobId, BatchJob] = field(default_factory=dict)
     submitted: list[Path] = field(default_factory=list)
+    removed: dict[JobId, str] = field(default_factory=dict)
+    forgotten: dict[JobId, str] = field(default_factory=dict)
+    released: list[JobId] = field(default_factory=list)
     broken: bool = False
     name: str = "schedd@factory.example.org"
 
@@ -37,13 +40,31 @@ class ScriptedBatch:
         self.submitted.append(Path(description))
         return JobId(100 + len(self.submitted), 0)
 
+    def submit_all(self, descriptions: Sequence[str]) -> list[JobId | PilotError]:
+        return [self.submit(description) for description in descriptions]
+
     def queue(self, factory: str) -> dict[JobId, BatchJob]:
         self._answer()
         return self.waiting
 
-    def ended(self, job: JobId) -> BatchJob | None:
+    def ended(self, jobs: Sequence[JobId]) -> dict[JobId, BatchJob]:
         self._answer()
-        return self.gone.get(job)
+        return {job: self.gone[job] for job in jobs if job in self.gone}
+
+    def remove(self, jobs: Sequence[JobId], reason: str) -> int:
+        self._answer()
+        self.removed.update(dict.fromkeys(jobs, reason))
+        return len(jobs)
+
+    def forget(self, jobs: Sequence[JobId], reason: str) -> int:
+        self._answer()
+        self.forgotten.update(dict.fromkeys(jobs, reason))
+        return len(jobs)
+
+    def release(self, jobs: Sequence[JobId], reason: str) -> int:
+        self._answer()
+        self.released.extend(jobs)
+        return len(jobs)
 
     def _answer(self) -> None:
         if self.broken:

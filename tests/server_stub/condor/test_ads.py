@@ -1,0 +1,38 @@
+"""What HTCondor says of a job."""
+
+from __future__ import annotations
+
+import pytest
+
+from server_stub.batch import BatchJob
+from server_stub.condor.ads import ATTRIBUTES, parse_ad
+from server_stub.factory.pilots import JobId, PilotState
+
+QUEUED = {"ClusterId": 3, "ProcId": 1, "JobStatus": 1}
+
+
+@pytest.mark.parametrize(
+    ("ad", "job"),
+    [
+        ({}, BatchJob(PilotState.QUEUED)),
+        ({"JobStatus": 2, "RemoteHost": "slot1@wn1.test"}, BatchJob(PilotState.RUNNING, "wn1.test")),
+        (
+            {"JobStatus": 4, "LastRemoteHost": "slot1@wn1", "ExitBySignal": False, "ExitCode": 64},
+            BatchJob(PilotState.ENDED, "wn1", 64),
+        ),
+        ({"JobStatus": 4, "ExitBySignal": True, "ExitSignal": 9}, BatchJob(PilotState.ENDED, exit_code=137)),
+        (
+            {"JobStatus": 5, "HoldReason": "full", "HoldReasonCode": 12, "HoldReasonSubCode": 28, "NumHolds": 2},
+            BatchJob(PilotState.HELD, reason="full", hold_code=12, hold_subcode=28, holds=2),
+        ),
+        ({"JobStatus": 1, "HoldReasonCode": 12}, BatchJob(PilotState.QUEUED)),
+        ({"JobStatus": 3, "RemoveReason": "too old"}, BatchJob(PilotState.REMOVED, reason="too old")),
+        (
+            {"JobStatus": 1, "GridJobId": "batch slurm x/1/77", "GridJobStatus": "IDLE", "EnteredCurrentStatus": 9},
+            BatchJob(PilotState.QUEUED, since=9.0, grid_job="batch slurm x/1/77", grid_state="IDLE"),
+        ),
+    ],
+)
+def test_an_ad_is_read_as_a_job(ad: dict[str, object], job: BatchJob) -> None:
+    assert set(ad) <= set(ATTRIBUTES)
+    assert parse_ad(QUEUED | ad) == (JobId(3, 1), job)
