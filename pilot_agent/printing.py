@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -28,6 +29,12 @@ def print_text(text: str) -> None:
             message = f"standard output cannot be written: {error.strerror}"
             hint = "free space where it goes, or let it go elsewhere"
             raise PilotError(Failure(FailureKind.USAGE, UNWRITTEN, message, hint)) from error
+
+
+def warn(text: str) -> None:
+    """Write to standard error, where it can be written."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
 
 
 def print_page(text: str) -> None:

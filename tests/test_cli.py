@@ -11,7 +11,9 @@ import jsonschema
 import pytest
 
 from pilot_agent import __version__, cli
+from pilot_agent.commands.parser import parser
 from pilot_agent.config_keys import KEYS
+from pilot_agent.dispatch import reference_page
 from pilot_agent.environment import clean_environment
 from pilot_agent.interpreter import interpreter_command
 from pilot_agent.process import Result, run
@@ -225,7 +227,7 @@ def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_config_reference_is_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "reference"]) == 0
-    assert capsys.readouterr().out == cli.reference_page()
+    assert capsys.readouterr().out == reference_page()
 
 
 def test_plugins_and_explain_list_what_a_plugin_declares(tmp_path: Path, make_plugin: MakePlugin) -> None:
@@ -244,7 +246,7 @@ def test_plugins_and_explain_list_what_a_plugin_declares(tmp_path: Path, make_pl
 
 def test_run_as_root_without_an_account_is_refused(tmp_path: Path) -> None:
     if os.geteuid() != 0:
-        assert cli.parser().parse_args(["run"]).command == "run"
+        assert parser().parse_args(["run"]).command == "run"
         return
     result = pilot(tmp_path, "run")
     assert result.code == 66

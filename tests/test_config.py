@@ -15,7 +15,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_agent.cli import reference_page
 from pilot_agent.codec import to_json
 from pilot_agent.config import Config, Layer, load_config
 from pilot_agent.config_check import validate
@@ -25,6 +24,7 @@ from pilot_agent.config_kinds import IMAGE_FIELDS, SERVICE_FIELDS, Key, Kind
 from pilot_agent.config_programs import CHECK_KINDS, PROGRAM_FIELDS, PROGRAM_NEEDS
 from pilot_agent.config_read import command_line_layer, environment_layer, parse_document, read_layer
 from pilot_agent.config_schema import json_schema
+from pilot_agent.dispatch import reference_page
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.requirement_text import LEVELS
 

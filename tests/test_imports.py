@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "pilot_agent"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("__main__", "cli", "account"),
+    ("__main__", "cli", "account", "dispatch"),
     ("testing",),
     ("look", "commands", "usage", "sdk"),
     ("pipeline", "standalone"),
