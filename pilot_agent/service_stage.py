@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pilot_agent import tasks
 from pilot_agent.codec import from_json
 from pilot_agent.collect import Declared
 from pilot_agent.hookspecs import Service
 from pilot_agent.model import Failure, FailureKind, PilotError, ServiceState, TimelineEntry
 from pilot_agent.ordering import in_order
 from pilot_agent.plugins import services
+from pilot_agent.service_command import service_plan
 
 if TYPE_CHECKING:
     from pilot_agent.stages import Session
@@ -106,7 +106,7 @@ def _service_plan(
     earlier = [one.record.name for one in everything if record.name in one.record.before]
     after = [name for name in (*record.after, *earlier) if name != record.name]
     try:
-        return tasks.service_plan(session, state, record, after)
+        return service_plan(session, state, record, after)
     except PilotError as error:
         refused[record.name] = error.failure
         failed = {"status": "failed", "message": f"{error.failure.message}; {error.failure.hint}"}

@@ -13,12 +13,10 @@ from pilot_agent import host
 from pilot_agent.codec import to_json
 from pilot_agent.collect import Declared
 from pilot_agent.files import write_json
-from pilot_agent.hookspecs import Benchmark, ContainerRequest, Liveness, Periodic, Readiness, Service, Setup
+from pilot_agent.hookspecs import Benchmark, ContainerRequest, Periodic, Setup
 from pilot_agent.lifecycle.inherited import OwnTeardown, Prepared, Teardowns
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.plugins import services
 from pilot_agent.plugins.containers import Interior, JobContainer, never_ran, script_inside
-from pilot_agent.plugins.services import MARKER_PLACE, MARKER_VARIABLE, ServicePlan
 from pilot_agent.process import Result
 from pilot_agent.programs import SCRIPT, filled, is_program, is_text
 
@@ -35,9 +33,6 @@ TEXT_DIRECTORY = ".pilot/plugin"
 """Where the script lies that was given as a text, below the directory of its program."""
 INSIDE = "/srv"
 PLACE = "{workspace}"
-READY_SECONDS = 60.0
-IMAGE_READY_SECONDS = 600.0
-"""How long a service may take to be ready inside an image, which may first have to come."""
 Words = tuple[list[str], dict[str, str]]
 """A command line, and the environment in which it is started."""
 
@@ -71,7 +66,7 @@ def command_of(session: Session, state: State) -> Callable[[Declared], host.Comm
             return error.failure
         except OSError as error:
             _clear(record, directory)
-            return _no_room(record.name, error)
+            return no_room(record.name, error)
         inside = getattr(record, "where", "host") == "image"
         explain, program = (never_ran, _inside_name(record)) if inside else (_ran, "")
         given = None
@@ -90,141 +85,6 @@ def _inside_name(record: Any) -> str:
     return f"{name} inside the image"
 
 
-def service_plan(session: Session, state: State, service: Service, after: Sequence[str]) -> ServicePlan:
-    """How the supervisor runs the service, with the command line of its container when it runs in one, after those
-    named in ``after``.
-
-    ``{workspace}`` stays in what the node reads and becomes /srv in what the service reads. Raises ``PilotError`` where
-    there is no image to run it in, and for one that does not fit beside the jobs.
-    """
-    service = with_files(session, state, services.with_devices(service, state.shares))
-    ready, live, metrics = service.readiness, service.liveness or Liveness(), service.metrics
-    directory = os.path.join(session.workspace.services, service.name)
-    commands = [service.command, ready.command, live.command]
-    try:
-        words, environment, image = _service_words(session, state, service, directory, commands)
-    except OSError as error:
-        raise PilotError(_no_room(service.name, error)) from error
-    ready_way, ready_of = _way(ready)
-    live_way, live_of = _way(live) if service.liveness is not None else ("", "")
-    default = IMAGE_READY_SECONDS if service.where == "image" else READY_SECONDS
-    same = {name: getattr(service, name) for name in _SAME}
-    return ServicePlan(
-        argv=words[0],
-        environment=environment,
-        directory=directory,
-        image=image,
-        devices=next((share.devices for share in state.shares if share.name == service.name), ()),
-        after=tuple(after),
-        ready_way=ready_way,
-        ready_of=ready_of,
-        ready_argv=words[1],
-        ready_seconds=default if ready.timeout_seconds is None else ready.timeout_seconds,
-        live_way="" if live_way == "alive" else live_way,
-        live_of=live_of,
-        live_argv=words[2],
-        live_period_seconds=live.period_seconds,
-        live_timeout_seconds=live.timeout_seconds,
-        live_failures=live.failures,
-        metrics_http=metrics.http if metrics else "",
-        metrics_names=metrics.names if metrics else (),
-        metrics_period_seconds=metrics.period_seconds if metrics else 60.0,
-        **same,
-    )
-
-
-def with_files(session: Session, state: State, service: Service) -> Service:
-    """The service with the directories of its signed files in their places, once they are there. Raises ``PilotError``
-    where they cannot be had and believed; ``Interrupted``."""
-    if not service.files:
-        return service
-    from pilot_agent.trust.bundle import Trust
-    from pilot_agent.trust.signed_files import fetch_files
-
-    default = IMAGE_READY_SECONDS if service.where == "image" else READY_SECONDS
-    seconds = default if service.readiness.timeout_seconds is None else service.readiness.timeout_seconds
-    places = {
-        f"{{files:{name}}}": fetch_files(
-            archive,
-            Trust.of(state.config.values),
-            directory=os.path.join(session.workspace.artifacts, "files"),
-            scratch=session.workspace.artifacts,
-            environment=state.environment,
-            seconds=seconds,
-            wake=session.around.wake,
-        )
-        for name, archive in service.files.items()
-    }
-
-    def placed(text: str) -> str:
-        for place, directory in places.items():
-            text = text.replace(place, directory)
-        return text
-
-    return replace(
-        service,
-        command=tuple(map(placed, service.command)),
-        environment={name: placed(value) for name, value in service.environment.items()},
-        binds=tuple(map(placed, service.binds)),
-    )
-
-
-_SAME = (
-    *(
-        "name",
-        "ports",
-        "attributes",
-        "exports",
-        "required",
-        "needs",
-        "per",
-        "restart",
-        "restart_limit",
-        "memory_mib",
-        "disk_mib",
-    ),
-    *("restart_window_seconds", "backoff_seconds", "backoff_limit_seconds", "log_mib", "stop_signal", "stop_seconds"),
-)
-"""The fields that a service and its plan have in common."""
-
-
-def _way(asked: Readiness | Liveness) -> tuple[str, str]:
-    """The way in which a service is asked, and what is looked for."""
-    if asked.command:
-        return "command", ""
-    for way in ("port", "http", "log", "file"):
-        of = getattr(asked, way, None)
-        if of is not None:
-            return way, str(of)
-    return "alive", ""
-
-
-def _service_words(
-    session: Session, state: State, service: Service, directory: str, commands: Sequence[Sequence[str]]
-) -> tuple[list[list[str]], dict[str, str], str]:
-    """The command lines as the node starts them (empty for one that is empty), their environment, and the image's path.
-    Raises ``PilotError`` and ``OSError``."""
-    if service.where == "host":
-        environment = {**session.around.environment, **service.environment}
-        return [list(filled(words, service.script)) for words in commands], environment, ""
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    variables = {name: value.replace(PLACE, INSIDE) for name, value in service.environment.items()}
-    variables[MARKER_VARIABLE] = MARKER_PLACE
-    interior = _interior(session, state, service.platform)
-    if service.binds:
-        interior = interior.with_binds(service.binds)
-    script = script_inside(service.script) if service.script else None
-    contained: list[list[str]] = []
-    environment = {}
-    for words in commands:
-        told = [word.replace(PLACE, INSIDE) for word in filled(words, script)]
-        argv: list[str] = []
-        if told:
-            argv, environment = interior.command(told, directory, script=service.script, variables=variables)
-        contained.append(argv)
-    return contained, environment, interior.image
-
-
 def benchmark_command(
     session: Session, state: State, declared: Declared
 ) -> tuple[str, list[str], dict[str, str], str | None]:
@@ -240,7 +100,7 @@ def benchmark_command(
         own = dict.fromkeys(("HOME", "TMPDIR", "TMP", "TEMP"), directory)
         if is_program(record):
             inside = record.where == "image"
-            image = _interior(session, state, record.platform).image if inside else None
+            image = interior_of(session, state, record.platform).image if inside else None
             _write_context(session, state, directory)
             argv, environment = _words(session, state, record, record.command, directory)
             return directory, argv, environment if inside else environment | own, image
@@ -254,7 +114,7 @@ def benchmark_command(
         raise
     except OSError as error:
         _remove(directory)
-        raise PilotError(_no_room(record.name, error)) from error
+        raise PilotError(no_room(record.name, error)) from error
 
 
 def _write_request(session: Session, state: State, record: Benchmark, directory: str) -> str:
@@ -278,7 +138,7 @@ def periodic_command(session: Session, state: State, record: Periodic, environme
         _write_context(session, state, directory)
         return _words(session, state, record, record.command, directory, environment)
     except OSError as error:
-        raise PilotError(_no_room(record.name, error)) from error
+        raise PilotError(no_room(record.name, error)) from error
 
 
 def journal_teardown(session: Session, state: State, record: Setup) -> None:
@@ -294,7 +154,7 @@ def journal_teardown(session: Session, state: State, record: Setup) -> None:
         words = _words(session, state, record, record.teardown, directory)
         _write_teardown(session.journal, state, record, words, directory)
     except OSError as error:
-        raise PilotError(_no_room(record.name, error)) from error
+        raise PilotError(no_room(record.name, error)) from error
 
 
 def own_teardowns(session: Session, state: State) -> Teardowns:
@@ -347,7 +207,7 @@ def _words(
         program, *arguments = filled(words, record.script)
         return [_found(program, whole["PATH"]), *arguments], whole
     inside = script_inside(record.script) if record.script else None
-    interior = _interior(session, state, record.platform)
+    interior = interior_of(session, state, record.platform)
     variables |= {CONTEXT_VARIABLE: os.path.join(INSIDE, CONTEXT_FILE)}
     return interior.command(filled(words, inside), directory, script=record.script, variables=variables)
 
@@ -364,7 +224,8 @@ def _with_script_file(record: Any, directory: str) -> Any:
     return replace(record, script=path)
 
 
-def _interior(session: Session, state: State, platform: str | None) -> Interior:
+def interior_of(session: Session, state: State, platform: str | None) -> Interior:
+    """The image of a platform as jobs in it are run. Raises ``PilotError`` where there is none."""
     jobs = job_container(state)
     return Interior.of(state.container, platform, jobs, session.around.environment, session.workspace.temporary)
 
@@ -440,6 +301,7 @@ def _ran(_: Result) -> None:
     return
 
 
-def _no_room(name: str, error: OSError) -> Failure:
+def no_room(name: str, error: OSError) -> Failure:
+    """The workspace does not take what a program needs there."""
     message = f"{name} cannot be run in the workspace: {error.strerror}: {error.filename}"
     return Failure(FailureKind.NODE_RESOURCE, "disk.full", message, "the site frees space in the scratch directory")

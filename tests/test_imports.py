@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "lifetime",
         "service_needs",
         "service_stage",
+        "service_command",
         "benchmark_stage",
     ),
     (
