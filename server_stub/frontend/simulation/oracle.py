@@ -19,13 +19,14 @@ from server_stub.frontend.simulation.world import Run
 class _Kept:
     began: float
     until: float
-    free: list[tuple[float, int]] = field(default_factory=list)
-    """(when, how many cores) are given back by jobs that were put in."""
+    jobs: list[tuple[float, int, int]] = field(default_factory=list)
+    """(until when, how many cores, how many GPUs) are taken by jobs that were put in."""
 
-    def room(self, at: float, cores: int) -> int:
-        """Free cores at a time after all jobs before it."""
-        self.free = [(ends, used) for ends, used in self.free if ends > at]
-        return cores - sum(used for _, used in self.free)
+    def takes(self, run: Run, site: Site) -> bool:
+        """Whether a job fits beside those that were put in before it."""
+        self.jobs = [job for job in self.jobs if job[0] > run.began]
+        cores, gpus = (sum(job[number] for job in self.jobs) for number in (1, 2))
+        return cores + run.job.cores <= site.cores and gpus + run.job.gpus <= site.gpus
 
 
 def oracle_core_seconds(runs: Iterable[Run], sites: Sequence[Site]) -> float:
@@ -47,16 +48,15 @@ def _of_site(runs: list[Run], site: Site) -> float:
         costs = [
             (max(run.ended - pilot.until, 0.0), -pilot.until, number)
             for number, pilot in enumerate(open_pilots)
-            if pilot.room(run.began, site.cores) >= run.job.cores
-            and run.ended - pilot.began <= site.walltime_seconds - site.start_seconds
+            if pilot.takes(run, site) and run.ended - pilot.began <= site.walltime_seconds - site.start_seconds
         ]
         cost, _, number = min(costs, default=(new, 0.0, -1))
         if number < 0 or cost >= new:
-            open_pilots.append(_Kept(run.began, run.ended, [(run.ended, run.job.cores)]))
+            open_pilots.append(_Kept(run.began, run.ended, [(run.ended, run.job.cores, run.job.gpus)]))
             total += new
             continue
         pilot = open_pilots[number]
         pilot.until = max(pilot.until, run.ended)
-        pilot.free.append((run.ended, run.job.cores))
+        pilot.jobs.append((run.ended, run.job.cores, run.job.gpus))
         total += cost
     return total

@@ -129,10 +129,11 @@ def _slots_of(pilot: Pilot, entry: str) -> list[SlotRecord]:
     name, dies = str(id(pilot)), EPOCH + int(pilot.dies)
     cores = pilot.cores - sum(job.cores for job in pilot.jobs)
     memory = pilot.memory_mib - sum(job.memory_mib for job in pilot.jobs)
+    gpus = pilot.gpus - sum(job.gpus for job in pilot.jobs)
     taking = pilot.takes_jobs
     return [
-        SlotRecord(entry, name, False, taking, cores, memory, 1 << 30, 0, dies),
-        *(SlotRecord(entry, name, True, taking, job.cores, job.memory_mib, 0, 0, dies) for job in pilot.jobs),
+        SlotRecord(entry, name, False, taking, cores, memory, 1 << 30, gpus, dies),
+        *(SlotRecord(entry, name, True, taking, job.cores, job.memory_mib, 0, job.gpus, dies) for job in pilot.jobs),
     ]
 
 
@@ -176,6 +177,7 @@ class _History:
             site.name,
             site.cores,
             site.memory_mib,
+            gpus=site.gpus,
             walltime_seconds=site.walltime_seconds - int(site.start_seconds),
             attributes={"Country": site.country},
             outcomes=Outcomes(*(round(count) for count in self._counts[number])),

@@ -21,6 +21,8 @@ from server_stub.frontend.pressure import Limits, Totals, Tuning
 from server_stub.frontend.removal import Patience
 
 T = TypeVar("T")
+MOST_JOBS = 200_000
+MOST_CYCLES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Site:
     name: str
     cores: int = 8
     memory_mib: int = 16000
+    gpus: int = 0
     most_pilots: int = 100
     queue_seconds: float = 120.0
     start_seconds: float = 120.0
@@ -63,6 +66,7 @@ class Load:
     spread: float = 0.2
     cores: int = 1
     memory_mib: int = 2000
+    gpus: int = 0
     walltime_seconds: int = 0
     country: str = ""
 
@@ -113,11 +117,23 @@ def parse_scenario(document: Mapping[str, Json]) -> Scenario:
     """The scenario of a document. Raises ``PilotError`` (config.invalid) with every problem."""
     problems: list[str] = []
     made = _made(Scenario, document, "", problems)
+    problems += [] if made is None or problems else _too_large(made)
     if made is None or problems:
         message = "the scenario has problems: " + "; ".join(problems)
         raise PilotError(Failure(FailureKind.CONFIG, "config.invalid", message, "correct the named keys"))
     made.settings()
     return made
+
+
+def _too_large(made: Scenario) -> list[str]:
+    """What would keep a machine busy for days."""
+    jobs, cycles = sum(load.jobs * load.times for load in made.load), made.most_seconds / made.cycle_seconds
+    found = []
+    if jobs > MOST_JOBS:
+        found.append(f"load: {jobs} jobs in all, at most {MOST_JOBS} can be simulated")
+    if cycles > MOST_CYCLES:
+        found.append(f"most_seconds: {cycles:.0f} cycles of cycle_seconds, at most {MOST_CYCLES} can be simulated")
+    return found
 
 
 LISTS: dict[str, type[Any]] = {"sites": Site, "load": Load}

@@ -29,6 +29,7 @@ class Job:
     kind: int
     cores: int
     memory_mib: int
+    gpus: int
     seconds: float
     stated_seconds: int
     record: JobRecord
@@ -43,6 +44,7 @@ class Pilot:
     site: int
     cores: int
     memory_mib: int
+    gpus: int
     asked: float
     began: float = -1.0
     ready: float = -1.0
@@ -113,7 +115,7 @@ class World:
         """The factory hands pilots to a site."""
         about = self.scenario.sites[site]
         for _ in range(count):
-            pilot = Pilot(site, about.cores, about.memory_mib, self.now)
+            pilot = Pilot(site, about.cores, about.memory_mib, about.gpus, self.now)
             self.queued[site].append(pilot)
             self._at(self.now + about.queue_seconds * self._chance.uniform(0.5, 1.5), lambda p=pilot: self._turn(p))  # type: ignore[misc]
 
@@ -133,11 +135,11 @@ class World:
 
     def _arrive(self, kind: int, load: Load) -> None:
         for _ in range(load.jobs):
-            demand = Demand(load.cores, load.memory_mib, 0, 0, load.stated_seconds, False, "", (load.country,))
+            demand = Demand(load.cores, load.memory_mib, 0, load.gpus, load.stated_seconds, False, "", (load.country,))
             seconds = load.seconds * self._chance.uniform(1 - load.spread, 1 + load.spread)
             record = JobRecord(EPOCH + int(self.now), *demand)
             self.waiting[kind].append(
-                Job(kind, load.cores, load.memory_mib, seconds, load.stated_seconds, record, self.now)
+                Job(kind, load.cores, load.memory_mib, load.gpus, seconds, load.stated_seconds, record, self.now)
             )
         self.negotiate()
 
@@ -189,8 +191,9 @@ class World:
 
     def _fits(self, pilot: Pilot, job: Job) -> bool:
         memory = pilot.memory_mib - sum(other.memory_mib for other in pilot.jobs)
+        gpus = pilot.gpus - sum(other.gpus for other in pilot.jobs)
         in_time = pilot.dies - self.now >= job.stated_seconds
-        return in_time and self._room(pilot) >= job.cores and memory >= job.memory_mib
+        return in_time and self._room(pilot) >= job.cores and memory >= job.memory_mib and gpus >= job.gpus
 
     def _begin(self, pilot: Pilot, job: Job) -> None:
         about = self.scenario.sites[pilot.site]

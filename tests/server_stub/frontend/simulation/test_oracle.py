@@ -13,7 +13,7 @@ SITE = Site("a", cores=2, start_seconds=10)
 
 
 def run(began: float, ended: float, *, cores: int = 1, good: bool = True, preempted: bool = False) -> Run:
-    job = Job(0, cores, 1000, ended - began, 0, record(), 0.0)
+    job = Job(0, cores, 1000, 0, ended - began, 0, record(), 0.0)
     return Run(0, job, began, ended, good, preempted)
 
 

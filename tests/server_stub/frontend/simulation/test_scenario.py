@@ -45,6 +45,14 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     assert caught.value.failure.code == "config.invalid"
 
 
+def test_what_would_be_simulated_for_days_is_refused_with_its_size() -> None:
+    large = {**GOOD, "load": [{"jobs": 500, "seconds": 60, "times": 1000}], "cycle_seconds": 0.1}
+    with pytest.raises(PilotError) as caught:
+        parse_scenario(large)
+    assert "load: 500000 jobs in all, at most 200000" in caught.value.failure.message
+    assert "most_seconds: 12096000 cycles of cycle_seconds, at most 100000" in caught.value.failure.message
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_is_none_is_refused_with_its_place(number: float) -> None:
     for change, place in (

@@ -42,6 +42,16 @@ def test_after_a_step_of_load_requests_rise_and_fall_and_everything_drains(scena
     assert told.over_oracle <= 0.15
 
 
+def test_jobs_for_gpus_bring_pilots_only_where_gpus_are_and_as_many_as_those_allow() -> None:
+    sites = (Site("plain"), Site("gpus", cores=8, gpus=2))
+    simulation, told = simulated(Scenario(sites, (Load(100, 7200.0, gpus=1),)))
+    assert (told.jobs_done, told.left) == (100, 0)
+    assert {run.site for run in simulation.world.runs} == {1}
+    assert {pilot.site for pilot in simulation.world.ended} == {1}
+    assert told.sign_changes <= 2
+    assert told.over_oracle <= 0.15, "an oracle that puts two of them into a pilot, too"
+
+
 def test_no_cycle_makes_more_pilots_than_the_rate_allows() -> None:
     totals = Totals(new_per_cycle=7)
     simulation, told = simulated(Scenario(TWO, (Load(500, 7200.0),), totals=totals))
