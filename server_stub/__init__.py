@@ -1,4 +1,4 @@
 """A thin factory: holds entries, publishes the payload, submits pilots to a site's HTCondor pool, takes their reports.
 
-Start it with ``python -m server_stub serve --config factory.yaml``; see ``entries`` for the file.
+Start it with ``pilot-factory run --config factory.yaml``; see ``entries`` for the file.
 """

@@ -1,10 +1,10 @@
-"""``python -m server_stub.frontend``."""
+"""``python -m server_stub.frontend``, the same as ``pilot-frontend``."""
 
 from __future__ import annotations
 
 import sys
 
-from server_stub.frontend.cli import main
+from server_stub.cli import frontend
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(frontend())

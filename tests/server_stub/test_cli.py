@@ -58,7 +58,10 @@ def test_an_unknown_entry_is_the_callers_mistake(file: str, capsys: pytest.Captu
     assert "must act" in told
 
 
-@pytest.mark.parametrize("words", [[], ["entries"], ["entries", "import"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["entries"], ["entries", "import"], ["entries", "close"], ["run"], ["pilots"], ["pilots", "list"], ["revoke"]],
+)
 def test_help_has_examples_and_fits_a_terminal(
     words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +70,7 @@ def test_help_has_examples_and_fits_a_terminal(
         main([*words, "--help"])
     told = capsys.readouterr().out
     assert ended.value.code == 0
-    assert "\nexamples:\n  python -m server_stub " in told
+    assert "\nexamples:\n  pilot-factory " in told
     assert max(map(len, told.splitlines())) <= 80
 
 

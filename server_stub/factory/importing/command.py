@@ -12,7 +12,6 @@ from pilot_agent.config_check import Problem
 from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
-from pilot_agent.usage import Parser
 from server_stub.factory.entry import read_entry
 from server_stub.factory.importing.common import Imported, difference, overridden, written
 from server_stub.factory.importing.cric import entries_from_cric
@@ -22,30 +21,6 @@ from server_stub.factory.reader import Reader
 
 FILE_LIMIT_BYTES = 256 << 20
 MOST_NOTES = 5
-SOURCES = ("cric", "osg", "glideinwms")
-
-FORMATTER = argparse.RawDescriptionHelpFormatter
-EPILOG = """examples:
-  python -m server_stub entries import cric queues.json > imported.yaml
-  python -m server_stub entries import glideinwms glideinWMS.xml \\
-      --overrides overrides.yaml --against imported.yaml
-"""
-
-
-def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
-    """The command line."""
-    entries = commands.add_parser(
-        "entries", help="make entries from what others know of sites", epilog=EPILOG, formatter_class=FORMATTER
-    )
-    verbs = entries.add_subparsers(dest="verb", required=True, metavar="VERB")
-    importing = verbs.add_parser(
-        "import", help="print entries as a file for entries_files", epilog=EPILOG, formatter_class=FORMATTER
-    )
-    importing.add_argument("source", choices=SOURCES, help="what FILE is: CRIC's queues, OSG's ads, glideinWMS.xml")
-    importing.add_argument("file", metavar="FILE", help="what the source says")
-    importing.add_argument("--overrides", metavar="FILE", help="defaults and corrections by name, YAML")
-    importing.add_argument("--against", metavar="FILE", help="print what changed from the entries of this file")
-    importing.add_argument("--json", action="store_true", help="print JSON: entries, notes, problems, changes")
 
 
 def import_entries(parsed: argparse.Namespace) -> int:

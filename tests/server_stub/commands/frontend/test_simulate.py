@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from server_stub.frontend.cli import main
+from server_stub.cli import main
 
 SCENARIO = "sites: [{name: <b>}]\nload: [{jobs: 20, seconds: 1800}]\n"
 
@@ -21,7 +21,7 @@ def scenario(tmp_path: Path) -> str:
 
 
 def test_people_see_every_series_and_what_was_paid(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", scenario]) == 0
+    assert main(["frontend", "simulate", scenario]) == 0
     told = capsys.readouterr().out
     assert "20 of 20 jobs in" in told
     assert "core hours paid" in told
@@ -36,14 +36,14 @@ def test_help_has_examples_and_fits_a_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        main([*words, "--help"])
+        main(["frontend", *words, "--help"])
     told = capsys.readouterr().out
-    assert "\nexamples:\n  python -m server_stub.frontend simulate scenario.yaml\n" in told
+    assert "\nexamples:\n  pilot-frontend simulate scenario.yaml\n" in told
     assert max(map(len, told.splitlines())) <= 80
 
 
 def test_programs_get_the_figures_and_every_cycle(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", scenario, "--json"]) == 0
+    assert main(["frontend", "simulate", scenario, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["figures"]["jobs_done"] == 20
     assert told["cycles"][0]["jobs_waiting"] == 20
@@ -51,7 +51,7 @@ def test_programs_get_the_figures_and_every_cycle(scenario: str, capsys: pytest.
 
 
 def test_the_plots_are_one_picture(scenario: str, tmp_path: Path) -> None:
-    assert main(["simulate", scenario, "--svg", str(tmp_path / "plot.svg")]) == 0
+    assert main(["frontend", "simulate", scenario, "--svg", str(tmp_path / "plot.svg")]) == 0
     picture = ET.fromstring((tmp_path / "plot.svg").read_text())
     lines = picture.findall("{http://www.w3.org/2000/svg}polyline")
     assert len(lines) == 8
@@ -62,10 +62,10 @@ def test_the_plots_are_one_picture(scenario: str, tmp_path: Path) -> None:
 def test_a_wrong_scenario_is_a_configuration_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SCENARIO.replace("jobs", "job"))
-    assert main(["simulate", str(path)]) == 66
+    assert main(["frontend", "simulate", str(path)]) == 66
     assert "load[0].job: unknown key; did you mean jobs?" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_is_named(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", scenario, "--svg", "/nowhere/plot.svg"]) == 2
+    assert main(["frontend", "simulate", scenario, "--svg", "/nowhere/plot.svg"]) == 2
     assert "/nowhere/plot.svg cannot be written" in capsys.readouterr().err

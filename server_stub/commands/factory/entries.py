@@ -1,0 +1,88 @@
+"""``entries``: opened, closed, and made of what others know of sites."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from pilot_agent.usage import Parser
+from server_stub.commands.factory.common import opened, take_config, take_entry
+from server_stub.commands.tables import print_json
+from server_stub.commands.tree import Command, Group
+
+SOURCES = ("cric", "osg", "glideinwms")
+
+
+def _close_arguments(parser: Parser) -> None:
+    take_entry(parser, required=True)
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="shown to whoever looks at the entry")
+    take_config(parser)
+
+
+def _open_arguments(parser: Parser) -> None:
+    take_entry(parser, required=True)
+    take_config(parser)
+
+
+def _change(parsed: argparse.Namespace, reason: str) -> int:
+    from server_stub.factory.texts import shown
+
+    told = shown(reason)
+    with opened(parsed) as (factory, store):
+        entry = factory.entry(parsed.entry)
+        store.close_entry(entry.name, told)
+    if parsed.json:
+        print_json({"entry": entry.name, "closed": told})
+    else:
+        sys.stdout.write(f"{entry.name} is {'closed: ' + told if told else 'open'}\n")
+    return 0
+
+
+def _close(parsed: argparse.Namespace) -> int:
+    return _change(parsed, parsed.reason)
+
+
+def _open(parsed: argparse.Namespace) -> int:
+    return _change(parsed, "")
+
+
+def _import_arguments(parser: Parser) -> None:
+    parser.add_argument("source", choices=SOURCES, help="what FILE is: CRIC's queues, OSG's ads, glideinWMS.xml")
+    parser.add_argument("file", metavar="FILE", help="what the source says")
+    parser.add_argument("--overrides", metavar="FILE", help="defaults and corrections by name, YAML")
+    parser.add_argument("--against", metavar="FILE", help="print what changed from the entries of this file")
+    parser.add_argument("--json", action="store_true", help="print JSON: entries, notes, problems, changes")
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from server_stub.factory.importing.command import import_entries
+
+    return import_entries(parsed)
+
+
+IMPORT_EXAMPLES = (
+    "entries import cric queues.json > imported.yaml",
+    "entries import glideinwms glideinWMS.xml \\\n      --overrides overrides.yaml --against imported.yaml",
+)
+CLOSE_EXAMPLES = ("entries close --entry el9-nodes \\\n      --reason 'the site replaces its switches'",)
+
+
+def _old(name: str, run: Callable[[argparse.Namespace], int], arguments: Callable[[Parser], None]) -> Command:
+    return Command(name, "the same below entries", run, arguments, hidden=True)
+
+
+COMMANDS = (
+    Group(
+        "entries",
+        "open, close and import the site queues",
+        (
+            Command("close", "submit nothing to an entry until it is opened", _close, _close_arguments, CLOSE_EXAMPLES),
+            Command("open", "submit to an entry again", _open, _open_arguments, ("entries open --entry el9-nodes",)),
+            Command("import", "print entries as a file for entries_files", _import, _import_arguments, IMPORT_EXAMPLES),
+        ),
+        (*CLOSE_EXAMPLES, *IMPORT_EXAMPLES),
+    ),
+    _old("close", _close, _close_arguments),
+    _old("open", _open, _open_arguments),
+)

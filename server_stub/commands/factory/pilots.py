@@ -1,0 +1,106 @@
+"""Pilots by hand: ``submit``, ``collect``, ``revoke``, and what became of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent.usage import Parser
+from server_stub.commands.factory.common import PROGRAM, opened, show_pilots, take_config, take_entry
+from server_stub.commands.tables import print_json
+from server_stub.commands.tree import Command, Group
+
+
+def _submit_arguments(parser: Parser) -> None:
+    take_entry(parser, required=True)
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="how many pilots (default: %(default)s)")
+    parser.add_argument("--vo", default="", metavar="NAME", help="for which VO")
+    take_config(parser)
+
+
+def _submit(parsed: argparse.Namespace) -> int:
+    from server_stub.condor.system import HTCondor
+    from server_stub.submit import submit_pilots
+
+    with opened(parsed) as (factory, store):
+        entry = factory.entry(parsed.entry)
+        made = submit_pilots(factory, entry, parsed.count, store, HTCondor(), vo=parsed.vo)
+    show_pilots(made, as_json=parsed.json)
+    return 0
+
+
+def _collect_arguments(parser: Parser) -> None:
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for all to end")
+    take_config(parser)
+
+
+def _collect(parsed: argparse.Namespace) -> int:
+    from server_stub.collect import collect
+    from server_stub.condor.system import HTCondor
+
+    with opened(parsed) as (factory, store):
+        until = time.monotonic() + parsed.wait
+        changed = {pilot.id: pilot for pilot in collect(factory, store, HTCondor())}
+        while store.pilots(unfinished=True) and time.monotonic() < until:
+            time.sleep(min(factory.collect_seconds, max(0.0, until - time.monotonic())))
+            changed |= {pilot.id: pilot for pilot in collect(factory, store, HTCondor())}
+    show_pilots(list(changed.values()), as_json=parsed.json)
+    return 0
+
+
+def _list_arguments(parser: Parser) -> None:
+    take_entry(parser)
+    take_config(parser)
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    with opened(parsed) as (_, store):
+        show_pilots(store.pilots(entry=parsed.entry), as_json=parsed.json)
+    return 0
+
+
+def _revoke_arguments(parser: Parser) -> None:
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--pilot", metavar="ID", help="all of its tokens")
+    chosen.add_argument("--jti", metavar="JTI", help="the token with this jti")
+    take_config(parser)
+
+
+def _revoke(parsed: argparse.Namespace) -> int:
+    from server_stub.factory.texts import shown
+
+    with opened(parsed) as (factory, store):
+        if parsed.pilot is not None and store.get(parsed.pilot) is None:
+            message = f"the factory {factory.name} has no pilot {shown(parsed.pilot)!r}, so nothing is revoked"
+            hint = f"`{PROGRAM} pilots` lists them; whoever gave the command must act"
+            raise PilotError(Failure(FailureKind.USAGE, "pilot.unknown", message, hint))
+        number = store.revoke(jti=parsed.jti, pilot_id=parsed.pilot)
+    if parsed.json:
+        print_json({"revoked": number})
+    else:
+        sys.stdout.write(f"{number} revoked\n")
+    return 0
+
+
+COMMANDS = (
+    Command("submit", "submit pilots to an entry", _submit, _submit_arguments, ("submit --entry el9-nodes --count 2",)),
+    Command(
+        "collect",
+        "ask the batch system about the pilots and take their reports",
+        _collect,
+        _collect_arguments,
+        ("collect --wait 600",),
+    ),
+    Group(
+        "pilots",
+        "what became of the pilots",
+        (Command("list", "list the pilots", _list, _list_arguments, ("pilots list --entry el9-nodes --json",)),),
+        ("pilots", "pilots list --entry el9-nodes"),
+        default="list",
+    ),
+    Command(
+        "revoke", "let tokens of a pilot count no more", _revoke, _revoke_arguments, ("revoke --pilot 4f2a90c1d7e3",)
+    ),
+)

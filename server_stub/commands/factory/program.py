@@ -1,0 +1,21 @@
+"""``pilot-factory`` as a whole."""
+
+from __future__ import annotations
+
+from server_stub.commands.factory import entries, pilots, serving
+from server_stub.commands.factory.common import PROGRAM
+from server_stub.commands.tree import Program
+
+FACTORY = Program(
+    PROGRAM,
+    "A factory of pilots.",
+    (*serving.COMMANDS, *entries.COMMANDS, *pilots.COMMANDS),
+    "docs/how-to/run-a-factory.md",
+    (
+        "run --config factory.yaml",
+        "submit --entry el9-nodes --count 2",
+        "pilots list --entry el9-nodes",
+        "entries close --entry el9-nodes --reason 'the site is down'",
+        "entries import cric queues.json > imported.yaml",
+    ),
+)
