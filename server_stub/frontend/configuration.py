@@ -47,7 +47,7 @@ class PoolPlan:
     tokens: str = ""
     condor_config: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    slots: str = "true"
+    slots: str = "IS_GLIDEIN =?= true"
     most_seconds: float = 120.0
 
 
@@ -157,7 +157,7 @@ def _pool(reader: Reader) -> PoolPlan:
         tokens=reader.path("tokens", default=""),
         condor_config=reader.path("condor_config", default=""),
         parameters=reader.texts("parameters"),
-        slots=_constraint(reader, "slots"),
+        slots=_constraint(reader, "slots", "IS_GLIDEIN =?= true"),
         most_seconds=reader.number("most_seconds", default=120, minimum=1, maximum=3600),
     )
     if not plan.collectors:
@@ -245,8 +245,8 @@ def _policy(reader: Reader) -> Policy:
     return _noting(reader, "", lambda: policy(match, rank, more), tell=False) or policy()
 
 
-def _constraint(reader: Reader, key: str) -> str:
-    text = reader.text(key, default="true")
+def _constraint(reader: Reader, key: str, default: str = "true") -> str:
+    text = reader.text(key, default=default)
     _noting(reader, key, lambda: parse_expression(text, key))
     return text
 

@@ -40,7 +40,7 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One entry.
+    """One entry. Of several factories' entries each has its factory's name after its own: ``entry@factory``.
 
     Sizes are those of a whole pilot; a disk of 0 is not known and bounds nothing. ``vos`` are the VOs that it takes,
     all when empty; ``containers`` is the site's word in the negotiation. ``attributes`` are for policies and for the
@@ -66,8 +66,10 @@ class Offer:
 
     def ad(self) -> dict[str, Scalar]:
         """What expressions see of the entry, under the names that its pilots' machine ads have."""
+        entry, _, factory = self.name.partition("@")
         return {
-            "GLIDEIN_Entry_Name": self.name,
+            "GLIDEIN_Entry_Name": entry,
+            **({"GLIDEIN_Factory": factory} if factory else {}),
             "GLIDEIN_Site": self.site,
             "GLIDEIN_CPUS": self.cores,
             "GLIDEIN_MaxMemMBs": self.memory_mib,

@@ -13,7 +13,7 @@ from server_stub.frontend.jobs import LARGEST_NUMBER, Ad, Integers, whole
 
 PROJECTION = (
     *("PilotId", "GLIDEIN_Entry_Name", "State", "SlotType", "Cpus", "Memory", "Disk", "GPUs", "GLIDEIN_CPUS"),
-    *("GLIDEIN_ToRetire", "Start"),
+    *("GLIDEIN_ToRetire", "Start", "GLIDEIN_Factory"),
 )
 """The attributes to ask a collector for."""
 
@@ -34,10 +34,12 @@ class SlotRecord(NamedTuple):
 
 
 def slot_record(ad: Ad) -> SlotRecord:
-    """The record of a slot's ad. A partitionable slot has in its ad what is left of it."""
+    """The record of a slot's ad. A partitionable slot has in its ad what is left of it. Where the ad names a factory
+    the entry is ``entry@factory``: two factories may use the same name."""
+    names = [str(ad.get(name, "")) for name in ("GLIDEIN_Entry_Name", "GLIDEIN_Factory")]
     busy = ad.get("State") == "Claimed" and ad.get("SlotType") != "Partitionable"
     return SlotRecord(
-        entry=str(ad.get("GLIDEIN_Entry_Name", "")),
+        entry="@".join(filter(None, names)),
         pilot=str(ad.get("PilotId", "")),
         busy=busy,
         open=busy or not _closed(ad),
