@@ -1,0 +1,1 @@
+"""Secrets that a frontend gives its pilots: made, sealed for one factory, opened there when they are needed."""
