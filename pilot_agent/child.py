@@ -146,7 +146,7 @@ def _bench(job_path: str, state_path: str, score_path: str) -> int:
 
     score = measure(job, own, explain if job.image is not None else lambda _: "").score
     write_json(score_path, to_json(score))
-    brief = {name: getattr(score, name) for name in ("status", "score", "unit", "message", "attributes")}
+    brief = {name: getattr(score, name) for name in ("status", "score", "unit", "cached", "message", "attributes")}
     os.write(1, json.dumps(to_json(brief)).encode())
     return 0
 

@@ -333,6 +333,13 @@ KEYS: tuple[Key, ...] = (
     Key("upload.authorities", Kind.STRING, None, "file with the certificate authorities that upload.url is held to"),
     Key("upload.period_seconds", Kind.NUMBER, 60, "how often events are uploaded while jobs run", minimum=1),
     Key(
+        "upload.heartbeat_seconds",
+        Kind.NUMBER,
+        300,
+        "after how long without anything to upload the pilot says that it lives (POST to .../heartbeat)",
+        minimum=1,
+    ),
+    Key(
         "upload.print_report",
         Kind.BOOLEAN,
         True,

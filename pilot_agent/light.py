@@ -53,7 +53,9 @@ def loads(text: str | bytes | bytearray) -> Any:
         raise ValueError("no JSON value where one must be") from None
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
-    except (ImportError, OSError) as error:  # it loads the public module to say what is wrong; that one may be gone
+    except (ImportError, OSError, SystemError) as error:
+        # What says what is wrong is the public module's: the scanner loads it, and that may be gone, or (Python 3.11)
+        # looks for it among what is loaded, and says nothing where it is not there.
         raise ValueError("damaged JSON") from error
     if end != len(text):
         raise ValueError(f"{len(text) - end} characters follow the JSON value")

@@ -1,7 +1,8 @@
-"""One upload to the factory: the events since the last one that succeeded, and the report once there is one.
+"""One upload to the factory: last words, the events since the last upload that succeeded, scores among them, and the
+report, as far as there are any; else a sign of life, if that was asked for.
 
-Run as ``_upload WORKSPACE``, short-lived, in the middle of a pilot's life or at its end. It says in one line what went
-wrong and exits 1; whoever started it kills it when it takes too long.
+Run as ``_upload WORKSPACE [heartbeat]``, short-lived, in the middle of a pilot's life or at its end. It says in one
+line what went wrong and exits 1; whoever started it kills it when it takes too long.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pilot_agent.containers.store.authorities import factory_context, trusting
 from pilot_agent.files import read_bounded, write_atomically, write_json
-from pilot_agent.lifecycle.uploads import PLAN_FILE, REPORT_FILE, TASK_SECONDS
+from pilot_agent.lifecycle.uploads import HEARTBEAT, PLAN_FILE, REPORT_FILE, TASK_SECONDS, WORDS_FILE
 from pilot_agent.light import dumps, loads
 from pilot_agent.workspace import Workspace
 
@@ -36,6 +37,12 @@ RENEWED = "X-Pilot-Token"
 """The header in which a factory gives a newer token."""
 ANSWER_SECONDS = 10.0
 ANSWER_BYTES = 64 << 10
+WORDS_LIMIT_BYTES = 64 << 10
+JSON, LINES, TEXT = "application/json", "application/x-ndjson", "text/plain; charset=utf-8"
+SCORE_EVENT = b'"event": "benchmark.ended"'
+SCORE_NAMES = ("name", "score", "unit", "cached")
+PASSING = (401, 403, 408, 425, 429)
+"""Refusals that say nothing of what was sent: it may be taken another time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     # The pipeline becomes another program while this runs: then nobody is left who would end it.
     signal.alarm(int(TASK_SECONDS) + 1)
     try:
-        upload(Workspace(arguments[0]))
+        upload(Workspace(arguments[0]), heartbeat=HEARTBEAT in arguments[1:])
     except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
         # What the network said; the token is in no such text.
         sys.stdout.write(f"{type(error).__name__}: {error}"[:300] + "\n")
@@ -60,26 +67,71 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def upload(workspace: Workspace) -> None:
-    """Send what is new. Raises ``OSError``, ``ValueError`` and ``http.client.HTTPException``."""
+def upload(workspace: Workspace, *, heartbeat: bool = False) -> None:
+    """Send what is new; with ``heartbeat`` a sign of life where nothing is. Raises ``OSError``, ``ValueError`` and
+    ``http.client.HTTPException``."""
     plan = loads(read_bounded(os.path.join(workspace.upload, PLAN_FILE)))
     progress_path = os.path.join(workspace.upload, PROGRESS_FILE)
     progress = _progress(progress_path)
     factory = _Factory(plan)
     with contextlib.closing(factory.connection):
+        _send_words(factory, os.path.join(workspace.upload, WORDS_FILE))
         for batch in batches(workspace.events, progress["offset"]):
             progress["dropped"] += batch.dropped
             headers = {"X-Pilot-Offset": str(batch.end), "X-Pilot-Dropped": str(progress["dropped"])}
-            factory.post("events", batch.lines, "application/x-ndjson", headers)
+            factory.post("events", batch.lines, LINES, headers)
+            _send_scores(factory, batch.lines, workspace)
             progress["offset"] = batch.end
             write_json(progress_path, progress)
-        path = os.path.join(workspace.upload, REPORT_FILE)
-        if os.path.exists(path):
-            report = read_bounded(path, limit_bytes=REPORT_LIMIT_BYTES + 1)
-            if len(report) > REPORT_LIMIT_BYTES:
-                raise ValueError(f"the report has more than {REPORT_LIMIT_BYTES} bytes")
-            factory.post("report", report, "application/json", {})
-            os.unlink(path)
+        _send_report(factory, os.path.join(workspace.upload, REPORT_FILE))
+        if heartbeat and not factory.heard:
+            factory.offer("heartbeat", b"{}", JSON)
+
+
+def _send_report(factory: _Factory, path: str) -> None:
+    if os.path.exists(path):
+        report = read_bounded(path, limit_bytes=REPORT_LIMIT_BYTES + 1)
+        if len(report) > REPORT_LIMIT_BYTES:
+            raise ValueError(f"the report has more than {REPORT_LIMIT_BYTES} bytes")
+        factory.post("report", report, JSON, {})
+        os.unlink(path)
+
+
+def _send_words(factory: _Factory, path: str) -> None:
+    if os.path.exists(path):
+        factory.offer("last-words", read_bounded(path, limit_bytes=WORDS_LIMIT_BYTES), TEXT)
+        os.unlink(path)
+
+
+def _send_scores(factory: _Factory, lines: bytes, workspace: Workspace) -> None:
+    """The scores among these events. What the report will hold too is sent now: jobs may run for days until then."""
+    found = [_score(line) for line in lines.splitlines() if SCORE_EVENT in line]
+    scores = [score for score in found if score]
+    if scores:
+        document = {"cpu_model": _cpu_model(workspace.report), "benchmarks": scores}
+        factory.offer("benchmarks", dumps(document).encode(), JSON)
+
+
+def _score(line: bytes) -> dict[str, Any]:
+    """A benchmark's score in an event, as a report holds it; nothing where it has none."""
+    try:
+        event = loads(line)
+    except ValueError:
+        return {}
+    if not isinstance(event, dict) or event.get("event") != "benchmark.ended" or event.get("score") is None:
+        return {}
+    return {name: event.get(name) for name in SCORE_NAMES}
+
+
+def _cpu_model(path: str) -> str:
+    """The processor's model, as the report in the workspace tells it; it is there from the probes on."""
+    try:
+        found: Any = loads(read_bounded(path, limit_bytes=REPORT_LIMIT_BYTES))
+    except (OSError, ValueError):
+        return ""
+    for name in ("node", "cpu", "model", "value"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def batches(path: str, offset: int) -> Iterator[Batch]:
@@ -137,6 +189,8 @@ class _Factory:
         parts = urlsplit(plan["url"])
         host, self._path = parts.hostname or "", parts.path
         self._headers = {"X-Pilot-Id": plan["pilot_id"], "User-Agent": f"pilot-agent/{plan['version']}"}
+        self.heard = False
+        """Whether it took anything."""
         self._token_file: str | None = plan.get("token") if parts.scheme == "https" else None
         if plan.get("token"):
             # Read each time: it may have been replaced.
@@ -150,16 +204,28 @@ class _Factory:
 
     def post(self, name: str, content: bytes, kind: str, headers: dict[str, str]) -> None:
         """Raises ``ValueError`` for an answer that is no success."""
+        _require_success(name, self._ask(name, content, kind, headers))
+
+    def offer(self, name: str, content: bytes, kind: str) -> None:
+        """The same for what a factory may do without: one that has no place for it, or refuses what it is, is asked no
+        further. All of it is in the report, too, or worth nothing later."""
+        status = self._ask(name, content, kind, {})
+        if not 400 <= status < 500 or status in PASSING:
+            _require_success(name, status)
+
+    def _ask(self, name: str, content: bytes, kind: str, headers: dict[str, str]) -> int:
+        """The status of the answer."""
         self.connection.request(
             "POST", f"{self._path}/{name}", content, {**self._headers, "Content-Type": kind, **headers}
         )
         answer = self.connection.getresponse()
         answer.read(ANSWER_BYTES)
-        if not 200 <= answer.status < 300:
-            raise ValueError(f"the factory answered {answer.status} to {name}")
-        self._renew(answer.getheader(RENEWED, ""))
+        if 200 <= answer.status < 300:
+            self.heard = True
+            self._renew(answer.getheader(RENEWED, ""))
         if not answer.isclosed():
             self.connection.close()
+        return answer.status
 
     def _renew(self, token: str) -> None:
         """Keep the newer token that a factory gave: from now on it is the one to send. Without a place for it the old
@@ -169,6 +235,12 @@ class _Factory:
         with contextlib.suppress(OSError):
             write_atomically(self._token_file, f"{token}\n".encode("ascii", "replace"))
             self._headers["Authorization"] = f"Bearer {token}"
+
+
+def _require_success(name: str, status: int) -> None:
+    """Raises ``ValueError`` for an answer that is none."""
+    if not 200 <= status < 300:
+        raise ValueError(f"the factory answered {status} to {name}")
 
 
 def _trust(authorities: str | None) -> ssl.SSLContext:

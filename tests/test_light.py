@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -34,6 +37,28 @@ def test_what_was_written_is_read_back(value: object) -> None:
 def test_damaged_text_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         light.loads(text)
+
+
+ALONE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pilot_agent.light import loads
+assert "json" not in sys.modules
+for text in sys.argv[2:]:
+    try:
+        loads(text)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_damaged_text_is_a_value_error_in_a_process_that_has_not_loaded_the_public_module() -> None:
+    """As the guardian and the keeper: a message that was torn must not end them."""
+    texts = ["{", "[1", '"a', '{"a"']
+    words = [sys.executable, "-I", "-B", "-c", ALONE, str(Path(__file__).parents[1]), *texts]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == len(texts)
 
 
 def test_not_a_number_is_read_as_the_public_module_reads_it() -> None:

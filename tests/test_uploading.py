@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,61 +22,16 @@ from pilot_agent.lifecycle.uploads import upload_at_end
 from pilot_agent.uploading import BATCH_BYTES, BUFFER_BYTES, batches
 from pilot_agent.workspace import Workspace
 from tests.probes.servers import TLS
+from tests.small_factory import Factory, small_factory
 
 ROOT = Path(__file__).parents[1]
 MAIN = str(ROOT / "pilot_agent" / "__main__.py")
 
 
-class Factory(ThreadingHTTPServer):
-    """Keeps what is posted; answers with ``status``, and with ``stall`` not before it is set."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.posts: list[tuple[str, dict[str, str], bytes]] = []
-        self.status = 200
-        self.newer = ""
-        self.stall: threading.Event | None = None
-
-    @property
-    def events(self) -> list[Any]:
-        """The events that came, in the order in which they came."""
-        lines = [line for path, _, body in self.posts if path == "/p/events" for line in body.splitlines()]
-        return [json.loads(line) for line in lines]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Factory
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.stall is not None:
-            self.server.stall.wait(60)
-        if self.server.status == 200:
-            self.server.posts.append((self.path, dict(self.headers), body))
-        self.send_response(self.server.status)
-        if self.server.newer:
-            self.send_header("X-Pilot-Token", self.server.newer)
-        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
-        """Say nothing."""
-
-
 @pytest.fixture
 def factory() -> Iterator[Factory]:
-    server = Factory()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    if server.stall is not None:
-        server.stall.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with small_factory() as server:
+        yield server
 
 
 @pytest.fixture
@@ -89,6 +43,7 @@ def workspace(tmp_path: Path, factory: Factory) -> Workspace:
         "token": None,
         "authorities": None,
         "period_seconds": 60,
+        "heartbeat_seconds": 300,
         "pilot_id": "4f3a",
         "version": "1",
         "argv": [sys.executable, MAIN, "_upload", made.root],
@@ -103,8 +58,8 @@ def write(workspace: Workspace, *numbers: int) -> None:
         file.writelines(json.dumps({"event": number}) + "\n" for number in numbers)
 
 
-def upload(workspace: Workspace) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, MAIN, "_upload", workspace.root]
+def upload(workspace: Workspace, *more: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, MAIN, "_upload", workspace.root, *more]
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -130,6 +85,63 @@ def test_the_report_goes_at_the_end_with_the_last_events(workspace: Workspace, f
     upload_at_end(workspace, {"schema": "x"}, 60.0)
     assert [path for path, _, _ in factory.posts] == ["/p/events", "/p/report"]
     assert json.loads(factory.posts[1][2]) == {"schema": "x"}
+
+
+def test_last_words_go_before_all_else(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1)
+    upload_at_end(workspace, {"schema": "x"}, 60.0, "internal: keeper.killed: \u2620\n")
+    assert factory.kinds == ["last-words", "events", "report"]
+    assert factory.posts[0][2].decode() == "internal: keeper.killed: \u2620\n"
+    assert upload(workspace).returncode == 0
+    assert len(factory.posts) == 3
+
+
+def test_a_sign_of_life_is_sent_where_nothing_else_is(workspace: Workspace, factory: Factory) -> None:
+    write(workspace, 1)
+    assert upload(workspace, "heartbeat").returncode == 0
+    assert factory.kinds == ["events"]
+    assert upload(workspace, "heartbeat").returncode == 0
+    assert factory.kinds == ["events", "heartbeat"]
+
+
+def ended(name: str, score: float | None, *, cached: bool = False) -> str:
+    event = {"seconds": 1.0, "event": "benchmark.ended", "name": name, "status": "ok", "score": score, "unit": "u"}
+    return json.dumps(event | {"cached": cached, "message": ""}) + "\n"
+
+
+def test_scores_are_sent_as_benchmarks_end_with_the_processor_they_are_of(
+    workspace: Workspace, factory: Factory
+) -> None:
+    told = [ended("hash", 7.5), ended("kept", 8.0, cached=True), ended("broken", None), '{"event": "benchmark.ended"\n']
+    Path(workspace.events).write_text("".join(told))
+    Path(workspace.report).write_text(json.dumps({"node": {"cpu": {"model": {"value": "EPYC"}}}}))
+    assert upload(workspace).returncode == 0
+    (body,) = factory.bodies("benchmarks")
+    hashed = {"name": "hash", "score": 7.5, "unit": "u", "cached": False}
+    kept = {"name": "kept", "score": 8.0, "unit": "u", "cached": True}
+    assert json.loads(body) == {"cpu_model": "EPYC", "benchmarks": [hashed, kept]}
+    assert upload(workspace).returncode == 0
+    assert len(factory.posts) == 2
+
+
+def test_scores_that_could_not_be_taken_now_are_sent_again(workspace: Workspace, factory: Factory) -> None:
+    Path(workspace.events).write_text(ended("hash", 7.5))
+    factory.refused = {"benchmarks": 503}
+    assert "answered 503 to benchmarks" in upload(workspace).stdout
+    factory.refused = {}
+    assert upload(workspace).returncode == 0
+    assert len(factory.bodies("benchmarks")) == 1
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_factory_with_no_place_for_them_gets_events_and_report_all_the_same(
+    workspace: Workspace, factory: Factory, status: int
+) -> None:
+    factory.refused = {"benchmarks": status, "last-words": status, "heartbeat": status}
+    Path(workspace.events).write_text(ended("hash", 7.5))
+    upload_at_end(workspace, {"schema": "x"}, 60.0, "died\n")
+    assert factory.kinds == ["events", "report"]
+    assert upload(workspace, "heartbeat").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ class Benchmarks:
             status=told.get("status", "failed"),
             score=told.get("score"),
             unit=told.get("unit", ""),
+            cached=told.get("cached") is True,
             message=message,
         )
         attributes = told.get("attributes")

@@ -9,6 +9,7 @@ import time
 from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle import final_report
 from pilot_agent.lifecycle.budget import Budget
+from pilot_agent.lifecycle.last_words import last_words
 from pilot_agent.lifecycle.owner import RUNTIME_VARIABLE
 from pilot_agent.lifecycle.publish import print_for_factory, save_events, save_logs, save_report
 from pilot_agent.lifecycle.removal import NotOurs, remove_tree
@@ -83,6 +84,7 @@ def conclude(
     budget = Budget(budget_seconds)
     began = time.monotonic()
     leftovers = stop_everything(workspace, budget)
+    words = last_words(report["outcome"]["failure"], workspace)
     if output is not None:
         save_logs(workspace, output)
     leftovers += remove_workspace(workspace, budget, keep=KEPT)
@@ -91,7 +93,7 @@ def conclude(
         save_events(workspace, output)
     save_report(report, output, also_print=not os.path.lexists(workspace.unprinted))
     print_for_factory(workspace, report, zero_or_one(exit_code))
-    upload_at_end(workspace, report, budget.left())
+    upload_at_end(workspace, report, budget.left(), words)
     result = Outcome(exit_code, report["outcome"], leftovers)
     leave_outcome(workspace, result, alarm)
     return remove_if_alone(workspace, result, output, alarm)

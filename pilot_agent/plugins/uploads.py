@@ -42,6 +42,7 @@ def prepare(
         "token": token and os.path.abspath(token),
         "authorities": authorities,
         "period_seconds": config.get("upload.period_seconds"),
+        "heartbeat_seconds": config.get("upload.heartbeat_seconds"),
         "pilot_id": pilot_id,
         "version": version,
         "argv": [*interpreter, COMMAND, workspace.root],

@@ -17,6 +17,7 @@ from typing import Any
 from pilot_agent.output.printed import find_printed
 
 PAYLOAD = Path(__file__).with_name("payload.py")
+MAIN = Path(__file__).parents[2] / "pilot_agent" / "__main__.py"
 MARKER = "PILOT_AGENT_TEST_MARKER"
 PATIENCE_SECONDS = 60.0
 
@@ -73,6 +74,21 @@ class Pilot:
             "time": {"deadline": None, "budget_seconds": 12, "vacate_seconds": 0.5},
             **changes,
         }
+
+    def upload_to(self, port: int) -> None:
+        """Leave the plan for uploads in the workspace: whoever ends the pilot sends its report to this port."""
+        directory = self.workspace / "private" / "upload"
+        directory.mkdir(mode=0o700)
+        plan = {
+            "url": f"http://127.0.0.1:{port}/p",
+            "period_seconds": 60,
+            "heartbeat_seconds": 300,
+            "pilot_id": "test",
+            "version": "1",
+            "argv": [sys.executable, "-I", "-B", str(MAIN), "_upload", str(self.workspace)],
+            "environment": self.environment,
+        }
+        (directory / "plan.json").write_text(json.dumps(plan))
 
     def start(self, **options: Any) -> None:
         """Start the guardian, as a batch system would."""

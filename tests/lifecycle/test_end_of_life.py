@@ -13,6 +13,7 @@ import pytest
 
 from pilot_agent.report import report_schema
 from tests.lifecycle.scenario import DEAF_MASTER, WITH_ESCAPED_JOBS, Pilot, wait_until
+from tests.small_factory import small_factory
 from tests.startd.histories import banner
 
 
@@ -96,6 +97,18 @@ def test_without_its_guardian_the_main_process_undoes_everything(pilot: Pilot, p
     assert pilot.wait() == -signal.SIGKILL
     assert pilot.nothing_left()
     assert pilot.report()["outcome"]["failure"]["code"] == "guardian.gone"
+
+
+def test_who_survives_tells_the_factory_what_died(pilot: Pilot) -> None:
+    start_in(pilot, "keeper")
+    with small_factory() as factory:
+        pilot.upload_to(factory.server_port)
+        os.kill(pilot.main_pid, signal.SIGKILL)
+        assert pilot.wait() == 70
+    assert factory.kinds == ["last-words", "events", "report"]
+    words = factory.bodies("last-words")[0].decode()
+    assert words.startswith("internal: keeper.killed: the keeper was killed by signal 9 (SIGKILL)")
+    assert pilot.nothing_left()
 
 
 @pytest.mark.parametrize("phase", ["pipeline", "keeper"])
