@@ -54,7 +54,7 @@ def posts(grid: Grid, pilot_id: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"/up/events": [], "/up/report": []}
     for where, who, body in map(json.loads, lines):
         if who == pilot_id:
-            found[where].append(body)
+            found.setdefault(where, []).append(body)
     return found
 
 
@@ -76,6 +76,7 @@ def test_events_come_while_the_pilot_runs_and_the_report_at_its_end(
     assert names(sent["/up/events"]) == [event["event"] for event in run.events()]
     (report,) = sent["/up/report"]
     assert json.loads(report) == run.report()
+    assert "/up/last-words" not in sent
     run.nothing_left()
 
 

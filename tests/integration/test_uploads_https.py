@@ -176,6 +176,34 @@ def test_a_running_pilot_tells_its_whole_life(stub: Stub, pilot: StartPilot) -> 
     assert stub.get("/health/ready") == {"status": "ok", "problems": []}
 
 
+def test_a_pilot_scores_lives_and_is_killed_and_its_factory_knows_of_each(stub: Stub, pilot: StartPilot) -> None:
+    expected = stub.expect("killed")
+    changes = trusting(expected)
+    changes["upload"]["heartbeat_seconds"] = 1
+    run = pilot(PLAIN | changes | {"benchmarks": {"cache_directory": "{start}/scores"}})
+    run.write("authority.pem", stub.authority)
+    run.write("upload.token", expected.token)
+    run.start().joined()
+    scored = run.wait_for("benchmark.ended", name="hash")
+
+    def scores() -> Any:
+        return [one for one in stub.get("/api/v1/benchmarks?entry=e") or () if scored["score"] in one["numbers"]]
+
+    (found,) = run.wait_until("score there", scores)
+    model = found["cpu_model"]
+    heard = stub.shown("killed")["seen"]
+    told = len(run.events())
+    run.wait_until("sign of life", lambda: stub.shown("killed")["seen"] > heard + 2)
+    assert "upload.failed" not in [event["event"] for event in run.events()[told:]]
+    run.signal(signal.SIGKILL, "_keeper")
+    assert run.wait() == 70, run.story()
+    words = stub.get("/api/v1/pilots/killed")["last_words"]
+    assert words.startswith("internal: keeper.killed: the keeper was killed by signal 9 (SIGKILL)")
+    assert "--- the end of MasterLog ---" in words
+    assert stub.get("/pilots/killed/report") == run.report()
+    assert run.report()["node"]["cpu"]["model"]["value"] == model
+
+
 def test_nothing_is_sent_to_a_factory_that_no_authority_vouches_for(stub: Stub, pilot: StartPilot) -> None:
     url = stub.expect("doubting").url
     run = pilot(PLAIN | {"upload": {"url": url, "period_seconds": 1}}).start()
