@@ -19,6 +19,7 @@ from server_stub.factory.live import Live
 from server_stub.factory.overview import MOST_PILOTS, Cause, Filters, PilotPage, Spent
 from server_stub.factory.pilots import Pilot, Scores
 from server_stub.factory.receive import ERROR, refusal
+from server_stub.factory.silence import silent_before, silent_since
 
 # A name of the store's; no database is asked for what it could not hold.
 PilotId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
@@ -36,11 +37,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PilotDetail:
-    """A pilot and its story."""
+    """A pilot and its story; ``silent_since`` is when one that runs and says nothing was last heard, else None."""
 
     pilot: Pilot
     changes: list[Change]
     last_words: str
+    silent_since: float | None
 
 
 def filters(
@@ -69,8 +71,9 @@ def api_routes(live: Live) -> APIRouter:
 
     @router.get("/pilots")
     def pilots(chosen: Filtered, limit: Limit = 100, after: Text = "") -> PilotPage:
-        """Pilots, the newest first; ``after`` of one answer asks for the next."""
-        return overview.pilots(store, chosen, limit=limit, after=after)
+        """Pilots, the newest first; ``after`` of one answer asks for the next. The state ``silent`` is that of pilots
+        which run, as the batch system says, and have not been heard for several times as long as they should."""
+        return overview.pilots(store, live.now(chosen), limit=limit, after=after)
 
     @router.get("/pilots/{pilot_id}", responses=ABSENT, response_model=PilotDetail)
     def pilot(pilot_id: PilotId) -> PilotDetail | Response:
@@ -79,7 +82,8 @@ def api_routes(live: Live) -> APIRouter:
         if found is None:
             return refusal(f"there is no pilot {pilot_id!r}", 404)
         changes = [Change(at, state.value) for at, state in store.changes(pilot_id)]
-        return PilotDetail(found, changes, store.last_words(pilot_id))
+        silent = silent_since(found, silent_before(live.factory))
+        return PilotDetail(found, changes, store.last_words(pilot_id), silent)
 
     @router.get("/pilots/{pilot_id}/report", responses=ABSENT)
     async def report(pilot_id: PilotId) -> Response:

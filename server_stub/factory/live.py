@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from server_stub.entries import Factory
 from server_stub.factory.metrics import Metrics
+from server_stub.factory.overview import Filters
 from server_stub.factory.receive import Receiver
+from server_stub.factory.silence import silent_before
 from server_stub.factory.store import Store
 from server_stub.factory.tokens import Tokens, load_key
 
@@ -22,6 +24,10 @@ class Live:
     metrics: Metrics
     receiver: Receiver
     collected: float = field(default_factory=time.time)
+
+    def now(self, chosen: Filters) -> Filters:
+        """Filters that know which pilots are silent by now."""
+        return replace(chosen, silent_before=silent_before(self.factory))
 
 
 def live(factory: Factory, store: Store) -> Live:

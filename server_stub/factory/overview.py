@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy import Row as SqlRow
 
 from server_stub.factory.history import DAY_SECONDS, day_name
 from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.silence import SILENT, is_silent
 from server_stub.factory.store import Store, pilot_of
 from server_stub.factory.tables import DayRow, PilotRow
 
@@ -28,16 +30,25 @@ class Filters:
     code: str = ""
     host: str = ""
     vo: str = ""
+    silent_before: float | None = None
+    """Since when a pilot that is not ``silent`` was heard, epoch seconds; no filter of its own."""
 
     def where(self) -> list[ColumnElement[bool]]:
         """As conditions; what was given is only ever compared with, and no part of a statement."""
+        return [self._condition(name, value) for name, value in self.given().items()]
+
+    def _condition(self, name: str, value: str) -> ColumnElement[bool]:
+        if (name, value) == ("state", SILENT):
+            return is_silent(self.silent_before)
         columns = {"kind": PilotRow.failure_kind, "code": PilotRow.failure_code}
-        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return [columns.get(name, getattr(PilotRow, name, None)) == value for name, value in given.items() if value]
+        column: Any = columns.get(name, getattr(PilotRow, name, None))
+        equal: ColumnElement[bool] = column == value
+        return equal
 
     def given(self) -> dict[str, str]:
         """Those that are."""
-        return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name))}
+        names = (name for name in self.__dataclass_fields__ if name != "silent_before")
+        return {name: value for name in names if (value := getattr(self, name))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +114,14 @@ def _number(text: str) -> float:
 
 
 def states(store: Store, filters: Filters | None = None) -> dict[str, int]:
-    """How many pilots are in which state."""
-    query = select(PilotRow.state, func.count()).group_by(PilotRow.state)
-    if filters is not None:
-        query = query.where(*filters.where())
+    """How many pilots are in which state; those that run and are silent once more by themselves, if there are any."""
+    chosen = filters or Filters()
+    query = select(PilotRow.state, func.count()).where(*chosen.where()).group_by(PilotRow.state)
+    still = select(func.count()).select_from(PilotRow).where(*chosen.where(), is_silent(chosen.silent_before))
     with store.read() as session:
-        return dict(map(_pair, session.execute(query)))
+        found = dict(map(_pair, session.execute(query)))
+        silent = session.scalar(still) if chosen.silent_before is not None else 0
+    return {**found, SILENT: silent} if silent else found
 
 
 def _pair(row: SqlRow[str, int]) -> tuple[str, int]:

@@ -158,9 +158,10 @@ class Store:
                 row.event_bytes += len(lines)
         return True
 
-    def events(self, pilot_id: str) -> Iterable[bytes]:
-        """The lines of a pilot's event log that came, in their order, in pieces."""
-        query = select(EventsRow.upto).where(EventsRow.pilot_id == pilot_id).order_by(EventsRow.upto)
+    def events(self, pilot_id: str, *, newest_first: bool = False) -> Iterable[bytes]:
+        """The lines of a pilot's event log that came, in pieces, which come in their order or the last one first."""
+        order = EventsRow.upto.desc() if newest_first else EventsRow.upto
+        query = select(EventsRow.upto).where(EventsRow.pilot_id == pilot_id).order_by(order)
         with self._reading() as session:
             places = session.scalars(query).all()
         for place in places:

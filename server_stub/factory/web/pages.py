@@ -20,10 +20,12 @@ from pilot_agent.report import timestamp
 from server_stub.factory import overview
 from server_stub.factory.api import Days, Filtered, PilotId, Text
 from server_stub.factory.entry_view import EntryView, entry_views
+from server_stub.factory.events import newest
 from server_stub.factory.history import DAY_SECONDS
 from server_stub.factory.live import Live
 from server_stub.factory.pilots import PilotState
 from server_stub.factory.receive import refusal
+from server_stub.factory.silence import SILENT, silent_before, silent_since
 from server_stub.factory.store import Store
 from server_stub.factory.web.chart import parts, ranges, timeline
 
@@ -88,7 +90,7 @@ def page_routes(live: Live) -> APIRouter:
         return HTMLResponse(page)
 
     _add_first(router, live, show)
-    _add_pilots(router, live.store, show)
+    _add_pilots(router, live, show)
     _add_figures(router, live.store, show)
     return router
 
@@ -111,25 +113,33 @@ def _add_first(router: APIRouter, live: Live, show: Show) -> None:
         return show("entries.html", views=views, q=q, only=only)
 
 
-def _add_pilots(router: APIRouter, store: Store, show: Show) -> None:
+def _add_pilots(router: APIRouter, live: Live, show: Show) -> None:
+    store = live.store
+
     @router.get("/pilots")
     def pilots(request: Request, chosen: Filtered, after: Text = "") -> Response:
+        chosen = live.now(chosen)
         if _wants_json(request):
             found = overview.pilots(store, chosen, limit=JSON_ROWS, after=after)
             return JSONResponse([to_json(pilot) for pilot in reversed(found.pilots)])
         found = overview.pilots(store, chosen, limit=PAGE_ROWS, after=after)
         counts = overview.states(store, replace(chosen, state=""))
-        states = [(state.value, counts.get(state.value, 0)) for state in PilotState]
-        return show("pilots.html", page=found, chosen=chosen.given(), states=states)
+        states = [(state, counts.get(state, 0)) for state in (*(state.value for state in PilotState), SILENT)]
+        silent = {one.id for one in found.pilots if silent_since(one, chosen.silent_before)}
+        return show("pilots.html", page=found, chosen=chosen.given(), states=states, silent=silent)
 
     @router.get("/pilots/{pilot_id}")
-    def pilot(pilot_id: PilotId) -> Response:
+    def pilot(pilot_id: PilotId, event: Text = "", q: Text = "") -> Response:
         found = store.get(pilot_id)
         if found is None:
             return refusal(f"there is no pilot {pilot_id!r}", 404)
         report = store.report(pilot_id)
         changes, words = store.changes(pilot_id), store.last_words(pilot_id)
-        return show("pilot.html", pilot=found, changes=changes, words=words, line=timeline(report))
+        return show(
+            "pilot.html", pilot=found, changes=changes, words=words, line=timeline(report),
+            silent=silent_since(found, silent_before(live.factory)),
+            events=newest(store, pilot_id, name=event, text=q), asked={"event": event, "q": q},
+        )  # fmt: skip
 
 
 def _add_figures(router: APIRouter, store: Store, show: Show) -> None:
