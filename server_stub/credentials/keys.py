@@ -33,7 +33,7 @@ class KeyRing:
     """The keys in one directory, which only the factory's account reads; each is a file named by when it was made."""
 
     def __init__(self, directory: str) -> None:
-        self._directory = directory
+        self.directory = directory
         os.makedirs(directory, mode=0o700, exist_ok=True)
         os.chmod(directory, 0o700)
 
@@ -55,9 +55,13 @@ class KeyRing:
                 return place == len(keys) - 1 or moment - _made(keys[place + 1]) < ACCEPT_SECONDS
         return False
 
+    def has(self, key_id: str) -> bool:
+        """Whether this key is here, told or not."""
+        return key_id in self._known()
+
     def open(self, sealed: bytes, key_id: str, label: Label) -> bytes:
         """The secret. Raises ``SealError``."""
-        if key_id not in self._known():
+        if not self.has(key_id):
             raise SealError("the key with which it was sealed is no longer here")
         return unseal(sealed, self._read(key_id).private, label)
 
@@ -66,7 +70,7 @@ class KeyRing:
         moment = time.time() if now is None else now
         gone = [name for name in self._known() if name not in used and not self.accepts(name, moment)]
         for name in gone:
-            os.unlink(os.path.join(self._directory, name))
+            os.unlink(os.path.join(self.directory, name))
         return gone
 
     def _newest(self) -> _Key | None:
@@ -75,17 +79,17 @@ class KeyRing:
 
     def _known(self) -> list[str]:
         """The names of the keys, the oldest first."""
-        return sorted((name for name in os.listdir(self._directory) if FILE.fullmatch(name)), key=_order)
+        return sorted((name for name in os.listdir(self.directory) if FILE.fullmatch(name)), key=_order)
 
     def _read(self, name: str) -> _Key:
-        content = read_bounded(os.path.join(self._directory, name), limit_bytes=KEY_BYTES + 1)
+        content = read_bounded(os.path.join(self.directory, name), limit_bytes=KEY_BYTES + 1)
         return _Key(name, _made(name), X25519PrivateKey.from_private_bytes(content))
 
     def _make(self, moment: float) -> _Key:
         """Several processes may make one each: they all count, the last in order is told to frontends."""
         name = f"{int(moment):010d}-{secrets.token_hex(8)}"
         private = X25519PrivateKey.generate()
-        write_atomically(os.path.join(self._directory, name), private.private_bytes_raw())
+        write_atomically(os.path.join(self.directory, name), private.private_bytes_raw())
         return _Key(name, _made(name), private)
 
 

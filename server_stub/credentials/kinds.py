@@ -32,6 +32,15 @@ class Purpose(enum.StrEnum):
     SITE = "site"
 
 
+FILES = {
+    Kind.IDTOKEN: "pilot.token",
+    Kind.SCITOKEN: "site.scitoken",
+    Kind.X509: "site.proxy",
+    Kind.SSH_KEY: "site.key",
+}
+"""What a credential of each kind is called in a pilot's private directory at the factory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """All that is known of a credential without opening it. ``entry`` is empty for one that any entry may get;

@@ -249,3 +249,39 @@ class NodeRow(Base):
     host: Mapped[str] = mapped_column(String(255), primary_key=True)
     at: Mapped[float]
     facts: Mapped[Json] = mapped_column(PackedJson)
+
+
+class CredentialRow(Base):
+    """A credential that a frontend gave: its label, and the content sealed as it came, by the factory's key
+    ``encryption``. ``version`` grows with each newer content; ``pilot_id`` is whose it is, of those that only one pilot
+    may have."""
+
+    __tablename__ = "credentials"
+
+    frontend: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    purpose: Mapped[str] = mapped_column(String(16))
+    entry: Mapped[str] = mapped_column(String(64))
+    expires: Mapped[int] = mapped_column(BigInteger, index=True)
+    encryption: Mapped[str] = mapped_column(String(64))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    received: Mapped[float]
+    version: Mapped[int]
+    pilot_id: Mapped[str | None] = mapped_column(String(32), index=True)
+
+    __table_args__ = (Index("ix_credentials_free", "frontend", "purpose", "entry", "pilot_id"),)
+
+
+class HandedRow(Base):
+    """Which version of a credential lies in which file of a pilot's directory."""
+
+    __tablename__ = "handed"
+
+    pilot_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    file: Mapped[str] = mapped_column(String(64), primary_key=True)
+    frontend: Mapped[str] = mapped_column(String(64))
+    credential: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int]
+
+    __table_args__ = (Index("ix_handed_credential", "frontend", "credential"),)
