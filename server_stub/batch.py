@@ -18,7 +18,7 @@ class BatchJob:
     ``hold_code`` and ``hold_subcode`` (0 while it is not) and ``holds``, how often it was. ``since`` is when it came to
     this state, epoch seconds (0 when unknown). Of a job that HTCondor hands to another batch system, ``grid_job`` is
     its number there, empty until the site has taken it, and ``grid_state`` the site's own word for its state.
-    ``leaving`` is one that is removed, or sends its output home, and still in the queue.
+    ``leaving`` is one that is being removed and still in the queue. ``pilot`` is whose job it is.
     """
 
     state: PilotState
@@ -32,6 +32,7 @@ class BatchJob:
     grid_job: str = ""
     grid_state: str = ""
     leaving: bool = False
+    pilot: str = ""
 
 
 class BatchSystem(Protocol):

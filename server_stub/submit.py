@@ -6,44 +6,100 @@ import hashlib
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.entries import Factory
+from server_stub.factory.description import description, makes_logs
+from server_stub.factory.descriptions import user_data
+from server_stub.factory.descriptions.clouds import has_user_data
+from server_stub.factory.descriptions.parcel import (
+    ENTRY_FILE,
+    ERROR_FILE,
+    EVENTS_FILE,
+    FACTORY_FILE,
+    LOGS_DIRECTORY,
+    OUTPUT_FILE,
+    REPORT_FILE,
+    Parcel,
+)
 from server_stub.factory.entry import Entry
-from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.pressure import require_room
 from server_stub.factory.store import Store
 from server_stub.factory.tokens import Tokens, load_key
 
-FACTORY_FILE = "factory.json"
-ENTRY_FILE = "entry.json"
+__all__ = ["ENTRY_FILE", "ERROR_FILE", "FACTORY_FILE", "OUTPUT_FILE", "REPORT_FILE", "submit_pilots"]
+
 TOKEN_FILE = "pilot.token"  # noqa: S105 - a file's name
 UPLOAD_TOKEN_FILE = "upload.token"  # noqa: S105 - a file's name
 DESCRIPTION_FILE = "pilot.sub"
-REPORT_FILE = "report.json"
-EVENTS_FILE = "events.jsonl"
-LOGS_DIRECTORY = "logs"
-OUTPUT_FILE = "pilot.out"
-ERROR_FILE = "pilot.err"
-OUTPUTS = (REPORT_FILE, EVENTS_FILE, LOGS_DIRECTORY)
+NO_CREDENTIALS: Mapping[str, str] = {}
 
 
 def submit_pilots(
-    factory: Factory, entry: Entry, count: int, store: Store, batch: BatchSystem, *, vo: str = ""
+    factory: Factory,
+    entry: Entry,
+    count: int,
+    store: Store,
+    batch: BatchSystem,
+    *,
+    vo: str = "",
+    credentials: Mapping[str, str] = NO_CREDENTIALS,
 ) -> list[Pilot]:
-    """Submit ``count`` pilots to an entry, for a VO where one is named; the pilots as stored.
+    """Submit ``count`` pilots to an entry, for a VO where one is named; the pilots as stored. ``credentials`` are the
+    paths of what the site lets them in by, by kind (``scitoken``, ``x509``, ``ssh_key``); they must stay until the last
+    of the jobs has ended.
 
     Raises ``PilotError``: entry.closed, entry.vo, entry.full (nothing was submitted), payload.missing, token.missing,
-    batch.failed (those
-    before it were submitted).
+    batch.failed (those that are not among the refused ones were submitted).
     """
     require_room(entry, count, store, vo=vo)
     digest = payload_digest(factory, entry)
     schedd = batch.schedd()
-    return [_submit_one(factory, entry, digest, schedd, store, batch, vo) for _ in range(count)]
+    pilots, paths, missing = [], [], None
+    for _ in range(count):
+        pilot = _new_pilot(factory, entry, digest, vo)
+        proof = Tokens(factory.name, load_key(factory.state), store).issue(pilot.id) if factory.uploads else ""
+        try:
+            paths.append(prepare(factory, entry, pilot, schedd, proof, credentials=credentials))
+        except PilotError as error:  # no token is left: those before it are submitted all the same
+            missing = error
+            break
+        pilots.append(pilot)
+        store.save(pilot)
+    submitted = _hand_over(pilots, paths, store, batch)
+    if missing is not None:
+        raise missing
+    return submitted
+
+
+def _hand_over(pilots: list[Pilot], paths: list[str], store: Store, batch: BatchSystem) -> list[Pilot]:
+    """Submit what was prepared. A pilot of which it is not known whether it was submitted stays prepared: its job
+    tells."""
+    answers = batch.submit_all(paths) if paths else []
+    submitted, refusal = [], None
+    for pilot, answer in zip(pilots, answers, strict=True):
+        if isinstance(answer, JobId):
+            submitted.append(replace(pilot, state=PilotState.QUEUED, job=answer))
+            store.save(submitted[-1])
+        else:
+            refuse(pilot, answer.failure.message, store)
+            refusal = refusal or answer
+    if refusal is not None:
+        raise refusal
+    return submitted
+
+
+def refuse(pilot: Pilot, message: str, store: Store) -> Pilot:
+    """A pilot that was not submitted, as stored now; its tokens are of no more use."""
+    refused = replace(pilot, state=PilotState.REFUSED, ended=time.time(), message=message)
+    store.save(refused)
+    drop_token(pilot.directory)
+    return refused
 
 
 def payload_digest(factory: Factory, entry: Entry) -> str:
@@ -58,40 +114,26 @@ def payload_digest(factory: Factory, entry: Entry) -> str:
         raise PilotError(Failure(FailureKind.CONFIG, "payload.missing", message, hint)) from error
 
 
-def _submit_one(
-    factory: Factory, entry: Entry, digest: str, schedd: str, store: Store, batch: BatchSystem, vo: str
-) -> Pilot:
+def _new_pilot(factory: Factory, entry: Entry, digest: str, vo: str) -> Pilot:
     pilot_id = secrets.token_hex(6)
     directory = factory.pilot_directory(pilot_id)
-    pilot = Pilot(
-        pilot_id,
-        entry.name,
-        entry.site,
-        entry.payload_file,
-        digest,
-        PilotState.PREPARED,
-        time.time(),
-        directory,
-        vo=vo,
-    )
-    proof = Tokens(factory.name, load_key(factory.state), store).issue(pilot_id) if factory.uploads else ""
-    path = prepare(factory, entry, pilot, schedd, proof)
-    store.save(pilot)
-    try:
-        pilot = replace(pilot, state=PilotState.QUEUED, job=batch.submit(path))
-    except PilotError as error:
-        store.save(replace(pilot, state=PilotState.REFUSED, ended=time.time(), message=error.failure.message))
-        drop_token(directory)
-        raise
-    store.save(pilot)
-    return pilot
+    state, now = PilotState.PREPARED, time.time()
+    return Pilot(pilot_id, entry.name, entry.site, entry.payload_file, digest, state, now, directory, vo=vo)
 
 
-def prepare(factory: Factory, entry: Entry, pilot: Pilot, schedd: str = "", proof: str = "") -> str:
+def prepare(
+    factory: Factory,
+    entry: Entry,
+    pilot: Pilot,
+    schedd: str = "",
+    proof: str = "",
+    *,
+    credentials: Mapping[str, str] = NO_CREDENTIALS,
+) -> str:
     """Make the pilot's private directory with all that its job takes along; the path of the submit description.
     ``schedd`` is the name of the access point, empty while unknown; ``proof`` the token for the pilot's uploads.
 
-    Raises ``PilotError`` (token.missing).
+    Raises ``PilotError`` (token.missing, description.unusable).
     """
     os.makedirs(pilot.directory, mode=0o700)
     if entry.tokens is not None:
@@ -100,14 +142,43 @@ def prepare(factory: Factory, entry: Entry, pilot: Pilot, schedd: str = "", proo
         write_atomically(os.path.join(pilot.directory, UPLOAD_TOKEN_FILE), f"{proof}\n".encode("ascii"))
     write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory, schedd))
     write_json(os.path.join(pilot.directory, ENTRY_FILE), _with_address(factory, entry_layer(entry), pilot))
-    # The batch system holds a job whose output is missing. Empty ones go along, so a pilot that ends before it writes
-    # its own comes back all the same, with what it printed.
     for name in (REPORT_FILE, EVENTS_FILE):
         write_atomically(os.path.join(pilot.directory, name), b"")
-    os.mkdir(os.path.join(pilot.directory, LOGS_DIRECTORY), mode=0o700)
-    path = os.path.join(pilot.directory, DESCRIPTION_FILE)
-    write_atomically(path, description(factory, entry, pilot).encode())
-    return path
+    if not makes_logs(entry):
+        os.mkdir(os.path.join(pilot.directory, LOGS_DIRECTORY), mode=0o700)
+    made = {DESCRIPTION_FILE: description(parcel := parcel_of(factory, entry, pilot, credentials))}
+    if has_user_data(entry):
+        made |= _user_data(parcel)
+    for name, text in made.items():
+        write_atomically(os.path.join(pilot.directory, name), text.encode())
+    return os.path.join(pilot.directory, DESCRIPTION_FILE)
+
+
+def parcel_of(factory: Factory, entry: Entry, pilot: Pilot, credentials: Mapping[str, str] = NO_CREDENTIALS) -> Parcel:
+    """What goes with a pilot, as its submit description needs it."""
+    secret = [TOKEN_FILE] if entry.tokens is not None else []
+    secret += [UPLOAD_TOKEN_FILE] if factory.uploads else []
+    return Parcel(
+        factory=factory.name,
+        entry=entry,
+        pilot=pilot.id,
+        sha256=pilot.sha256,
+        directory=pilot.directory,
+        launcher=factory.launcher,
+        payload=os.path.join(factory.payloads, entry.payload_file),
+        address=f"{factory.url}/payload/{entry.payload_file}",
+        secrets=tuple(secret),
+        credentials=credentials,
+    )
+
+
+def _user_data(parcel: Parcel) -> dict[str, str]:
+    try:
+        return user_data.files(parcel)
+    except (OSError, ValueError) as error:
+        message = f"no user data can be made for a machine of the entry {parcel.entry.name}: {error}"
+        hint = "correct the launcher's path, or shorten the entry's configuration; the factory's operator must act"
+        raise PilotError(Failure(FailureKind.CONFIG, "description.unusable", message, hint)) from error
 
 
 def factory_layer(factory: Factory, schedd: str = "") -> dict[str, Json]:
@@ -137,55 +208,6 @@ def _with_address(factory: Factory, layer: dict[str, Json], pilot: Pilot) -> dic
 
 def _with(document: Json, section: str, **values: Json) -> dict[str, Json]:
     return {**document, section: {**(document.get(section) or {}), **values}}
-
-
-def description(factory: Factory, entry: Entry, pilot: Pilot) -> str:
-    """The submit description of a pilot's job. Every value in it was checked when the factory's file was read."""
-    secret = [TOKEN_FILE] if entry.tokens is not None else []
-    secret += [UPLOAD_TOKEN_FILE] if factory.uploads else []
-    inputs = [FACTORY_FILE, ENTRY_FILE, *secret, *OUTPUTS]
-    inputs.append(f"{factory.url}/payload/{entry.payload_file}")
-    # The job's number exists only once it is submitted: the batch system puts it in the place of its own macros.
-    numbers = "--set factory.cluster=$(Cluster) --set factory.process=$(Process)"
-    layers = f"--config factory={FACTORY_FILE} --config entry={ENTRY_FILE} {numbers}"
-    lines = {
-        "universe": "vanilla",
-        "executable": factory.launcher,
-        "arguments": f'"--payload {entry.payload_file} --sha256 {pilot.sha256} -- run {layers} --output ."',
-        "initialdir": pilot.directory,
-        "output": OUTPUT_FILE,
-        "error": ERROR_FILE,
-        "log": "pilot.log",
-        "getenv": "False",
-        # A pilot that its site preempted is not started again; whether another one is wanted the factory decides.
-        "requirements": f"({entry.requirements}) && (MY.NumJobStarts ?: 0) == 0",
-        **_requests(entry),
-        "should_transfer_files": "YES",
-        "when_to_transfer_output": "ON_EXIT",
-        "transfer_executable": "True",
-        "transfer_input_files": ", ".join(inputs),
-        "transfer_output_files": ", ".join(OUTPUTS),
-        "kill_sig": "SIGTERM",
-        "want_graceful_removal": "True",
-        "periodic_remove": "JobStatus == 1 && NumJobStarts > 0",
-        "notification": "Never",
-        "My.PilotFactory": f'"{factory.name}"',
-        "My.PilotEntry": f'"{entry.name}"',
-        "My.PilotId": f'"{pilot.id}"',
-    }
-    if secret:
-        lines["encrypt_input_files"] = ", ".join(secret)
-    return "".join(f"{name} = {value}\n" for name, value in lines.items()) + "queue 1\n"
-
-
-def _requests(entry: Entry) -> dict[str, str]:
-    """What the job asks of the batch system; nothing where that decides."""
-    asked = {
-        "request_cpus": str(entry.cores) if entry.cores else "",
-        "request_memory": f"{entry.memory_mib}M" if entry.memory_mib else "",
-        "request_gpus": str(entry.gpus) if entry.gpus else "",
-    }
-    return {name: value for name, value in asked.items() if value}
 
 
 def _take_token(entry: Entry, directory: str) -> None:

@@ -34,6 +34,7 @@ ATTRIBUTES = (
     "RemoveReason",
     "GridJobId",
     "GridJobStatus",
+    "PilotId",
 )
 
 
@@ -56,5 +57,6 @@ def parse_ad(ad: Json) -> tuple[JobId, BatchJob]:
         since=float(ad.get("EnteredCurrentStatus") or 0),
         grid_job=str(ad.get("GridJobId") or ""),
         grid_state=str(ad.get("GridJobStatus") or ""),
+        pilot=str(ad.get("PilotId") or ""),
     )
     return JobId(int(ad["ClusterId"]), int(ad["ProcId"])), job

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         answer: dict[str, Any] = {"answer": OPERATIONS[operation](question)}
     except Exception as error:  # noqa: BLE001 - whatever the bindings raise, the server is told in their words
-        answer = {"failed": " ".join(str(error).split()) or type(error).__name__}
+        answer = {"failed": _said(error)}
     with os.fdopen(int(descriptor), "w", encoding="utf-8") as file:
         json.dump(answer, file)
     # The library's own threads and atexit handlers have hung before: what was asked is answered.
@@ -37,15 +37,18 @@ def submit(question: Question) -> list[dict[str, Any]]:
     """``{"descriptions": [path, ...]}`` -> for each in this order ``{"cluster", "process"}`` or ``{"failed"}``."""
     import htcondor2
 
-    schedd = _schedd(question)
     answers: list[dict[str, Any]] = []
+    try:
+        schedd = _schedd(question)
+    except Exception as error:  # noqa: BLE001 - then it is certain that nothing was submitted
+        return [{"failed": _said(error)} for _ in question["descriptions"]]
     for path in question["descriptions"]:
         try:
             with open(path, encoding="utf-8") as file:
                 made = schedd.submit(htcondor2.Submit(file.read()))
             answers.append({"cluster": int(made.cluster()), "process": int(made.first_proc())})
         except Exception as error:  # noqa: BLE001 - those that were submitted must be told
-            answers.append({"failed": " ".join(str(error).split()) or type(error).__name__})
+            answers.append({"failed": _said(error)})
     return answers
 
 
@@ -91,6 +94,10 @@ def versions(question: Question) -> dict[str, str]:
     told = {"bindings": str(htcondor2.version())}
     location = _location(question)
     return {**told, "schedd": str(location["CondorVersion"])} if location is not None else told
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _location(question: Question) -> Any:

@@ -112,7 +112,7 @@ def _in_queue(job: JobId, told: BatchJob) -> tuple[JobId, BatchJob]:
     """A job that is being removed or sends its output home is still in the queue, and has not ended."""
     if not told.state.final:
         return job, told
-    return job, replace(told, state=PilotState.RUNNING, leaving=True)
+    return job, replace(told, state=PilotState.RUNNING, leaving=told.state is PilotState.REMOVED)
 
 
 def _jobs(operation: str, ads: Json) -> Iterable[tuple[JobId, BatchJob]]:

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from pilot_agent.model import Json
+from server_stub.factory.entry_submit import CLOUDS, SubmitOptions, read_submit
+from server_stub.factory.entry_tending import Tending, read_tending
 from server_stub.factory.reader import WORD, Reader
 
 PayloadKind = Literal["pyz", "sh"]
 PAYLOADS: tuple[PayloadKind, ...] = ("pyz", "sh")
 LOCAL = "local"
-TYPES = (LOCAL, "batch slurm", "batch pbs", "batch lsf", "batch sge", "batch condor", "condor", "arc")
+TYPES = (LOCAL, "batch slurm", "batch pbs", "batch lsf", "batch sge", "batch condor", "condor", "arc", *CLOUDS)
 """HTCondor's grid types, and ``local`` for the pool whose access point runs beside the factory."""
+LOGIN = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?")
 ABSOLUTE = re.compile(r"/[A-Za-z0-9_./+-]{0,254}")
 PROXY = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/?")
 LONGEST_SECONDS = 366 * 86400
@@ -68,6 +71,8 @@ class Entry:
     downtimes: tuple[Downtime, ...] = ()
     start_directory: str = ""
     proxies: tuple[str, ...] = ()
+    submit: SubmitOptions = field(default_factory=SubmitOptions)
+    tending: Tending = field(default_factory=Tending)
 
     @property
     def payload_file(self) -> str:
@@ -91,6 +96,7 @@ class Entry:
 
 def read_entry(reader: Reader) -> Entry:
     """The entry that a mapping describes; what is wrong is noted by the reader."""
+    kind = reader.choice("type", TYPES, default=LOCAL)
     entry = Entry(
         name=reader.name("name"),
         site=reader.name("site"),
@@ -102,7 +108,7 @@ def read_entry(reader: Reader) -> Entry:
         tokens=reader.path("tokens", default="") or None,
         pilot=reader.pilot("pilot", "entry"),
         enabled=reader.boolean("enabled", default=True),
-        type=reader.choice("type", TYPES, default=LOCAL),
+        type=kind,
         contact=reader.text("contact", WORD, default=""),
         queue=reader.text("queue", WORD, default=""),
         gpus=reader.integer("gpus", default=0, minimum=0, maximum=1000),
@@ -111,14 +117,23 @@ def read_entry(reader: Reader) -> Entry:
         downtimes=tuple(_downtime(one) for one in reader.mappings("downtimes")),
         start_directory=reader.text("start_directory", ABSOLUTE, default=""),
         proxies=reader.words("proxies", PROXY),
+        submit=read_submit(reader, kind),
+        tending=read_tending(reader),
     )
-    if entry.type != LOCAL and not entry.contact and entry.name:
-        reader.note("contact", f"missing; an entry of the type {entry.type!r} is reached at one")
+    _judge_contact(reader, entry)
     for vo in entry.limits.per_vo:
         if entry.vos and vo not in entry.vos:
             reader.note("limits.per_vo", f"{vo!r} is none of the entry's vos")
     reader.refuse_others()
     return entry
+
+
+def _judge_contact(reader: Reader, entry: Entry) -> None:
+    if entry.type.startswith("batch "):  # without one the batch system's commands are on this machine
+        if entry.contact and not LOGIN.fullmatch(entry.contact):
+            reader.note("contact", f"{entry.contact!r} is no login node; expected [USER@]HOST[:PORT]")
+    elif entry.type != LOCAL and not entry.contact and entry.name:
+        reader.note("contact", f"missing; an entry of the type {entry.type!r} is reached at one")
 
 
 def _limits(reader: Reader) -> Limits:

@@ -119,6 +119,19 @@ class Reader:
                 self._note(f"{key}[{index}]", f"{value!r} does not fit {pattern.pattern}")
         return tuple(found)
 
+    def integers(self, key: str, *, default: tuple[int, ...], maximum: int) -> tuple[int, ...]:
+        """A list of integers from 0; ``default`` where there is none."""
+        if self._document.get(key) is None:
+            self._asked.append(key)
+            return default
+        found = []
+        for index, value in enumerate(self._list(key)):
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= maximum:
+                found.append(value)
+            else:
+                self._note(f"{key}[{index}]", f"expected an integer in 0..{maximum}, found {value!r}")
+        return tuple(found)
+
     def numbers(self, key: str) -> dict[str, int]:
         """A mapping from names to integers that are not negative."""
         value = self._take(key)
@@ -181,6 +194,10 @@ class Reader:
             else:
                 self._note(f"{key}[{index}]", f"expected a mapping, found {value!r}")
         return readers
+
+    def names(self) -> list[str]:
+        """The keys of the mapping."""
+        return [str(key) for key in self._document]
 
     def has(self, key: str) -> bool:
         """Whether the key is there."""

@@ -41,7 +41,13 @@ class ScriptedBatch:
         return JobId(100 + len(self.submitted), 0)
 
     def submit_all(self, descriptions: Sequence[str]) -> list[JobId | PilotError]:
-        return [self.submit(description) for description in descriptions]
+        answers: list[JobId | PilotError] = []
+        for description in descriptions:
+            try:
+                answers.append(self.submit(description))
+            except PilotError as error:
+                answers.append(error)
+        return answers
 
     def queue(self, factory: str) -> dict[JobId, BatchJob]:
         self._answer()

@@ -20,12 +20,13 @@ from pilot_agent.lifecycle.final_report import empty_report, failure, set_outcom
 from server_stub.entries import Factory
 from server_stub.factory import receive
 from server_stub.factory.application import application
+from server_stub.factory.description import description
 from server_stub.factory.limits import Rate
 from server_stub.factory.live import Live, live
 from server_stub.factory.pilots import JobId, Pilot, PilotState, Scores
 from server_stub.factory.store import Store
 from server_stub.factory.tokens import NEXT_SECONDS, load_key
-from server_stub.submit import ENTRY_FILE, UPLOAD_TOKEN_FILE, description, prepare
+from server_stub.submit import ENTRY_FILE, UPLOAD_TOKEN_FILE, parcel_of, prepare
 
 EVENTS = b'{"event": "a"}\n{"event": "b"}\n'
 
@@ -253,8 +254,8 @@ def test_a_pilot_gets_its_address_and_its_token_only_from_a_factory_that_takes_u
         told.append(json.loads(Path(made.directory, ENTRY_FILE).read_text()).get("upload"))
         path = Path(made.directory, UPLOAD_TOKEN_FILE)
         assert path.exists() == one.uploads
-        assert ("upload.token" in description(one, entry, made)) == one.uploads
+        assert ("upload.token" in description(parcel_of(one, entry, made))) == one.uploads
         if one.uploads:
             assert (path.read_text(), path.stat().st_mode & 0o777) == ("proof\n", 0o600)
-            assert "encrypt_input_files = upload.token\n" in description(one, entry, made)
+            assert "encrypt_input_files = upload.token\n" in description(parcel_of(one, entry, made))
     assert told == [None, {"url": "https://factory/pilots/q1", "token": "upload.token"}]
