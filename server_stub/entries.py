@@ -15,6 +15,7 @@ from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.factory.entry import Entry, read_entry
+from server_stub.factory.frontends import Frontend, read_frontends
 from server_stub.factory.history import Kept
 from server_stub.factory.reader import Reader
 
@@ -23,6 +24,7 @@ ENTRIES_LIMIT_BYTES = 32 << 20
 
 FILE_NAME = re.compile(r"[^\x00]{1,1000}")
 DATABASE = re.compile(r"(sqlite:///|postgresql\+psycopg://)\S+")
+LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
 
 
@@ -31,7 +33,7 @@ class Factory:
     """The whole file. ``url`` is how worker nodes reach the server that listens at ``address`` and ``port``, with HTTPS
     where it has a ``certificate`` (PEM, with those between it and its authority) and its ``key``; ``pilot`` is the
     configuration of every pilot, layer ``factory``; paths are absolute. ``database`` is the address of the store, else
-    a file below ``state``."""
+    a file below ``state``; ``frontends`` are those that may ask for pilots."""
 
     name: str
     state: str
@@ -48,6 +50,7 @@ class Factory:
     kept: Kept = field(default_factory=Kept)
     pilot: Mapping[str, Json] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
+    frontends: tuple[Frontend, ...] = ()
 
     def entry(self, name: str) -> Entry:
         """The entry of that name. Raises ``PilotError`` (entry.unknown)."""
@@ -123,6 +126,8 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         pilot=reader.pilot("pilot", "factory"),
         entries=_entries(reader.items("entries"), directory, problems),
     )
+    names = frozenset(entry.name for entry in factory.entries)
+    factory = replace(factory, frontends=read_frontends(reader.mappings("frontends"), names))
     reader.words("entries_files", FILE_NAME)
     if not factory.database:
         factory = replace(factory, database=f"sqlite:///{os.path.join(factory.state, 'factory.sqlite')}")
@@ -147,6 +152,9 @@ def _https_problems(factory: Factory) -> list[Problem]:
     if factory.uploads and factory.url.startswith("http://"):
         said = "must begin with https://, as pilots prove by a token who they are: give certificate and key, or put a"
         return [Problem("url", "factory", f"{said} proxy that speaks HTTPS in front; or turn off uploads")]
+    if factory.frontends and factory.url.startswith("http://") and not LOOPBACK.fullmatch(factory.address):
+        said = "frontends prove by a token who they are: give certificate and key, or let only this host reach the"
+        return [Problem("frontends", "factory", f"{said} server (address: 127.0.0.1), with a proxy that speaks HTTPS")]
     return []
 
 

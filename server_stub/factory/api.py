@@ -47,10 +47,10 @@ class PilotDetail:
 
 def filters(
     entry: Text = "", site: Text = "", state: Text = "", outcome: Text = "", kind: Text = "", code: Text = "",
-    host: Text = "", vo: Text = "",
+    host: Text = "", vo: Text = "", frontend: Text = "",
 ) -> Filters:  # fmt: skip
     """The filters of an address."""
-    return Filters(entry, site, state, outcome, kind, code, host, vo)
+    return Filters(entry, site, state, outcome, kind, code, host, vo, frontend)
 
 
 Filtered = Annotated[Filters, Depends(filters)]

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from server_stub.factory.api import PilotId, api_routes, report_answer
 from server_stub.factory.entry import PAYLOADS
+from server_stub.factory.frontend_api import Door, RefusedError, answer_refused, frontend_routes
 from server_stub.factory.live import Live
 from server_stub.factory.log import tell
 from server_stub.factory.receive import refusal, upload_routes
@@ -32,8 +33,8 @@ SAFE_HEADERS = {
 SILENT_SECONDS = 300.0
 
 
-def application(live: Live) -> FastAPI:
-    """The ASGI application of a factory. It does not close the store."""
+def application(live: Live, door: Door | None = None) -> FastAPI:
+    """The ASGI application of a factory; frontends come through the ``door``. It does not close the store."""
     app = FastAPI(
         title=f"{live.factory.name}: a factory of pilots",
         version="1",
@@ -41,8 +42,11 @@ def application(live: Live) -> FastAPI:
         redoc_url=None,
         description="What became of the pilots, and what they send of themselves.",
     )
+    app.state.door = door or Door(live)
     app.middleware("http")(_safely)
     app.add_exception_handler(SQLAlchemyError, _store_failed)
+    app.add_exception_handler(RefusedError, answer_refused)
+    app.include_router(frontend_routes(live))
     app.include_router(api_routes(live))
     if live.factory.uploads:
         app.include_router(upload_routes(live.receiver))
@@ -117,13 +121,14 @@ def _problems(live: Live) -> list[str]:
 
 
 def _declare_security(app: FastAPI) -> None:
-    """Say in the description how pilots prove who they are."""
+    """Say in the description how pilots and frontends prove who they are."""
     make = app.openapi
 
     def described() -> dict[str, object]:
         schema = make()
         schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["pilot"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+        for name in ("pilot", "frontend"):
+            schemes[name] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         return schema
 
     app.openapi = described  # type: ignore[method-assign]

@@ -9,10 +9,9 @@ from server_stub.entries import Factory
 from server_stub.factory import overview
 from server_stub.factory.history import DAY_SECONDS
 from server_stub.factory.overview import Spent
-from server_stub.factory.pilots import PilotState
+from server_stub.factory.pilots import WAITING, PilotState
 from server_stub.factory.store import Store
 
-WAITING = (PilotState.PREPARED, PilotState.QUEUED)
 VIEW_DAYS = 7
 
 

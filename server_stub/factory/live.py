@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from server_stub.entries import Factory
+from server_stub.factory.experience import Experienced
 from server_stub.factory.metrics import Metrics
 from server_stub.factory.overview import Filters
 from server_stub.factory.receive import Receiver
@@ -23,6 +24,7 @@ class Live:
     tokens: Tokens
     metrics: Metrics
     receiver: Receiver
+    experienced: Experienced
     collected: float = field(default_factory=time.time)
 
     def now(self, chosen: Filters) -> Filters:
@@ -34,4 +36,4 @@ def live(factory: Factory, store: Store) -> Live:
     """A factory with its signing key, which is made at its first use."""
     tokens = Tokens(factory.name, load_key(factory.state), store)
     metrics = Metrics(store)
-    return Live(factory, store, tokens, metrics, Receiver(store, tokens, metrics))
+    return Live(factory, store, tokens, metrics, Receiver(store, tokens, metrics), Experienced(store))

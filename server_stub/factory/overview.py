@@ -30,6 +30,7 @@ class Filters:
     code: str = ""
     host: str = ""
     vo: str = ""
+    frontend: str = ""
     silent_before: float | None = None
     """Since when a pilot that is not ``silent`` was heard, epoch seconds; no filter of its own."""
 

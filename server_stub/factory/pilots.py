@@ -25,6 +25,7 @@ class PilotState(enum.StrEnum):
 
 
 FINAL = frozenset({PilotState.ENDED, PilotState.REMOVED, PilotState.REFUSED, PilotState.LOST})
+WAITING = (PilotState.PREPARED, PilotState.QUEUED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ import time
 
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.factory.entry import Entry
-from server_stub.factory.pilots import PilotState
+from server_stub.factory.pilots import WAITING, PilotState
 from server_stub.factory.store import Store
 
-WAITING = (PilotState.PREPARED, PilotState.QUEUED)
 MINUTE_SECONDS = 60.0
 
 

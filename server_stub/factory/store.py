@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from pilot_agent.model import Json
 from server_stub.factory.database import open_database, writing
+from server_stub.factory.nodes import note_node
 from server_stub.factory.pilots import FINAL, JobId, Pilot, PilotState, Score, Scores
 from server_stub.factory.scores import scores_of
 from server_stub.factory.tables import (
@@ -241,6 +242,7 @@ def values(states: Iterable[PilotState]) -> list[str]:
 
 def _take_report(session: Session, pilot: Pilot, report: Json) -> None:
     session.merge(ReportRow(pilot_id=pilot.id, document=report))
+    note_node(session, pilot.entry, pilot.host, report)
     _take_scores(session, pilot, scores_of(report))
 
 

@@ -226,6 +226,7 @@ class RequestRow(Base):
     queued: Mapped[int]
     pilots: Mapped[int]
     remove: Mapped[str] = mapped_column(String(16))
+    idle: Mapped[Json] = mapped_column(PackedJson)
     credentials: Mapped[Json] = mapped_column(PackedJson)
     limited_by: Mapped[str] = mapped_column(String(300), default="", server_default="")
 

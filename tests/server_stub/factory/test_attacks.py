@@ -15,24 +15,31 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from server_stub.entries import Factory
 from server_stub.factory.application import application
+from server_stub.factory.frontend_api import Door
+from server_stub.factory.frontends import Frontend
 from server_stub.factory.limits import Rate
 from server_stub.factory.live import Live, live
 from server_stub.factory.patience import ImpatientProtocol
 from server_stub.factory.pilots import PilotState
 from server_stub.factory.store import Store
+from tests.server_stub.factory.keys import Signer
 from tests.server_stub.factory.test_store import pilot
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
+SIGNER = Signer()
+KEY = SIGNER.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 PAGES = ("/entries", "/pilots", "/failures", "/benchmarks", "/waste")
 
 
 @pytest.fixture
 def running(factory: Factory, store: Store) -> Live:
-    made = live(replace(factory, uploads=True, url="https://factory"), store)
+    asking = (Frontend("fe", SIGNER.public, ("cms",)),)
+    made = live(replace(factory, uploads=True, url="https://factory", frontends=asking), store)
     free = Rate(at_once=10**9, per_second=10**9)
     made.receiver = replace(made.receiver, rate=free, failures=free)
     store.save(replace(pilot(), state=PilotState.RUNNING), report={"schema": "x"})
@@ -41,9 +48,12 @@ def running(factory: Factory, store: Store) -> Live:
 
 def test_every_operation_answers_anything_as_it_is_described(running: Live, port: int) -> None:
     command = [sys.executable, "-m", "tests.server_stub.factory.attack", f"http://127.0.0.1:{port}"]
-    done = subprocess.run([*command, running.tokens.issue("p1")], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([*command, running.tokens.issue("p1"), KEY], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {"POST /pilots/{pilot_id}/report", "GET /api/v1/pilots", "GET /health/ready"} <= {*done.stdout.splitlines()}
+    asked = {" ".join(line.split()[:2]): line.split()[2:] for line in done.stdout.splitlines()}
+    assert {"POST /pilots/{pilot_id}/report", "GET /api/v1/pilots", "GET /health/ready"} <= {*asked}
+    assert {"200", "400", "409"} & {*asked["PUT /api/v1/frontend/requests"]}, "what a frontend sends was looked at"
+    assert {"200", "401"} <= {*asked["GET /api/v1/frontend/offers"]}
     assert running.store.report("p1") == {"schema": "x"}
 
 
@@ -105,7 +115,9 @@ def port(running: Live) -> Iterator[int]:
     door = socket.create_server(("127.0.0.1", 0))
     # uvloop, where it is installed, keeps a pipe for as long as the process lives.
     options: dict[str, Any] = {"loop": "asyncio", "http": VeryImpatient, "log_level": "critical", "lifespan": "off"}
-    server = uvicorn.Server(uvicorn.Config(application(running), **options))
+    free = Rate(at_once=10**9, per_second=10**9)
+    app = application(running, Door(running, rate=free, failures=free))
+    server = uvicorn.Server(uvicorn.Config(app, **options))
     thread = threading.Thread(target=server.run, args=([door],))
     thread.start()
     yield door.getsockname()[1]

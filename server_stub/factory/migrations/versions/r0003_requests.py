@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("queued", sa.Integer, nullable=False),
         sa.Column("pilots", sa.Integer, nullable=False),
         sa.Column("remove", sa.String(16), nullable=False),
+        sa.Column("idle", sa.LargeBinary, nullable=False),
         sa.Column("credentials", sa.LargeBinary, nullable=False),
         sa.Column("limited_by", sa.String(300), nullable=False, server_default=""),
     )
