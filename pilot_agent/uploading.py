@@ -12,37 +12,28 @@ import http.client
 import os
 import re
 import signal
-import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
-from pilot_agent.containers.store.authorities import factory_context, trusting
-from pilot_agent.files import read_bounded, write_atomically, write_json
+from pilot_agent.factory_connection import FactoryConnection
+from pilot_agent.files import read_bounded, write_json
 from pilot_agent.lifecycle.uploads import HEARTBEAT, PLAN_FILE, REPORT_FILE, TASK_SECONDS, WORDS_FILE
 from pilot_agent.light import dumps, loads
 from pilot_agent.workspace import Workspace
 
 PROGRESS_FILE = "progress.json"
-TOKEN_LIMIT_BYTES = 64 << 10
 REPORT_LIMIT_BYTES = 16 << 20
 BUFFER_BYTES = 1 << 20
 """Of events that could not be sent yet: the oldest beyond it are dropped."""
 BATCH_BYTES = 256 << 10
 _BEGINNING = re.compile(rb'\{"seconds": (-?[0-9]{1,12}(?:\.[0-9]{1,9})?), "event": "([!#-\[\]-~]{1,100})"')
 """Of a line as ``EventLog`` writes it."""
-RENEWED = "X-Pilot-Token"
-"""The header in which a factory gives a newer token."""
-ANSWER_SECONDS = 10.0
-ANSWER_BYTES = 64 << 10
 WORDS_LIMIT_BYTES = 64 << 10
 JSON, LINES, TEXT = "application/json", "application/x-ndjson", "text/plain; charset=utf-8"
 SCORE_EVENT = b'"event": "benchmark.ended"'
 SCORE_NAMES = ("name", "score", "unit", "cached")
-PASSING = (401, 403, 408, 425, 429)
-"""Refusals that say nothing of what was sent: it may be taken another time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +64,7 @@ def upload(workspace: Workspace, *, heartbeat: bool = False) -> None:
     plan = loads(read_bounded(os.path.join(workspace.upload, PLAN_FILE)))
     progress_path = os.path.join(workspace.upload, PROGRESS_FILE)
     progress = _progress(progress_path)
-    factory = _Factory(plan)
+    factory = FactoryConnection(plan)
     with contextlib.closing(factory.connection):
         _send_words(factory, os.path.join(workspace.upload, WORDS_FILE))
         for batch in batches(workspace.events, progress["offset"]):
@@ -88,7 +79,7 @@ def upload(workspace: Workspace, *, heartbeat: bool = False) -> None:
             factory.offer("heartbeat", b"{}", JSON)
 
 
-def _send_report(factory: _Factory, path: str) -> None:
+def _send_report(factory: FactoryConnection, path: str) -> None:
     if os.path.exists(path):
         report = read_bounded(path, limit_bytes=REPORT_LIMIT_BYTES + 1)
         if len(report) > REPORT_LIMIT_BYTES:
@@ -97,13 +88,13 @@ def _send_report(factory: _Factory, path: str) -> None:
         os.unlink(path)
 
 
-def _send_words(factory: _Factory, path: str) -> None:
+def _send_words(factory: FactoryConnection, path: str) -> None:
     if os.path.exists(path):
         factory.offer("last-words", read_bounded(path, limit_bytes=WORDS_LIMIT_BYTES), TEXT)
         os.unlink(path)
 
 
-def _send_scores(factory: _Factory, lines: bytes, workspace: Workspace) -> None:
+def _send_scores(factory: FactoryConnection, lines: bytes, workspace: Workspace) -> None:
     """The scores among these events. What the report will hold too is sent now: jobs may run for days until then."""
     found = [_score(line) for line in lines.splitlines() if SCORE_EVENT in line]
     scores = [score for score in found if score]
@@ -179,90 +170,6 @@ def _whole_line(file: BinaryIO) -> bytes:
     found = _BEGINNING.match(line)
     known = {"seconds": float(found[1]), "event": found[2].decode()} if found else {"event": "event.cut"}
     return dumps(known | {"cut_bytes": length}).encode() + b"\n"
-
-
-class _Factory:
-    """One connection to the address of the plan. No proxy of the environment and no redirection is followed: either
-    would take the token elsewhere."""
-
-    def __init__(self, plan: dict[str, Any]) -> None:
-        parts = urlsplit(plan["url"])
-        host, self._path = parts.hostname or "", parts.path
-        self._headers = {"X-Pilot-Id": plan["pilot_id"], "User-Agent": f"pilot-agent/{plan['version']}"}
-        self.heard = False
-        """Whether it took anything."""
-        self._token_file: str | None = plan.get("token") if parts.scheme == "https" else None
-        if plan.get("token"):
-            # Read each time: it may have been replaced.
-            self._headers["Authorization"] = f"Bearer {_token(plan['token'])}"
-        if parts.scheme == "https":
-            self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, parts.port, timeout=ANSWER_SECONDS, context=_trust(plan.get("authorities"))
-            )
-        else:
-            self.connection = http.client.HTTPConnection(host, parts.port, timeout=ANSWER_SECONDS)
-
-    def post(self, name: str, content: bytes, kind: str, headers: dict[str, str]) -> None:
-        """Raises ``ValueError`` for an answer that is no success."""
-        _require_success(name, self._ask(name, content, kind, headers))
-
-    def offer(self, name: str, content: bytes, kind: str) -> None:
-        """The same for what a factory may do without: one that has no place for it, or refuses what it is, is asked no
-        further. All of it is in the report, too, or worth nothing later."""
-        status = self._ask(name, content, kind, {})
-        if not 400 <= status < 500 or status in PASSING:
-            _require_success(name, status)
-
-    def _ask(self, name: str, content: bytes, kind: str, headers: dict[str, str]) -> int:
-        """The status of the answer."""
-        self.connection.request(
-            "POST", f"{self._path}/{name}", content, {**self._headers, "Content-Type": kind, **headers}
-        )
-        answer = self.connection.getresponse()
-        answer.read(ANSWER_BYTES)
-        if 200 <= answer.status < 300:
-            self.heard = True
-            self._renew(answer.getheader(RENEWED, ""))
-        if not answer.isclosed():
-            self.connection.close()
-        return answer.status
-
-    def _renew(self, token: str) -> None:
-        """Keep the newer token that a factory gave: from now on it is the one to send. Without a place for it the old
-        one goes on for as long as it lasts."""
-        if self._token_file is None or not _is_token(token.encode("ascii", "replace")):
-            return
-        with contextlib.suppress(OSError):
-            write_atomically(self._token_file, f"{token}\n".encode("ascii", "replace"))
-            self._headers["Authorization"] = f"Bearer {token}"
-
-
-def _require_success(name: str, status: int) -> None:
-    """Raises ``ValueError`` for an answer that is none."""
-    if not 200 <= status < 300:
-        raise ValueError(f"the factory answered {status} to {name}")
-
-
-def _trust(authorities: str | None) -> ssl.SSLContext:
-    """Whom to believe that it is the factory. Raises ``OSError`` and ``ValueError``."""
-    context = trusting(authorities) if authorities else factory_context(os.environ)
-    if context is None:
-        raise ValueError("this node has no certificate authorities: upload.authorities must name a file with them")
-    return context
-
-
-def _token(path: str) -> str:
-    """The one word in a file. Raises ``ValueError`` for anything else, in words of its own: what refuses a header says
-    what stands in it."""
-    token = read_bounded(path, limit_bytes=TOKEN_LIMIT_BYTES).strip()
-    if not _is_token(token):
-        raise ValueError(f"{path} does not hold one token and nothing else")
-    return token.decode("ascii")
-
-
-def _is_token(token: bytes) -> bool:
-    """One word of visible ASCII."""
-    return 0 < len(token) <= TOKEN_LIMIT_BYTES and all(0x21 <= byte <= 0x7E for byte in token)
 
 
 def _progress(path: str) -> dict[str, int]:

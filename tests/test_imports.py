@@ -45,6 +45,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "plugin_services",
         "image_hook",
         "uploading",
+        "renewing",
+        "factory_connection",
     ),
     ("plugins",),
     ("programs",),
