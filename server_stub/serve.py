@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import shutil
 import signal
@@ -12,24 +11,28 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
 import uvicorn
 
-from pilot_agent.model import Failure, FailureKind, PilotError
+from pilot_agent import __version__
+from pilot_agent.model import PilotError
+from server_stub import supervisor
 from server_stub.batch import BatchSystem
 from server_stub.collect import collect
 from server_stub.entries import Factory
 from server_stub.factory.application import application
 from server_stub.factory.history import tidy
+from server_stub.factory.listening import try_address, try_certificate
 from server_stub.factory.live import Live, live
 from server_stub.factory.log import tell
 from server_stub.factory.patience import ImpatientProtocol
 from server_stub.factory.store import Store
+from server_stub.running import RunningFile
 
 TIDY_SECONDS = 300.0
 MOST_CONNECTIONS = 2000
+COLLECTING = "collector.failed"
 FIXED = ("name", "state", "database", "address", "port", "uploads")
 """Of the configuration: what a running server cannot change."""
 
@@ -39,8 +42,8 @@ def serve(factory: Factory, store: Store, batch: BatchSystem, *, again: Callable
 
     Raises ``PilotError`` (certificate.unusable, address.unusable) before it begins.
     """
-    _try_certificate(factory)
-    _try_address(factory)
+    try_certificate(factory)
+    try_address(factory)
     running = live(factory, store)
     # uvicorn handles both while it runs and raises them again afterwards; the collector's last write comes first.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,18 +52,36 @@ def serve(factory: Factory, store: Store, batch: BatchSystem, *, again: Callable
     signal.signal(signal.SIGHUP, lambda _number, _frame: wanted.set())
     configuration = _configuration(running)
     configuration.load()
-    rounds = Rounds(running, batch, stop, wanted, again, configuration.ssl)
+    told = RunningFile(factory.state, __version__)
+    told.tell()
+    rounds = Rounds(running, batch, stop, wanted, again, configuration.ssl, told)
     collector = threading.Thread(target=rounds.run, name="collector")
     collector.start()
     log = structlog.get_logger("server_stub.serve")
     log.info("serving", factory=factory.name, address=factory.address, port=factory.port, url=factory.url)
     try:
-        uvicorn.Server(configuration).run()
+        Server(configuration).run()
     finally:
         stop.set()
         wanted.set()
         collector.join()
+        told.close()
         log.info("stopped", factory=factory.name)
+
+
+class Server(uvicorn.Server):
+    """Tells systemd when it answers, and when it begins to end."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        if self.started:
+            supervisor.ready(f"answers at {self.config.host}, port {self.config.port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was asked, and end."""
+        supervisor.stopping()
+        await super().shutdown(sockets)
 
 
 def _configuration(running: Live) -> uvicorn.Config:
@@ -82,59 +103,6 @@ def _configuration(running: Live) -> uvicorn.Config:
     )
 
 
-def _try_certificate(factory: Factory) -> None:
-    """Load certificate and key, where there are any, as the server will. Raises ``PilotError``."""
-    if factory.certificate is None or factory.key is None:
-        return
-    for name, path in (("certificate", factory.certificate), ("key", factory.key)):
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise _unusable(f"the {name} {path} cannot be read", error) from error
-    try:  # without a word for the key: otherwise the terminal would be asked for it
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(factory.certificate, factory.key, "")
-    except OSError as error:  # an ssl.SSLError is one
-        raise _unusable(f"{factory.certificate} and {factory.key} cannot be used for HTTPS", error) from error
-
-
-def _try_address(factory: Factory) -> None:
-    """Bind where the server will, for a moment. Raises ``PilotError``; uvicorn alone does not say who must act."""
-    try:
-        found = socket.getaddrinfo(factory.address, factory.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        absent = [error for family, *_, address in found if (error := _absent(family, address)) is not None]
-        if len(absent) == len(found):
-            raise absent[0]
-    except OSError as error:
-        message = f"the server cannot listen at {factory.address}, port {factory.port}: {error.strerror or error}"
-        hint = (
-            "end what listens there (another serve?), or change address or port in the factory's file; "
-            "the factory's operator must act"
-        )
-        raise PilotError(Failure(FailureKind.CONFIG, "address.unusable", message, hint)) from error
-
-
-def _absent(family: int, address: tuple[Any, ...]) -> OSError | None:
-    """Why this host has no such address, as ``::1`` where IPv6 is switched off: of several, one is enough. ``OSError``
-    for one that it has and that cannot be used."""
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            tried.bind(address)
-    except OSError as error:
-        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-            raise
-        return error
-    return None
-
-
-def _unusable(what: str, error: OSError) -> PilotError:
-    hint = "give a certificate and its key, PEM, that this account may read; the factory's operator must act"
-    return PilotError(Failure(FailureKind.CONFIG, "certificate.unusable", f"{what}: {error.strerror or error}", hint))
-
-
 @dataclass(frozen=True, slots=True)
 class Rounds:
     """What the factory does beside answering: it asks the batch system, tidies the store, and reloads when asked to.
@@ -147,6 +115,7 @@ class Rounds:
     wanted: threading.Event
     again: Callable[[], Factory] | None = None
     context: ssl.SSLContext | None = None
+    told: RunningFile | None = None
 
     def run(self) -> None:
         """Until ``stop`` is set."""
@@ -156,8 +125,11 @@ class Rounds:
                 self.wanted.clear()
                 if self.stop.is_set():
                     return
+                supervisor.reloading()
                 self._guarded("reload.failed", self.reload)
-            self._guarded("collector.failed", self.collect)
+                supervisor.ready("took its configuration again")
+            self._guarded(COLLECTING, self.collect)
+            supervisor.alive(f"{len(self.running.factory.entries)} entries")
             if time.monotonic() - tidied >= TIDY_SECONDS:
                 tidied = time.monotonic()
                 self._guarded("tidy.failed", self.tidy)
@@ -171,6 +143,8 @@ class Rounds:
                 exit_code=pilot.exit_code, outcome=pilot.outcome, message=pilot.message,
             )  # fmt: skip
         self.running.collected = time.time()
+        if self.told is not None:
+            self.told.tell(answered=self.running.collected, problem="")
         self.running.metrics.collected.set_to_current_time()
 
     def tidy(self) -> None:
@@ -190,7 +164,7 @@ class Rounds:
         before = self.running.factory
         try:
             newer = self.again()
-            _try_certificate(newer)
+            try_certificate(newer)
             if self.context is not None and newer.certificate and newer.key:
                 self.context.load_cert_chain(newer.certificate, newer.key, "")
         except Exception:
@@ -198,6 +172,8 @@ class Rounds:
             raise
         fixed = [name for name in FIXED if getattr(before, name) != getattr(newer, name)]
         self.running.factory = replace(newer, **{name: getattr(before, name) for name in FIXED})
+        if self.told is not None:
+            self.told.tell(reloaded=time.time())
         log = structlog.get_logger("server_stub.serve")
         log.info("reloaded", entries=len(newer.entries), needs_restart=fixed)
 
@@ -207,5 +183,7 @@ class Rounds:
             act()
         except PilotError as error:
             tell(log.warning, error.failure.code, message=error.failure.message)
+            if self.told is not None and event == COLLECTING:
+                self.told.tell(problem=error.failure.message)
         except Exception as error:  # noqa: BLE001 - the boundary of the thread
             tell(log.error, event, message=f"{type(error).__name__}: {error}")

@@ -52,6 +52,21 @@ def submit(question: Question) -> list[dict[str, Any]]:
     return answers
 
 
+def parse(question: Question) -> dict[str, str]:
+    """``{"texts": {name: text}}`` -> for each submit description by its name what is wrong with it, or nothing. No
+    access point is asked."""
+    import htcondor2
+
+    found = {}
+    for name, text in question["texts"].items():
+        try:
+            htcondor2.Submit(text)
+            found[name] = ""
+        except Exception as error:  # noqa: BLE001 - one that is wrong says nothing of the others
+            found[name] = " ".join(str(error).split()) or type(error).__name__
+    return found
+
+
 def queue(question: Question) -> list[dict[str, Any]]:
     """``{"constraint", "attributes"}`` -> the ads of the jobs in the queue."""
     ads = _schedd(question).query(constraint=question["constraint"], projection=list(question["attributes"]))
@@ -129,6 +144,7 @@ def _plain(ad: Any, attributes: Sequence[str]) -> dict[str, Any]:
 
 OPERATIONS: dict[str, Callable[[Question], Any]] = {
     "submit": submit,
+    "parse": parse,
     "queue": queue,
     "history": history,
     "act": act,

@@ -41,14 +41,36 @@ def open_database(url: str) -> Engine:
         _migrate(engine)
     except SQLAlchemyError as error:
         engine.dispose()
-        safe = make_url(url).render_as_string(hide_password=True)
-        message = f"the store {safe} cannot be used: {str(error).splitlines()[0]}"
-        hint = "see that the database is there and that this account may use it; the factory's operator must act"
-        raise PilotError(Failure(FailureKind.CONFIG, "store.unreachable", message, hint)) from error
+        raise _unreachable(url, error) from error
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def stored_revision(url: str) -> str | None:
+    """The revision of the database at ``url``, which is left as it is; None where there is none yet.
+
+    Raises ``PilotError`` (store.unreachable).
+    """
+    place = make_url(url)
+    if place.get_backend_name() == "sqlite" and not os.path.exists(place.database or ""):
+        return None  # asking would make it
+    engine = _engine(url)
+    try:
+        with engine.connect() as connection:
+            return revision(connection)
+    except SQLAlchemyError as error:
+        raise _unreachable(url, error) from error
+    finally:
+        engine.dispose()
+
+
+def _unreachable(url: str, error: SQLAlchemyError) -> PilotError:
+    safe = make_url(url).render_as_string(hide_password=True)
+    message = f"the store {safe} cannot be used: {str(error).splitlines()[0]}"
+    hint = "see that the database is there and that this account may use it; the factory's operator must act"
+    return PilotError(Failure(FailureKind.CONFIG, "store.unreachable", message, hint))
 
 
 def _engine(url: str) -> Engine:

@@ -13,10 +13,11 @@ import structlog
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory
+from server_stub.factory.listening import try_address
 from server_stub.factory.live import live
 from server_stub.factory.pilots import JobId, PilotState
 from server_stub.factory.store import Store
-from server_stub.serve import Rounds, _try_address, serve
+from server_stub.serve import Rounds, serve
 from server_stub.submit import submit_pilots
 from tests.probes.servers import TLS
 from tests.server_stub.conftest import ScriptedBatch
@@ -99,7 +100,7 @@ def test_a_name_with_an_address_that_this_host_lacks_is_served_at_the_other(
     """As `localhost` where IPv6 is switched off."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (name, 0)) for name in ("192.0.2.1", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_words, **_options: found)
-    _try_address(replace(factory, address="localhost"))
+    try_address(replace(factory, address="localhost"))
     del found[1]
     with pytest.raises(PilotError, match="Cannot assign requested address"):
-        _try_address(replace(factory, address="localhost"))
+        try_address(replace(factory, address="localhost"))

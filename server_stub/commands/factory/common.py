@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pilot_agent.codec import to_json
+from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.commands.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -57,6 +58,18 @@ def make_state(factory: Factory) -> None:
     """Nobody but the factory's account reads what pilots are given."""
     os.makedirs(os.path.join(factory.state, "pilots"), mode=0o700, exist_ok=True)
     os.chmod(factory.state, 0o700)
+
+
+def known_pilot(factory: Factory, store: Store, name: str, consequence: str = "") -> Pilot:
+    """The pilot of that name. Raises ``PilotError`` (pilot.unknown), which tells the ``consequence`` too."""
+    from server_stub.factory.texts import shown
+
+    pilot = store.get(name)
+    if pilot is None:
+        message = f"the factory {factory.name} has no pilot {shown(name)!r}{consequence}"
+        hint = f"`{PROGRAM} pilots` lists them; whoever gave the command must act"
+        raise PilotError(Failure(FailureKind.USAGE, "pilot.unknown", message, hint))
+    return pilot
 
 
 def show_pilots(pilots: Sequence[Pilot], *, as_json: bool) -> None:

@@ -4,14 +4,59 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from pilot_agent.codec import to_json
 from pilot_agent.usage import Parser
 from server_stub.commands.factory.common import opened, take_config, take_entry
-from server_stub.commands.tables import print_json
+from server_stub.commands.tables import print_json, print_table
 from server_stub.commands.tree import Command, Group
 
+if TYPE_CHECKING:
+    from server_stub.factory.entry import Entry
+
+COLUMNS = ("entry", "site", "type", "contact", "cores", "MiB", "GPUs", "most", "VOs")
 SOURCES = ("cric", "osg", "glideinwms")
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    from server_stub.entries import read_factory
+
+    factory = read_factory(parsed.config)
+    if parsed.json:
+        print_json([to_json(entry) for entry in factory.entries])
+    else:
+        print_table(COLUMNS, [_row(entry) for entry in factory.entries])
+    return 0
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    sizes = ["auto" if size is None else str(size) for size in (entry.cores, entry.memory_mib)]
+    where = entry.contact or "here"
+    vos = ",".join(entry.vos) or "all"
+    return (entry.name, entry.site, entry.type, where, *sizes, str(entry.gpus), str(entry.limits.total), vos)
+
+
+def _show_arguments(parser: Parser) -> None:
+    parser.add_argument("entry", metavar="NAME", help="which entry of the factory's file")
+    take_config(parser)
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    import yaml
+
+    with opened(parsed) as (factory, store):
+        entry = factory.entry(parsed.entry)
+        states = {state.value: number for state, number in store.states(entry.name).items()}
+        closed = store.closed_entries().get(entry.name, "") or entry.closed(time.time())
+    told = {**to_json(entry), "closed": closed, "pilots": states}
+    if parsed.json:
+        print_json(told)
+    else:
+        sys.stdout.write(yaml.safe_dump(told, sort_keys=False, allow_unicode=True))
+    return 0
 
 
 def _close_arguments(parser: Parser) -> None:
@@ -75,13 +120,16 @@ def _old(name: str, run: Callable[[argparse.Namespace], int], arguments: Callabl
 COMMANDS = (
     Group(
         "entries",
-        "open, close and import the site queues",
+        "list, open, close and import the site queues",
         (
+            Command("list", "list the entries of the file", _list, take_config, ("entries list --json",)),
+            Command("show", "show one entry with all its keys", _show, _show_arguments, ("entries show el9-nodes",)),
             Command("close", "submit nothing to an entry until it is opened", _close, _close_arguments, CLOSE_EXAMPLES),
             Command("open", "submit to an entry again", _open, _open_arguments, ("entries open --entry el9-nodes",)),
             Command("import", "print entries as a file for entries_files", _import, _import_arguments, IMPORT_EXAMPLES),
         ),
-        (*CLOSE_EXAMPLES, *IMPORT_EXAMPLES),
+        ("entries", *CLOSE_EXAMPLES, *IMPORT_EXAMPLES),
+        default="list",
     ),
     _old("close", _close, _close_arguments),
     _old("open", _open, _open_arguments),

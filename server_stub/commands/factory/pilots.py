@@ -6,9 +6,9 @@ import argparse
 import sys
 import time
 
-from pilot_agent.model import Failure, FailureKind, PilotError
 from pilot_agent.usage import Parser
-from server_stub.commands.factory.common import PROGRAM, opened, show_pilots, take_config, take_entry
+from server_stub.commands.factory import looking
+from server_stub.commands.factory.common import known_pilot, opened, show_pilots, take_config, take_entry
 from server_stub.commands.tables import print_json
 from server_stub.commands.tree import Command, Group
 
@@ -69,13 +69,9 @@ def _revoke_arguments(parser: Parser) -> None:
 
 
 def _revoke(parsed: argparse.Namespace) -> int:
-    from server_stub.factory.texts import shown
-
     with opened(parsed) as (factory, store):
-        if parsed.pilot is not None and store.get(parsed.pilot) is None:
-            message = f"the factory {factory.name} has no pilot {shown(parsed.pilot)!r}, so nothing is revoked"
-            hint = f"`{PROGRAM} pilots` lists them; whoever gave the command must act"
-            raise PilotError(Failure(FailureKind.USAGE, "pilot.unknown", message, hint))
+        if parsed.pilot is not None:
+            known_pilot(factory, store, parsed.pilot, ", so nothing is revoked")
         number = store.revoke(jti=parsed.jti, pilot_id=parsed.pilot)
     if parsed.json:
         print_json({"revoked": number})
@@ -95,9 +91,12 @@ COMMANDS = (
     ),
     Group(
         "pilots",
-        "what became of the pilots",
-        (Command("list", "list the pilots", _list, _list_arguments, ("pilots list --entry el9-nodes --json",)),),
-        ("pilots", "pilots list --entry el9-nodes"),
+        "what became of the pilots, and their removal",
+        (
+            Command("list", "list the pilots", _list, _list_arguments, ("pilots list --entry el9-nodes --json",)),
+            *looking.COMMANDS,
+        ),
+        ("pilots", "pilots list --entry el9-nodes", "pilots show 4f2a90c1d7e3"),
         default="list",
     ),
     Command(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from server_stub.commands.factory import entries, pilots, serving
+from server_stub.commands.factory import entries, pilots, serving, setup, status
 from server_stub.commands.factory.common import PROGRAM
 from server_stub.commands.tree import Program
 
 FACTORY = Program(
     PROGRAM,
     "A factory of pilots.",
-    (*serving.COMMANDS, *entries.COMMANDS, *pilots.COMMANDS),
+    (*setup.COMMANDS, *serving.COMMANDS, *status.COMMANDS, *entries.COMMANDS, *pilots.COMMANDS),
     "docs/how-to/run-a-factory.md",
     (
+        "init /etc/pilot-factory --collector cm.example.org",
+        "check",
         "run --config factory.yaml",
+        "status",
         "submit --entry el9-nodes --count 2",
         "pilots list --entry el9-nodes",
         "entries close --entry el9-nodes --reason 'the site is down'",
