@@ -48,11 +48,12 @@ def submit_pilots(
     batch: BatchSystem,
     *,
     vo: str = "",
+    frontend: str = "",
     credentials: Mapping[str, str] = NO_CREDENTIALS,
 ) -> list[Pilot]:
-    """Submit ``count`` pilots to an entry, for a VO where one is named; the pilots as stored. ``credentials`` are the
-    paths of what the site lets them in by, by kind (``scitoken``, ``x509``, ``ssh_key``); they must stay until the last
-    of the jobs has ended.
+    """Submit ``count`` pilots to an entry, for a VO where one is named, and as ``frontend`` asked; the pilots as
+    stored. ``credentials`` are the paths of what the site lets them in by, by kind (``scitoken``, ``x509``,
+    ``ssh_key``); they must stay until the last of the jobs has ended.
 
     Raises ``PilotError``: entry.closed, entry.vo, entry.full (nothing was submitted), payload.missing, token.missing,
     batch.failed (those that are not among the refused ones were submitted).
@@ -62,7 +63,7 @@ def submit_pilots(
     schedd = batch.schedd()
     pilots, paths, missing = [], [], None
     for _ in range(count):
-        pilot = _new_pilot(factory, entry, digest, vo)
+        pilot = _new_pilot(factory, entry, digest, vo, frontend)
         proof = Tokens(factory.name, load_key(factory.state), store).issue(pilot.id) if factory.uploads else ""
         try:
             paths.append(prepare(factory, entry, pilot, schedd, proof, credentials=credentials))
@@ -114,11 +115,13 @@ def payload_digest(factory: Factory, entry: Entry) -> str:
         raise PilotError(Failure(FailureKind.CONFIG, "payload.missing", message, hint)) from error
 
 
-def _new_pilot(factory: Factory, entry: Entry, digest: str, vo: str) -> Pilot:
+def _new_pilot(factory: Factory, entry: Entry, digest: str, vo: str, frontend: str) -> Pilot:
     pilot_id = secrets.token_hex(6)
     directory = factory.pilot_directory(pilot_id)
     state, now = PilotState.PREPARED, time.time()
-    return Pilot(pilot_id, entry.name, entry.site, entry.payload_file, digest, state, now, directory, vo=vo)
+    return Pilot(
+        pilot_id, entry.name, entry.site, entry.payload_file, digest, state, now, directory, vo=vo, frontend=frontend
+    )
 
 
 def prepare(

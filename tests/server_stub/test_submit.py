@@ -36,6 +36,15 @@ def test_a_submitted_pilot_is_queued_with_its_job_and_digest(
     assert [state for _, state in store.changes(pilot.id)] == [PilotState.PREPARED, PilotState.QUEUED]
 
 
+def test_a_pilot_is_of_the_frontend_and_vo_that_asked_for_it(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch, vo="cms", frontend="fe")
+    found = store.get(pilot.id)
+    assert found is not None
+    assert (found.vo, found.frontend) == ("cms", "fe")
+
+
 def test_the_description_names_launcher_payload_digest_layers_and_outputs(
     factory: Factory, store: Store, batch: ScriptedBatch
 ) -> None:
