@@ -33,7 +33,8 @@ class Factory:
     """The whole file. ``url`` is how worker nodes reach the server that listens at ``address`` and ``port``, with HTTPS
     where it has a ``certificate`` (PEM, with those between it and its authority) and its ``key``; ``pilot`` is the
     configuration of every pilot, layer ``factory``; paths are absolute. ``database`` is the address of the store, else
-    a file below ``state``; ``frontends`` are those that may ask for pilots."""
+    a file below ``state``; ``frontends`` are those that may ask for pilots; what lies in ``artifacts`` is published as it
+    is."""
 
     name: str
     state: str
@@ -47,6 +48,7 @@ class Factory:
     certificate: str | None = None
     key: str | None = None
     database: str = ""
+    artifacts: str | None = None
     kept: Kept = field(default_factory=Kept)
     pilot: Mapping[str, Json] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
@@ -119,6 +121,7 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         certificate=reader.path("certificate", default="") or None,
         key=reader.path("key", default="") or None,
         database=reader.text("database", DATABASE, default=""),
+        artifacts=reader.path("artifacts", default="") or None,
         kept=Kept(
             reader.integer("keep_pilots_days", default=90, minimum=2),
             reader.integer("keep_documents_days", default=30, minimum=1),

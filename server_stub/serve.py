@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import shutil
 import signal
 import socket
@@ -31,7 +32,8 @@ from server_stub.factory.store import Store
 from server_stub.running import RunningFile
 
 TIDY_SECONDS = 300.0
-MOST_CONNECTIONS = 2000
+MOST_CONNECTIONS = 8000
+MOST_FILES = 2 * MOST_CONNECTIONS + 1000
 COLLECTING = "collector.failed"
 FIXED = ("name", "state", "database", "address", "port", "uploads")
 """Of the configuration: what a running server cannot change."""
@@ -44,6 +46,7 @@ def serve(factory: Factory, store: Store, batch: BatchSystem, *, again: Callable
     """
     try_certificate(factory)
     try_address(factory)
+    _allow_files()
     running = live(factory, store)
     # uvicorn handles both while it runs and raises them again afterwards; the collector's last write comes first.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,6 +104,14 @@ def _configuration(running: Live) -> uvicorn.Config:
         ssl_certfile=factory.certificate,
         ssl_keyfile=factory.key,
     )
+
+
+def _allow_files() -> None:
+    """As many open files as this account may have: each connection is one, and each download another."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
 
 import structlog
 from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_stub.factory.api import PilotId, api_routes, report_answer
+from server_stub.factory.artifacts import PREFIX, Artifacts
 from server_stub.factory.entry import PAYLOADS
 from server_stub.factory.frontend_api import Door, RefusedError, answer_refused, frontend_routes
 from server_stub.factory.live import Live
@@ -43,7 +45,7 @@ def application(live: Live, door: Door | None = None) -> FastAPI:
         description="What became of the pilots, and what they send of themselves.",
     )
     app.state.door = door or Door(live)
-    app.middleware("http")(_safely)
+    app.add_middleware(Safely)
     app.add_exception_handler(SQLAlchemyError, _store_failed)
     app.add_exception_handler(RefusedError, answer_refused)
     app.include_router(frontend_routes(live))
@@ -51,17 +53,30 @@ def application(live: Live, door: Door | None = None) -> FastAPI:
     if live.factory.uploads:
         app.include_router(upload_routes(live.receiver))
     _add_files(app, live)
+    app.mount(PREFIX, Artifacts(live))
     _add_health(app, live)
     app.include_router(page_routes(live))
     _declare_security(app)
     return app
 
 
-async def _safely(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    answer = await call_next(request)
-    for name, value in SAFE_HEADERS.items():
-        answer.headers.setdefault(name, value)
-    return answer
+class Safely:
+    """Puts ``SAFE_HEADERS`` on every answer that has none of its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, safely)
 
 
 async def _store_failed(request: Request, error: Exception) -> Response:
