@@ -6,12 +6,13 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
 from pilot_agent.files import write_atomically, write_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.batch import BatchSystem
+from server_stub.credentials.kinds import FILES, Kind
 from server_stub.entries import Factory
 from server_stub.factory.description import description, makes_logs
 from server_stub.factory.descriptions import user_data
@@ -34,10 +35,18 @@ from server_stub.factory.tokens import Tokens, load_key
 
 __all__ = ["ENTRY_FILE", "ERROR_FILE", "FACTORY_FILE", "OUTPUT_FILE", "REPORT_FILE", "submit_pilots"]
 
-TOKEN_FILE = "pilot.token"  # noqa: S105 - a file's name
+TOKEN_FILE = FILES[Kind.IDTOKEN]
 UPLOAD_TOKEN_FILE = "upload.token"  # noqa: S105 - a file's name
 DESCRIPTION_FILE = "pilot.sub"
-NO_CREDENTIALS: Mapping[str, str] = {}
+SITE_KINDS = (Kind.SCITOKEN, Kind.X509, Kind.SSH_KEY)
+NOTHING: Mapping[Kind, bytes] = {}
+Credentials = Callable[[Pilot], Mapping[Kind, bytes]]
+"""What a pilot is given: the contents by kind. Raises ``PilotError`` (token.missing, credential.expired, ...)."""
+
+
+def no_credentials(pilot: Pilot) -> Mapping[Kind, bytes]:
+    """For pilots that nobody sent anything for."""
+    return NOTHING
 
 
 def submit_pilots(
@@ -49,11 +58,10 @@ def submit_pilots(
     *,
     vo: str = "",
     frontend: str = "",
-    credentials: Mapping[str, str] = NO_CREDENTIALS,
+    credentials: Credentials = no_credentials,
 ) -> list[Pilot]:
-    """Submit ``count`` pilots to an entry, for a VO where one is named, and as ``frontend`` asked; the pilots as
-    stored. ``credentials`` are the paths of what the site lets them in by, by kind (``scitoken``, ``x509``,
-    ``ssh_key``); they must stay until the last of the jobs has ended.
+    """Submit ``count`` pilots to an entry, for a VO and a frontend where these are named; the pilots as stored.
+    ``credentials`` gives what each takes along and what its site lets it in by.
 
     Raises ``PilotError``: entry.closed, entry.vo, entry.full (nothing was submitted), payload.missing, token.missing,
     batch.failed (those that are not among the refused ones were submitted).
@@ -66,7 +74,7 @@ def submit_pilots(
         pilot = _new_pilot(factory, entry, digest, vo, frontend)
         proof = Tokens(factory.name, load_key(factory.state), store).issue(pilot.id) if factory.uploads else ""
         try:
-            paths.append(prepare(factory, entry, pilot, schedd, proof, credentials=credentials))
+            paths.append(prepare(factory, entry, pilot, schedd, proof, credentials(pilot)))
         except PilotError as error:  # no token is left: those before it are submitted all the same
             missing = error
             break
@@ -130,26 +138,31 @@ def prepare(
     pilot: Pilot,
     schedd: str = "",
     proof: str = "",
-    *,
-    credentials: Mapping[str, str] = NO_CREDENTIALS,
+    given: Mapping[Kind, bytes] = NOTHING,
 ) -> str:
     """Make the pilot's private directory with all that its job takes along; the path of the submit description.
-    ``schedd`` is the name of the access point, empty while unknown; ``proof`` the token for the pilot's uploads.
+    ``schedd`` is the name of the access point, empty while unknown; ``proof`` the token for the pilot's uploads;
+    ``given`` the credentials that its frontend sent for it.
 
     Raises ``PilotError`` (token.missing, description.unusable).
     """
     os.makedirs(pilot.directory, mode=0o700)
-    if entry.tokens is not None:
+    if entry.tokens is not None and Kind.IDTOKEN not in given:
         _take_token(entry, pilot.directory)
+    for kind, content in given.items():
+        write_atomically(os.path.join(pilot.directory, FILES[kind]), content)
     if factory.uploads:
         write_atomically(os.path.join(pilot.directory, UPLOAD_TOKEN_FILE), f"{proof}\n".encode("ascii"))
     write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory, schedd))
-    write_json(os.path.join(pilot.directory, ENTRY_FILE), _with_address(factory, entry_layer(entry), pilot))
+    write_json(
+        os.path.join(pilot.directory, ENTRY_FILE),
+        _with_address(factory, entry_layer(entry, Kind.IDTOKEN in given), pilot),
+    )
     for name in (REPORT_FILE, EVENTS_FILE):
         write_atomically(os.path.join(pilot.directory, name), b"")
     if not makes_logs(entry):
         os.mkdir(os.path.join(pilot.directory, LOGS_DIRECTORY), mode=0o700)
-    made = {DESCRIPTION_FILE: description(parcel := parcel_of(factory, entry, pilot, credentials))}
+    made = {DESCRIPTION_FILE: description(parcel := parcel_of(factory, entry, pilot, given))}
     if has_user_data(entry):
         made |= _user_data(parcel)
     for name, text in made.items():
@@ -157,9 +170,9 @@ def prepare(
     return os.path.join(pilot.directory, DESCRIPTION_FILE)
 
 
-def parcel_of(factory: Factory, entry: Entry, pilot: Pilot, credentials: Mapping[str, str] = NO_CREDENTIALS) -> Parcel:
+def parcel_of(factory: Factory, entry: Entry, pilot: Pilot, given: Container[Kind] = ()) -> Parcel:
     """What goes with a pilot, as its submit description needs it."""
-    secret = [TOKEN_FILE] if entry.tokens is not None else []
+    secret = [TOKEN_FILE] if entry.tokens is not None or Kind.IDTOKEN in given else []
     secret += [UPLOAD_TOKEN_FILE] if factory.uploads else []
     return Parcel(
         factory=factory.name,
@@ -171,7 +184,7 @@ def parcel_of(factory: Factory, entry: Entry, pilot: Pilot, credentials: Mapping
         payload=os.path.join(factory.payloads, entry.payload_file),
         address=f"{factory.url}/payload/{entry.payload_file}",
         secrets=tuple(secret),
-        credentials=credentials,
+        credentials={kind.value: os.path.join(pilot.directory, FILES[kind]) for kind in SITE_KINDS if kind in given},
     )
 
 
@@ -192,15 +205,16 @@ def factory_layer(factory: Factory, schedd: str = "") -> dict[str, Json]:
     return _with(factory.pilot, "factory", **{**known, **given, "name": factory.name})
 
 
-def entry_layer(entry: Entry) -> dict[str, Json]:
-    """The pilot's configuration, layer ``entry``."""
+def entry_layer(entry: Entry, token: bool = False) -> dict[str, Json]:
+    """The pilot's configuration, layer ``entry``; ``token`` says that the pilot has one from elsewhere than the entry's
+    directory."""
     document = _with(_with(entry.pilot, "entry", name=entry.name), "site", name=entry.site)
     given: dict[str, Json] = document.get("site") or {}
     if entry.start_directory and "scratch" not in given:
         document = _with(document, "site", scratch=[entry.start_directory])
     if entry.proxies and "proxies" not in (document.get("cvmfs") or {}):
         document = _with(document, "cvmfs", proxies=list(entry.proxies))
-    return document if entry.tokens is None else _with(document, "pool", token=TOKEN_FILE)
+    return _with(document, "pool", token=TOKEN_FILE) if token or entry.tokens is not None else document
 
 
 def _with_address(factory: Factory, layer: dict[str, Json], pilot: Pilot) -> dict[str, Json]:
@@ -240,7 +254,7 @@ def _no_token(entry: Entry, found: str) -> PilotError:
 
 def drop_token(directory: str) -> None:
     """Delete the factory's copies of a pilot's tokens, once the pilot has no more use for them."""
-    for name in (TOKEN_FILE, UPLOAD_TOKEN_FILE):
+    for name in (*FILES.values(), UPLOAD_TOKEN_FILE):
         path = os.path.join(directory, name)
         if os.path.lexists(path):
             os.unlink(path)

@@ -30,6 +30,7 @@ class ScriptedBatch:
     forgotten: dict[JobId, str] = field(default_factory=dict)
     released: list[JobId] = field(default_factory=list)
     broken: bool = False
+    silent: bool = False
     name: str = "schedd@factory.example.org"
 
     def schedd(self) -> str:
@@ -41,6 +42,8 @@ class ScriptedBatch:
         return JobId(100 + len(self.submitted), 0)
 
     def submit_all(self, descriptions: Sequence[str]) -> list[JobId | PilotError]:
+        if self.silent:
+            raise PilotError(Failure(FailureKind.NETWORK, "batch.failed", "no answer in time"))
         answers: list[JobId | PilotError] = []
         for description in descriptions:
             try:

@@ -13,10 +13,11 @@ import pytest
 from pilot_agent.config import Layer, load_config
 from pilot_agent.config_read import command_line_layer, read_layer
 from pilot_agent.model import PilotError
+from server_stub.credentials.kinds import Kind
 from server_stub.entries import Factory, parse_factory
 from server_stub.factory.pilots import JobId, PilotState
 from server_stub.factory.store import Store
-from server_stub.submit import submit_pilots
+from server_stub.submit import drop_token, submit_pilots
 from tests.server_stub.conftest import PAYLOAD, ScriptedBatch
 
 
@@ -175,3 +176,67 @@ def test_a_pilot_that_the_batch_system_refuses_is_remembered_without_its_token(
     (pilot,) = store.pilots()
     assert (pilot.state, pilot.message) == (PilotState.REFUSED, "the access point does not answer")
     assert not Path(pilot.directory, "pilot.token").exists()
+
+
+def test_what_a_frontend_gave_a_pilot_goes_along_and_lets_it_in(
+    document: dict[str, Any], store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    document["entries"][0] |= {"type": "condor", "contact": "ce.example.org"}
+    factory = parse_factory(document, str(tmp_path))
+    contents = {Kind.IDTOKEN: b"own-token\n", Kind.SCITOKEN: b"site-token\n"}
+    entry = factory.entry("site-a")
+    (pilot,) = submit_pilots(factory, entry, 1, store, batch, vo="a", frontend="f", credentials=lambda _: contents)
+    assert (pilot.vo, pilot.frontend) == ("a", "f")
+    lines, directory = lines_of(batch.submitted[0]), Path(pilot.directory)
+    assert (directory / "pilot.token").read_text() == "own-token\n"
+    assert lines["scitokens_file"] == str(directory / "site.scitoken")
+    assert "site.scitoken" not in lines["transfer_input_files"]
+    assert [path.stat().st_mode & 0o777 for path in directory.glob("*.*token")] == [0o600, 0o600]
+    assert len(list((tmp_path / "tokens").iterdir())) == 2
+    drop_token(pilot.directory)
+    assert list(directory.glob("*.*token")) == []
+
+
+def test_without_a_credential_left_those_before_it_are_submitted(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    Path(factory.entry("site-a").tokens or "", "b").unlink()
+    with pytest.raises(PilotError, match="tokens is empty"):
+        submit_pilots(factory, factory.entry("site-a"), 2, store, batch)
+    assert [pilot.state for pilot in store.pilots()] == [PilotState.QUEUED]
+
+
+def test_a_pilot_of_which_nobody_knows_whether_it_was_submitted_stays_prepared(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    batch.silent = True
+    with pytest.raises(PilotError, match="no answer in time"):
+        submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    (pilot,) = store.pilots()
+    assert (pilot.state, pilot.job) == (PilotState.PREPARED, None)
+    assert Path(pilot.directory, "pilot.token").exists()
+
+
+def test_a_pilot_of_a_cloud_is_told_all_by_its_machines_user_data(
+    document: dict[str, Any], store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    cloud = {"image": "ami-1", "machine": "m5", "access_key": "a", "secret_key": "s"}
+    document["entries"][0] |= {"type": "ec2", "contact": "https://ec2.example.org/", "cloud": cloud}
+    factory = parse_factory(document, str(tmp_path))
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    script = Path(lines_of(batch.submitted[0])["ec2_user_data_file"])
+    assert script.stat().st_mode & 0o777 == 0o600
+    assert f"--sha256 {pilot.sha256}" in script.read_text()
+
+
+def test_a_machine_whose_user_data_cannot_be_made_is_not_asked_for(
+    document: dict[str, Any], store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    cloud = {"image": "ami-1", "machine": "m5", "access_key": "a", "secret_key": "s"}
+    document["entries"][0] |= {"type": "ec2", "contact": "https://ec2.example.org/", "cloud": cloud}
+    (tmp_path / "launcher.sh").unlink()
+    factory = parse_factory(document, str(tmp_path))
+    with pytest.raises(PilotError, match="no user data can be made") as caught:
+        submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    assert caught.value.failure.code == "description.unusable"
+    assert store.pilots() == []
