@@ -201,11 +201,12 @@ def check_descriptions(factory: Factory) -> Iterator[Finding]:
 
 
 def _description(factory: Factory, entry: Entry) -> str:
-    from server_stub.submit import description
+    from server_stub.factory.description import description
+    from server_stub.submit import parcel_of
 
     directory = factory.pilot_directory("example")
     pilot = Pilot(
         "example", entry.name, entry.site, entry.payload_file, "0" * 64, PilotState.PREPARED, 0.0, directory,
         vo=entry.vos[0] if entry.vos else "",
     )  # fmt: skip
-    return description(factory, entry, pilot)
+    return description(parcel_of(factory, entry, pilot))
