@@ -33,8 +33,8 @@ class Factory:
     """The whole file. ``url`` is how worker nodes reach the server that listens at ``address`` and ``port``, with HTTPS
     where it has a ``certificate`` (PEM, with those between it and its authority) and its ``key``; ``pilot`` is the
     configuration of every pilot, layer ``factory``; paths are absolute. ``database`` is the address of the store, else
-    a file below ``state``; ``frontends`` are those that may ask for pilots; what lies in ``artifacts`` is published as it
-    is."""
+    a file below ``state``; ``frontends`` are those that may ask for pilots; what lies in ``artifacts`` is published
+    as it is."""
 
     name: str
     state: str
