@@ -17,10 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_stub.factory.api import PilotId, api_routes, report_answer
 from server_stub.factory.artifacts import PREFIX, Artifacts
+from server_stub.factory.credential_api import credential_routes
 from server_stub.factory.entry import PAYLOADS
 from server_stub.factory.frontend_api import Door, RefusedError, answer_refused, frontend_routes
 from server_stub.factory.live import Live
 from server_stub.factory.log import tell
+from server_stub.factory.pilot_credentials import pilot_credential_routes
 from server_stub.factory.receive import refusal, upload_routes
 from server_stub.factory.web.pages import page_routes
 
@@ -49,9 +51,11 @@ def application(live: Live, door: Door | None = None) -> FastAPI:
     app.add_exception_handler(SQLAlchemyError, _store_failed)
     app.add_exception_handler(RefusedError, answer_refused)
     app.include_router(frontend_routes(live))
+    app.include_router(credential_routes(live))
     app.include_router(api_routes(live))
     if live.factory.uploads:
         app.include_router(upload_routes(live.receiver))
+        app.include_router(pilot_credential_routes(live.receiver, live.vault))
     _add_files(app, live)
     app.mount(PREFIX, Artifacts(live))
     _add_health(app, live)

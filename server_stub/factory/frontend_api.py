@@ -6,6 +6,7 @@ is answered.
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from server_stub.factory.frontends import Caller, FrontendError, judge_token
 from server_stub.factory.limits import BodyError, Rate, read_body
 from server_stub.factory.live import Live
 from server_stub.factory.log import tell
-from server_stub.factory.offers import Offers, offers
+from server_stub.factory.offers import Encryption, Offers, offers
 from server_stub.factory.overview import Filters, PilotPage
 from server_stub.factory.receive import ERROR, refusal
 from server_stub.factory.requests import BODY_LIMIT_BYTES, SetAnswer, SetError, digest, judge_set, read_set, set_schema
@@ -148,7 +149,11 @@ def frontend_routes(live: Live) -> APIRouter:
         """The entries that this frontend may use, with all that helps to choose among them."""
         now = time.time()
         known = live.experienced.get(now=now)
-        found = offers(live.factory, live.store, caller.frontend, known, observed=live.collected, now=now)
+        key = live.vault.keys.current(now)
+        sealing = Encryption(key.id, base64.b64encode(key.public).decode("ascii"))
+        found = offers(
+            live.factory, live.store, caller.frontend, known, encryption=sealing, observed=live.collected, now=now
+        )
         return JSONResponse(to_json(found))
 
     @router.get("/requests", **secured)

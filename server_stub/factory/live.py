@@ -13,6 +13,7 @@ from server_stub.factory.receive import Receiver
 from server_stub.factory.silence import silent_before
 from server_stub.factory.store import Store
 from server_stub.factory.tokens import Tokens, load_key
+from server_stub.factory.vault import Vault, open_vault
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Live:
     metrics: Metrics
     receiver: Receiver
     experienced: Experienced
+    vault: Vault
     collected: float = field(default_factory=time.time)
 
     def now(self, chosen: Filters) -> Filters:
@@ -36,4 +38,6 @@ def live(factory: Factory, store: Store) -> Live:
     """A factory with its signing key, which is made at its first use."""
     tokens = Tokens(factory.name, load_key(factory.state), store)
     metrics = Metrics(store)
-    return Live(factory, store, tokens, metrics, Receiver(store, tokens, metrics), Experienced(store))
+    vault = open_vault(factory, store)
+    receiver = Receiver(store, tokens, metrics)
+    return Live(factory, store, tokens, metrics, receiver, Experienced(store), vault)

@@ -69,6 +69,15 @@ class OfferedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """The key with which a frontend seals what only this factory may read: its name, and the public half (X25519, 32
+    bytes in base64)."""
+
+    id: str
+    x25519: str
+
+
+@dataclass(frozen=True, slots=True)
 class Offers:
     """All that a factory offers to one frontend at one moment (epoch seconds). ``observed`` is when the batch system
     last answered: what ``state`` says is as old."""
@@ -78,10 +87,18 @@ class Offers:
     observed: float
     limits: dict[str, int]
     entries: list[OfferedEntry]
+    encryption: Encryption
 
 
 def offers(
-    factory: Factory, store: Store, frontend: Frontend, experience: Experience, *, observed: float, now: float
+    factory: Factory,
+    store: Store,
+    frontend: Frontend,
+    experience: Experience,
+    *,
+    encryption: Encryption,
+    observed: float,
+    now: float,
 ) -> Offers:
     """What this frontend may ask for."""
     mine = _by_entry(unfinished(store, frontend=frontend.name))
@@ -95,7 +112,7 @@ def offers(
         found.append(_offer(factory, entry, vos, closed, experience, _state(mine.get(entry.name, ()), now)))
     limits = frontend.limits
     most = {"total": limits.total, "idle": limits.idle, "held": limits.held, "per_minute": limits.per_minute}
-    return Offers(factory.name, now, observed, most, found)
+    return Offers(factory.name, now, observed, most, found, encryption)
 
 
 def _by_entry(held: Mapping[Key, Held]) -> dict[str, list[Held]]:

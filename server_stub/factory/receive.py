@@ -24,7 +24,7 @@ from server_stub.factory.pilots import Pilot
 from server_stub.factory.scores import at, read_scores
 from server_stub.factory.store import Store
 from server_stub.factory.texts import shown
-from server_stub.factory.tokens import Claims, TokenError, Tokens
+from server_stub.factory.tokens import WRITE, Claims, TokenError, Tokens
 
 BATCH_LIMIT_BYTES = 1 << 20
 EVENTS_LIMIT_BYTES = 64 << 20
@@ -36,6 +36,14 @@ RENEWED = "X-Pilot-Token"
 
 Take = Callable[[Store, Pilot, Request, bytes], str]
 """Stores a body; what is wrong with it, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A pilot that proved who it is, and is on its way."""
+
+    pilot: Pilot
+    claims: Claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,11 @@ class Receiver:
         self.metrics.uploads.labels(kind, str(answer.status_code)).inc()
         return answer
 
-    async def _answer(self, request: Request, limit_bytes: int, take: Take) -> Response:
+    async def admit(self, request: Request, scope: str) -> Admitted | Response:
+        """The pilot that asks, if its token counts for this; else the answer to give."""
         pilot_id: str = request.path_params["pilot_id"]
         try:
-            claims = await self._claims(request, pilot_id)
+            claims = await self._claims(request, pilot_id, scope)
         except TokenError as error:
             return self._refuse_token(request, error)
         wait = self.rate.wait(pilot_id)
@@ -68,6 +77,13 @@ class Receiver:
         pilot = await run_in_threadpool(self.store.get, pilot_id)
         if pilot is None or pilot.state.final:
             return refusal("no pilot of this name is on its way", 404)
+        return Admitted(pilot, claims)
+
+    async def _answer(self, request: Request, limit_bytes: int, take: Take) -> Response:
+        found = await self.admit(request, WRITE)
+        if isinstance(found, Response):
+            return found
+        pilot, claims = found.pilot, found.claims
         try:
             body = await read_body(request, limit_bytes)
         except BodyError as error:
@@ -78,11 +94,11 @@ class Receiver:
         renewed = await run_in_threadpool(self.tokens.renewal, claims)
         return Response(status_code=204, headers={RENEWED: renewed} if renewed else None)
 
-    async def _claims(self, request: Request, pilot_id: str) -> Claims:
+    async def _claims(self, request: Request, pilot_id: str, scope: str) -> Claims:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise TokenError("no token: send `Authorization: Bearer` with the one that came with the pilot")
-        return await run_in_threadpool(self.tokens.judge, token.strip(), pilot_id)
+        return await run_in_threadpool(self.tokens.judge, token.strip(), pilot_id, scope)
 
     def _refuse_token(self, request: Request, error: TokenError) -> Response:
         wait = self.failures.wait(request.client.host if request.client else "")

@@ -14,11 +14,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pilot_agent.model import Json
 from server_stub.entries import Factory
+from server_stub.factory.bodies import first_problem, schema_of
 from server_stub.factory.entry import Entry
 from server_stub.factory.frontends import Frontend
-from server_stub.factory.texts import shown
 from server_stub.frontend.removal import Removal
 
 BODY_LIMIT_BYTES = 8 << 20
@@ -108,7 +107,7 @@ def read_set(body: bytes, *, now: float | None = None) -> RequestSet:
     try:
         given = RequestSet.model_validate_json(body)
     except ValidationError as error:
-        raise SetError(_first_problem(error)) from error
+        raise SetError(first_problem(error)) from error
     seen: set[tuple[str, str]] = set()
     for place, request in enumerate(given.requests):
         if request.key in seen:
@@ -118,14 +117,6 @@ def read_set(body: bytes, *, now: float | None = None) -> RequestSet:
     if given.sequence > (moment + AHEAD_SECONDS) * 1e6:
         raise SetError("sequence: it lies in the future; it is the moment of the decision in epoch microseconds")
     return given
-
-
-def _first_problem(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    first = problems[0]
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).lstrip(".")
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return shown(f"{place or 'body'}: {first['msg']}{more}")
 
 
 def digest(body: bytes) -> str:
@@ -179,18 +170,4 @@ def _smaller(asked: int, bounds: Sequence[tuple[str, int]]) -> tuple[int, str]:
 
 def set_schema() -> dict[str, Any]:
     """The JSON Schema of a set of requests, complete in itself."""
-    schema: dict[str, Json] = RequestSet.model_json_schema()
-    definitions = schema.pop("$defs")
-    filled: dict[str, Any] = _inlined(schema, definitions)
-    return filled
-
-
-def _inlined(node: Json, definitions: Mapping[str, Json]) -> Json:
-    if isinstance(node, list):
-        return [_inlined(one, definitions) for one in node]
-    if not isinstance(node, dict):
-        return node
-    if "$ref" in node:
-        found = definitions[node["$ref"].rpartition("/")[2]]
-        return _inlined({**found, **{name: value for name, value in node.items() if name != "$ref"}}, definitions)
-    return {name: _inlined(value, definitions) for name, value in node.items()}
+    return schema_of(RequestSet)

@@ -19,7 +19,8 @@ from server_stub.factory.store import Store
 FIRST_SECONDS = 7 * 86400.0
 NEXT_SECONDS = 86400.0
 ALGORITHM = "HS256"
-SCOPE = "pilot.write"
+WRITE, READ = "pilot.write", "pilot.read"
+"""To send what the pilot has to say, and to fetch what is the pilot's own."""
 KEY_BYTES = 32
 MOST_CHARACTERS = 2048
 LEEWAY_SECONDS = 30.0
@@ -59,13 +60,18 @@ class Tokens:
         issued = time.time() if now is None else now
         jti = secrets.token_urlsafe(16)
         claims = {
-            "iss": self._issuer, "sub": pilot_id, "scope": SCOPE, "iat": issued, "exp": issued + seconds, "jti": jti,
-        }  # fmt: skip
+            "iss": self._issuer,
+            "sub": pilot_id,
+            "scope": f"{WRITE} {READ}",
+            "iat": issued,
+            "exp": issued + seconds,
+            "jti": jti,
+        }
         self._store.note_token(jti, pilot_id, issued=issued, expires=issued + seconds)
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
 
-    def judge(self, token: str, pilot_id: str) -> Claims:
-        """What a token says that is to count for this pilot. Raises ``TokenError``."""
+    def judge(self, token: str, pilot_id: str, scope: str = WRITE) -> Claims:
+        """What a token says that is to count for this pilot and this purpose. Raises ``TokenError``."""
         if len(token) > MOST_CHARACTERS:
             raise TokenError("the token is too long")
         try:
@@ -81,8 +87,8 @@ class Tokens:
             raise TokenError("the token has expired") from error
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise TokenError("the token was not issued by this factory") from error
-        if told["scope"] != SCOPE:
-            raise TokenError(f"the token is not for {SCOPE}")
+        if scope not in str(told["scope"]).split():
+            raise TokenError(f"the token is not for {scope}")
         if told["sub"] != pilot_id:
             raise TokenError("the token is another pilot's")
         if not self._store.token_counts(told["jti"], pilot_id):
