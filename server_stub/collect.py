@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +15,11 @@ from pilot_agent.output.printed import find_printed
 from pilot_agent.report import SCHEMA
 from server_stub.batch import BatchJob, BatchSystem
 from server_stub.entries import Factory
-from server_stub.factory.pilots import Pilot, PilotState
+from server_stub.factory.following import find_job, follow
+from server_stub.factory.pilots import JobId, Pilot
 from server_stub.factory.scores import at, is_number
 from server_stub.factory.store import Store
+from server_stub.factory.tending import act, decide
 from server_stub.factory.texts import shown
 from server_stub.submit import ERROR_FILE, OUTPUT_FILE, REPORT_FILE, drop_token
 
@@ -25,9 +28,6 @@ SAID_LIMIT_BYTES = REPORT_LIMIT_BYTES + (1 << 20)
 MOST_SECONDS = 10 * 366 * 86400.0
 MOST_JOBS = 2**31 - 1  # what an INTEGER column of any database holds
 OUTCOMES = frozenset({"ok", "failed", "preempted"})
-
-# A job may be missing for a moment between the queue and the history.
-LOST_AFTER_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,45 +60,39 @@ class EmptyReportError(ReportError):
 
 
 def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | None = None) -> list[Pilot]:
-    """Ask the batch system once about every unfinished pilot; those of which something changed, as stored now.
+    """Ask the batch system once about every unfinished pilot; those of which something changed, as stored now. Then
+    jobs that do not get on are released, removed or forgotten, as their entries say.
 
     A report that cannot be stored becomes a message of its pilot and stops nothing. Raises ``PilotError``
-    (batch.failed) before anything was changed, or between two pilots.
+    (batch.failed) before anything was changed, or when all that was told is stored.
     """
-    unfinished = [pilot for pilot in store.pilots(unfinished=True) if pilot.job is not None]
+    unfinished = store.pilots(unfinished=True)
     if not unfinished:
         return []
     queue = batch.queue(factory.name)
     moment = time.time() if now is None else now
     gone = [pilot.job for pilot in unfinished if pilot.job is not None and pilot.job not in queue]
     jobs = {**(batch.ended(gone) if gone else {}), **queue}
-    changed = []
-    for pilot in unfinished:
-        told = jobs.get(pilot.job) if pilot.job is not None else None
-        newer = _newer(pilot, told, moment)
-        if told is not None and told.state.final:
-            newer = _save_with_report(store, pilot, newer)
-        elif newer != pilot:
-            store.save(newer, known=pilot)
-        if newer != pilot:
-            changed.append(newer)
-        if newer.state.final:
-            drop_token(newer.directory)
+    found = {told.pilot: job for job, told in queue.items() if told.pilot}
+    changed = [newer for pilot in unfinished if (newer := _look_after(pilot, jobs, found, store, moment)) != pilot]
+    entries = {entry.name: entry for entry in factory.entries}
+    act(decide(unfinished, queue, entries, moment), batch)
     return changed
 
 
-def _newer(pilot: Pilot, told: BatchJob | None, now: float) -> Pilot:
-    """The pilot as the batch system tells it; one that ended keeps its message until its report was read."""
-    if told is None:
-        return _missing(pilot, now)
-    started = now if pilot.started is None and told.state is PilotState.RUNNING else pilot.started
-    newer = replace(pilot, state=told.state, host=shown(told.host) or pilot.host, missing_since=None, started=started)
-    if told.state is PilotState.HELD:
-        return replace(newer, message=shown(told.reason))
-    if not told.state.final:
-        return newer
-    message = pilot.message if pilot.state is PilotState.HELD else ""
-    return replace(newer, ended=now, exit_code=told.exit_code, message=message)
+def _look_after(
+    pilot: Pilot, jobs: Mapping[JobId, BatchJob], found: dict[str, JobId], store: Store, now: float
+) -> Pilot:
+    """One pilot as stored now."""
+    told = jobs.get(pilot.job) if pilot.job is not None else None
+    newer = find_job(pilot, found, now) if pilot.job is None else follow(pilot, told, now)
+    if told is not None and told.state.final:
+        newer = _save_with_report(store, pilot, newer)
+    elif newer != pilot:
+        store.save(newer, known=pilot)
+    if newer.state.final:
+        drop_token(newer.directory)
+    return newer
 
 
 def _save_with_report(store: Store, known: Pilot, pilot: Pilot) -> Pilot:
@@ -111,15 +105,6 @@ def _save_with_report(store: Store, known: Pilot, pilot: Pilot) -> Pilot:
         ended = replace(pilot, message=shown(f"the pilot's report cannot be stored: {type(error).__name__}: {error}"))
         store.save(ended, known=known)
     return ended
-
-
-def _missing(pilot: Pilot, now: float) -> Pilot:
-    if pilot.missing_since is None:
-        return replace(pilot, missing_since=now)
-    if now - pilot.missing_since < LOST_AFTER_SECONDS:
-        return pilot
-    message = f"neither the queue nor the history knows the job {pilot.job}"
-    return replace(pilot, state=PilotState.LOST, ended=now, message=message)
 
 
 def _with_report(pilot: Pilot) -> tuple[Pilot, Json]:

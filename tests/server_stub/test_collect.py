@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from pilot_agent.lifecycle.printed import printed
-from pilot_agent.model import PilotError
+from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
-from server_stub.collect import LOST_AFTER_SECONDS, ReportError, collect, judge, read_report
+from server_stub.collect import ReportError, collect, judge, read_report
 from server_stub.entries import Factory
+from server_stub.factory.following import LOST_AFTER_SECONDS
 from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.store import Store
 from server_stub.factory.texts import SHOWN_CHARACTERS
@@ -268,3 +269,44 @@ def test_a_report_that_cannot_be_stored_costs_nothing_but_itself(
     assert (second.id, second.message) == (other.id, "no report came back")
     assert stored(store, pilot).state is PilotState.ENDED
     assert not Path(pilot.directory, "pilot.token").exists()
+
+
+def test_a_job_that_stays_held_is_removed_and_its_pilot_failed_for_the_cause(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot
+) -> None:
+    batch.waiting[JOB] = BatchJob(PilotState.HELD, reason="no such image", hold_code=35, holds=1, since=90.0)
+    collect(factory, store, batch, now=100.0)
+    assert batch.removed == {JOB: "it is held for a reason that stays (code 35)"}
+    batch.waiting[JOB] = BatchJob(PilotState.RUNNING, leaving=True, since=101.0)
+    collect(factory, store, batch, now=102.0)
+    batch.waiting.clear()
+    batch.gone[JOB] = BatchJob(PilotState.REMOVED)
+    (ended,) = collect(factory, store, batch, now=103.0)
+    assert (ended.outcome, ended.failure_kind, ended.failure_code) == ("failed", "node_resource", "job.held")
+    assert stored(store, pilot).message == "no such image"
+
+
+def test_a_pilot_whose_submission_was_not_answered_is_followed_once_its_job_is_seen(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    batch.silent = True
+    with pytest.raises(PilotError):
+        submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    (prepared,) = store.pilots()
+    batch.waiting[JOB] = BatchJob(PilotState.RUNNING, host="wn1", pilot=prepared.id)
+    collect(factory, store, batch)
+    collect(factory, store, batch)
+    assert (stored(store, prepared).state, stored(store, prepared).job) == (PilotState.RUNNING, JOB)
+
+
+def test_what_was_told_is_stored_although_a_removal_is_not_answered(
+    factory: Factory, store: Store, batch: ScriptedBatch, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(jobs: object, reason: str) -> int:
+        raise PilotError(Failure(FailureKind.NETWORK, "batch.failed", "no answer"))
+
+    monkeypatch.setattr(batch, "remove", refuse)
+    batch.waiting[JOB] = BatchJob(PilotState.HELD, reason="no such image", hold_code=35, since=90.0)
+    with pytest.raises(PilotError):
+        collect(factory, store, batch, now=100.0)
+    assert stored(store, pilot).state is PilotState.HELD
