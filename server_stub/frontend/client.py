@@ -39,10 +39,13 @@ class Answer:
 
 
 class FactoryClient:
-    """One factory, asked as one frontend. For one thread at a time."""
+    """One factory, asked as one frontend, for one VO. For one thread at a time."""
 
-    def __init__(self, plan: FactoryPlan, identity: Identity, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, plan: FactoryPlan, identity: Identity, vo: str = "", *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self.plan = plan
+        self._vo = vo
         self._identity = identity
         self._sleep = sleep
         self._session = requests.Session()
@@ -58,7 +61,7 @@ class FactoryClient:
         """What the factory offers, and its JSON, to be kept. Raises ``PilotError`` (factory.*)."""
         answer = self.call("GET", "/offers")
         try:
-            return read_offered(answer.document, self.plan.name), answer.document
+            return read_offered(answer.document, self.plan.name, self._vo), answer.document
         except WireError as error:
             raise self._failed("factory.unintelligible", f"its offers make no sense: {error}") from error
 

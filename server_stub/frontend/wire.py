@@ -40,7 +40,7 @@ class EntryLimits:
 class Offered:
     """One factory's answer. The names of entries end with ``@`` and the factory's. ``encryption`` is the key for what
     only the factory may read; ``closed`` says of entries why they take nothing now, ``left_out`` of others why they
-    could not be understood."""
+    could not be understood. The factory's batch system told the states ``observed_seconds`` before the answer."""
 
     factory: str
     offers: tuple[Offer, ...] = ()
@@ -50,10 +50,12 @@ class Offered:
     closed: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     encryption: Mapping[str, Json] = field(default_factory=dict)
+    observed_seconds: float = 0.0
 
 
-def read_offered(document: Json, factory: str) -> Offered:
-    """The factory's answer to ``GET offers``. Raises ``WireError`` for one that is none at all."""
+def read_offered(document: Json, factory: str, vo: str = "") -> Offered:
+    """The factory's answer to ``GET offers``, with the limits for a VO. Raises ``WireError`` for one that is none at
+    all."""
     told = _mapping(document, "the answer")
     if told.get("factory") != factory:
         raise WireError(f"factory: {told.get('factory')!r} answered where {factory!r} was asked")
@@ -74,7 +76,7 @@ def read_offered(document: Json, factory: str) -> Offered:
                 raise WireError(f"{where}.name: {offer.name!r} comes twice")
             state = _mapping(entry.get("state") or {}, f"{where}.state")
             states[offer.name] = _state(state, f"{where}.state")
-            limits[offer.name] = _limits(_mapping(entry.get("limits") or {}, f"{where}.limits"), f"{where}.limits")
+            limits[offer.name] = _limits(entry.get("limits") or {}, vo, f"{where}.limits")
         except WireError as error:
             left_out[where] = str(error)
             continue
@@ -83,9 +85,11 @@ def read_offered(document: Json, factory: str) -> Offered:
         if offer.downtime:
             closed[offer.name] = str(entry["closed"])[:LONGEST_TEXT]
     encryption = told.get("encryption")
+    answered, observed = (_number(told, key, "the answer", 0.0) for key in ("time", "observed"))
+    age = answered - observed if told.get("observed") is not None else 0.0
     return Offered(
         factory, tuple(offers.values()), states, limits, held, closed, left_out,
-        encryption if isinstance(encryption, dict) else {},
+        encryption if isinstance(encryption, dict) else {}, max(age, 0.0),
     )  # fmt: skip
 
 
@@ -148,9 +152,14 @@ def _state(state: Mapping[str, Json], where: str) -> EntryState:
     )
 
 
-def _limits(limits: Mapping[str, Json], where: str) -> EntryLimits:
-    total, idle = (None if limits.get(key) is None else _whole(limits, key, where) for key in ("total", "idle"))
-    return EntryLimits(total, idle)
+def _limits(told: Json, vo: str, where: str) -> EntryLimits:
+    limits = _mapping(told, where)
+    of_vo = _mapping(limits.get("per_vo") or {}, f"{where}.per_vo")
+    total, idle, own = (
+        None if given.get(key) is None else _whole(given, key, where)
+        for given, key in ((limits, "total"), (limits, "idle"), (of_vo, vo))
+    )
+    return EntryLimits(min((most for most in (total, own) if most is not None), default=None), idle)
 
 
 def _size(entry: Mapping[str, Json], key: str, where: str, seen: Iterable[NodeSeen], fact: str, missing: int) -> int:

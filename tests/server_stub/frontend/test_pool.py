@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pilot_agent.process import Interrupted
-from server_stub.frontend.configuration import AccessPointPlan, PoolPlan
-from server_stub.frontend.jobs import job_table
-from server_stub.frontend.pool import PoolReader, PoolView, environment
-from server_stub.frontend.slots import slot_table
-from server_stub.frontend.tables import save_jobs, save_slots
+from server_stub.frontend.configuration import PoolPlan
+from server_stub.frontend.pool import PoolView, environment
 from server_stub.frontend.wake import Wake
-from tests.server_stub.frontend.builders import NOW, record, slot
-
-ASK = """
-import json, os, shutil, sys, time
-question = json.load(sys.stdin)
-name = question["kind"] + dict(question["location"]).get("Name", "")
-here = os.path.dirname(__file__)
-if os.path.exists(os.path.join(here, name + ".hangs")):
-    time.sleep(3600)
-try:
-    shutil.copyfile(os.path.join(here, name), sys.argv[-1])
-except FileNotFoundError:
-    sys.exit("SECMAN:2010:no answer for " + name)
-"""
-
-
-class Pool:
-    """A pool whose answers are files; each question is asked in a real process."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        (directory / "ask.py").write_text(ASK)
-        self.has("ap1", 2)
-        self.has("ap2", 3)
-        self.tells("ap1", "ap2")
-        save_slots(str(directory / "slots"), slot_table([slot("e@f", "p")]))
-
-    def has(self, name: str, jobs: int) -> None:
-        save_jobs(str(self.directory / f"jobs{name}"), job_table({name: [record()] * jobs}))
-
-    def tells(self, *names: str, **closed: str) -> None:
-        points = [
-            {"name": name, "location": {"Name": name}, "idle": 1, "closed": closed.get(name, "")} for name in names
-        ]
-        (self.directory / "access_points").write_text(json.dumps(points))
-
-    def loses(self, name: str) -> None:
-        (self.directory / name).unlink()
-
-    def hangs(self, name: str) -> None:
-        (self.directory / f"{name}.hangs").touch()
-
-    def reader(self, seconds: float = 60, wake: Wake | None = None, **plan: Any) -> PoolReader:
-        python = (sys.executable, str(self.directory / "ask.py"))
-        pool = PoolPlan(("cm.example.org",), most_seconds=seconds)
-        return PoolReader(pool, AccessPointPlan(forget_seconds=100, **plan), wake=wake, python=python)
+from tests.server_stub.frontend.builders import NOW
+from tests.server_stub.frontend.pool_double import PoolDouble
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Pool:
-    return Pool(tmp_path)
+def pool(tmp_path: Path) -> PoolDouble:
+    return PoolDouble(tmp_path)
 
 
 def jobs(view: PoolView) -> dict[str, int]:
@@ -77,7 +27,7 @@ def jobs(view: PoolView) -> dict[str, int]:
     return {name: int((view.jobs.access_point == place).sum()) for place, name in enumerate(names)}
 
 
-def test_all_access_points_and_the_slots_are_seen(pool: Pool) -> None:
+def test_all_access_points_and_the_slots_are_seen(pool: PoolDouble) -> None:
     view = pool.reader().read(NOW, {})
     assert jobs(view) == {"ap1": 2, "ap2": 3}
     assert view.slots.entries == ("e@f",)
@@ -85,27 +35,27 @@ def test_all_access_points_and_the_slots_are_seen(pool: Pool) -> None:
     assert view.heard == {"ap1": NOW, "ap2": NOW}
 
 
-def test_only_those_in_the_file_are_asked_where_it_names_some(pool: Pool) -> None:
+def test_only_those_in_the_file_are_asked_where_it_names_some(pool: PoolDouble) -> None:
     view = pool.reader(names=("ap2", "ap3")).read(NOW, {"ap1": NOW - 60})
     assert jobs(view) == {"ap2": 3}
     assert list(view.missing) == ["ap3"]
 
 
-def test_one_that_does_not_answer_is_missing_with_what_it_said(pool: Pool) -> None:
+def test_one_that_does_not_answer_is_missing_with_what_it_said(pool: PoolDouble) -> None:
     pool.loses("jobsap2")
     view = pool.reader().read(NOW, {})
     assert view.missing == {"ap2": "SECMAN:2010:no answer for jobsap2"}
     assert jobs(view) == {"ap1": 2}
 
 
-def test_one_that_hangs_costs_its_deadline_only(pool: Pool) -> None:
+def test_one_that_hangs_costs_its_deadline_only(pool: PoolDouble) -> None:
     pool.hangs("jobsap2")
     view = pool.reader(seconds=3).read(NOW, {})
     assert "did not end within 3.0 s" in view.missing["ap2"]
     assert jobs(view) == {"ap1": 2}
 
 
-def test_one_that_the_collector_forgot_is_missing_until_the_time_is_over_and_then_has_no_jobs(pool: Pool) -> None:
+def test_one_that_the_collector_forgot_is_missing_until_the_time_is_over_and_then_has_no_jobs(pool: PoolDouble) -> None:
     pool.tells("ap1")
     heard = {"ap1": NOW - 10.0, "ap2": NOW - 60.0}
     view = pool.reader().read(NOW, heard)
@@ -117,19 +67,19 @@ def test_one_that_the_collector_forgot_is_missing_until_the_time_is_over_and_the
     assert pool.reader().read(NOW + 50, later.heard).given_up == ()
 
 
-def test_where_none_answers_none_is_ever_given_up(pool: Pool) -> None:
+def test_where_none_answers_none_is_ever_given_up(pool: PoolDouble) -> None:
     pool.tells()
     view = pool.reader().read(NOW + 1e6, {"ap1": NOW, "ap2": NOW})
     assert set(view.missing) == {"ap1", "ap2"}
     assert view.given_up == ()
 
 
-def test_a_collector_that_knows_no_access_point_is_no_answer(pool: Pool) -> None:
+def test_a_collector_that_knows_no_access_point_is_no_answer(pool: PoolDouble) -> None:
     pool.tells()
     assert "the access points" in pool.reader().read(NOW, {}).missing
 
 
-def test_without_the_collector_nothing_is_known_and_nothing_forgotten(pool: Pool) -> None:
+def test_without_the_collector_nothing_is_known_and_nothing_forgotten(pool: PoolDouble) -> None:
     pool.loses("access_points")
     pool.loses("slots")
     view = pool.reader().read(NOW + 1e6, {"ap1": NOW})
@@ -138,14 +88,14 @@ def test_without_the_collector_nothing_is_known_and_nothing_forgotten(pool: Pool
     assert len(view.jobs) == len(view.slots) == 0
 
 
-def test_half_an_answer_is_none(pool: Pool) -> None:
+def test_half_an_answer_is_none(pool: PoolDouble) -> None:
     for name in ("jobsap1", "slots"):
         path = pool.directory / name
         path.write_bytes(path.read_bytes()[:100])
     assert set(pool.reader().read(NOW, {}).missing) == {"the jobs", "the pool's slots"}
 
 
-def test_one_that_starts_no_more_jobs_is_not_asked_and_not_missing(pool: Pool) -> None:
+def test_one_that_starts_no_more_jobs_is_not_asked_and_not_missing(pool: PoolDouble) -> None:
     pool.tells("ap1", "ap2", ap2="it curbs its matchmaking")
     pool.hangs("jobsap2")
     view = pool.reader().read(NOW, {})
@@ -154,7 +104,7 @@ def test_one_that_starts_no_more_jobs_is_not_asked_and_not_missing(pool: Pool) -
     assert jobs(view) == {"ap1": 2}
 
 
-def test_a_signal_ends_what_is_under_way(pool: Pool) -> None:
+def test_a_signal_ends_what_is_under_way(pool: PoolDouble) -> None:
     pool.hangs("jobsap2")
     with Wake() as wake:
         timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))

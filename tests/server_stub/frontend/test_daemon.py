@@ -1,0 +1,291 @@
+"""The frontend as a service: pool and factory are doubles on real processes and sockets, everything between is real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from pilot_agent.model import PilotError
+from server_stub.frontend.configuration import Frontend, parse_frontend
+from server_stub.frontend.daemon import Daemon
+from server_stub.frontend.identity import load_identity, make_key
+from server_stub.frontend.kept import State
+from tests.server_stub.frontend.builders import record, slot
+from tests.server_stub.frontend.factory_double import AWAY, FactoryDouble, entry
+from tests.server_stub.frontend.pool_double import PoolDouble
+
+DOCUMENT: dict[str, Any] = {
+    "name": "example-vo",
+    "vo": {"name": "example"},
+    "pool": {"collectors": ["cm.example.org:9618"], "most_seconds": 30},
+    "cycle_seconds": 1,
+    "frozen_cycles": 3,
+}
+
+
+class World:
+    """A pool, a factory and a frontend between them. The clock is the test's."""
+
+    def __init__(self, directory: Path, factory: FactoryDouble) -> None:
+        self.directory = directory
+        self.factory = factory
+        self.pool = PoolDouble(directory / "pool")
+        self.pool.slots()
+        self.now = time.time()
+        self.document = {**DOCUMENT, "factories": [{"name": "east", "url": factory.url, "most_seconds": 2}]}
+        self.jobs(40)
+
+    @property
+    def frontend(self) -> Frontend:
+        return parse_frontend(self.document, str(self.directory))
+
+    def daemon(self, cycles: int | None, **options: Any) -> Daemon:
+        return Daemon(self.frontend, most_cycles=cycles, python=self.pool.python, clock=lambda: self.now, **options)
+
+    def jobs(self, count: int) -> None:
+        self.pool.has("ap1", count, record(since=int(self.now) - 60))
+        self.pool.has("ap2", 0)
+
+    def cycle(self) -> dict[str, Any]:
+        """One cycle of a process that begins and ends with it; what it told."""
+        self.now += 60
+        self.daemon(1).run()
+        told = State(self.frontend.state).told()
+        assert isinstance(told, dict)
+        return told
+
+    def asked(self) -> dict[str, int]:
+        return {row["entry"]: row["queued"] for row in self.factory.known["requests"]}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    make_key(str(tmp_path / "frontend.key"))
+    identity = load_identity("example-vo", str(tmp_path / "frontend.key"))
+    with FactoryDouble(identity.public_key()) as factory:
+        yield World(tmp_path, factory)
+
+
+def test_jobs_that_wait_become_requests_at_the_factory(world: World) -> None:
+    told = world.cycle()
+    assert sum(world.asked().values()) > 0
+    assert told["idle_jobs"] == 40
+    assert told["entries"][0]["asked_queued"] == world.asked()["small"]
+    assert told["frozen"] == ""
+    assert world.factory.known["lifetime_seconds"] == 3600
+
+
+def test_a_restart_goes_on_where_it_was(world: World) -> None:
+    first = world.cycle()
+    world.factory.entries[0]["state"]["queued"] = world.asked()["small"]
+    numbers = [world.factory.known["sequence"]]
+    wishes = [world.asked()]
+    for _ in range(3):
+        second = world.cycle()
+        numbers.append(world.factory.known["sequence"])
+        wishes.append(world.asked())
+    assert numbers == sorted(set(numbers))
+    assert [second["cycle"] - first["cycle"], len(set(map(str, wishes[1:])))] == [3, 1]
+    assert all(row["remove"] == "NO" for row in world.factory.known["requests"])
+
+
+def test_while_an_access_point_is_missing_nothing_is_taken_back_and_the_last_requests_stand(world: World) -> None:
+    world.cycle()
+    before = world.asked()
+    world.pool.loses("jobsap1")
+    for count in (1, 2, 3):
+        told = world.cycle()
+        assert told["frozen_cycles"] == count
+        assert "ap1" in told["frozen"]
+        assert world.asked() == before
+    world.cycle()
+    # Not for ever: after so many cycles no further pilots are asked for, and still none is taken back.
+    assert set(world.asked().values()) == {0}
+    assert all(row["remove"] == "NO" for row in world.factory.known["requests"])
+    world.jobs(40)
+    assert world.cycle()["frozen"] == ""
+    assert sum(world.asked().values()) > 0
+
+
+def test_pilots_that_nobody_needs_are_taken_back_only_after_many_whole_cycles(world: World) -> None:
+    world.jobs(0)
+    world.factory.entries[0]["state"] = {"queued": 5, "running": 0, "held": 0, "oldest_queued_seconds": 60.0}
+    for _ in range(5):
+        world.cycle()
+    world.pool.loses("jobsap1")
+    world.cycle()
+    assert {row["remove"] for row in world.factory.known["requests"]} == {"NO"}
+    world.jobs(0)
+    world.cycle()
+    assert {row["entry"]: row["remove"] for row in world.factory.known["requests"]} == {"small": "WAIT", "large": "NO"}
+
+
+def test_a_factory_that_is_away_is_kept_as_it_was_and_gets_the_next_requests_when_it_is_back(world: World) -> None:
+    world.cycle()
+    world.factory.plan = [AWAY] * 50
+    away = world.cycle()
+    assert (away["factories"][0]["offers"], away["factories"][0]["entries"]) == ("kept", 2)
+    assert away["factories"][0]["problem"]
+    world.factory.plan = []
+    back = world.cycle()
+    assert back["factories"][0]["offers"] == "fresh"
+    assert world.factory.known["sequence"] == back["sequence"]
+
+
+def test_offers_of_a_factory_that_is_away_for_long_count_no_more_and_nothing_is_forgotten(world: World) -> None:
+    world.cycle()
+    memory = State(world.frontend.state).load().memory
+    world.factory.plan = [AWAY] * 50
+    world.now += 7200
+    told = world.cycle()
+    assert told["factories"][0]["offers"] == "none"
+    assert told["frozen"] == "no factory offers any entry"
+    assert State(world.frontend.state).load().memory.wishes == memory.wishes
+
+
+def test_one_factory_is_asked_though_another_is_away_and_their_entries_are_not_mixed_up(world: World) -> None:
+    west = {"name": "west", "url": "http://127.0.0.1:9", "most_seconds": 1}
+    world.document["factories"] = [*world.document["factories"], west]
+    told = world.cycle()
+    assert {row["name"]: row["offers"] for row in told["factories"]} == {"east": "fresh", "west": "none"}
+    assert sum(world.asked().values()) > 0
+
+
+def test_pilots_of_another_factorys_entry_of_the_same_name_are_not_this_ones(world: World) -> None:
+    world.pool.slots(slot("small@east", "p1", busy=True), slot("small@west", "p2", busy=True))
+    told = world.cycle()
+    assert {row["entry"]: row["registered"] for row in told["entries"]} == {"small": 1, "large": 0}
+
+
+def test_after_the_clock_was_set_back_requests_still_count(world: World) -> None:
+    world.cycle()
+    world.factory.known = {**world.factory.known, "sequence": int((world.now + 86400) * 1e6)}
+    known = world.factory.known["sequence"]
+    world.cycle()
+    assert world.factory.known["sequence"] == known + 1
+    world.cycle()
+    assert world.factory.known["sequence"] > known + 1
+
+
+def test_the_factorys_own_limit_and_the_files_hold_both(world: World) -> None:
+    world.factory.entries = [entry("small", limits={"total": 30, "idle": 2}), entry("large", cores=8)]
+    world.document["limits"] = {"entries": {"large@east": {"most_queued": 1}}}
+    world.jobs(4000)
+    for _ in range(3):
+        world.cycle()
+    assert world.asked() == {"small": 2, "large": 1}
+
+
+def test_a_damaged_memory_is_told_and_is_no_reason_to_stop(world: World) -> None:
+    world.cycle()
+    for name in ("memory.json", "status.json"):
+        (Path(world.frontend.state) / name).write_text('{"memory": 5')
+    with capture_logs() as logs:
+        told = world.cycle()
+    assert [line["file"].rpartition("/")[2] for line in logs if line["event"] == "state.damaged"] == ["memory.json"]
+    assert told["cycle"] == 1
+
+
+def test_two_frontends_never_share_a_state(world: World) -> None:
+    with State(world.frontend.state).mine(), pytest.raises(PilotError) as caught:
+        world.daemon(1).run()
+    assert caught.value.failure.code == "state.taken"
+
+
+def after(seconds: float, number: int) -> threading.Timer:
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_sigterm_leaves_what_is_under_way(world: World) -> None:
+    world.pool.hangs("jobsap1")
+    timer = after(1.0, signal.SIGTERM)
+    with capture_logs() as logs:
+        world.daemon(None).run()
+    timer.join()
+    assert [line["event"] for line in logs] == ["running", "stopped"]
+
+
+def test_sighup_takes_the_new_file_and_a_wrong_one_changes_nothing(world: World) -> None:
+    files = [
+        lambda: replace(world.frontend, name="other", cycle_seconds=2.0),
+        lambda: parse_frontend({**world.document, "cycle_seconds": "x"}, str(world.directory)),
+    ]
+
+    def again() -> Frontend:
+        return files.pop(0)()
+
+    daemon = world.daemon(None, again=again)
+
+    def act() -> None:
+        for left in (1, 0):
+            asked = len(world.factory.asked)
+            wait_for(lambda asked=asked: len(world.factory.asked) >= asked + 2)  # type: ignore[misc]
+            os.kill(os.getpid(), signal.SIGHUP)
+            wait_for(lambda left=left: len(files) == left)  # type: ignore[misc]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    actor = threading.Thread(target=act)
+    actor.start()
+    with capture_logs() as logs:
+        daemon.run()
+    actor.join()
+    events = [line for line in logs if line["event"].startswith("reload")]
+    assert [line["event"] for line in events] == ["reloaded", "reload.failed"]
+    assert events[0]["needs_restart"] == ["name"]
+    assert (daemon.frontend.name, daemon.frontend.cycle_seconds) == ("example-vo", 2.0)
+
+
+def test_it_tells_its_health_and_its_figures_at_its_port(world: World, free_port: int) -> None:
+    world.document["listen"] = {"port": free_port}
+    found: dict[str, bytes] = {}
+
+    def look() -> None:
+        def ready() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/health/ready", timeout=5) as answer:
+                    found["ready"] = answer.read()
+                with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=5) as answer:
+                    found["metrics"] = answer.read()
+            except OSError:
+                return False
+            return b"last_cycle" in found["metrics"]
+
+        wait_for(ready)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    world.daemon(None).run()
+    looker.join()
+    assert json.loads(found["ready"])["status"] == "ok"
+    assert b'pilot_frontend_entry_asked_queued{entry="small",factory="east"}' in found["metrics"]
+    assert b"pilot_frontend_idle_jobs 40.0" in found["metrics"]
+    assert b'pilot_frontend_factory_up{factory="east"} 1.0' in found["metrics"]
+
+
+@pytest.fixture
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
