@@ -1,4 +1,5 @@
 """A real Slurm: munged, slurmctld and slurmd in a host of its own, more hosts with slurmd, jobs of an ordinary user.
+With a head of its own the controller runs no jobs, and other machines can be made ones from which jobs are submitted.
 
 Cores are bound by the affinity plugin; the cgroup plugins need control groups that a host may write, which it may not.
 Memory is handed out but not enforced, beyond the limit of resident memory that slurmd sets.
@@ -18,7 +19,7 @@ from typing import Self
 from tests.testbed import trees
 from tests.testbed.command import CommandError
 from tests.testbed.grid import ADDRESSES, Grid
-from tests.testbed.hosts import Host, HostPlan
+from tests.testbed.hosts import Bind, Host, HostPlan
 from tests.testbed.network import Network
 from tests.testbed.progress import step
 
@@ -36,18 +37,26 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """How many nodes there are, what each offers, and the time between SIGTERM and SIGKILL."""
+    """How many nodes there are, what each offers, and the time between SIGTERM and SIGKILL. The controller is a node
+    too, unless it is `head_alone`."""
 
     cores: int = 2
     memory_mib: int = 2000
     nodes: int = 1
     kill_wait_seconds: int = 5
+    head_alone: bool = False
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The nodes' names and addresses; the first is the controller too."""
+        """Names and addresses of all hosts; the first is the controller."""
         first, _, last = ADDRESS.rpartition(".")
-        return {f"slurm{number + 1}": f"{first}.{int(last) + number}" for number in range(self.nodes)}
+        number_of_hosts = self.nodes + (1 if self.head_alone else 0)
+        return {f"slurm{number + 1}": f"{first}.{int(last) + number}" for number in range(number_of_hosts)}
+
+    @property
+    def workers(self) -> dict[str, str]:
+        """Names and addresses of the nodes."""
+        return {name: at for name, at in self.addresses.items() if not (self.head_alone and name == NAME)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +96,9 @@ def configuration(plan: ClusterPlan) -> str:
     }
     nodes = "".join(
         f"NodeName={name} NodeAddr={address} CPUs={plan.cores} RealMemory={plan.memory_mib} State=UNKNOWN\n"
-        for name, address in plan.addresses.items()
+        for name, address in plan.workers.items()
     )
-    partition = f"PartitionName={PARTITION} Nodes={','.join(plan.addresses)} Default=YES MaxTime=60 State=UP"
+    partition = f"PartitionName={PARTITION} Nodes={','.join(plan.workers)} Default=YES MaxTime=60 State=UP"
     return "".join(f"{name}={value}\n" for name, value in settings.items()) + f"{nodes}{partition}\n"
 
 
@@ -99,15 +108,29 @@ class SlurmCluster:
     The hosts live as long as the thread that entered it, even when that is killed.
     """
 
-    def __init__(self, directory: Path, plan: ClusterPlan | None = None, *, beside: Grid | None = None) -> None:
-        """With `beside` it is in that grid's network, and its pilots find HTCondor."""
+    def __init__(
+        self,
+        directory: Path,
+        plan: ClusterPlan | None = None,
+        *,
+        beside: Grid | None = None,
+        binds: tuple[Bind, ...] = (),
+        hidden_on_head: tuple[str, ...] = (),
+    ) -> None:
+        """With `beside` it is in that grid's network, and its pilots find HTCondor. All hosts see `binds`, which may be
+        the homes that a site shares among its machines; the first lacks what is `hidden_on_head`."""
         self.plan = plan if plan is not None else ClusterPlan()
         self.network = beside.network if beside is not None else Network()
         self._own_network = beside is None
         tree = trees.ensure(trees.SLURM if beside is None else trees.SLURM_WITH_HTCONDOR)
-        names = ({} if beside is None else dict(ADDRESSES)) | (self.plan.addresses if self.plan.nodes > 1 else {})
+        addresses = self.plan.addresses
+        names = ({} if beside is None else dict(ADDRESSES)) | (addresses if len(addresses) > 1 else {})
         self.host, *self.others = (
-            Host(HostPlan(name, address, tree, "slurm.test", names), directory / name, self.network)
+            Host(
+                HostPlan(name, address, tree, "slurm.test", names, hidden_on_head if name == NAME else (), binds),
+                directory / name,
+                self.network,
+            )
             for name, address in self.plan.addresses.items()
         )
         self._scripts = 0
@@ -132,15 +155,24 @@ class SlurmCluster:
             self.network.start()
         for host in (self.host, *self.others):
             host.start()
-            host.path(CONFIGURATION).write_text(configuration(self.plan), encoding="utf-8")
-            host.path("/etc/slurm/cgroup.conf").write_text("CgroupPlugin=disabled\n", encoding="utf-8")
-            self._must("install", "--directory", "--owner=munge", "--group=munge", "/run/munge", host=host)
-            self._must("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", host=host)
+            self.admit(host)
         self._must("slurmctld")
-        for host in (self.host, *self.others):
+        for host in self.workers:
             self._must("slurmd", host=host)
         idle = ["idle"] * self.plan.nodes
         self._wait("idle nodes", lambda: self.host.run(["sinfo", "-h", "-N", "-o", "%T"]).stdout.split() == idle)
+
+    @property
+    def workers(self) -> list[Host]:
+        """The hosts that run jobs."""
+        return self.others if self.plan.head_alone else [self.host, *self.others]
+
+    def admit(self, host: Host) -> None:
+        """Make a host one from which jobs are submitted: it knows the cluster and is believed who its users are."""
+        host.path(CONFIGURATION).write_text(configuration(self.plan), encoding="utf-8")
+        host.path("/etc/slurm/cgroup.conf").write_text("CgroupPlugin=disabled\n", encoding="utf-8")
+        self._must("install", "--directory", "--owner=munge", "--group=munge", "/run/munge", host=host)
+        self._must("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", host=host)
 
     def stop(self) -> None:
         """Pull the plug and delete the disk."""

@@ -130,8 +130,13 @@ SLURM = TreeRecipe(
     edition=1,
 )
 
-# A worker node of a Slurm site on which pilots find HTCondor.
-SLURM_WITH_HTCONDOR = replace(SLURM, name="tree-slurm-condor", packages=(*SLURM.packages, *HTCONDOR), accounts=ACCOUNTS)
+# A Slurm site on which pilots find HTCondor; its login node has a sshd.
+SLURM_WITH_HTCONDOR = replace(
+    SLURM,
+    name="tree-slurm-condor",
+    packages=(*SLURM.packages, *HTCONDOR, "openssh-client", "openssh-server"),
+    accounts=ACCOUNTS,
+)
 
 
 def ensure(recipe: TreeRecipe = NODE, root: Path | None = None) -> Path:

@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     """pytest's exit status; `arguments` are passed on to it."""
     # The tree has no compiler.
     doubles.compile_all(REPOSITORY / DOUBLES)
-    site = cache.build_once(cache.directory(), "python313", {"compiled": _requirements()}, _install)
+    site = libraries()
     told = os.environ.get(outcomes.DIRECTORY_VARIABLE)
     binds = [Bind(Path(told).absolute(), OUTCOMES, read_only=False)] if told else []
     with run_directory() as directory:
@@ -50,6 +50,11 @@ def run(arguments: Sequence[str]) -> int:
             _compile(directory, Bind(REPOSITORY / name, f"{INSIDE}/{name}", read_only=False))
         with _host(directory, (Bind(REPOSITORY, INSIDE), Bind(site, SITE), *binds)) as host:
             return _pytest(host, arguments, {outcomes.DIRECTORY_VARIABLE: OUTCOMES} if told else {})
+
+
+def libraries() -> Path:
+    """What the project and its tests need of PyPI, for the Python of Debian 13. Installed unless the cache has it."""
+    return cache.build_once(cache.directory(), "python313", {"compiled": _requirements()}, _install)
 
 
 @contextmanager
