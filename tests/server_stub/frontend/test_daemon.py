@@ -8,73 +8,19 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from pilot_agent.model import PilotError
 from server_stub.frontend.configuration import Frontend, parse_frontend
-from server_stub.frontend.daemon import Daemon
-from server_stub.frontend.identity import load_identity, make_key
 from server_stub.frontend.kept import State
-from tests.server_stub.frontend.builders import record, slot
-from tests.server_stub.frontend.factory_double import AWAY, FactoryDouble, entry
-from tests.server_stub.frontend.pool_double import PoolDouble
-
-DOCUMENT: dict[str, Any] = {
-    "name": "example-vo",
-    "vo": {"name": "example"},
-    "pool": {"collectors": ["cm.example.org:9618"], "most_seconds": 30},
-    "cycle_seconds": 1,
-    "frozen_cycles": 3,
-}
-
-
-class World:
-    """A pool, a factory and a frontend between them. The clock is the test's."""
-
-    def __init__(self, directory: Path, factory: FactoryDouble) -> None:
-        self.directory = directory
-        self.factory = factory
-        self.pool = PoolDouble(directory / "pool")
-        self.pool.slots()
-        self.now = time.time()
-        self.document = {**DOCUMENT, "factories": [{"name": "east", "url": factory.url, "most_seconds": 2}]}
-        self.jobs(40)
-
-    @property
-    def frontend(self) -> Frontend:
-        return parse_frontend(self.document, str(self.directory))
-
-    def daemon(self, cycles: int | None, **options: Any) -> Daemon:
-        return Daemon(self.frontend, most_cycles=cycles, python=self.pool.python, clock=lambda: self.now, **options)
-
-    def jobs(self, count: int) -> None:
-        self.pool.has("ap1", count, record(since=int(self.now) - 60))
-        self.pool.has("ap2", 0)
-
-    def cycle(self) -> dict[str, Any]:
-        """One cycle of a process that begins and ends with it; what it told."""
-        self.now += 60
-        self.daemon(1).run()
-        told = State(self.frontend.state).told()
-        assert isinstance(told, dict)
-        return told
-
-    def asked(self) -> dict[str, int]:
-        return {row["entry"]: row["queued"] for row in self.factory.known["requests"]}
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    make_key(str(tmp_path / "frontend.key"))
-    identity = load_identity("example-vo", str(tmp_path / "frontend.key"))
-    with FactoryDouble(identity.public_key()) as factory:
-        yield World(tmp_path, factory)
+from tests.server_stub.frontend.builders import slot
+from tests.server_stub.frontend.factory_double import AWAY, entry
+from tests.server_stub.frontend.world import World
 
 
 def test_jobs_that_wait_become_requests_at_the_factory(world: World) -> None:
@@ -190,7 +136,7 @@ def test_the_factorys_own_limit_and_the_files_hold_both(world: World) -> None:
 def test_a_damaged_memory_is_told_and_is_no_reason_to_stop(world: World) -> None:
     world.cycle()
     for name in ("memory.json", "status.json"):
-        (Path(world.frontend.state) / name).write_text('{"memory": 5')
+        (Path(world.frontend.state, name)).write_text('{"memory": 5')
     with capture_logs() as logs:
         told = world.cycle()
     assert [line["file"].rpartition("/")[2] for line in logs if line["event"] == "state.damaged"] == ["memory.json"]

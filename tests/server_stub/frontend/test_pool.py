@@ -19,7 +19,7 @@ from tests.server_stub.frontend.pool_double import PoolDouble
 
 @pytest.fixture
 def pool(tmp_path: Path) -> PoolDouble:
-    return PoolDouble(tmp_path)
+    return PoolDouble(tmp_path / "pool")
 
 
 def jobs(view: PoolView) -> dict[str, int]:
