@@ -13,9 +13,10 @@ from pilot_agent.files import read_bounded
 from pilot_agent.model import FailureKind, Json
 from pilot_agent.output.printed import find_printed
 from pilot_agent.report import SCHEMA
+from server_stub.adopt import adopt
 from server_stub.batch import BatchJob, BatchSystem
 from server_stub.entries import Factory
-from server_stub.factory.following import find_job, follow
+from server_stub.factory.following import follow
 from server_stub.factory.pilots import JobId, Pilot
 from server_stub.factory.scores import at, is_number
 from server_stub.factory.store import Store
@@ -66,26 +67,24 @@ def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | 
     A report that cannot be stored becomes a message of its pilot and stops nothing. Raises ``PilotError``
     (batch.failed) before anything was changed, or when all that was told is stored.
     """
-    unfinished = store.pilots(unfinished=True)
-    if not unfinished:
+    known = store.pilots(unfinished=True)
+    if not known:
         return []
     queue = batch.queue(factory.name)
     moment = time.time() if now is None else now
+    unfinished = [pilot for pilot in adopt(store, known, queue, moment) if pilot.job is not None]
     gone = [pilot.job for pilot in unfinished if pilot.job is not None and pilot.job not in queue]
     jobs = {**(batch.ended(gone) if gone else {}), **queue}
-    found = {told.pilot: job for job, told in queue.items() if told.pilot}
-    changed = [newer for pilot in unfinished if (newer := _look_after(pilot, jobs, found, store, moment)) != pilot]
+    changed = [newer for pilot in unfinished if (newer := _look_after(pilot, jobs, store, moment)) != pilot]
     entries = {entry.name: entry for entry in factory.entries}
     act(decide(unfinished, queue, entries, moment), batch)
     return changed
 
 
-def _look_after(
-    pilot: Pilot, jobs: Mapping[JobId, BatchJob], found: dict[str, JobId], store: Store, now: float
-) -> Pilot:
+def _look_after(pilot: Pilot, jobs: Mapping[JobId, BatchJob], store: Store, now: float) -> Pilot:
     """One pilot as stored now."""
     told = jobs.get(pilot.job) if pilot.job is not None else None
-    newer = find_job(pilot, found, now) if pilot.job is None else follow(pilot, told, now)
+    newer = follow(pilot, told, now)
     if told is not None and told.state.final:
         newer = _save_with_report(store, pilot, newer)
     elif newer != pilot:

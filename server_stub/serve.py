@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 import uvicorn
@@ -21,6 +22,7 @@ from pilot_agent.model import PilotError
 from server_stub import supervisor
 from server_stub.batch import BatchSystem
 from server_stub.collect import collect
+from server_stub.control import Controller
 from server_stub.entries import Factory
 from server_stub.factory.application import application
 from server_stub.factory.history import tidy
@@ -131,6 +133,8 @@ class Rounds:
     def run(self) -> None:
         """Until ``stop`` is set."""
         tidied = -math.inf
+        observed: float | None = None
+        controller = Controller(self.running.store, self.batch, stopped=self.stop.is_set)
         while not self.stop.is_set():
             if self.wanted.wait(self.running.factory.collect_seconds):
                 self.wanted.clear()
@@ -139,7 +143,10 @@ class Rounds:
                 supervisor.reloading()
                 self._guarded("reload.failed", self.reload)
                 supervisor.ready("took its configuration again")
-            self._guarded(COLLECTING, self.collect)
+            asked = time.time()
+            if self._guarded(COLLECTING, self.collect):
+                observed = asked
+            self._guarded("control.failed", partial(self.control, controller, observed))
             supervisor.alive(f"{len(self.running.factory.entries)} entries")
             if time.monotonic() - tidied >= TIDY_SECONDS:
                 tidied = time.monotonic()
@@ -157,6 +164,10 @@ class Rounds:
         if self.told is not None:
             self.told.tell(answered=self.running.collected, problem="")
         self.running.metrics.collected.set_to_current_time()
+
+    def control(self, controller: Controller, observed: float | None) -> None:
+        """Do what frontends ask for; ``observed`` is when the batch system last answered."""
+        controller.round(self.running.factory, observed=observed)
 
     def tidy(self) -> None:
         """Count days, drop what is older than it is kept."""
@@ -188,7 +199,8 @@ class Rounds:
         log = structlog.get_logger("server_stub.serve")
         log.info("reloaded", entries=len(newer.entries), needs_restart=fixed)
 
-    def _guarded(self, event: str, act: Callable[[], None]) -> None:
+    def _guarded(self, event: str, act: Callable[[], None]) -> bool:
+        """Whether it went well; what went wrong is logged."""
         log = structlog.get_logger("server_stub.rounds")
         try:
             act()
@@ -198,3 +210,6 @@ class Rounds:
                 self.told.tell(problem=error.failure.message)
         except Exception as error:  # noqa: BLE001 - the boundary of the thread
             tell(log.error, event, message=f"{type(error).__name__}: {error}")
+        else:
+            return True
+        return False

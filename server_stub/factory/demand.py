@@ -193,8 +193,11 @@ def submitted_since(store: Store, moment: float) -> dict[tuple[str, str], int]:
         return {(entry, frontend): number for entry, frontend, number in rows}
 
 
-def queued_pilots(store: Store, key: Key, most: int, *, besides: Iterable[str] = ()) -> list[Pilot]:
-    """Pilots in the batch system's queue, those that wait shortest first: the others are the next to begin."""
+def queued_pilots(
+    store: Store, key: Key, most: int, *, besides: Iterable[str] = (), unsubmitted: bool = False
+) -> list[Pilot]:
+    """Pilots in the batch system's queue, those that wait shortest first: the others are the next to begin; with
+    ``unsubmitted`` only those to which their site has given no number yet."""
     entry, frontend, vo = key
     query = select(PilotRow).where(
         PilotRow.state == PilotState.QUEUED.value,
@@ -203,6 +206,8 @@ def queued_pilots(store: Store, key: Key, most: int, *, besides: Iterable[str] =
         PilotRow.vo == vo,
         PilotRow.cluster.is_not(None),
     )
+    if unsubmitted:
+        query = query.where(PilotRow.grid_job == "")
     left_out = frozenset(besides)
     query = query.order_by(PilotRow.submitted.desc(), PilotRow.id).limit(most + len(left_out))
     with store.read() as session:

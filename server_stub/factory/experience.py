@@ -14,7 +14,7 @@ from operator import itemgetter
 from statistics import median
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, or_, select
 
 from pilot_agent.model import Json
 from server_stub.factory.history import DAY_SECONDS
@@ -86,8 +86,9 @@ def _outcomes(store: Store, since: float) -> dict[str, Outcomes]:
     lost = func.sum(case((PilotRow.state == PilotState.LOST.value, 1), else_=0))
     jobs = func.coalesce(func.sum(PilotRow.jobs_started), 0), func.coalesce(func.sum(PilotRow.jobs_failed), 0)
     query = select(PilotRow.entry, func.count(), failed + lost, *jobs)
-    # One that was taken back before it began says nothing of its entry.
-    query = query.where(PilotRow.ended >= since, PilotRow.state != PilotState.REMOVED.value)
+    # One that was taken back says nothing of its entry, unless that was for its failure.
+    told = or_(PilotRow.state != PilotState.REMOVED.value, PilotRow.outcome == "failed")
+    query = query.where(PilotRow.ended >= since, told)
     with store.read() as session:
         return {row[0]: Outcomes(*map(int, row[1:])) for row in session.execute(query.group_by(PilotRow.entry))}
 

@@ -1,4 +1,4 @@
-"""A pilot as its batch job tells it, from the moment it is prepared until nothing more comes."""
+"""A pilot as its batch job tells it, from the queue until nothing more comes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from dataclasses import replace
 
 from pilot_agent.model import FailureKind
 from server_stub.batch import BatchJob
-from server_stub.factory.pilots import JobId, Pilot, PilotState
+from server_stub.factory.pilots import Pilot, PilotState
 from server_stub.factory.texts import shown
 
 # A job may be missing for a moment between the queue and the history.
 LOST_AFTER_SECONDS = 120.0
-UNSUBMITTED_AFTER_SECONDS = 1800.0
-"""A submission takes no longer: a pilot without a job then never got one."""
 
 HELD_FAILURE = "job.held"
 KINDS = {
@@ -58,14 +56,3 @@ def _missing(pilot: Pilot, now: float) -> Pilot:
         return pilot
     message = f"neither the queue nor the history knows the job {pilot.job}"
     return replace(pilot, state=PilotState.LOST, ended=now, message=message)
-
-
-def find_job(pilot: Pilot, jobs: dict[str, JobId], now: float) -> Pilot:
-    """A prepared pilot with its job, where the submission's answer was lost: ``jobs`` are those in the queue by their
-    pilots. Without one it was never submitted."""
-    if pilot.id in jobs:
-        return replace(pilot, job=jobs[pilot.id], state=PilotState.QUEUED)
-    if now - pilot.submitted < UNSUBMITTED_AFTER_SECONDS:
-        return pilot
-    message = "the batch system has no job of this pilot: it was never submitted"
-    return replace(pilot, state=PilotState.REFUSED, ended=now, message=message)

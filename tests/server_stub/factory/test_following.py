@@ -1,14 +1,13 @@
-"""A pilot follows its job through queue, site, holds and removal, and is found again when an answer was lost."""
+"""A pilot follows its job through queue, site, holds and removal."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from server_stub.batch import BatchJob
-from server_stub.factory.following import UNSUBMITTED_AFTER_SECONDS, find_job, follow
+from server_stub.factory.following import follow
 from server_stub.factory.pilots import JobId, PilotState
 from tests.server_stub.factory.test_store import pilot
 
@@ -60,19 +59,3 @@ def test_what_a_site_calls_a_job_is_shown_in_one_short_line(text: str) -> None:
     assert told.grid_job.isprintable()
     assert told.message.isprintable()
     assert max(len(told.grid_job), len(told.message)) < 10_000
-
-
-@pytest.mark.parametrize(
-    ("jobs", "after_seconds", "told"),
-    [
-        ({"p": JOB}, 1.0, {"state": PilotState.QUEUED, "job": JOB}),
-        ({"other": JOB}, 1.0, {"state": PilotState.PREPARED, "job": None}),
-        ({}, UNSUBMITTED_AFTER_SECONDS, {"state": PilotState.REFUSED, "ended": 100.0 + UNSUBMITTED_AFTER_SECONDS}),
-    ],
-)
-def test_a_pilot_whose_submission_was_not_answered_is_found_by_its_job(
-    jobs: dict[str, JobId], after_seconds: float, told: dict[str, Any]
-) -> None:
-    prepared = replace(QUEUED, id="p", state=PilotState.PREPARED, job=None)
-    found = find_job(prepared, jobs, 100.0 + after_seconds)
-    assert {name: getattr(found, name) for name in told} == told
