@@ -70,7 +70,7 @@ def put(
     purpose = Purpose.PILOT if kind is Kind.IDTOKEN else Purpose.SITE
     label = Label(frontend, "example", name, kind, purpose, entry, expires or NOW + DAY)
     recipient = vault.keys.current()
-    return vault.put(label, recipient.id, seal(secret, recipient, label))
+    return vault.put(label, recipient.id, seal(secret, recipient, label), float(NOW))
 
 
 def test_each_pilot_gets_a_token_that_is_no_other_pilots(vault: Vault, pilot: Callable[..., Pilot]) -> None:
@@ -96,10 +96,10 @@ def test_each_pilot_gets_a_token_that_is_no_other_pilots(vault: Vault, pilot: Ca
 def test_a_pilot_gets_no_token_of_another_entry_or_frontend_and_none_that_is_about_to_end(
     vault: Vault, pilot: Callable[..., Pilot], entry: str, left_seconds: int, frontend: str
 ) -> None:
-    expires = int(time.time()) + left_seconds
+    expires = NOW + left_seconds
     put(vault, "a", token("a", expires), entry=entry, expires=expires, frontend=frontend)
     with pytest.raises(PilotError, match="gave no token"):
-        vault.take(pilot("p1"), token=True)
+        vault.take(pilot("p1"), token=True, now=float(NOW))
     assert [known.pilot for known in vault.known(frontend)] == [""]
 
 
