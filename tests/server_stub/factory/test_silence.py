@@ -22,6 +22,12 @@ LONG, SHORT = NOW - 7200, NOW - 60
 RUNNING = Pilot("p1", "site-a", "S", "pyz", "0", PilotState.RUNNING, NOW - 9000, "/state", started=LONG, seen=LONG)
 
 
+@pytest.fixture(autouse=True)
+def the_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as late when a test runs as it was when its pilots were described."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
 @pytest.fixture
 def hearing(factory: Factory) -> Factory:
     """A factory that takes uploads."""
