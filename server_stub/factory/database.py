@@ -22,7 +22,7 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision; a test asks Alembic whether it is."""
 FIRST = "0001"
 BUSY_TIMEOUT_SECONDS = 30

@@ -136,6 +136,9 @@ class ScoreRow(Base):
     cpu_model: Mapped[str] = mapped_column(String(300))
     at: Mapped[float] = mapped_column(index=True)
 
+    # What is compared, without a look at the rows themselves and without sorting them.
+    __table_args__ = (Index("ix_scores_ranked", "benchmark", "unit", "entry", "cpu_model", "number", "at"),)
+
 
 class LastWordsRow(Base):
     """What a pilot, or whoever survived it, said in the end."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 
 from pilot_agent.model import Json
-from server_stub.factory.overview import Spent
-from server_stub.factory.pilots import Scores
+from server_stub.factory.overview import ScoreRange, Spent
 from server_stub.factory.scores import at, is_number
 from server_stub.factory.texts import shown
 
@@ -66,27 +64,25 @@ def _bar(step: Json, start: float, seconds: float, whole: float) -> Bar:
 class Range:
     """Scores of one entry on one processor, and where they lie between 0 and the largest of their benchmark."""
 
-    scores: Scores
-    median: float
+    scores: ScoreRange
     low: float
     middle: float
     high: float
 
 
-def ranges(scores: list[Scores]) -> dict[tuple[str, str], list[Range]]:
+def ranges(scores: list[ScoreRange]) -> dict[tuple[str, str], list[Range]]:
     """Scores by benchmark and unit, the best median first."""
     found: dict[tuple[str, str], list[Range]] = {}
     largest: dict[tuple[str, str], float] = {}
     for one in scores:
         key = (one.benchmark, one.unit)
-        largest[key] = max(largest.get(key, 0.0), one.numbers[-1])
+        largest[key] = max(largest.get(key, 0.0), one.largest)
     for one in scores:
         key = (one.benchmark, one.unit)
         scale = WIDTH / largest[key] if largest[key] > 0 else 0.0
-        middle = median(one.numbers)
-        places = (round(max(0.0, number * scale), 1) for number in (one.numbers[0], middle, one.numbers[-1]))
-        found.setdefault(key, []).append(Range(one, middle, *places))
-    return {key: sorted(rows, key=lambda row: -row.median) for key, rows in sorted(found.items())}
+        places = (round(max(0.0, number * scale), 1) for number in (one.smallest, one.median, one.largest))
+        found.setdefault(key, []).append(Range(one, *places))
+    return {key: sorted(rows, key=lambda row: -row.scores.median) for key, rows in sorted(found.items())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,11 +149,13 @@ def _add_figures(router: APIRouter, store: Store, show: Show) -> None:
         return show("failures.html", causes=causes, chosen=chosen.given(), days=days)
 
     @router.get("/benchmarks")
-    def benchmarks(request: Request, benchmark: Text = "", entry: Text = "") -> Response:
-        found = store.scores(benchmark=benchmark or None, entry=entry or None)
+    def benchmarks(request: Request, benchmark: Text = "", entry: Text = "", days: Days = 7) -> Response:
         if _wants_json(request):
+            found = store.scores(benchmark=benchmark or None, entry=entry or None)
             return JSONResponse([to_json(one) | {"median": median(one.numbers)} for one in found])
-        return show("benchmarks.html", groups=ranges(found), chosen={"benchmark": benchmark, "entry": entry})
+        since = time.time() - days * DAY_SECONDS
+        groups = ranges(overview.score_ranges(store, benchmark=benchmark, entry=entry, since=since))
+        return show("benchmarks.html", groups=groups, chosen={"benchmark": benchmark, "entry": entry}, days=days)
 
     @router.get("/waste")
     def waste(days: Days = 7, order: Annotated[str, Query(pattern="^(wasted|entry)$")] = "wasted") -> Response:

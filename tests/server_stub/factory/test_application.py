@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 
 import httpx
@@ -109,7 +110,7 @@ def scored(number: object, model: object = "<b>CPU</b>", *, cached: bool = False
 def test_what_pilots_scored_is_shown_by_entry_and_processor(client: Client, store: Store) -> None:
     reports = [scored(3), scored(1), scored(8), scored(9, cached=True), scored(5, None), scored(True), scored("x")]
     for number, report in enumerate([*reports, {"benchmarks": 3}, {"benchmarks": [None]}]):
-        store.save(replace(PILOT, id=f"s{number}"), report=report)
+        store.save(replace(PILOT, id=f"s{number}", submitted=time.time()), report=report)
     found = client.get("/benchmarks?format=json").json()
     assert [(one["cpu_model"], one["median"], one["numbers"]) for one in found] == [
         ("<b>CPU</b>", 3, [1, 3, 8]),

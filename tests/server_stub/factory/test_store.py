@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server_stub.entries import Factory
+from server_stub.factory import overview
 from server_stub.factory.pilots import FINAL, JobId, Pilot, PilotState, Score, Scores
 from server_stub.factory.store import Store
 
@@ -144,3 +145,25 @@ def test_a_report_with_what_no_text_column_takes_comes_back_as_it_was(store: Sto
     strange = {"a": "\u0000\ud800\U0001f600", "b": [1e308, -0.0, 2**80]}
     store.save(pilot(), report=strange)
     assert store.report("p1") == strange
+
+
+def test_scores_are_summed_up_by_benchmark_entry_and_processor(store: Store) -> None:
+    told = [
+        ("site-a", 100, 3.0),
+        ("site-a", 200, 9.0),
+        ("site-a", 300, 4.0),
+        ("site-a", 400, 5.0),
+        ("site-b", 200, 7.0),
+    ]
+    for number, (entry, at, scored) in enumerate(told):
+        one = replace(pilot(f"s{number}", entry=entry), submitted=at)
+        store.save(one)
+        store.add_scores(one, [Score("hash", "MB/s", scored, "CPU")])
+    whole = [overview.ScoreRange("hash", "MB/s", "site-a", "CPU", 4, 3.0, 4.5, 9.0),
+             overview.ScoreRange("hash", "MB/s", "site-b", "CPU", 1, 7.0, 7.0, 7.0)]  # fmt: skip
+    assert overview.score_ranges(store) == whole
+    assert overview.score_ranges(store, entry="site-b", benchmark="hash") == whole[1:]
+    assert overview.score_ranges(store, since=250.0) == [
+        overview.ScoreRange("hash", "MB/s", "site-a", "CPU", 2, 4.0, 4.5, 5.0)
+    ]
+    assert overview.score_ranges(store, benchmark="disk") == []

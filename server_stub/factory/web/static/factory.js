@@ -1,7 +1,7 @@
 "use strict";
 // Every page is complete without this: it only narrows a long table while one types, and keeps that in the address.
 for (const input of document.querySelectorAll("input[data-filter]")) {
-  const rows = [...document.getElementById(input.dataset.filter).tBodies[0].rows];
+  const rows = [...document.querySelectorAll(`#${input.dataset.filter} tbody tr`)];
   const texts = rows.map((row) => (row.cells[0].textContent + " " + (row.cells[1]?.textContent ?? "")).toLowerCase());
   input.addEventListener("input", () => {
     const asked = input.value.toLowerCase();
