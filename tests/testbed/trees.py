@@ -138,6 +138,18 @@ SLURM_WITH_HTCONDOR = replace(
     accounts=ACCOUNTS,
 )
 
+# HTCondor as the next Debian will have it, 25.x and newer: an access point needs no more than its daemons.
+NEWEST_HTCONDOR = TreeRecipe(
+    name="tree-newest-htcondor",
+    suite="forky",
+    sources=(f"deb {MIRROR} forky main",),
+    preferences="",
+    packages=(*HTCONDOR, "iproute2", "procps", "tini"),
+    not_unpacked=NOT_UNPACKED,
+    accounts=ACCOUNTS,
+    edition=1,
+)
+
 
 def ensure(recipe: TreeRecipe = NODE, root: Path | None = None) -> Path:
     """Return the tree of a recipe, building it when the cache does not hold it (about a minute).
