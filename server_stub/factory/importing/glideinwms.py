@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
-from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.model import Json
 from server_stub.factory.importing.common import Imported, name_of, whole
+from server_stub.factory.importing.xml import read_xml
 
-DEEPEST = 50
 BATCH = re.compile(r"batch (slurm|pbs|lsf|sge|condor)")
 QUEUE = re.compile(r"\(queue=\"?([A-Za-z0-9_.-]+)\"?\)")
 GPUS = re.compile(r"\bGPUs?,(\d+)")
@@ -19,41 +18,6 @@ KNOWN_ENTRY = frozenset(
     ("name", "gatekeeper", "gridtype", "enabled", "work_dir", "proxy_url", "rsl", "comment", "verbosity", "schedd_name")
 )
 KNOWN_PARTS = frozenset(("config", "attrs", "files", "allow_frontends", "infosys_refs", "monitorgroups"))
-
-
-def read_xml(content: bytes) -> Element:
-    """The document. Raises ``PilotError`` (config.syntax)."""
-    builder, depth = TreeBuilder(), 0
-
-    def begin(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > DEEPEST:
-            raise _wrong(f"it is deeper than {DEEPEST} elements")
-        builder.start(name, attributes)
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(name)
-
-    def refuse(*about: object) -> None:
-        raise _wrong("it declares a document type, by which entities may be defined")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = begin, end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(content, True)  # this was all of it
-    except expat.ExpatError as error:
-        raise _wrong(str(error)) from error
-    return builder.close()
-
-
-def _wrong(what: str) -> PilotError:
-    hint = "give the factory's own glideinWMS.xml; the factory's operator must act"
-    return PilotError(Failure(FailureKind.CONFIG, "config.syntax", f"the document is not taken: {what}", hint))
 
 
 def entries_from_glideinwms(content: bytes) -> Imported:

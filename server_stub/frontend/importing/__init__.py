@@ -1,0 +1,1 @@
+"""Frontends made of what others' configurations say."""
