@@ -29,7 +29,7 @@ PAYLOAD = "PILOT_AGENT_PAYLOAD"
 RUNTIME_CLEAN = "PILOT_AGENT_RUNTIME_CLEAN"
 RUNTIME_PID = "PILOT_AGENT_RUNTIME_PID"
 RUNTIME_PREFIX = "pilot-runtime"
-PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_token", "_upload", "_cvmfs")
+PRIVATE_COMMANDS = ("_pipeline", "_keeper", "_child", "_token", "_renew", "_upload", "_cvmfs")
 
 
 def too_old(version):
@@ -225,6 +225,10 @@ def dispatch(arguments):
         from pilot_agent.startd import token_reload
 
         return token_reload.main(list(arguments[1:]))
+    if command == "_renew":
+        from pilot_agent import renewing
+
+        return renewing.main(list(arguments[1:]))
     if command == "_cvmfs":
         from pilot_agent.cvmfs import commands
 

@@ -28,6 +28,12 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("pool.token", Kind.STRING, None, "file with the IDTOKEN that lets the startd join the pool"),
     Key("pool.token_check_seconds", Kind.INTEGER, 60, "how often to look whether pool.token was replaced", minimum=1),
+    Key(
+        "pool.renew_token",
+        Kind.BOOLEAN,
+        False,
+        "ask the factory at upload.url for a newer pool.token when half of its time is over",
+    ),
     Key("pool.token_warning_seconds", Kind.INTEGER, 3600, "warn so long before the token expires", minimum=0),
     Key("pool.ccb", Kind.BOOLEAN, True, "let the pool reach the startd through a broker (CCB)"),
     Key(

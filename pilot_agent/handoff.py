@@ -27,6 +27,7 @@ from pilot_agent.tasks import job_container, periodic_command
 
 JOIN_PERIOD_SECONDS = 10.0
 MASTER_LOG = "condor_master.out"
+RENEW = "_renew"
 GPU_PERIOD_SECONDS, GPU_TIMEOUT_SECONDS = 60.0, 45.0
 
 __all__ = ["NoCondorError", "keeper_plan", "service_plans"]
@@ -139,6 +140,8 @@ def _token(session: Session, state: State, environment: dict[str, str]) -> plan.
     installed = os.path.join(session.workspace.tokens, TOKEN_FILE)
     _, facts = read_token(installed)
     clean = _without_condor(environment)
+    asks = state.config.get("pool.renew_token") and state.config.get("upload.url") is not None
+    renewal = [*session.around.interpreter, RENEW, session.workspace.root, installed] if asks else []
     return plan.TokenPlan(
         source=source,
         installed=installed,
@@ -147,6 +150,7 @@ def _token(session: Session, state: State, environment: dict[str, str]) -> plan.
         expires=facts.expires,
         period_seconds=state.config.get("pool.token_check_seconds"),
         warning_seconds=state.config.get("pool.token_warning_seconds"),
+        renewal=renewal,
     )
 
 

@@ -22,6 +22,10 @@ class Factory(ThreadingHTTPServer):
         self.refused: dict[str, int] = {}
         """The last part of an address, and how it is answered."""
         self.newer = ""
+        self.documents: dict[str, bytes] = {}
+        """What is to be fetched, by the address."""
+        self.fetched: list[dict[str, str]] = []
+        """The headers of what was asked for."""
         self.stall: threading.Event | None = None
 
     @property
@@ -56,6 +60,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def do_GET(self) -> None:
+        found = self.server.documents.get(self.path)
+        self.server.fetched.append(dict(self.headers))
+        self.send_response(404 if found is None else self.server.status)
+        self.send_header("Content-Length", str(len(found or b"")))
+        self.end_headers()
+        self.wfile.write(found or b"")
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
         """Say nothing."""

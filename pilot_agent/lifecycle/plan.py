@@ -116,9 +116,11 @@ class PeriodicPlan(Record):
 class TokenPlan(Record):
     """The pool's token: the file it came from and the one that HTCondor reads, when it expires (seconds since the
     epoch, None for never), how often to look for a newer one and how long before its end to warn, and the command that
-    checks and installs what is in ``source``."""
+    checks and installs what is in ``source``. ``renewal`` fetches a newer one from the factory and installs
+    it; empty where nobody is to be asked."""
 
-    __slots__ = ("command", "environment", "expires", "installed", "period_seconds", "source", "warning_seconds")
+    __slots__ = ("command", "environment", "expires", "installed", "period_seconds", "renewal", "source",
+                 "warning_seconds")  # fmt: skip
 
     def __init__(
         self,
@@ -130,7 +132,9 @@ class TokenPlan(Record):
         expires: float | None = None,
         period_seconds: float = 60.0,
         warning_seconds: float = 3600.0,
+        renewal: Sequence[str] = (),
     ) -> None:
+        self.renewal = tuple(renewal)
         self.source = source
         self.installed = installed
         self.command = tuple(command)

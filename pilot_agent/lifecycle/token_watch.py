@@ -12,6 +12,7 @@ import time
 from pilot_agent.lifecycle.loop import Task
 from pilot_agent.lifecycle.question import Question
 from pilot_agent.lifecycle.spawn import SEARCH_PATH, find_program
+from pilot_agent.lifecycle.token_renewal import TokenRenewal
 from pilot_agent.light import loads
 
 TYPE_CHECKING = False
@@ -38,8 +39,8 @@ MESSAGE_LIMIT = 500
 class TokenWatch:
     """Looks every period, and whenever ``check`` is called; ``changed()`` after a new token was installed."""
 
-    __slots__ = ("_again", "_changed", "_channel", "_events", "_loop", "_plan", "_question", "_running", "_seen",
-                 "_since", "_wanted", "_warned", "expires")  # fmt: skip
+    __slots__ = ("_again", "_changed", "_channel", "_events", "_loop", "_plan", "_question", "_renewal", "_running",
+                 "_seen", "_since", "_wanted", "_warned", "expires")  # fmt: skip
 
     def __init__(
         self, plan: TokenPlan, loop: Loop, channel: AdChannel, events: EventLog, changed: Callable[[], None]
@@ -69,9 +70,10 @@ class TokenWatch:
         )
         self._advertise()
         self._look()
+        self._renewal = TokenRenewal(plan, loop, events, expires=lambda: self.expires, answered=self._judge)
 
     def check(self) -> None:
-        """Read the token's file now, whether it changed or not."""
+        """Read the token's file now, whether it changed or not; where the factory gave a newer one since, ask it."""
         self._wanted = True
         self._question.ask()
 
@@ -96,7 +98,11 @@ class TokenWatch:
         if changed and self._running and not self._wanted:
             return  # the next look sees it again
         self._seen = found or self._seen
-        if changed or self._wanted:
+        if self._wanted and not changed and self._renewal.took:
+            # The file is older than what the pilot has.
+            self._wanted = False
+            self._renewal.ask()
+        elif changed or self._wanted:
             self._read()
 
     def _is_silent(self) -> None:
@@ -104,6 +110,12 @@ class TokenWatch:
 
     def _checked(self, code: int | None, output: bytes) -> None:
         self._running = False
+        self._judge(code, output)
+        if self._again:
+            self._read()
+
+    def _judge(self, code: int | None, output: bytes) -> None:
+        """Another file was looked at: the answer tells what became of it."""
         answer = _mapping(output)
         if code == 0 and "expires" in answer:
             self.expires = answer["expires"]
@@ -116,8 +128,6 @@ class TokenWatch:
         else:
             message = str(answer.get("message") or f"the new token could not be looked at (exit code {code})")
             self._events.write("token.refused", code=answer.get("code"), message=message[:MESSAGE_LIMIT])
-        if self._again:
-            self._read()
 
     def _warn(self) -> None:
         """Tell once that the end is near, and once that it has come; HTCondor's open sessions outlive it for a while,

@@ -133,3 +133,62 @@ def test_a_fresh_one_takes_the_warning_back(pilot: Pilot) -> None:
     wait_until(lambda: last_ad(pilot).get("PilotTokenExpiring") == "true", "the end is foretold")
     replace(pilot)
     wait_until(lambda: last_ad(pilot).get("PilotTokenExpiring") == "false", "the warning is taken back")
+
+
+def renewal(pilot: Pilot, script: str) -> list[str]:
+    """A question to the factory that this shell script answers."""
+    return ["/bin/sh", "-c", f"echo x >> {pilot.directory}/questions; {script}"]
+
+
+def questions(pilot: Pilot) -> int:
+    path = pilot.directory / "questions"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_the_factory_is_asked_in_time_and_what_it_gives_counts(pilot: Pilot) -> None:
+    later = int(time.time()) + 5000
+    given = answer(expires=later, subject="pilot@pool", changed=True)
+    watching(pilot, "exit 1", expires=time.time() + 2, period_seconds=600, renewal=renewal(pilot, given))
+    wait_until(lambda: events(pilot, "token.replaced"), "the token was replaced")
+    assert events(pilot, "token.replaced")[0]["expires"] == later
+    wait_until(lambda: last_ad(pilot).get("PilotTokenExpires") == str(later), "the ad says when it expires")
+    time.sleep(1)
+    assert (questions(pilot), looks(pilot)) == (1, 0)
+
+
+def test_while_there_is_nothing_newer_or_nobody_answers_it_is_asked_again_and_told_once(pilot: Pilot) -> None:
+    away = answer(code="token.renewal", message="no route") + "; exit 1"
+    nothing = answer(expires=None, changed=False)
+    script = f"if [ $(wc -l < {pilot.directory}/questions) -lt 3 ]; then {away}; else {nothing}; fi"
+    (pilot.directory / "script").write_text(script)
+    asked = renewal(pilot, f". {pilot.directory}/script")
+    watching(pilot, "exit 1", expires=time.time() + 1, warning_seconds=0, renewal=asked)
+    wait_until(lambda: questions(pilot) > 4, "it was asked again and again")
+    assert [event["message"] for event in events(pilot, "token.renewal_failed")] == ["no route"]
+    assert not events(pilot, "token.replaced")
+    pilot.send(signal.SIGTERM)
+    assert pilot.wait() == 143
+    assert pilot.nothing_left()
+
+
+def test_a_token_that_the_factory_gave_and_that_is_no_good_is_told_as_refused(pilot: Pilot) -> None:
+    bad = answer(code="token.other_pool", message="of another pool") + "; exit 67"
+    watching(pilot, "exit 1", expires=time.time() + 1, renewal=renewal(pilot, bad))
+    wait_until(lambda: events(pilot, "token.refused"), "the refusal was told")
+    wait_until(lambda: questions(pilot) > 2, "it is asked again")
+    assert [event["code"] for event in events(pilot, "token.refused")] == ["token.other_pool"]
+
+
+def test_a_token_that_never_ends_is_not_asked_for(pilot: Pilot) -> None:
+    watching(pilot, "exit 1", renewal=renewal(pilot, "exit 0"))
+    time.sleep(1)
+    assert questions(pilot) == 0
+
+
+def test_after_a_renewal_a_hangup_asks_the_factory_and_not_the_older_file(pilot: Pilot) -> None:
+    given = answer(expires=int(time.time()) + 5000, changed=True)
+    watching(pilot, "exit 1", expires=time.time() + 1, period_seconds=600, renewal=renewal(pilot, given))
+    wait_until(lambda: events(pilot, "token.replaced"), "the token was replaced")
+    pilot.send(signal.SIGHUP)
+    wait_until(lambda: questions(pilot) == 2, "the factory was asked")
+    assert looks(pilot) == 0
