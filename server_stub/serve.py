@@ -24,6 +24,7 @@ from server_stub.batch import BatchSystem
 from server_stub.collect import collect
 from server_stub.control import Controller
 from server_stub.entries import Factory
+from server_stub.factory import lending
 from server_stub.factory.application import application
 from server_stub.factory.history import tidy
 from server_stub.factory.listening import try_address, try_certificate
@@ -34,6 +35,8 @@ from server_stub.factory.store import Store
 from server_stub.running import RunningFile
 
 TIDY_SECONDS = 300.0
+RENEW_SECONDS = 60.0
+"""So often newer credentials are looked for."""
 MOST_CONNECTIONS = 8000
 MOST_FILES = 2 * MOST_CONNECTIONS + 1000
 COLLECTING = "collector.failed"
@@ -132,9 +135,9 @@ class Rounds:
 
     def run(self) -> None:
         """Until ``stop`` is set."""
-        tidied = -math.inf
+        tidied = renewed = -math.inf
         observed: float | None = None
-        controller = Controller(self.running.store, self.batch, stopped=self.stop.is_set)
+        controller = Controller(self.running.store, self.batch, lending.lend(self.running), stopped=self.stop.is_set)
         while not self.stop.is_set():
             if self.wanted.wait(self.running.factory.collect_seconds):
                 self.wanted.clear()
@@ -148,6 +151,9 @@ class Rounds:
                 observed = asked
             self._guarded("control.failed", partial(self.control, controller, observed))
             supervisor.alive(f"{len(self.running.factory.entries)} entries")
+            if time.monotonic() - renewed >= RENEW_SECONDS:
+                renewed = time.monotonic()
+                self._guarded("credentials.failed", self.renew_credentials)
             if time.monotonic() - tidied >= TIDY_SECONDS:
                 tidied = time.monotonic()
                 self._guarded("tidy.failed", self.tidy)
@@ -168,6 +174,11 @@ class Rounds:
     def control(self, controller: Controller, observed: float | None) -> None:
         """Do what frontends ask for; ``observed`` is when the batch system last answered."""
         controller.round(self.running.factory, observed=observed)
+
+    def renew_credentials(self) -> None:
+        """Bring pilots' credentials up to date, and drop what is of no more use."""
+        lending.renew(self.running.vault, self.running.factory)
+        lending.tidy(self.running.vault)
 
     def tidy(self) -> None:
         """Count days, drop what is older than it is kept."""

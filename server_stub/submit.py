@@ -156,7 +156,7 @@ def prepare(
     write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory, schedd))
     write_json(
         os.path.join(pilot.directory, ENTRY_FILE),
-        _with_address(factory, entry_layer(entry, Kind.IDTOKEN in given), pilot),
+        _with_address(factory, entry_layer(entry, Kind.IDTOKEN in given), pilot, renewed=Kind.IDTOKEN in given),
     )
     for name in (REPORT_FILE, EVENTS_FILE):
         write_atomically(os.path.join(pilot.directory, name), b"")
@@ -217,10 +217,14 @@ def entry_layer(entry: Entry, token: bool = False) -> dict[str, Json]:
     return _with(document, "pool", token=TOKEN_FILE) if token or entry.tokens is not None else document
 
 
-def _with_address(factory: Factory, layer: dict[str, Json], pilot: Pilot) -> dict[str, Json]:
-    """The layer with the address to which this pilot sends its events and its report, where the factory takes them."""
-    address = f"{factory.url}/pilots/{pilot.id}"
-    return _with(layer, "upload", url=address, token=UPLOAD_TOKEN_FILE) if factory.uploads else layer
+def _with_address(factory: Factory, layer: dict[str, Json], pilot: Pilot, *, renewed: bool) -> dict[str, Json]:
+    """The layer with the address to which this pilot sends its events and its report, where the factory takes them;
+    from there it also fetches its token where a frontend keeps that fresh (``renewed``)."""
+    if not factory.uploads:
+        return layer
+    layer = _with(layer, "upload", url=f"{factory.url}/pilots/{pilot.id}", token=UPLOAD_TOKEN_FILE)
+    given: dict[str, Json] = layer.get("pool") or {}
+    return {**layer, "pool": {"renew_token": True, **given}} if renewed else layer
 
 
 def _with(document: Json, section: str, **values: Json) -> dict[str, Json]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from pilot_agent.files import write_atomically
@@ -32,6 +32,7 @@ LEAST_SECONDS = 600.0
 """A pilot is not sent out with less."""
 KEPT_SECONDS = 86400
 """What expired is shown so long, that an operator sees what is missing."""
+UNKNOWN_SECONDS = 3600.0
 RENEWED_AT_ONCE = 1000
 KEYS_DIRECTORY = "credential-keys"
 
@@ -128,8 +129,9 @@ class Vault:
             return [Known(*row[:-1], row[-1] or "") for row in session.execute(query)]
 
     def take(self, pilot: Pilot, *, wanted: Collection[str] = (), token: bool, now: float | None = None) -> Given:
-        """Everything that a pilot which is about to be submitted takes along: an IDTOKEN of its own where it needs a
-        ``token``, and the site's credentials, of those named by ``wanted`` where any are named.
+        """Everything that a pilot which is about to be submitted takes along: an IDTOKEN of its own, without which it
+        does not go where it needs a ``token``, and the site's credentials, of those named by ``wanted`` where any are
+        named.
 
         Raises ``PilotError`` (token.missing, credential.expired, credential.unreadable).
         """
@@ -138,8 +140,7 @@ class Vault:
             return Given()
         with self._store.write() as session:
             rows = self._site(session, pilot, wanted, moment)
-            if token:
-                rows.append(self._own(session, pilot, moment))
+            rows += self._own(session, pilot, moment, needed=token)
             files = {Kind(row.kind): self._open(row) for row in rows}
             for row in rows:
                 session.add(
@@ -204,7 +205,14 @@ class Vault:
         lost = [key for key in keys if not self.keys.has(key)]
         with self._store.write() as session:
             session.execute(delete(HandedRow).where(HandedRow.pilot_id.in_(ended)))
+            # A pilot that could not even be prepared was never stored.
+            never = and_(
+                CredentialRow.pilot_id.is_not(None),
+                CredentialRow.pilot_id.not_in(select(PilotRow.id)),
+                CredentialRow.received < moment - UNKNOWN_SECONDS,
+            )
             gone = or_(
+                never,
                 CredentialRow.pilot_id.in_(ended),
                 CredentialRow.expires < int(moment) - KEPT_SECONDS,
                 CredentialRow.encryption.in_(lost),
@@ -233,17 +241,19 @@ class Vault:
         if number >= MOST_CREDENTIALS or kept + size > MOST_BYTES:
             raise VaultError(f"a frontend has up to {MOST_CREDENTIALS} credentials of {MOST_BYTES >> 20} MiB here", 413)
 
-    def _own(self, session: Session, pilot: Pilot, moment: float) -> CredentialRow:
-        """A free IDTOKEN, which is the pilot's from now on."""
+    def _own(self, session: Session, pilot: Pilot, moment: float, *, needed: bool) -> list[CredentialRow]:
+        """A free IDTOKEN, which is the pilot's from now on; none where there is none and none is needed."""
         free = _fitting(pilot, Purpose.PILOT).where(CredentialRow.pilot_id.is_(None))
         lasting = free.where(CredentialRow.expires > int(moment + LEAST_SECONDS)).limit(1)
         row = session.scalars(lasting.with_for_update(skip_locked=True)).first()
         if row is None:
+            if not needed:
+                return []
             message = f"the frontend {pilot.frontend} gave no token for a further pilot of the entry {pilot.entry}"
             hint = "see that the frontend runs and that its `credentials.pilots` is set; the VO's operator must act"
             raise PilotError(Failure(FailureKind.CREDENTIAL, "token.missing", message, hint, retry=True))
         row.pilot_id = pilot.id
-        return row
+        return [row]
 
     def _site(self, session: Session, pilot: Pilot, wanted: Collection[str], moment: float) -> list[CredentialRow]:
         """One of each kind: that of the entry before that of all entries, then the one that lasts longest."""
