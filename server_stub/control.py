@@ -28,13 +28,15 @@ MINUTE_SECONDS = 60.0
 ROUND_SECONDS = 15.0
 """For so long a round submits; then the batch system is asked about its jobs again."""
 AT_ONCE = 10
+NAMED = 20
+"""Of the entries that a line of the log is about."""
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 LEAVING_SECONDS = 900.0
 """A removal that nothing came of for so long is asked for again."""
 
 Lend = Callable[[Entry, tuple[str, ...]], Credentials]
-"""What pilots of an entry take along, of the frontend's credentials of these names."""
+"""What pilots of an entry take along, of their frontend's credentials of these names."""
 
 
 def lend_nothing(entry: Entry, names: tuple[str, ...]) -> Credentials:
@@ -210,5 +212,14 @@ class Controller:
             return
         demand.note_limits(self.store, changed)
         log = structlog.get_logger("server_stub.control")
-        for (entry, frontend, vo), reason in changed.items():
-            tell(log.info, "control.limited", entry=entry, frontend=frontend, vo=vo, limited_by=reason)
+        for (frontend, reason), keys in _by_reason(changed).items():
+            names = [f"{entry} ({vo})" for entry, _, vo in keys[:NAMED]]
+            tell(log.info, "control.limited", frontend=frontend, limited_by=reason, requests=len(keys), entries=names)
+
+
+def _by_reason(limits: Mapping[Key, str]) -> dict[tuple[str, str], list[Key]]:
+    """A thousand entries with one reason are one line of the log."""
+    found: dict[tuple[str, str], list[Key]] = {}
+    for key, reason in limits.items():
+        found.setdefault((key[1], reason), []).append(key)
+    return found

@@ -172,8 +172,12 @@ class Rounds:
         self.running.metrics.collected.set_to_current_time()
 
     def control(self, controller: Controller, observed: float | None) -> None:
-        """Do what frontends ask for; ``observed`` is when the batch system last answered."""
-        controller.round(self.running.factory, observed=observed)
+        """Do what frontends ask for, and see what they will be told; ``observed`` is when the batch system last
+        answered."""
+        factory = self.running.factory
+        controller.round(factory, observed=observed)
+        if factory.frontends:
+            self.running.experienced.refresh()
 
     def renew_credentials(self) -> None:
         """Bring pilots' credentials up to date, and drop what is of no more use."""

@@ -104,6 +104,8 @@ def _answer_of(document: Any) -> SetAnswer:
 def take_set(store: Store, frontend: str, given: RequestSet, digest: str, answer: SetAnswer) -> SetAnswer:
     """Keep a set in the place of the one before; what is to be answered. Raises ``OlderSetError``."""
     limits = {(one.entry, one.vo): one.limited_by for one in answer.accepted}
+    # What limits a request is decided in the next round; until then it is what limited it before.
+    limits |= {one.key[::2]: one.limited_by for one in wanted(store, frontend=frontend) if one.key[::2] in limits}
     rows = [
         {
             "frontend": frontend, "entry": one.entry, "vo": one.vo, "queued": one.queued, "pilots": one.pilots,

@@ -5,17 +5,19 @@ All of it changes slowly and costs a look at a whole day: it is made once for ev
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from statistics import median
 from typing import Any
 
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import Integer, case, cast, func, or_, select
 
+from pilot_agent.codec import to_json
 from pilot_agent.model import Json
 from server_stub.factory.history import DAY_SECONDS
 from server_stub.factory.pilots import PilotState
@@ -24,7 +26,9 @@ from server_stub.factory.tables import NodeRow, PilotRow, ScoreRow
 
 VALID_SECONDS = 60.0
 SCORES_DAYS = 7
-MOST_ROWS = 100_000
+MOST_SCORES = 25_000
+STEP_SECONDS = 10.0
+KEPT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What the last pilot on one node found, by the facts' names, each with value, unit and status; and when."""
+    """What the last pilot on one node found, by the facts' names: each with its value, its unit where it has one, and
+    its status unless it is known; and when (epoch seconds)."""
 
     at: float
     facts: dict[str, Any]
@@ -47,28 +52,36 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """By entry; an entry of which nothing is known is left out."""
+    """By entry; an entry of which nothing is known is left out. ``seen`` are the ``nodes`` as JSON: they are most of
+    what is told, and the same for everybody."""
 
     made: float = 0.0
     outcomes: Mapping[str, Outcomes] = field(default_factory=dict)
     start_seconds: Mapping[str, float] = field(default_factory=dict)
     benchmarks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     nodes: Mapping[str, list[NodeFacts]] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 class Experienced:
-    """The newest experience; whoever asks first after ``VALID_SECONDS`` has it made again, others wait for it."""
+    """The newest experience. A running factory refreshes it beside what it answers; where nobody does, whoever asks
+    waits for it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._known: Experience | None = None
+        self._known = Experience()
 
     def get(self, *, now: float | None = None) -> Experience:
-        """What is known now."""
+        """What is known, at most ``KEPT_SECONDS`` old."""
+        moment = time.time() if now is None else now
+        return self._known if 0 <= moment - self._known.made < KEPT_SECONDS else self.refresh(now=moment)
+
+    def refresh(self, *, now: float | None = None) -> Experience:
+        """What is known, at most ``VALID_SECONDS`` old."""
         moment = time.time() if now is None else now
         with self._lock:
-            if self._known is None or not 0 <= moment - self._known.made < VALID_SECONDS:
+            if not 0 <= moment - self._known.made < VALID_SECONDS:
                 self._known = experience(self._store, now=moment)
             return self._known
 
@@ -76,9 +89,9 @@ class Experienced:
 def experience(store: Store, *, now: float) -> Experience:
     """Everything that the store knows of the last day, and of scores of the last week."""
     since = now - DAY_SECONDS
-    return Experience(
-        now, _outcomes(store, since), _start_seconds(store, since), _benchmarks(store, now), _nodes(store)
-    )
+    nodes = _nodes(store)
+    seen = {entry: json.dumps(to_json(some), separators=(",", ":")) for entry, some in nodes.items()}
+    return Experience(now, _outcomes(store, since), _start_seconds(store, since), _benchmarks(store, now), nodes, seen)
 
 
 def _outcomes(store: Store, since: float) -> dict[str, Outcomes]:
@@ -94,19 +107,35 @@ def _outcomes(store: Store, since: float) -> dict[str, Outcomes]:
 
 
 def _start_seconds(store: Store, since: float) -> dict[str, float]:
-    """How long the pilots that were submitted lately took to begin; those that still wait do not count."""
-    query = select(PilotRow.entry, PilotRow.started - PilotRow.submitted)
+    """How long half of the pilots that were submitted lately took to begin, to ``STEP_SECONDS``; those that still wait
+    do not count. The database counts them by steps: a day's pilots are too many to be looked at one by one."""
+    took = PilotRow.started - PilotRow.submitted
+    step = cast(func.coalesce(case((took > 0, took), else_=0), 0) / STEP_SECONDS, Integer)
+    query = select(PilotRow.entry, step, func.count()).group_by(PilotRow.entry, step).order_by(PilotRow.entry, step)
     query = query.where(PilotRow.submitted >= since, PilotRow.started.is_not(None))
     with store.read() as session:
-        rows = session.execute(query.order_by(PilotRow.submitted.desc()).limit(MOST_ROWS)).all()
-    return {entry: max(median(numbers), 0.0) for entry, numbers in _grouped(rows).items()}
+        rows = session.execute(query).all()
+    return {
+        entry: (_median_step([(row[1], row[2]) for row in some]) + 0.5) * STEP_SECONDS
+        for entry, some in groupby(rows, itemgetter(0))
+    }
+
+
+def _median_step(counted: Sequence[tuple[int, int]]) -> int:
+    """The step in which the middle one of all lies."""
+    left = (sum(number for _, number in counted) + 1) // 2
+    for step, number in counted:
+        left -= number
+        if left <= 0:
+            return step
+    return 0
 
 
 def _benchmarks(store: Store, now: float) -> dict[str, dict[str, float]]:
     query = select(ScoreRow.entry, ScoreRow.benchmark, ScoreRow.number)
     query = query.where(ScoreRow.at >= now - SCORES_DAYS * DAY_SECONDS)
     with store.read() as session:
-        rows = session.execute(query.order_by(ScoreRow.at.desc()).limit(MOST_ROWS)).all()
+        rows = session.execute(query.order_by(ScoreRow.at.desc()).limit(MOST_SCORES)).all()
     found: dict[str, dict[str, float]] = {}
     for (entry, benchmark), numbers in _grouped([((row[0], row[1]), row[2]) for row in rows]).items():
         found.setdefault(entry, {})[benchmark] = median(numbers)

@@ -25,7 +25,7 @@ from server_stub.factory.frontends import Caller, FrontendError, judge_token
 from server_stub.factory.limits import BodyError, Rate, read_body
 from server_stub.factory.live import Live
 from server_stub.factory.log import tell
-from server_stub.factory.offers import Encryption, Offers, offers
+from server_stub.factory.offers import Encryption, Offers, offers, offers_json
 from server_stub.factory.overview import Filters, PilotPage
 from server_stub.factory.receive import ERROR, refusal
 from server_stub.factory.requests import BODY_LIMIT_BYTES, SetAnswer, SetError, digest, judge_set, read_set, set_schema
@@ -154,7 +154,7 @@ def frontend_routes(live: Live) -> APIRouter:
         found = offers(
             live.factory, live.store, caller.frontend, known, encryption=sealing, observed=live.collected, now=now
         )
-        return JSONResponse(to_json(found))
+        return Response(offers_json(found, known), media_type="application/json")
 
     @router.get("/requests", **secured)
     def requested(caller: Reads) -> KnownSet:

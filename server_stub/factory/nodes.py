@@ -14,24 +14,27 @@ from server_stub.factory.scores import at
 from server_stub.factory.tables import NodeRow
 from server_stub.factory.texts import shown
 
-MOST_NODES = 5
+MOST_NODES = 3
 """Of each entry; those seen longest ago go first."""
 FACT_BYTES = 2048
 FACTS_BYTES = 16 << 10
 NAME_CHARACTERS = 100
 HOST_CHARACTERS = 255
+USUAL = (("value", None), ("unit", None), ("status", FactStatus.KNOWN.value))
+"""What a fact need not say."""
 TOLD = frozenset({FactStatus.KNOWN.value, FactStatus.ABSENT.value})
 
 
 def facts_of(report: Json) -> dict[str, Json]:
-    """What a report says of its node: for each fact that is known or known to be absent its value, unit and status.
-    What is unusually large is left out."""
+    """What a report says of its node: for each fact that is known or known to be absent its value, its unit where it
+    has one, and its status unless it is known. What is unusually large is left out."""
     found: dict[str, Json] = {}
     room = FACTS_BYTES
     for name, fact in _facts(report):
         if at(fact, "status") not in TOLD or len(name) > NAME_CHARACTERS or not name.isprintable():
             continue
         kept = {"value": fact.get("value"), "unit": _unit(fact.get("unit")), "status": fact["status"]}
+        kept = {key: told for key, told in kept.items() if (key, told) not in USUAL}
         size = len(json.dumps(kept)) + len(name)
         if size <= FACT_BYTES and size <= room:
             found[name] = kept

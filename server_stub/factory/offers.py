@@ -3,9 +3,11 @@ many this frontend has there."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from pilot_agent.codec import to_json
 from pilot_agent.model import Json
 from server_stub.entries import Factory
 from server_stub.factory.demand import Held, Key, unfinished
@@ -22,8 +24,8 @@ UNKNOWN_MEMORY_MIB = 2048
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """This frontend's pilots at an entry, as the batch system tells them. ``starting`` run and have sent nothing yet;
-    the oldest of those in the queue waits for ``oldest_queued_seconds``."""
+    """This frontend's pilots at an entry, as the batch system tells them; the oldest of those in the queue waits for
+    ``oldest_queued_seconds``."""
 
     queued: int = 0
     running: int = 0
@@ -113,6 +115,25 @@ def offers(
     limits = frontend.limits
     most = {"total": limits.total, "idle": limits.idle, "held": limits.held, "per_minute": limits.per_minute}
     return Offers(factory.name, now, observed, most, found, encryption)
+
+
+def offers_json(told: Offers, experience: Experience) -> bytes:
+    """The offers as JSON."""
+    entries = ",".join(
+        _joined(replace(entry, seen=[]), "seen", experience.seen.get(entry.name, "[]")) for entry in told.entries
+    )
+    return _joined(replace(told, entries=[]), "entries", f"[{entries}]").encode()
+
+
+def _joined(record: Offers | OfferedEntry, name: str, text: str) -> str:
+    """A record as JSON, in which the value of one name is this text."""
+    document = to_json(record)
+    del document[name]
+    return f'{_compact(document).removesuffix("}")},"{name}":{text}}}'
+
+
+def _compact(document: Json) -> str:
+    return json.dumps(document, separators=(",", ":"))
 
 
 def _by_entry(held: Mapping[Key, Held]) -> dict[str, list[Held]]:

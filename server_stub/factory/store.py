@@ -11,8 +11,9 @@ import zlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from sqlalchemy import Row as SqlRow
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -92,13 +93,14 @@ class Store:
 
     def pilots(self, *, entry: str | None = None, unfinished: bool = False) -> list[Pilot]:
         """Pilots in the order of their submission: all, those of one entry, those of which more is to come."""
-        query = select(PilotRow).order_by(PilotRow.submitted, PilotRow.id)
+        # Columns instead of rows that the session watches: of a hundred thousand pilots that takes a third of the time.
+        query = select(*PilotRow.__table__.columns).order_by(PilotRow.submitted, PilotRow.id)
         if entry is not None:
             query = query.where(PilotRow.entry == entry)
         if unfinished:
             query = query.where(PilotRow.state.not_in(values(FINAL)))
         with self._reading() as session:
-            return [pilot_of(row) for row in session.scalars(query)]
+            return [pilot_of(row) for row in session.execute(query)]
 
     def count_unfinished(self, entry: str) -> int:
         """How many pilots of an entry have not ended."""
@@ -285,7 +287,7 @@ def row_of(pilot: Pilot) -> PilotRow:
     return row
 
 
-def pilot_of(row: PilotRow) -> Pilot:
+def pilot_of(row: PilotRow | SqlRow[Any]) -> Pilot:
     """A row as the class that everybody reads."""
     job = JobId(row.cluster, row.process) if row.cluster is not None and row.process is not None else None
     return Pilot(id=row.id, state=PilotState(row.state), job=job, **{name: getattr(row, name) for name in SAME})

@@ -14,14 +14,16 @@ from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.collect import collect
 from server_stub.control import AT_ONCE, FIRST_PAUSE_SECONDS, LEAVING_SECONDS, Controller
+from server_stub.credentials.kinds import Kind
 from server_stub.entries import Factory
 from server_stub.factory import demand
-from server_stub.factory.entry import Limits
+from server_stub.factory.entry import Entry, Limits
 from server_stub.factory.frontends import Frontend
 from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.requests import Request, RequestSet, judge_set
 from server_stub.factory.store import Store
 from server_stub.frontend.removal import Removal
+from server_stub.submit import Credentials
 from tests.server_stub.conftest import ScriptedBatch
 
 
@@ -110,7 +112,8 @@ def test_what_limits_a_request_is_noted_and_logged_once(controller: Controller, 
     with structlog.testing.capture_logs() as said:
         for _ in range(3):
             controller.round(shared, observed=time.time())
-    assert [line["limited_by"] for line in said if line["event"] == "control.limited"] == ["closed: power"]
+    (line,) = [line for line in said if line["event"] == "control.limited"]
+    assert (line["limited_by"], line["requests"], line["entries"]) == ("closed: power", 1, ["site-a (v)"])
     assert [kept.limited_by for kept in demand.wanted(store)] == ["closed: power"]
 
 
@@ -272,3 +275,20 @@ def test_asked_for_run_and_given_back_in_turn_a_request_settles(
         collect(shared, store, batch)
     told = demand.unfinished(store)[("site-a", "f", "v")]
     assert (told.waiting, told.running, len(batch.removed)) == (1, 3, 2)
+
+
+def test_a_pilot_takes_along_what_its_frontend_named(shared: Factory, store: Store, batch: SlowBatch) -> None:
+    asked: list[tuple[str, tuple[str, ...], str]] = []
+
+    def lend(entry: Entry, names: tuple[str, ...]) -> Credentials:
+        def give(pilot: Pilot) -> dict[Kind, bytes]:
+            asked.append((entry.name, names, pilot.frontend))
+            return {Kind.IDTOKEN: b"secret\n"}
+
+        return give
+
+    ask(store, shared, request(queued=1, credentials=["site-token"]))
+    Controller(store, batch, lend=lend).round(shared, observed=time.time())
+    assert asked == [("site-a", ("site-token",), "f")]
+    (pilot,) = store.pilots()
+    assert Path(pilot.directory, "pilot.token").read_text() == "secret\n"

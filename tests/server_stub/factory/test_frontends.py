@@ -113,7 +113,7 @@ def test_the_factorys_file_names_its_frontends(document: dict[str, Any], tmp_pat
     ]
     one, two = parse_factory(json.loads(json.dumps(document)), str(tmp_path)).frontends
     assert one == Frontend("fe", SIGNER.public, ("cms",), ("site-a",), FrontendLimits(7, 6, 5, 4))
-    assert (two.name, two.public_key, two.limits) == ("other", OTHER.public, FrontendLimits())
+    assert two == Frontend("other", OTHER.public, ("cms",))
     assert (one.may_use("site-a"), one.may_use("site-b"), two.may_use("site-b")) == (True, False, True)
 
 
