@@ -12,8 +12,8 @@ from tests.integration.conftest import BUILT
 from tests.testbed.grid import Grid
 from tests.testbed.leftovers import pilot_processes
 from tests.testbed.runs import run_directory
-from tests.testbed.site_factory import DIRECT, OVER_SSH, REFUSED, SCHEDD, SiteFactory
-from tests.testbed.slurm_site import KNOWN_HOSTS, LOGIN, SlurmSite
+from tests.testbed.site_factory import DIRECT, OVER_SSH, POOL, REFUSED, SCHEDD, SiteFactory
+from tests.testbed.slurm_site import KNOWN_HOSTS, LOGIN, POOL_LOGIN, SlurmSite
 from tests.testbed.trees import FACTORY
 from tests.testbed.user_jobs import Job, Jobs
 
@@ -32,12 +32,13 @@ def site(grid: Grid) -> Iterator[SlurmSite]:
 
 @pytest.fixture(scope="module")
 def factory(site: SlurmSite) -> SiteFactory:
-    """The factory, and on the login node what HTCondor needs there, as the operator's command put it there."""
+    """The factory, and on the login nodes what HTCondor needs there, as the operator's command put it there."""
     made = SiteFactory(site, BUILT)
-    found = made.told("site", "install", LOGIN)
-    assert found["systems"] == {"slurm": "/usr/bin"}
-    assert found["installed"]
-    assert "blahpd" in found["blahpd"]
+    for login, system in ((LOGIN, "slurm"), (POOL_LOGIN, "condor")):
+        found = made.told("site", "install", login)
+        assert found["systems"] == {system: "/usr/bin"}
+        assert found["installed"]
+        assert "blahpd" in found["blahpd"]
     return made
 
 
@@ -74,10 +75,11 @@ def left_on_nodes(site: SlurmSite) -> list[str]:
 def test_pilots_run_users_jobs_at_each_kind_of_site_and_come_home(
     grid: Grid, site: SlurmSite, factory: SiteFactory, jobs: Jobs
 ) -> None:
-    pilots = {entry: factory.submit(entry) for entry in (DIRECT, OVER_SSH, SCHEDD)}
+    pilots = {entry: factory.submit(entry) for entry in (DIRECT, OVER_SSH, SCHEDD, POOL)}
     refused = factory.submit(REFUSED)
     ran = {entry: job_at(jobs, entry, "hostname; id -un") for entry in pilots}
-    expected = {DIRECT: ("slurm", FACTORY.name), OVER_SSH: ("slurm", "pilot"), SCHEDD: ("wn1", "pilot")}
+    expected = {DIRECT: ("slurm", FACTORY.name), OVER_SSH: ("slurm", "pilot")}
+    expected |= {SCHEDD: ("wn1", "pilot"), POOL: ("wn", "pilot")}
     for entry, job in ran.items():
         job.wait_done(END_SECONDS)
         host, account = job.output().split()
@@ -87,7 +89,7 @@ def test_pilots_run_users_jobs_at_each_kind_of_site_and_come_home(
         ended = wait_ended(site, factory, pilot)
         assert (ended["state"], ended["outcome"], ended["jobs_started"]) == ("ended", "ok", 1), ended
         report = json.loads(factory.returned(ended, "report.json").read_text(encoding="utf-8"))
-        assert report["node"]["batch"]["system"]["value"] == ("htcondor" if entry == SCHEDD else "slurm")
+        assert report["node"]["batch"]["system"]["value"] == ("htcondor" if entry in (SCHEDD, POOL) else "slurm")
         events = factory.returned(ended, "events.jsonl").read_text(encoding="utf-8")
         assert "condor.started" in events
         assert factory.returned(ended, "logs").is_dir()

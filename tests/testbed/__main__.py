@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build() -> int:
     print(trees.ensure())
-    print(trees.ensure(trees.SLURM))
+    for recipe in (trees.SLURM, trees.SLURM_WITH_HTCONDOR, trees.NEWEST_HTCONDOR):
+        if recipe.name not in prerequisites.skipped():
+            print(trees.ensure(recipe))
     print(images.ensure())
     print(tarballs.ensure())
     print(modules.ensure())

@@ -15,7 +15,7 @@ from tests.testbed import unit_tests
 from tests.testbed.command import CommandError
 from tests.testbed.grid import SITE_POOL, USER_POOL
 from tests.testbed.slurm import PARTITION
-from tests.testbed.slurm_site import LOGIN, SlurmSite, give
+from tests.testbed.slurm_site import LOGIN, POOL_LOGIN, SlurmSite, give
 from tests.testbed.trees import FACTORY
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ CONFIGURATION = f"{INSTALLED}/factory.yaml"
 COMMAND_TIMEOUT_SECONDS = 180.0
 TAIL_SECONDS = 1
 
-DIRECT, OVER_SSH, SCHEDD, REFUSED = "slurm-direct", "slurm-login", "htcondor-site", "slurm-refused"
+DIRECT, OVER_SSH, SCHEDD, POOL, REFUSED = "slurm-direct", "slurm-login", "htcondor-site", "htcondor-login", "refused"
 ENTRIES: Mapping[str, Mapping[str, Any]] = {
     DIRECT: {"type": "batch slurm", "queue": PARTITION, "walltime_seconds": 1800},
     OVER_SSH: {"type": "batch slurm", "contact": LOGIN, "queue": PARTITION, "walltime_seconds": 1800},
@@ -34,6 +34,8 @@ ENTRIES: Mapping[str, Mapping[str, Any]] = {
         "requirements": f'TARGET.Machine == "wn1.{SITE_POOL.domain}"',
         "submit": {"schedd": f"factory.{SITE_POOL.domain}", "payload": "file"},
     },
+    # Nothing tells the pool which of its nodes has a Python: this payload brings its own.
+    POOL: {"type": "batch condor", "contact": POOL_LOGIN, "payload": "sh"},
     REFUSED: {"type": "batch slurm", "queue": "nowhere"},
 }
 """What is particular about each entry."""
@@ -54,7 +56,8 @@ class SiteFactory:
             shutil.copytree(PROJECT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
         (code / "payload").mkdir()
         (code / "tokens").mkdir()
-        shutil.copyfile(payloads / "pilot.pyz", code / "payload" / "pilot.pyz")
+        for name in ("pilot.pyz", "pilot.sh"):
+            shutil.copyfile(payloads / name, code / "payload" / name)
         shutil.copy2(PROJECT / "packaging" / "launcher.sh", code / "launcher.sh")
         (code / "launcher.sh").chmod(0o755)
         (code / "factory.yaml").write_text(json.dumps(configuration(), indent=1), encoding="utf-8")

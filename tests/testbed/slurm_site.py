@@ -1,8 +1,8 @@
 """A site with a real Slurm as a factory reaches it: through HTCondor's blahp, directly and over ssh to a login node.
 
 `gate` is the factory's host. Its schedd speaks through the blahp to the cluster, whose programs and shared home it has;
-over ssh to the cluster's head, where it has nothing but an account; and to the schedd of the grid's site, with a token.
-The head runs sshd and no HTCondor, and the nodes are hosts of their own.
+over ssh to the cluster's head, where it has nothing but an account, and to the head of the site's HTCondor pool; and to
+the schedd of that pool, with a token. The cluster's head runs sshd and no HTCondor; its nodes are hosts of their own.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SSH_KEY = f"{FACTORY.home}/.ssh/id_ed25519"
 KNOWN_HOSTS = f"{FACTORY.home}/.ssh/known_hosts"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 LOGIN = f"{PILOT.name}@{HEAD}"
+POOL_LOGIN = f"{PILOT.name}@factory"
 TOKENS = f"{FACTORY.home}/.condor/tokens.d"
 SITE_IDENTITY = f"{PILOT.name}@{SITE_POOL.domain}"
 GATE_IDENTITY = f"{FACTORY.name}@{GATE_POOL.domain}"
@@ -74,12 +75,17 @@ class SlurmSite:
         binds = (homes[0], Bind(unit_tests.libraries(), unit_tests.SITE))
         gate = HostPlan(GATE, GATE_POOL.head, tree, GATE_POOL.domain, names, binds=binds)
         self.gate = Host(gate, directory / GATE, grid.network)
-        self._daemons: subprocess.Popen[str] | None = None
+        self._daemons: list[subprocess.Popen[str]] = []
 
     @property
     def head(self) -> Host:
         """Controller and login node of the cluster."""
         return self.cluster.host
+
+    @property
+    def login_nodes(self) -> tuple[Host, ...]:
+        """Where the factory has an account: the cluster's head, and that of the site's HTCondor pool."""
+        return (self.head, self.grid.factory)
 
     @property
     def nodes(self) -> list[Host]:
@@ -90,7 +96,7 @@ class SlurmSite:
         try:
             self.cluster.start()
             with step("starting the factory's host"):
-                self._start_login_node()
+                self._start_login_nodes()
                 self._start_gate()
         except BaseException:
             self.stop()
@@ -104,11 +110,13 @@ class SlurmSite:
 
     def stop(self) -> None:
         """Pull every plug and delete the disks."""
+        self._stop_login_nodes()
         self.gate.remove()
-        if self._daemons is not None:
-            self._daemons.wait()
-            self._daemons = None
         self.cluster.stop()
+        for door in self._daemons:
+            door.kill()
+            door.wait()
+        self._daemons.clear()
 
     def queue(self) -> str:
         """What Slurm has in its queue: a line for each job."""
@@ -131,14 +139,21 @@ class SlurmSite:
         ).stdout
         return "\n".join([*lines[-40:], held, self.queue()])
 
-    def _start_login_node(self) -> None:
-        """A sshd that takes keys and no passwords, and an account that is not locked (as one without password is)."""
-        for words in (
-            ["ssh-keygen", "-q", "-A"],
-            ["usermod", "--password", "*", PILOT.name],
-            ["/usr/sbin/sshd", "-o", "UsePAM=no", "-o", "PasswordAuthentication=no"],
-        ):
-            _must(self.head, *words)
+    def _start_login_nodes(self) -> None:
+        """A sshd each that takes keys and no passwords, and an account that is open: one without password is locked."""
+        for host in self.login_nodes:
+            _must(host, "ssh-keygen", "-q", "-A")
+            _must(host, "usermod", "--password", "*", PILOT.name)
+            with (self.directory / f"sshd-{host.plan.name}").open("w", encoding="utf-8") as log:
+                words = ["/usr/sbin/sshd", "-D", "-e", "-o", "UsePAM=no", "-o", "PasswordAuthentication=no"]
+                self._daemons.append(host.popen(words, stdout=log, stderr=log))
+
+    def _stop_login_nodes(self) -> None:
+        """The grid's own host goes on living: it is left as it was."""
+        host = self.grid.factory
+        if host.running:
+            host.run(["usermod", "--password", "!", PILOT.name])
+            host.run(["rm", "-rf", f"{PILOT.home}/.ssh", f"{PILOT.home}/bosco"])
 
     def _start_gate(self) -> None:
         self.gate.start()
@@ -151,7 +166,7 @@ class SlurmSite:
         for name in (condor.TOKENS, condor.KEYS):
             self.gate.path(name).mkdir(mode=0o700, exist_ok=True)
         with (self.directory / "condor_master.out").open("a", encoding="utf-8") as file:
-            self._daemons = self.gate.popen(["condor_master", "-f"], stdout=file, stderr=file)
+            self._daemons.append(self.gate.popen(["condor_master", "-f"], stdout=file, stderr=file))
         self.wait("schedd of the gate", lambda: bool(_said(self.gate, "condor_status", "-schedd", "-af", "Name")))
         # Bindings of 25.x and daemons of 23.9 do not agree on how the file system proves an account: a token does.
         for issuer, identity in ((self.grid.factory, SITE_IDENTITY), (self.gate, GATE_IDENTITY)):
@@ -159,14 +174,17 @@ class SlurmSite:
             give(self.gate, f"{TOKENS}/{identity}", _must(issuer, *words), mode=0o600)
 
     def _let_in_over_ssh(self) -> None:
-        """The factory's key is in the account's list, and the login node's own is known, as the site told it."""
+        """The factory's key is in the account's list, and the login nodes' own are known, as the sites told them."""
         self.gate.path(f"{FACTORY.home}/.ssh").mkdir(mode=0o700)
         os.chown(self.gate.path(f"{FACTORY.home}/.ssh"), FACTORY.uid, FACTORY.uid)
         _must(self.gate, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", SSH_KEY, user=FACTORY.name)
         public = self.gate.path(f"{SSH_KEY}.pub").read_text(encoding="ascii")
-        give(self.head, f"{PILOT.home}/.ssh/authorized_keys", public, mode=0o600, account=PILOT)
-        key = self.head.path(f"{HOST_KEY}.pub").read_text(encoding="ascii").split()
-        give(self.gate, KNOWN_HOSTS, f"{HEAD} {key[0]} {key[1]}\n", mode=0o600)
+        known = ""
+        for host in self.login_nodes:
+            give(host, f"{PILOT.home}/.ssh/authorized_keys", public, mode=0o600, account=PILOT)
+            key = host.path(f"{HOST_KEY}.pub").read_text(encoding="ascii").split()
+            known += f"{host.plan.name} {key[0]} {key[1]}\n"
+        give(self.gate, KNOWN_HOSTS, known, mode=0o600)
 
 
 def give(host: Host, inside: str, text: str, *, mode: int = 0o644, account: Account = FACTORY) -> Path:
