@@ -20,7 +20,7 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 FACTORY_YAML = """\
 # A factory of pilots. Every key: docs/how-to/run-a-factory.md. After a change: pilot-factory check, then SIGHUP.
 name: {name}
-state: state                  # the store, and a private directory for each pilot
+state: {state}                  # the store, and a private directory for each pilot
 payloads: payloads            # pilot.pyz and pilot.sh, which worker nodes fetch
 launcher: launcher.sh         # the program of the batch jobs
 
@@ -64,7 +64,8 @@ entries:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a new factory is to be. ``sources`` are directories in which payloads and launcher are looked for."""
+    """What a new factory is to be. ``sources`` are directories in which payloads and launcher are looked for; ``state``
+    is where its store shall be, else beside its file."""
 
     directory: str
     name: str
@@ -74,6 +75,7 @@ class Plan:
     collectors: tuple[str, ...]
     site: str
     sources: tuple[str, ...] = ()
+    state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,14 @@ class Made:
 def make_factory(plan: Plan) -> Made:
     """Write everything. Nothing that is there is changed: ``PilotError`` (file.exists) before anything is written."""
     directory = os.path.abspath(plan.directory)
-    paths = {name: os.path.join(directory, name) for name in (FILE, ENTRIES, LAUNCHER, "payloads", "state")}
-    _refuse([path for path in paths.values() if os.path.lexists(path)])
+    paths = {name: os.path.join(directory, name) for name in (FILE, ENTRIES, LAUNCHER, "payloads")}
+    paths["state"] = os.path.abspath(plan.state) if plan.state else os.path.join(directory, "state")
+    # What systemd or a package made for the account is taken, as long as it is empty.
+    _refuse([path for path in paths.values() if os.path.lexists(path) and not _empty(path)])
     os.makedirs(directory, exist_ok=True)
-    os.mkdir(paths["payloads"], mode=0o755)
-    os.mkdir(paths["state"], mode=0o700)
+    os.makedirs(paths["payloads"], mode=0o755, exist_ok=True)
+    os.makedirs(paths["state"], mode=0o700, exist_ok=True)
+    os.chmod(paths["state"], 0o700)
     load_key(paths["state"])
     sources = (*plan.sources, os.path.join(CHECKOUT, "build"), os.path.join(CHECKOUT, "packaging"))
     left, copied = [], []
@@ -107,7 +112,8 @@ def make_factory(plan: Plan) -> Made:
     payload = "sh" if any(path.endswith("pilot.sh") for path in copied) else "pyz"
     values = {
         "name": plan.name, "url": plan.url, "address": plan.address, "port": plan.port, "site": plan.site,
-        "collectors": ", ".join(f'"{one}"' for one in plan.collectors), "payload": payload,
+        "state": paths["state"] if plan.state else "state", "payload": payload,
+        "collectors": ", ".join(f'"{one}"' for one in plan.collectors),
     }  # fmt: skip
     wanted = {f"pilot.{payload}", LAUNCHER}
     write_atomically(paths[ENTRIES], ENTRIES_YAML.format(**values).encode(), mode=0o644)
@@ -121,6 +127,10 @@ def _refuse(there: Sequence[str]) -> None:
         message = f"{', '.join(there)} exists already, and nothing was written"
         hint = "name another directory, or move what is there away; whoever gave the command must act"
         raise PilotError(Failure(FailureKind.USAGE, "file.exists", message, hint))
+
+
+def _empty(path: str) -> bool:
+    return os.path.isdir(path) and not os.listdir(path)
 
 
 def _find(name: str, sources: Sequence[str]) -> str | None:

@@ -43,6 +43,7 @@ def _init_arguments(parser: Parser) -> None:
         metavar="DIRECTORY",
         help="where pilot.pyz, pilot.sh and launcher.sh are; repeat for more",
     )
+    parser.add_argument("--state", metavar="DIRECTORY", help="where its store shall be (default: state, in DIRECTORY)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -79,7 +80,15 @@ def _plan(parsed: argparse.Namespace) -> Plan:
     address = "127.0.0.1" if place.hostname in HERE else "0.0.0.0"  # noqa: S104 - nodes come from elsewhere
     port = place.port or (443 if place.scheme == "https" else 80)
     return Plan(
-        parsed.directory, parsed.name, parsed.url, address, port, collectors, parsed.site, tuple(parsed.sources)
+        parsed.directory,
+        parsed.name,
+        parsed.url,
+        address,
+        port,
+        collectors,
+        parsed.site,
+        tuple(parsed.sources),
+        parsed.state,
     )
 
 
@@ -98,7 +107,7 @@ COMMANDS = (
         "make a new factory: its file with comments, an entry, directories and keys",
         _init,
         _init_arguments,
-        ("init /etc/pilot-factory --name example \\\n      --collector cm.example.org",),
+        ("init /etc/pilot-factory --name example \\\n      --collector cm.example.org --state /var/lib/pilot-factory",),
     ),
     Command(
         "check",

@@ -78,6 +78,15 @@ def test_init_writes_over_nothing(tmp_path: Path, parts: str, capsys: Told) -> N
     assert not (tmp_path / "entries.yaml").exists()
 
 
+def test_the_store_of_a_new_factory_may_be_elsewhere(tmp_path: Path, parts: str) -> None:
+    state = tmp_path / "var"
+    state.mkdir()
+    assert main(["init", str(tmp_path / "etc"), "--from", parts, "--state", str(state)]) == 0
+    assert read_factory(str(tmp_path / "etc" / "factory.yaml")).state == str(state)
+    assert [path.name for path in state.iterdir()] == ["token.key"]
+    assert main(["init", str(tmp_path / "other"), "--from", parts, "--state", str(state)]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
