@@ -34,7 +34,9 @@ def adopt(store: Store, pilots: Sequence[Pilot], queue: Mapping[JobId, BatchJob]
     """The unfinished ``pilots`` as stored now, those without a job with the one that was found; a pilot that was never
     submitted is refused and left out."""
     known = {pilot.job for pilot in pilots}
-    unclaimed = {told.pilot: job for job, told in queue.items() if told.pilot and job not in known}
+    # A pool that is its own grid site has two jobs of a pilot: the first is the factory's.
+    latest_first = sorted(queue, key=lambda job: (job.cluster, job.process), reverse=True)
+    unclaimed = {queue[job].pilot: job for job in latest_first if queue[job].pilot and job not in known}
     found = []
     for pilot in pilots:
         newer: Pilot | None = pilot

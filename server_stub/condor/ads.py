@@ -16,6 +16,9 @@ STATES = {
     6: PilotState.RUNNING,
     7: PilotState.RUNNING,
 }
+# The blahp and EC2 first write a name of the attempt: batch SYSTEM NAME NUMBER, ec2 URL NAME NUMBER; others have
+# condor SCHEDD POOL NUMBER, arc HOST NUMBER.
+WORDS_WITH_NUMBER = {"batch": 4, "ec2": 4, "condor": 4}
 ATTRIBUTES = (
     "ClusterId",
     "ProcId",
@@ -55,8 +58,16 @@ def parse_ad(ad: Json) -> tuple[JobId, BatchJob]:
         hold_subcode=int(ad.get("HoldReasonSubCode") or 0) if held else 0,
         holds=int(ad.get("NumHolds") or ad.get("NumSystemHolds") or 0),
         since=float(ad.get("EnteredCurrentStatus") or 0),
-        grid_job=str(ad.get("GridJobId") or ""),
+        grid_job=site_number(str(ad.get("GridJobId") or "")),
         grid_state=str(ad.get("GridJobStatus") or ""),
         pilot=str(ad.get("PilotId") or ""),
     )
     return JobId(int(ad["ClusterId"]), int(ad["ProcId"])), job
+
+
+def site_number(grid_job: str) -> str:
+    """What the site calls a job, in ``GridJobId``; empty while only HTCondor's own name of the attempt stands there."""
+    words = grid_job.split()
+    if len(words) < WORDS_WITH_NUMBER.get(words[0] if words else "", 3):
+        return ""
+    return words[-1].rstrip("/")

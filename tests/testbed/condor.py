@@ -66,6 +66,7 @@ def head_configuration(pool: Pool, name: str, address: str) -> str:
             "JOB_START_COUNT": "50",
             "JOB_START_DELAY": "0",
             "SHADOW_QUEUE_UPDATE_INTERVAL": "5",
+            "GRIDMANAGER_JOB_PROBE_INTERVAL": "3",
             # What a vanished execute node holds is given up in a minute, not in forty.
             "JOB_DEFAULT_LEASE_DURATION": "60",
             "COLLECTOR_UPDATE_INTERVAL": "30",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server_stub.batch import BatchJob
-from server_stub.condor.ads import ATTRIBUTES, parse_ad
+from server_stub.condor.ads import ATTRIBUTES, parse_ad, site_number
 from server_stub.factory.pilots import JobId, PilotState
 
 QUEUED = {"ClusterId": 3, "ProcId": 1, "JobStatus": 1}
@@ -28,11 +28,32 @@ QUEUED = {"ClusterId": 3, "ProcId": 1, "JobStatus": 1}
         ({"JobStatus": 1, "HoldReasonCode": 12}, BatchJob(PilotState.QUEUED)),
         ({"JobStatus": 3, "RemoveReason": "too old"}, BatchJob(PilotState.REMOVED, reason="too old")),
         (
-            {"JobStatus": 1, "GridJobId": "batch slurm x/1/77", "GridJobStatus": "IDLE", "EnteredCurrentStatus": 9},
-            BatchJob(PilotState.QUEUED, since=9.0, grid_job="batch slurm x/1/77", grid_state="IDLE"),
+            {
+                "JobStatus": 1,
+                "GridJobId": "batch slurm x slurm/1/77",
+                "GridJobStatus": "IDLE",
+                "EnteredCurrentStatus": 9,
+            },
+            BatchJob(PilotState.QUEUED, since=9.0, grid_job="slurm/1/77", grid_state="IDLE"),
         ),
     ],
 )
 def test_an_ad_is_read_as_a_job(ad: dict[str, object], job: BatchJob) -> None:
     assert set(ad) <= set(ATTRIBUTES)
     assert parse_ad(QUEUED | ad) == (JobId(3, 1), job)
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ("", ""),
+        ("batch condor 10.77.0.3_9618_factory.site.test_4.0_1795338869", ""),
+        ("batch condor 10.77.0.3_9618_factory.site.test_4.0_1795338869 condor/5//", "condor/5"),
+        ("condor factory.site.test 10.77.0.3:9618 7.0", "7.0"),
+        ("arc arc.example.org 9f3c", "9f3c"),
+        ("ec2 https://ec2.example.org/ SSH_key_1", ""),
+        ("ec2 https://ec2.example.org/ SSH_key_1 i-0a1b", "i-0a1b"),
+    ],
+)
+def test_a_jobs_number_at_its_site_is_there_once_the_site_gave_it(told: str, number: str) -> None:
+    assert site_number(told) == number

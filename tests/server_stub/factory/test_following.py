@@ -19,8 +19,8 @@ HELD = BatchJob(PilotState.HELD, reason="Failed to start GAHP", hold_code=0, hol
 def test_a_job_that_its_site_has_taken_is_known_there_by_a_number() -> None:
     before = follow(QUEUED, BatchJob(PilotState.QUEUED), 110.0)
     assert before.grid_job == ""
-    taken = follow(before, BatchJob(PilotState.QUEUED, grid_job="batch slurm ap#7.0 slurm/20260131/42"), 120.0)
-    assert taken.grid_job == "batch slurm ap#7.0 slurm/20260131/42"
+    taken = follow(before, BatchJob(PilotState.QUEUED, grid_job="slurm/20260131/42"), 120.0)
+    assert taken.grid_job == "slurm/20260131/42"
     # HTCondor drops it from the ad when the job is done.
     assert follow(taken, BatchJob(PilotState.ENDED, exit_code=0), 130.0).grid_job == taken.grid_job
 
