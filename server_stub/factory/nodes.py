@@ -53,9 +53,8 @@ def _unit(value: Json) -> str | None:
     return shown(value)[:NAME_CHARACTERS] if isinstance(value, str) else None
 
 
-def note_node(session: Session, entry: str, host: str, report: Json) -> None:
-    """Keep what a report of a pilot of this entry says of its node."""
-    facts = facts_of(report)
+def note_node(session: Session, entry: str, host: str, report: Json, facts: dict[str, Json]) -> None:
+    """Keep what a report of a pilot of this entry says of its node; ``facts`` are what ``facts_of`` found in it."""
     name = (host or shown(at(report, "pilot", "host") or ""))[:HOST_CHARACTERS]
     if not facts or not name:
         return

@@ -7,8 +7,9 @@ sent, stored before it is answered, and gives way to what the batch system bring
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -191,8 +192,7 @@ def _take_report(store: Store, pilot: Pilot, request: Request, body: bytes) -> s
         said = judge(report)
     except ReportError as error:
         return str(error)
-    store.save(said.of(pilot), known=pilot, report=report)
-    store.heard(pilot.id)
+    store.save(replace(said.of(pilot), seen=time.time()), known=pilot, report=report)
     return ""
 
 

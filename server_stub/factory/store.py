@@ -6,10 +6,12 @@ it returns.
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,8 +20,8 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from pilot_agent.model import Json
-from server_stub.factory.database import open_database, writing
-from server_stub.factory.nodes import note_node
+from server_stub.factory.database import BUSY_TIMEOUT_SECONDS, open_database, writing
+from server_stub.factory.nodes import facts_of, note_node
 from server_stub.factory.pilots import FINAL, JobId, Pilot, PilotState, Score, Scores
 from server_stub.factory.scores import scores_of
 from server_stub.factory.tables import (
@@ -27,10 +29,12 @@ from server_stub.factory.tables import (
     EntryRow,
     EventsRow,
     LastWordsRow,
+    Packed,
     PilotRow,
     ReportRow,
     ScoreRow,
     TokenRow,
+    pack_json,
 )
 
 MOST_SCORES_SHOWN = 200_000
@@ -43,6 +47,7 @@ class Store:
         self.engine = open_database(url)
         self._reading = sessionmaker(self.engine)
         self._writing = sessionmaker(writing(self.engine))
+        self._one_writes = threading.Lock() if self.engine.dialect.name == "sqlite" else None
 
     def __enter__(self) -> Self:
         return self
@@ -60,9 +65,19 @@ class Store:
         """A session for questions; use as a context manager."""
         return self._reading()
 
-    def write(self) -> AbstractContextManager[Session]:
-        """One transaction, which is committed at the end of the ``with`` block unless it raises."""
-        return self._writing.begin()
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction, which is committed at the end of the ``with`` block unless it raises.
+
+        With SQLite the threads of a process come one after the other: SQLite itself would let each that waits look
+        again and again, and the unlucky ones wait for long."""
+        own = self._one_writes is not None and self._one_writes.acquire(timeout=BUSY_TIMEOUT_SECONDS)
+        try:
+            with self._writing.begin() as session:
+                yield session
+        finally:
+            if own and self._one_writes is not None:
+                self._one_writes.release()
 
     def save(self, pilot: Pilot, *, known: Pilot | None = None, report: Json = None) -> None:
         """Write a new pilot or a newer picture of a known one, and its report when there is one, in one step. A state
@@ -71,7 +86,8 @@ class Store:
         With ``known``, the picture from which ``pilot`` was made, only what differs between the two is written: what
         others wrote meanwhile, as the pilot itself does, stays.
         """
-        with self._writing.begin() as session:
+        told = None if report is None else _Told(Packed(pack_json(report)), facts_of(report), scores_of(report), report)
+        with self.write() as session:
             row = session.get(PilotRow, pilot.id)
             changed = row is None or (row.state != pilot.state and (known is None or known.state != pilot.state))
             if row is None:
@@ -82,8 +98,8 @@ class Store:
             session.flush()
             if changed:
                 session.add(ChangeRow(pilot_id=pilot.id, at=time.time(), state=pilot.state.value))
-            if report is not None:
-                _take_report(session, pilot, report)
+            if told is not None:
+                _take_report(session, pilot, told)
 
     def get(self, pilot_id: str) -> Pilot | None:
         """One pilot; None when there is none of that name."""
@@ -150,7 +166,7 @@ class Store:
         """Keep lines of a pilot's event log, which end at ``upto`` in it. What came already is left as it is; False
         when all its events together would be more than ``limit_bytes``."""
         now = time.time()
-        with self._writing.begin() as session:
+        with self.write() as session:
             row = session.get(PilotRow, pilot_id)
             if row is None or row.event_bytes + len(lines) > limit_bytes:
                 return False
@@ -175,19 +191,19 @@ class Store:
 
     def heard(self, pilot_id: str) -> None:
         """The pilot said that it lives."""
-        with self._writing.begin() as session:
+        with self.write() as session:
             session.execute(update(PilotRow).where(PilotRow.id == pilot_id).values(seen=time.time()))
 
     def add_scores(self, pilot: Pilot, scores: Iterable[Score]) -> None:
         """Results of benchmarks that a pilot sent before its report; a newer one of the same name replaces them."""
-        with self._writing.begin() as session:
+        with self.write() as session:
             _take_scores(session, pilot, scores)
             session.execute(update(PilotRow).where(PilotRow.id == pilot.id).values(seen=time.time()))
 
     def add_last_words(self, pilot_id: str, text: str) -> None:
         """What a pilot said in the end; later words replace earlier ones."""
         now = time.time()
-        with self._writing.begin() as session:
+        with self.write() as session:
             session.merge(LastWordsRow(pilot_id=pilot_id, at=now, text=text))
             session.execute(update(PilotRow).where(PilotRow.id == pilot_id).values(seen=now))
 
@@ -199,7 +215,7 @@ class Store:
 
     def close_entry(self, name: str, reason: str) -> None:
         """Submit nothing to an entry until it is opened, which is done with no reason."""
-        with self._writing.begin() as session:
+        with self.write() as session:
             session.merge(EntryRow(name=name, closed=reason, changed=time.time()))
 
     def closed_entries(self) -> dict[str, str]:
@@ -210,7 +226,7 @@ class Store:
 
     def note_token(self, jti: str, pilot_id: str, *, issued: float, expires: float) -> None:
         """A token was issued."""
-        with self._writing.begin() as session:
+        with self.write() as session:
             session.add(TokenRow(jti=jti, pilot_id=pilot_id, issued=issued, expires=expires, revoked=None))
 
     def token_counts(self, jti: str, pilot_id: str) -> bool:
@@ -223,7 +239,7 @@ class Store:
         """Let one token, or all of one pilot, count no more; how many that were."""
         change = update(TokenRow).where(TokenRow.revoked.is_(None))
         change = change.where(TokenRow.jti == jti) if jti is not None else change.where(TokenRow.pilot_id == pilot_id)
-        with self._writing.begin() as session:
+        with self.write() as session:
             found = session.scalars(change.values(revoked=time.time()).returning(TokenRow.jti)).all()
             return len(found)
 
@@ -242,10 +258,20 @@ def values(states: Iterable[PilotState]) -> list[str]:
     return sorted(state.value for state in states)
 
 
-def _take_report(session: Session, pilot: Pilot, report: Json) -> None:
-    session.merge(ReportRow(pilot_id=pilot.id, document=report))
-    note_node(session, pilot.entry, pilot.host, report)
-    _take_scores(session, pilot, scores_of(report))
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is kept of a report; made before the transaction, for which others wait."""
+
+    packed: Packed
+    facts: dict[str, Json]
+    scores: list[Score]
+    report: Json
+
+
+def _take_report(session: Session, pilot: Pilot, told: _Told) -> None:
+    session.merge(ReportRow(pilot_id=pilot.id, document=told.packed))
+    note_node(session, pilot.entry, pilot.host, told.report, told.facts)
+    _take_scores(session, pilot, told.scores)
 
 
 def _take_scores(session: Session, pilot: Pilot, scores: Iterable[Score]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import dataclass
 from typing import ClassVar
 
 from sqlalchemy import BigInteger, Dialect, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, TypeDecorator
@@ -15,6 +16,13 @@ from pilot_agent.model import Json
 Number = BigInteger().with_variant(Integer(), "sqlite")
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A document that was packed already, so that it is not done while others wait for the database."""
+
+    content: bytes
+
+
 class PackedJson(TypeDecorator[Json]):
     """A document as compressed ASCII: whatever a stranger's JSON holds, half a surrogate pair or a zero byte too, every
     database keeps it, in a tenth of the room."""
@@ -24,6 +32,8 @@ class PackedJson(TypeDecorator[Json]):
 
     def process_bind_param(self, value: Json, dialect: Dialect) -> bytes | None:
         """What is stored."""
+        if isinstance(value, Packed):
+            return value.content
         return None if value is None else pack_json(value)
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> Json:
