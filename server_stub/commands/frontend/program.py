@@ -10,7 +10,7 @@ FRONTEND = Program(
     PROGRAM,
     "A frontend for pilots.",
     (*setup.COMMANDS, *serving.COMMANDS, *looking.COMMANDS, *importing.COMMANDS, *simulate.COMMANDS),
-    "docs/how-to/simulate-a-frontend.md",
+    "docs/how-to/run-a-frontend.md",
     (
         *simulate.EXAMPLES,
         "init /etc/pilot-frontend --vo example",

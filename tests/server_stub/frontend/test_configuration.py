@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pilot_agent.config_read import parse_document
 from pilot_agent.model import PilotError
+from server_stub.factory.reader import Reader
 from server_stub.frontend.configuration import entry_limits, parse_frontend, read_frontend
 from server_stub.frontend.pressure import Ceiling
 
@@ -94,3 +97,33 @@ def test_a_file_that_is_not_there_is_told_with_what_makes_one(tmp_path: Path) ->
         read_frontend(str(tmp_path / "frontend.yaml"))
     assert caught.value.failure.code == "config.unreadable"
     assert "frontend init" in caught.value.failure.hint
+
+
+def test_the_page_of_keys_is_a_file_that_is_read_and_has_every_key() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/frontend.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    document = parse_document(example[1].encode(), "frontend.yaml")
+    frontend = parse_frontend(document, "/etc/pilot-frontend")
+    assert entry_limits(frontend, "big-site@east").most_pilots == 15000
+    asked: set[str] = set()
+    take = Reader._take
+
+    def note(reader: Reader, key: str) -> Any:
+        asked.add(f"{reader._prefix}{key}")
+        return take(reader, key)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Reader, "_take", note)
+        parse_frontend(document, "/etc/pilot-frontend")
+
+    def paths(value: Any, prefix: str) -> set[str]:
+        pairs: list[tuple[str, Any]] = []
+        if isinstance(value, dict):
+            pairs = [(f"{prefix}.{key}".lstrip("."), inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            pairs = [(f"{prefix}[{place}]", inner) for place, inner in enumerate(value)]
+        return {name for name, _ in pairs}.union(*(paths(inner, name) for name, inner in pairs))
+
+    limits = {path for path in asked if path.startswith("limits.entries.")}
+    assert asked - paths(document, "") - limits - {"credentials"} == set()
