@@ -24,7 +24,7 @@ from server_stub.batch import BatchSystem
 from server_stub.collect import collect
 from server_stub.control import Controller
 from server_stub.entries import Factory
-from server_stub.factory import lending
+from server_stub.factory import lending, site_keys
 from server_stub.factory.application import application
 from server_stub.factory.history import tidy
 from server_stub.factory.listening import try_address, try_certificate
@@ -183,6 +183,8 @@ class Rounds:
         """Bring pilots' credentials up to date, and drop what is of no more use."""
         lending.renew(self.running.vault, self.running.factory)
         lending.tidy(self.running.vault)
+        pilots = (pilot.directory for pilot in self.running.store.pilots(unfinished=True))
+        site_keys.tidy(self.running.factory.state, pilots)
 
     def tidy(self) -> None:
         """Count days, drop what is older than it is kept."""

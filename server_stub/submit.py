@@ -14,6 +14,7 @@ from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.credentials.kinds import FILES, Kind
 from server_stub.entries import Factory
+from server_stub.factory import site_keys
 from server_stub.factory.description import description, makes_logs
 from server_stub.factory.descriptions import user_data
 from server_stub.factory.descriptions.clouds import has_user_data
@@ -150,7 +151,10 @@ def prepare(
     if entry.tokens is not None and Kind.IDTOKEN not in given:
         _take_token(entry, pilot.directory)
     for kind, content in given.items():
-        write_atomically(os.path.join(pilot.directory, FILES[kind]), content)
+        if kind is Kind.SSH_KEY:
+            site_keys.keep(factory.state, pilot, content)
+        else:
+            write_atomically(os.path.join(pilot.directory, FILES[kind]), content)
     if factory.uploads:
         write_atomically(os.path.join(pilot.directory, UPLOAD_TOKEN_FILE), f"{proof}\n".encode("ascii"))
     write_json(os.path.join(pilot.directory, FACTORY_FILE), factory_layer(factory, schedd))
@@ -184,8 +188,13 @@ def parcel_of(factory: Factory, entry: Entry, pilot: Pilot, given: Container[Kin
         payload=os.path.join(factory.payloads, entry.payload_file),
         address=f"{factory.url}/payload/{entry.payload_file}",
         secrets=tuple(secret),
-        credentials={kind.value: os.path.join(pilot.directory, FILES[kind]) for kind in SITE_KINDS if kind in given},
+        credentials={kind.value: _place(pilot, kind) for kind in SITE_KINDS if kind in given},
     )
+
+
+def _place(pilot: Pilot, kind: Kind) -> str:
+    """Where a credential really is: pilots that go by the same ssh key name the same file."""
+    return os.path.realpath(os.path.join(pilot.directory, FILES[kind]))
 
 
 def _user_data(parcel: Parcel) -> dict[str, str]:

@@ -188,7 +188,8 @@ class Vault:
         path = os.path.join(directory, handed.pilot_id, handed.file)
         try:
             if os.path.lexists(path):
-                write_atomically(path, self._open(row))
+                # An ssh key is a link to one that several pilots share.
+                write_atomically(os.path.realpath(path), self._open(row))
         except PilotError as error:
             return error.failure.message
         except OSError as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ from pilot_agent.config_read import command_line_layer, read_layer
 from pilot_agent.model import PilotError
 from server_stub.credentials.kinds import Kind
 from server_stub.entries import Factory, parse_factory
-from server_stub.factory.pilots import JobId, PilotState
+from server_stub.factory import site_keys
+from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.store import Store
 from server_stub.submit import drop_token, submit_pilots
 from tests.server_stub.conftest import PAYLOAD, ScriptedBatch
@@ -195,6 +199,39 @@ def test_what_a_frontend_gave_a_pilot_goes_along_and_lets_it_in(
     assert len(list((tmp_path / "tokens").iterdir())) == 2
     drop_token(pilot.directory)
     assert list(directory.glob("*.*token")) == []
+
+
+def test_pilots_of_a_frontend_share_the_file_of_their_ssh_key(
+    document: dict[str, Any], store: Store, batch: ScriptedBatch, tmp_path: Path
+) -> None:
+    """The gridmanager connects to a login node once for each name of such a file."""
+    document["entries"][0] |= {"type": "batch slurm", "contact": "pilots@login.example.org", "max_pilots": 10}
+    factory = parse_factory(document, str(tmp_path))
+    entry = factory.entry("site-a")
+
+    def key_of(frontend: str, content: bytes) -> tuple[Pilot, str]:
+        def give(_: Pilot) -> dict[Kind, bytes]:
+            return {Kind.IDTOKEN: b"own", Kind.SSH_KEY: content}
+
+        (pilot,) = submit_pilots(factory, entry, 1, store, batch, frontend=frontend, credentials=give)
+        words = lines_of(batch.submitted[-1])["grid_resource"].split()
+        return pilot, words[words.index("--rgahp-key") + 1]
+
+    (first, path), (second, same) = key_of("f", b"one"), key_of("f", b"one")
+    (third, others) = key_of("g", b"one")
+    assert path == same == os.path.realpath(Path(first.directory, "site.key"))
+    assert path != others, "what one frontend renews is not another's"
+    assert key_of("f", b"two")[1] not in (path, others)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert Path(path).read_bytes() == b"one"
+    drop_token(first.directory)
+    later = time.time() + 3600
+    assert site_keys.tidy(factory.state, [one.directory for one in store.pilots()], later) == 0
+    drop_token(second.directory)
+    assert site_keys.tidy(factory.state, [one.directory for one in store.pilots()]) == 0, "it may be a new pilot's"
+    assert site_keys.tidy(factory.state, [one.directory for one in store.pilots()], later) == 1
+    assert not Path(path).exists()
+    assert Path(third.directory, "site.key").read_bytes() == b"one"
 
 
 def test_without_a_credential_left_those_before_it_are_submitted(

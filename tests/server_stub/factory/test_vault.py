@@ -125,7 +125,7 @@ def test_an_expired_credential_of_the_site_is_told_before_anything_is_submitted(
 
 
 def test_a_newer_one_is_for_the_same_pilot_and_comes_into_its_file(
-    vault: Vault, pilot: Callable[..., Pilot], factory: Factory, store: Store
+    vault: Vault, pilot: Callable[..., Pilot], factory: Factory, store: Store, tmp_path: Path
 ) -> None:
     put(vault, "a", token("a.1", NOW + DAY))
     put(vault, "s", b"-----BEGIN OPENSSH PRIVATE KEY-----\nold", kind=Kind.SSH_KEY)
@@ -133,6 +133,8 @@ def test_a_newer_one_is_for_the_same_pilot_and_comes_into_its_file(
     given = vault.take(mine, token=True)
     for kind, name in given.names.items():
         Path(mine.directory, name).write_bytes(given.files[kind])
+    key = Path(mine.directory, "site.key").rename(tmp_path / "key")
+    Path(mine.directory, "site.key").symlink_to(key)
     directory = str(Path(factory.state, "pilots"))
     assert vault.renew(directory) == []
     assert not put(vault, "a", newer := token("a.2", NOW + 2 * DAY), expires=NOW + 2 * DAY)
@@ -144,6 +146,7 @@ def test_a_newer_one_is_for_the_same_pilot_and_comes_into_its_file(
     file = Path(mine.directory, "pilot.token")
     assert (file.read_bytes(), file.stat().st_mode & 0o777) == (newer, 0o600)
     assert Path(mine.directory, "site.key").read_bytes().endswith(b"new")
+    assert key.read_bytes().endswith(b"new"), "the file that HTCondor was told of"
     assert vault.renew(directory) == []
     assert vault.own_token("p1") == newer
     assert vault.own_token("p2") is None
