@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server_stub.entries import Factory
-from server_stub.factory import overview
+from server_stub.factory import demand, overview
 from server_stub.factory.history import DAY_SECONDS
 from server_stub.factory.overview import Spent
 from server_stub.factory.pilots import WAITING, PilotState
 from server_stub.factory.store import Store
 
 VIEW_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a frontend wants here for a VO: so many pilots in the queue, at most so many in all; ``limited_by`` is what
+    it lacks some for, empty where nothing."""
+
+    frontend: str
+    vo: str
+    queued: int
+    pilots: int
+    limited_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class EntryView:
     ended: int
     failed: float | None
     wasted: float | None
+    asked: tuple[Asked, ...] = ()
 
     @property
     def unfinished(self) -> int:
@@ -49,14 +62,26 @@ def entry_views(factory: Factory, store: Store, *, now: float | None = None) -> 
     counted = overview.entry_states(store)
     spent = overview.spent(store, since=moment - VIEW_DAYS * DAY_SECONDS)
     closed = store.closed_entries()
+    asked = _asked(store, moment)
     views = []
     for entry in factory.entries:
         counts = counted.pop(entry.name, {})
         why = closed.get(entry.name, "") or entry.closed(moment)
-        views.append(_view(entry.name, entry.site, why, entry.max_pilots, counts, spent.get(entry.name)))
+        view = _view(entry.name, entry.site, why, entry.max_pilots, counts, spent.get(entry.name))
+        views.append(replace(view, asked=tuple(asked.get(entry.name, ()))))
     for name, counts in counted.items():
         views.append(_view(name, "", "configured no more", 0, counts, spent.get(name)))
     return sorted(views, key=lambda view: view.name)
+
+
+def _asked(store: Store, now: float) -> dict[str, list[Asked]]:
+    """What frontends want now, by entry; an expired set wants nothing."""
+    found: dict[str, list[Asked]] = {}
+    for one in demand.wanted(store):
+        if one.expires > now:
+            asked = Asked(one.frontend, one.vo, one.queued, one.pilots, one.limited_by)
+            found.setdefault(one.entry, []).append(asked)
+    return found
 
 
 def _view(

@@ -22,7 +22,7 @@ NAME_CHARACTERS = 100
 HOST_CHARACTERS = 255
 USUAL = (("value", None), ("unit", None), ("status", FactStatus.KNOWN.value))
 """What a fact need not say."""
-TOLD = frozenset({FactStatus.KNOWN.value, FactStatus.ABSENT.value})
+TOLD = (FactStatus.KNOWN.value, FactStatus.ABSENT.value)
 
 
 def facts_of(report: Json) -> dict[str, Json]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +22,9 @@ from server_stub.factory.frontend_api import Door
 from server_stub.factory.frontends import Frontend, FrontendLimits
 from server_stub.factory.limits import Rate
 from server_stub.factory.live import Live, live
+from server_stub.factory.offers import OfferedEntry, Offers, State
 from server_stub.factory.pilots import JobId, Pilot, PilotState
-from server_stub.factory.requests import BODY_LIMIT_BYTES
+from server_stub.factory.requests import BODY_LIMIT_BYTES, Request, RequestSet, read_set
 from server_stub.factory.store import Store
 from server_stub.frontend import offers as frontend_offers
 from server_stub.frontend.pressure import EntryState
@@ -290,3 +293,52 @@ def test_a_frontend_sees_its_own_pilots_alone(api: Api, store: Store) -> None:
     ).json()
     assert ([told["id"] for told in second["pilots"]], second["after"]) == (["c0"], "")
     assert [told["id"] for told in api.get("pilots", ATLAS).json()["pilots"]] == ["a1"]
+
+
+def test_who_asks_for_what_and_what_limits_it_is_shown_at_the_entry(api: Api) -> None:
+    api.put(asked(one(queued=7, pilots=200)))
+    api.put(asked(one(queued=1, pilots=2)), ATLAS)
+    (view, _) = api.client.get("/api/v1/entries").json()
+    limited = {"frontend": "fe-cms", "vo": "cms", "queued": 7, "pilots": 200, "limited_by": "limits.per_vo.cms"}
+    assert [view["asked"][1], view["asked"][0]["frontend"]] == [limited, "fe-atlas"]
+    assert "fe-cms (cms) asks for 7 queued, 200 in all: limits.per_vo.cms" in api.client.get("/entries").text
+
+
+def test_what_a_new_set_lacks_stays_told_until_it_is_decided_anew(api: Api, store: Store) -> None:
+    api.put(asked(one()))
+    demand.note_limits(store, {("site-a", "fe-cms", "cms"): "limits.held"})
+    api.put(asked(one(queued=6)))
+    assert [kept.limited_by for kept in demand.wanted(store)] == ["limits.held"]
+
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs/reference/factory-api.md").read_text(encoding="utf-8")
+METHODS = {"get", "put", "post", "delete", "patch"}
+
+
+def test_the_page_of_the_interface_lists_exactly_what_there_is(api: Api) -> None:
+    described = application(replace_live(api.live, uploads=True)).openapi()
+    there = {
+        f"{method.upper()} {path}"
+        for path, known in described["paths"].items()
+        for method in known
+        if method in METHODS
+    }
+    listed = re.findall(r"^\| `((?:GET|PUT|POST|DELETE|PATCH) /[^`]*)` \|", PAGE, re.MULTILINE)
+    assert sorted(listed) == sorted(there)
+
+
+def replace_live(running: Live, **changed: Any) -> Live:
+    return replace(running, factory=replace(running.factory, **changed))
+
+
+def test_the_set_on_the_page_of_the_interface_is_one() -> None:
+    example = re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    given = read_set(example[1].encode())
+    assert [request.entry for request in given.requests] == ["el9-nodes"]
+
+
+@pytest.mark.parametrize("record", [Offers, OfferedEntry, State, Request, RequestSet])
+def test_every_field_is_on_the_page_of_the_interface(record: Any) -> None:
+    names = getattr(record, "model_fields", None) or record.__dataclass_fields__
+    assert [name for name in names if f"`{name}`" not in PAGE] == []
