@@ -61,6 +61,20 @@ def test_the_factory_of_its_page_is_one() -> None:
     assert [entry.name for entry in factory.entries] == ["el9-nodes"]
 
 
+def test_the_entries_page_names_every_key() -> None:
+    from server_stub.factory.entry import Entry
+    from server_stub.factory.entry_submit import Cloud, SubmitOptions
+    from server_stub.factory.entry_tending import Tending
+
+    page = (REPOSITORY / "docs/reference/entries.md").read_text(encoding="utf-8")
+    named = {word for group in re.findall(r"`([^`]+)`", page) for word in re.findall(r"[a-z0-9_]+", group)}
+    told = {name for kind in (Entry, SubmitOptions, Cloud, Tending) for name in kind.__dataclass_fields__}
+    elsewhere = {"tending": {"stale", "holds"}, "keys": {"access_key", "secret_key"}}
+    for field, keys in elsewhere.items():
+        told = (told - {field}) | keys
+    assert sorted(told - named) == []
+
+
 def test_the_hooks_page_names_every_hook() -> None:
     from pilot_agent.hookspecs import DECLARATIONS
 
