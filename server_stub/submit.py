@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
@@ -77,6 +78,7 @@ def submit_pilots(
         try:
             paths.append(prepare(factory, entry, pilot, schedd, proof, credentials(pilot)))
         except PilotError as error:  # no token is left: those before it are submitted all the same
+            shutil.rmtree(pilot.directory, ignore_errors=True)
             missing = error
             break
         pilots.append(pilot)

@@ -277,3 +277,4 @@ def test_a_machine_whose_user_data_cannot_be_made_is_not_asked_for(
         submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
     assert caught.value.failure.code == "description.unusable"
     assert store.pilots() == []
+    assert list(Path(factory.state, "pilots").iterdir()) == []

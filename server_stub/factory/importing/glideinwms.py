@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from pilot_agent.model import Json
+from server_stub.factory.entry_submit import COMMAND, DIRECTORY, OURS
 from server_stub.factory.importing.common import Imported, name_of, whole
 from server_stub.factory.importing.xml import read_xml
 
@@ -15,7 +16,10 @@ BATCH = re.compile(r"batch (slurm|pbs|lsf|sge|condor)")
 QUEUE = re.compile(r"\(queue=\"?([A-Za-z0-9_.-]+)\"?\)")
 GPUS = re.compile(r"\bGPUs?,(\d+)")
 KNOWN_ENTRY = frozenset(
-    ("name", "gatekeeper", "gridtype", "enabled", "work_dir", "proxy_url", "rsl", "comment", "verbosity", "schedd_name")
+    (
+        *("name", "gatekeeper", "gridtype", "enabled", "work_dir", "proxy_url", "rsl", "comment", "verbosity"),
+        *("schedd_name", "bosco_dir"),
+    )
 )
 KNOWN_PARTS = frozenset(("config", "attrs", "files", "allow_frontends", "infosys_refs", "monitorgroups"))
 
@@ -46,6 +50,7 @@ def _add_entry(imported: Imported, entry: Element) -> None:
     cores, memory = value("GLIDEIN_CPUS"), value("GLIDEIN_MaxMemMBs")
     gpus = GPUS.search(value("GLIDEIN_Resource_Slots"))
     required = value("GLIDEIN_SINGULARITY_REQUIRE").upper()
+    kind, places = _type(imported, name, entry.get("gridtype") or ""), (entry.get("gatekeeper") or "").split()
     queue = QUEUE.search(entry.get("rsl") or "")
     imported.add(
         {
@@ -53,8 +58,8 @@ def _add_entry(imported: Imported, entry: Element) -> None:
             "site": name_of(value("GLIDEIN_Site") or name),
             "payload": "sh",
             "enabled": False if entry.get("enabled") == "False" else None,
-            "type": _type(imported, name, entry.get("gridtype") or ""),
-            "contact": (entry.get("gatekeeper") or "").split()[-1] if (entry.get("gatekeeper") or "").split() else None,
+            "type": kind,
+            "contact": places[-1] if places else None,
             "queue": queue[1] if queue else None,
             "cores": "auto" if cores in {"auto", "slot", "node", "0", "-1"} else whole(cores),
             "memory_mib": whole(memory),
@@ -65,6 +70,7 @@ def _add_entry(imported: Imported, entry: Element) -> None:
             "proxies": [entry.get("proxy_url")] if (entry.get("proxy_url") or "").startswith("http") else None,
             "start_directory": entry.get("work_dir") if (entry.get("work_dir") or "").startswith("/") else None,
             "pilot": {"site": {"containers": CONTAINERS[required]}} if required in CONTAINERS else None,
+            "submit": _submit(entry, kind or "", places),
         }
     )
     for place, what in _left(entry, used):
@@ -73,6 +79,7 @@ def _add_entry(imported: Imported, entry: Element) -> None:
 
 CONTAINERS = {"REQUIRED": "required", "PREFERRED": "preferred", "NEVER": "never", "OPTIONAL": "optional"}
 TYPES = {"condor": "condor", "arc": "arc"}
+CLOUDS = ("ec2", "gce")
 
 
 def _type(imported: Imported, name: str, gridtype: str) -> str | None:
@@ -80,8 +87,33 @@ def _type(imported: Imported, name: str, gridtype: str) -> str | None:
     if batch:
         return f"batch {batch[1]}"
     if gridtype not in TYPES:
-        imported.note(f"{name}.gridtype", f"{gridtype or 'nothing'} is not submitted to; the entry needs a type")
+        what = "needs a cloud by hand" if gridtype in CLOUDS else "is not submitted to; the entry needs a type"
+        imported.note(f"{name}.gridtype", f"{gridtype or 'nothing'} {what}")
     return TYPES.get(gridtype)
+
+
+def _submit(entry: Element, kind: str, places: list[str]) -> dict[str, Json]:
+    """How the job is handed over: a schedd of another name than its host, where the blahp lies, further commands."""
+    found: dict[str, Json] = {}
+    if kind == "condor" and len(places) == 2 and places[0] != places[1].partition(":")[0]:
+        found["schedd"] = places[0]
+    glite = f"~/{entry.get('bosco_dir')}/glite"
+    if kind.startswith("batch ") and entry.get("bosco_dir") and DIRECTORY.fullmatch(glite):
+        found["glite"] = glite
+    if lines := {name: value for name, value in _lines(entry) if _is_ours_to_take(name, value)}:
+        found["lines"] = lines
+    return found
+
+
+def _lines(entry: Element) -> list[tuple[str, str]]:
+    lines = entry.iterfind("./config/submit/submit_attrs/submit_attr")
+    return [(one.get("name") or "", one.get("value") or "") for one in lines]
+
+
+def _is_ours_to_take(name: str, value: str) -> bool:
+    """What the environment of the other factory filled in means nothing here."""
+    plain = "$" not in value and value.isprintable() and bool(value)
+    return plain and bool(COMMAND.fullmatch(name)) and name.lower() not in OURS
 
 
 def _limits(entry: Element) -> dict[str, Json]:
@@ -122,8 +154,9 @@ def _left_below(entry: Element) -> Iterator[tuple[str, str]]:
     for one in entry.iterfind("./config/max_jobs/*"):
         if one.tag != "per_entry":
             yield f"config.max_jobs.{one.tag}", f"has no counterpart: {dict(one.attrib)}"
-    for one in entry.iterfind("./config/submit/submit_attrs/submit_attr"):
-        yield f"config.submit.{one.get('name')}", f"has no counterpart: {one.get('value')}"
+    for name, value in _lines(entry):
+        if not _is_ours_to_take(name, value):
+            yield f"config.submit.{name}", f"has no counterpart: {value}"
     for part in entry:
         if part.tag not in KNOWN_PARTS:
             yield part.tag, "has no counterpart"

@@ -65,11 +65,12 @@ GLIDEINWMS = b"""<?xml version="1.0"?>
 <glidein factory_name="f" glidein_name="g">
  <condor_tarballs/>
  <entries>
-  <entry name="Campus_ce1" gatekeeper="ce1.example.org ce1.example.org:9619" gridtype="condor" enabled="True"
+  <entry name="Campus_ce1" gatekeeper="schedd@ce1 ce1.example.org:9619" gridtype="condor" enabled="True"
          auth_method="scitoken" trust_domain="grid" work_dir="/scratch" proxy_url="http://squid.example.org:3128"
          rsl="(queue=long)(jobtype=single)">
    <config><max_jobs><per_entry glideins="500" idle="50" held="20"/><default_per_frontend glideins="100"/></max_jobs>
-    <submit><submit_attrs><submit_attr name="+xcount" value="8"/></submit_attrs></submit></config>
+    <submit><submit_attrs><submit_attr name="+xcount" value="8"/><submit_attr name="Log" value="x"/>
+     <submit_attr name="+Owner" value="$ENV(USER)"/></submit_attrs></submit></config>
    <allow_frontends><allow_frontend name="vo:frontend"/></allow_frontends>
    <attrs>
     <attr name="GLIDEIN_Site" value="Campus"/><attr name="GLIDEIN_CPUS" value="8"/>
@@ -80,6 +81,7 @@ GLIDEINWMS = b"""<?xml version="1.0"?>
    </attrs>
    <files><file absfname="/etc/vo/setup.sh" executable="True"/></files>
   </entry>
+  <entry name="HPC" gatekeeper="pilot@login.example.org" gridtype="batch slurm" bosco_dir="bosco"/>
   <entry name="Cloud" gatekeeper="https://ec2.example.org" gridtype="ec2" enabled="False"/>
  </entries>
 </glidein>
@@ -124,20 +126,22 @@ def test_osg_gives_the_pilot_entries_and_otherwise_the_largest_resource() -> Non
 
 def test_glideinwms_gives_attributes_and_limits_and_names_all_the_rest() -> None:
     imported = entries_from_glideinwms(GLIDEINWMS)
-    campus, cloud = imported.entries
+    campus, hpc, cloud = imported.entries
     assert campus == {
         "name": "Campus_ce1", "site": "Campus", "payload": "sh", "type": "condor", "contact": "ce1.example.org:9619",
         "queue": "long", "cores": 8, "memory_mib": 20000, "gpus": 2, "walltime_seconds": 170000,
         "vos": ["OSG", "IceCube"], "limits": {"total": 500, "idle": 50, "held": 20},
         "proxies": ["http://squid.example.org:3128"], "start_directory": "/scratch",
-        "pilot": {"site": {"containers": "required"}},
+        "pilot": {"site": {"containers": "required"}}, "submit": {"schedd": "schedd@ce1", "lines": {"+xcount": "8"}},
     }  # fmt: skip
+    assert (hpc["contact"], hpc["submit"]) == ("pilot@login.example.org", {"glite": "~/bosco/glite"})
     assert cloud["enabled"] is False
     told = {note.partition(":")[0] for note in imported.notes}
     assert told == {
         "Campus_ce1.auth_method", "Campus_ce1.trust_domain", "Campus_ce1.rsl", "Campus_ce1.attrs.GLIDEIN_Country",
         "Campus_ce1.files./etc/vo/setup.sh", "Campus_ce1.allow_frontends.vo", "Cloud.gridtype", "condor_tarballs",
-        "Campus_ce1.config.max_jobs.default_per_frontend", "Campus_ce1.config.submit.+xcount",
+        "Campus_ce1.config.max_jobs.default_per_frontend", "Campus_ce1.config.submit.Log",
+        "Campus_ce1.config.submit.+Owner",
     }  # fmt: skip
     assert [problem.path for problem in judge(imported)] == []
 
