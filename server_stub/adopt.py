@@ -7,8 +7,10 @@ and none is submitted in the place of one that is on its way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,6 +18,7 @@ import structlog
 
 from pilot_agent.files import read_bounded
 from server_stub.batch import BatchJob
+from server_stub.entries import Factory
 from server_stub.factory.log import tell
 from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.store import Store
@@ -81,3 +84,28 @@ def logged_job(directory: str) -> JobId | None:
         return None
     told = SUBMITTED.search(content)
     return JobId(int(told[1]), int(told[2])) if told else None
+
+
+def sweep(factory: Factory, store: Store, now: float) -> list[str]:
+    """Remove directories that were made for pilots which were never stored, as a kill leaves them; their names. What
+    was ever submitted stays: a factory that opened another store has pilots that this one does not know."""
+    swept = []
+    for found in _directories(os.path.join(factory.state, "pilots")):
+        with contextlib.suppress(OSError):
+            young = now - found.stat(follow_symlinks=False).st_mtime < GIVEN_UP_SECONDS
+            if young or os.path.lexists(os.path.join(found.path, LOG_FILE)) or store.get(found.name) is not None:
+                continue
+            shutil.rmtree(found.path)
+            swept.append(found.name)
+    if swept:
+        log = structlog.get_logger("server_stub.adopt")
+        tell(log.info, "pilots.swept", directories=len(swept))
+    return swept
+
+
+def _directories(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as listed:
+            return [found for found in listed if found.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []

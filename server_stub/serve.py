@@ -20,6 +20,7 @@ import uvicorn
 from pilot_agent import __version__
 from pilot_agent.model import PilotError
 from server_stub import supervisor
+from server_stub.adopt import sweep
 from server_stub.batch import BatchSystem
 from server_stub.collect import collect
 from server_stub.control import Controller
@@ -138,6 +139,7 @@ class Rounds:
         tidied = renewed = -math.inf
         observed: float | None = None
         controller = Controller(self.running.store, self.batch, lending.lend(self.running), stopped=self.stop.is_set)
+        self._guarded("sweep.failed", self.sweep)
         while not self.stop.is_set():
             if self.wanted.wait(self.running.factory.collect_seconds):
                 self.wanted.clear()
@@ -185,6 +187,10 @@ class Rounds:
         lending.tidy(self.running.vault)
         pilots = (pilot.directory for pilot in self.running.store.pilots(unfinished=True))
         site_keys.tidy(self.running.factory.state, pilots)
+
+    def sweep(self) -> None:
+        """Remove what a factory that was killed began and never stored."""
+        sweep(self.running.factory, self.running.store, time.time())
 
     def tidy(self) -> None:
         """Count days, drop what is older than it is kept."""

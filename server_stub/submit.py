@@ -80,6 +80,7 @@ def submit_pilots(
         except PilotError as error:  # no token is left: those before it are submitted all the same
             shutil.rmtree(pilot.directory, ignore_errors=True)
             missing = error
+            shutil.rmtree(pilot.directory, ignore_errors=True)
             break
         pilots.append(pilot)
         store.save(pilot)

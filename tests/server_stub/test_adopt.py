@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 import pytest
 
 from pilot_agent.model import PilotError
-from server_stub.adopt import GIVEN_UP_SECONDS, logged_job
+from server_stub.adopt import GIVEN_UP_SECONDS, logged_job, sweep
 from server_stub.batch import BatchJob
 from server_stub.collect import collect
 from server_stub.control import Controller
 from server_stub.entries import Factory, read_factory
 from server_stub.factory import demand
+from server_stub.factory.entry import Limits
 from server_stub.factory.frontends import Frontend
 from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.requests import Request, RequestSet, judge_set
@@ -112,6 +114,31 @@ def test_no_answer_to_a_submission_is_no_second_submission(
     batch.waiting = {JobId(5, 0): BatchJob(PilotState.QUEUED, pilot=pilot.id)}
     collect(factory, store, batch)
     assert [(one.id, one.job) for one in store.pilots()] == [(pilot.id, JobId(5, 0))]
+
+
+def test_only_what_was_never_stored_or_submitted_is_swept(factory: Factory, store: Store, tmp_path: Path) -> None:
+    pilots = Path(factory.state, "pilots")
+    for name in ("begun", "young", "stored", "elsewhere"):
+        (pilots / name).mkdir()
+        (pilots / name / "pilot.token").write_text("secret")
+        os.utime(pilots / name, (1.0, 1.0))
+    (pilots / "young" / "report.json").write_text("")
+    (pilots / "elsewhere" / "pilot.log").write_text(LOG)
+    os.utime(pilots / "elsewhere", (1.0, 1.0))
+    (tmp_path / "other").mkdir()
+    (pilots / "link").symlink_to(tmp_path / "other")
+    store.save(prepared("stored", pilots / "stored"))
+    assert sweep(factory, store, time.time()) == ["begun"]
+    assert sorted(path.name for path in pilots.iterdir()) == ["elsewhere", "link", "stored", "young"]
+
+
+def test_a_pilot_that_could_not_be_prepared_leaves_no_directory(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    roomy = replace(factory.entry("site-a"), limits=Limits(total=9))
+    with pytest.raises(PilotError, match="is empty"):
+        submit_pilots(factory, roomy, 3, store, batch)
+    assert len(list(Path(factory.state, "pilots").iterdir())) == 2
 
 
 @dataclass
