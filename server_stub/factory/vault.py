@@ -130,8 +130,7 @@ class Vault:
 
     def take(self, pilot: Pilot, *, wanted: Collection[str] = (), token: bool, now: float | None = None) -> Given:
         """Everything that a pilot which is about to be submitted takes along: an IDTOKEN of its own, without which it
-        does not go where it needs a ``token``, and the site's credentials, of those named by ``wanted`` where any are
-        named.
+        does not go where it needs a ``token``, and of the site's credentials those that are ``wanted`` by name.
 
         Raises ``PilotError`` (token.missing, credential.expired, credential.unreadable).
         """
@@ -258,9 +257,9 @@ class Vault:
 
     def _site(self, session: Session, pilot: Pilot, wanted: Collection[str], moment: float) -> list[CredentialRow]:
         """One of each kind: that of the entry before that of all entries, then the one that lasts longest."""
-        query = _fitting(pilot, Purpose.SITE)
-        if wanted:
-            query = query.where(CredentialRow.id.in_(list(wanted)))
+        if not wanted:
+            return []
+        query = _fitting(pilot, Purpose.SITE).where(CredentialRow.id.in_(list(wanted)))
         chosen: dict[str, CredentialRow] = {}
         for row in session.scalars(query):
             chosen.setdefault(row.kind, row)

@@ -10,6 +10,7 @@ from pilot_agent.model import FailureKind, PilotError
 from server_stub.findings import Finding, bad, doubtful, failed, good
 from server_stub.frontend.client import FactoryClient
 from server_stub.frontend.configuration import FactoryPlan, Frontend
+from server_stub.frontend.credential_checks import check_credentials
 from server_stub.frontend.identity import Identity, load_identity
 from server_stub.frontend.matching import refusal
 from server_stub.frontend.pool import PoolReader, PoolView
@@ -21,6 +22,7 @@ ACT = "the VO's operator must act"
 def check_frontend(frontend: Frontend, now: float, *, python: tuple[str, ...] | None = None) -> Iterator[Finding]:
     """Everything that is looked at, as it is found out."""
     yield _tokens(frontend)
+    yield from check_credentials(frontend.credentials, now)
     attributes = frontend.settings.policy.job_attributes
     reader = PoolReader(frontend.pool, frontend.access_points, attributes, frontend.lengths)
     if python is not None:

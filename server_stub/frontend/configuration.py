@@ -21,6 +21,7 @@ from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.requirement_text import Requirement, parse
 from server_stub.factory.reader import Reader
 from server_stub.frontend.configured_limits import read_limits, read_patience, read_totals, read_tuning
+from server_stub.frontend.credential_plans import CredentialPlans, read_credentials
 from server_stub.frontend.cycle import Settings
 from server_stub.frontend.expressions import parse_expression
 from server_stub.frontend.jobs import SECONDS_OF, job_lengths
@@ -81,7 +82,7 @@ class FactoryPlan:
 @dataclass(frozen=True, slots=True)
 class Frontend:
     """The whole file. Paths are absolute; ``port`` 0 is no door for /health and /metrics at all. ``limits`` has what
-    differs by entry, named as ``entry`` or ``entry@factory``. ``credentials`` is read by whoever hands them over."""
+    differs by entry, named as ``entry`` or ``entry@factory``."""
 
     name: str
     state: str
@@ -96,7 +97,7 @@ class Frontend:
     cycle_seconds: float = 60.0
     address: str = "127.0.0.1"
     port: int = 0
-    credentials: Mapping[str, Json] = field(default_factory=dict)
+    credentials: CredentialPlans = field(default_factory=CredentialPlans)
 
     def factory(self, name: str) -> FactoryPlan | None:
         """The factory of that name."""
@@ -139,7 +140,7 @@ def parse_frontend(document: Mapping[str, Json], directory: str) -> Frontend:
         cycle_seconds=reader.number("cycle_seconds", default=60, minimum=1, maximum=3600),
         address=doors.text("address", default="127.0.0.1"),
         port=doors.integer("port", default=0, minimum=0, maximum=65535),
-        credentials=reader.mapping("credentials"),
+        credentials=read_credentials(reader.below("credentials")),
     )
     for inner in (limits, jobs, doors, reader):
         inner.refuse_others()

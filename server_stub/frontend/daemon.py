@@ -21,14 +21,20 @@ from server_stub.frontend.figures import Figures
 from server_stub.frontend.identity import load_identity
 from server_stub.frontend.kept import Kept, State
 from server_stub.frontend.pool import PoolReader
-from server_stub.frontend.round import Credentials, NoCredentials, Round
+from server_stub.frontend.round import Credentials, Round
 from server_stub.frontend.told import CycleTold
 from server_stub.frontend.wake import Wake
+from server_stub.frontend.wallet import Wallet
 
 FIXED = ("name", "state", "address", "port")
 """Of the configuration: what a running frontend cannot change."""
 LEAST_PAUSE_SECONDS = 1.0
 MakeCredentials = Callable[[Frontend], Credentials]
+
+
+def hand_over(frontend: Frontend) -> Credentials:
+    """The credentials that the file names. Raises ``PilotError`` (credential.signing_key)."""
+    return Wallet(frontend.name, frontend.credentials, frontend.state)
 
 
 @dataclass
@@ -39,7 +45,7 @@ class Daemon:
     again: Callable[[], Frontend] | None = None
     most_cycles: int | None = None
     python: tuple[str, ...] = (sys.executable,)
-    make_credentials: MakeCredentials = lambda _frontend: NoCredentials()
+    make_credentials: MakeCredentials = hand_over
     clock: Callable[[], float] = time.time
     figures: Figures = field(default_factory=Figures)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,16 +30,21 @@ GRACE_SECONDS = 5.0
 class Credentials(Protocol):
     """What pilots and sites are given to prove themselves with."""
 
-    def deliver(self, client: FactoryClient, offered: Offered) -> Mapping[str, tuple[str, ...]]:
-        """Hand over what the factory lacks; for each of its entries, by its whole name, the ids of what a pilot there
-        gets. Raises ``PilotError``; called in a thread, for different factories at once."""
+    def deliver(
+        self, client: FactoryClient, offered: Offered, wanted: Sequence[Request]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Hand over what the factory lacks for what is ``wanted`` of it; for each of its entries, by its whole name,
+        the ids of what a pilot there gets. Raises ``PilotError``; called in a thread, for different factories at
+        once."""
         ...
 
 
 class NoCredentials:
     """The factory has tokens of its own for its entries."""
 
-    def deliver(self, client: FactoryClient, offered: Offered) -> Mapping[str, tuple[str, ...]]:
+    def deliver(
+        self, client: FactoryClient, offered: Offered, wanted: Sequence[Request]
+    ) -> Mapping[str, tuple[str, ...]]:
         """Nothing to hand over."""
         return {}
 
@@ -190,7 +195,7 @@ class Round:
         def send() -> tuple[Json, int]:
             client = FactoryClient(plan, self.identity, self.frontend.settings.vo.name)
             try:
-                given = self.credentials.deliver(client, offered)
+                given = self.credentials.deliver(client, offered, wanted)
                 return put(client, plan, wanted, self.frontend.settings.vo.name, given, sequence)
             finally:
                 client.close()

@@ -46,6 +46,12 @@ factories:
     url: {url}
     # authorities: ca.pem     # who signed the factory's certificate, if not one that this system trusts
 
+# What pilots prove themselves with to the pool, and what sites ask for.
+# credentials:
+#   pilots: {{signing_key: PILOTS, trust_domain: pool.example.org}}
+#   sites:
+#     - {{name: site-token, kind: scitoken, file: site.token, entries: [big-site]}}
+
 # Where jobs may go, and where first. MY is an entry, TARGET a job.
 policy:
   match: "true"

@@ -34,7 +34,7 @@ def running(document: dict[str, Any], store: Store, tmp_path: Path) -> Live:
 
 def submit(running: Live, batch: ScriptedBatch, count: int = 1) -> Any:
     entry = running.factory.entry("site-a")
-    given = lending.lend(running)(entry, ())
+    given = lending.lend(running)(entry, ("s",))
     return submit_pilots(
         running.factory, entry, count, running.store, batch, vo="v", frontend="fe", credentials=given
     )  # fmt: skip

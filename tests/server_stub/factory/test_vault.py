@@ -106,13 +106,15 @@ def test_a_pilot_gets_no_token_of_another_entry_or_frontend_and_none_that_is_abo
 def test_what_is_for_the_entry_goes_before_what_is_for_all(vault: Vault, pilot: Callable[..., Pilot]) -> None:
     put(vault, "all", scitoken("all", NOW + 9 * DAY), kind=Kind.SCITOKEN, entry="", expires=NOW + 9 * DAY)
     put(vault, "own", scitoken("own", NOW + DAY), kind=Kind.SCITOKEN)
-    given = vault.take(pilot("p1"), token=False)
+    both = ("all", "own")
+    given = vault.take(pilot("p1"), token=False, wanted=both)
     assert given.files == {Kind.SCITOKEN: scitoken("own", NOW + DAY)}
-    other = vault.take(pilot("p2", entry="site-b"), token=False)
+    other = vault.take(pilot("p2", entry="site-b"), token=False, wanted=both)
     assert other.files == {Kind.SCITOKEN: scitoken("all", NOW + 9 * DAY)}
     named = vault.take(pilot("p3"), token=False, wanted=("all",))
     assert named.files == other.files
-    assert vault.take(pilot("p4", frontend=""), token=True).files == {}
+    assert vault.take(pilot("p4"), token=False).files == {}
+    assert vault.take(pilot("p5", frontend=""), token=True, wanted=both).files == {}
 
 
 def test_an_expired_credential_of_the_site_is_told_before_anything_is_submitted(
@@ -120,7 +122,7 @@ def test_an_expired_credential_of_the_site_is_told_before_anything_is_submitted(
 ) -> None:
     put(vault, "a", scitoken("a", NOW + 60), kind=Kind.SCITOKEN, expires=NOW + 60)
     with pytest.raises(PilotError, match="scitoken a of the frontend fe has expired") as told:
-        vault.take(pilot("p1"), token=False, now=NOW + 61)
+        vault.take(pilot("p1"), token=False, wanted=("a",), now=NOW + 61)
     assert told.value.failure.code == "credential.expired"
 
 
@@ -130,7 +132,7 @@ def test_a_newer_one_is_for_the_same_pilot_and_comes_into_its_file(
     put(vault, "a", token("a.1", NOW + DAY))
     put(vault, "s", b"-----BEGIN OPENSSH PRIVATE KEY-----\nold", kind=Kind.SSH_KEY)
     mine = pilot("p1", PilotState.RUNNING)
-    given = vault.take(mine, token=True)
+    given = vault.take(mine, token=True, wanted=("s",))
     for kind, name in given.names.items():
         Path(mine.directory, name).write_bytes(given.files[kind])
     key = Path(mine.directory, "site.key").rename(tmp_path / "key")
@@ -158,7 +160,7 @@ def test_of_a_pilot_that_ended_nothing_is_kept_or_written(
     put(vault, "a", token("a.1", NOW + DAY))
     put(vault, "s", b"-----BEGIN OPENSSH PRIVATE KEY-----\nold", kind=Kind.SSH_KEY)
     mine = pilot("p1", PilotState.RUNNING)
-    vault.take(mine, token=True)
+    vault.take(mine, token=True, wanted=("s",))
     put(vault, "a", token("a.2", NOW + DAY))
     vault.renew(str(Path(factory.state, "pilots")))
     assert list(Path(mine.directory).iterdir()) == []
@@ -242,7 +244,7 @@ def test_neither_the_store_nor_what_is_printed_has_a_secret_in_it(
 ) -> None:
     secret = scitoken("marked", NOW + DAY)
     put(vault, "a", secret, kind=Kind.SCITOKEN)
-    given = vault.take(pilot("p1"), token=False)
+    given = vault.take(pilot("p1"), token=False, wanted=("a",))
     with store.read() as session:
         row = session.scalars(select(CredentialRow)).one()
         assert secret not in row.sealed

@@ -8,6 +8,7 @@ from pathlib import Path
 from server_stub.findings import Verdict, exit_code
 from server_stub.frontend.checking import check_frontend
 from tests.server_stub.frontend.factory_double import entry
+from tests.server_stub.frontend.test_site_secrets import token, write
 from tests.server_stub.frontend.world import World
 
 
@@ -39,6 +40,21 @@ def test_tokens_that_others_can_use_or_that_are_not_there_are_told(world: World)
     assert checked(world)["tokens"][0] is Verdict.WARN
     (directory / "pool").unlink()
     assert "is empty" in checked(world)["tokens"][1]
+
+
+def test_credentials_are_made_once_and_what_they_are_is_told(world: World) -> None:
+    with_token(world)
+    for name, content in (("PILOTS", b"k" * 64), ("token", token(int(time.time()) + 7300).encode())):
+        write(world.directory / name, content)
+    site = {"name": "t", "kind": "scitoken", "file": str(world.directory / "token")}
+    pilots = {"signing_key": str(world.directory / "PILOTS"), "trust_domain": "pool.test"}
+    world.document["credentials"] = {"pilots": pilots, "sites": [site, {**site, "name": "u", "kind": "x509"}]}
+    found = checked(world)
+    assert found["signing key"] == (Verdict.OK, f"{pilots['signing_key']} signs tokens as PILOTS of pool.test ")
+    assert found["credential t"] == (Verdict.OK, "a scitoken that lasts 2.0 h ")
+    assert found["credential u"][0] is Verdict.FAIL
+    world.document["credentials"] = {"pilots": {**pilots, "key_id": "POOL"}}
+    assert checked(world)["signing key"][0] is Verdict.WARN
 
 
 def test_what_does_not_answer_fails_with_its_own_words(world: World) -> None:

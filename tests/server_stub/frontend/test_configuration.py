@@ -126,4 +126,40 @@ def test_the_page_of_keys_is_a_file_that_is_read_and_has_every_key() -> None:
         return {name for name, _ in pairs}.union(*(paths(inner, name) for name, inner in pairs))
 
     limits = {path for path in asked if path.startswith("limits.entries.")}
-    assert asked - paths(document, "") - limits - {"credentials"} == set()
+    instead = {"credentials.sites[0].command"}
+    assert asked - paths(document, "") - limits - instead == set()
+
+
+def test_credentials_are_read_with_their_usual_values() -> None:
+    given = {
+        "pilots": {"signing_key": "PILOTS", "trust_domain": "pool.test"},
+        "sites": [
+            {"name": "t", "kind": "scitoken", "command": ["/usr/bin/make-token", "--site", "x"], "entries": ["a@east"]},
+            {"name": "k", "kind": "ssh_key", "file": "login.key", "renew_before_seconds": 60},
+        ],
+    }
+    plans = parse_frontend({**LEAST, "credentials": given}, "/etc/frontend").credentials
+    assert plans.pilots is not None
+    assert (plans.pilots.signing_key, plans.pilots.identity) == ("/etc/frontend/PILOTS", "{site}@{frontend}")
+    command, key = plans.sites
+    assert command.command == ("/usr/bin/make-token", "--site", "x")
+    assert [command.serves(*one) for one in (("a", "east"), ("a", "west"), ("b", "east"))] == [True, False, False]
+    assert (key.file, key.serves("b", "west")) == ("/etc/frontend/login.key", True)
+
+
+def test_every_problem_of_credentials_is_told_with_its_path() -> None:
+    wrong = {
+        "pilots": {"signing_key": "x", "trust_domain": "a b", "identity": "{site.x}@{user}", "lifetime": 5},
+        "sites": [
+            {"name": "a", "kind": "password", "file": "x"},
+            {"name": "a", "kind": "x509", "file": "x", "command": ["/bin/x"]},
+            {"name": "../b", "kind": "x509", "command": ["make"]},
+        ],
+    }
+    with pytest.raises(PilotError) as told:
+        parse_frontend({**LEAST, "credentials": wrong}, "/")
+    for path in (
+        "pilots.trust_domain", "pilots.identity: expected", "pilots.lifetime: unknown", "sites[0].kind",
+        "sites[1].file: name either", "sites[1].name: 'a' is the name", "sites[2].name", "sites[2].command: begins",
+    ):  # fmt: skip
+        assert f"credentials.{path}" in told.value.failure.message
