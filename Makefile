@@ -25,7 +25,7 @@ UNIT_313 := tests plugins_contrib
 INTEGRATION := tests/integration
 
 .PHONY: help setup payload testbed demo demo-triton test lint unit unit-again unit-313 integration built-integration \
-	integration-again chaos bench bench-frontend clean
+	integration-again chaos bench bench-factory bench-frontend clean
 
 help: ## show this
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ chaos: payload testbed ## pilots broken at 60 points of their lives (CHAOS_SEED,
 
 bench: payload testbed ## the project's own measurements, build/bench/*.json
 	$(PYTHON) benchmarks/run.py
+
+bench-factory: $(STAMP) ## what a factory bears: reports, downloads beside nginx, pages: needs neither payload nor testbed
+	$(PYTHON) benchmarks/run.py factory
 
 bench-frontend: $(STAMP) ## a frontend's decision over a million jobs: needs neither payload nor testbed
 	$(PYTHON) benchmarks/run.py frontend

@@ -15,6 +15,7 @@ from subprocess import TimeoutExpired
 from benchmarks import (
     cvmfs_rungs,
     db12,
+    factory,
     first_use,
     frontend,
     inference,
@@ -59,7 +60,8 @@ DB12 = "db12"
 """Only by its name: it takes what it compares with from PyPI."""
 FRONTEND = "frontend"
 """Only by its name: it needs no pilot, and a GiB of memory."""
-ALONE = {"size", DB12, FRONTEND}
+BY_NAME = (DB12, FRONTEND, *factory.NAMES)
+ALONE = {"size", DB12, FRONTEND, *factory.NAMES}
 """What is measured without the testbed."""
 FAILURES = (MeasurementError, CommandError, StartError, prerequisites.PrerequisiteError, OSError, TimeoutExpired)
 
@@ -68,14 +70,17 @@ def main(arguments: Sequence[str]) -> int:
     """Measure; 0, 1 with a message when something could not be measured, 3 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: these), {DB12}, {FRONTEND} or {PROFILE}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (default: these), {', '.join(BY_NAME)} or {PROFILE}",
     )
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS, help="rounds with a pilot (default and least: 10)")
     parser.add_argument("--payloads", type=Path, default=PAYLOADS, help="directory of pilot.pyz and pilot.sh")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - {*NAMES, DB12, FRONTEND, PROFILE})
+    unknown = sorted(set(options.names) - {*NAMES, *BY_NAME, PROFILE})
     if unknown:
-        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join((*NAMES, DB12, FRONTEND, PROFILE))}")
+        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join((*NAMES, *BY_NAME, PROFILE))}")
     if options.rounds < FEWEST_ROUNDS:
         parser.error(f"--rounds must be at least {FEWEST_ROUNDS}")
     wanted = options.names or NAMES
@@ -103,6 +108,8 @@ def _measure(wanted: Sequence[str], rounds: int, payloads: Path, kept: Kept) -> 
         kept.add(DB12, lambda: db12.measure(payloads / "bench", rounds, _say))
     if FRONTEND in wanted:
         kept.add(FRONTEND, lambda: frontend.measure(rounds, _say))
+    for part in factory.wanted(wanted):
+        kept.add(part, lambda part=part: factory.PARTS[part](rounds, _say))  # type: ignore[misc]
     if set(wanted) <= ALONE:
         return
     prerequisites.require()
