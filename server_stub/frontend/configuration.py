@@ -137,7 +137,7 @@ def parse_frontend(document: Mapping[str, Json], directory: str) -> Frontend:
         limits={name: read_limits(one, default) for name, one in limits.named("entries").items()},
         lengths=_lengths(jobs),
         job_seconds=jobs.number("usual_seconds", default=0, minimum=1) or None,
-        cycle_seconds=reader.number("cycle_seconds", default=60, minimum=1, maximum=3600),
+        cycle_seconds=reader.number("cycle_seconds", default=60, minimum=1, maximum=300),
         address=doors.text("address", default="127.0.0.1"),
         port=doors.integer("port", default=0, minimum=0, maximum=65535),
         credentials=read_credentials(reader.below("credentials")),
@@ -159,7 +159,7 @@ def _pool(reader: Reader) -> PoolPlan:
         condor_config=reader.path("condor_config", default=""),
         parameters=reader.texts("parameters"),
         slots=_constraint(reader, "slots", "IS_GLIDEIN =?= true"),
-        most_seconds=reader.number("most_seconds", default=120, minimum=1, maximum=3600),
+        most_seconds=reader.number("most_seconds", default=120, minimum=1, maximum=300),
     )
     if not plan.collectors:
         reader.note("collectors", "missing; name the user pool's collectors, such as cm.example.org:9618")

@@ -14,6 +14,7 @@ import structlog
 from pilot_agent.codec import to_json
 from pilot_agent.model import PilotError
 from pilot_agent.process import Interrupted
+from server_stub import supervisor
 from server_stub.factory.log import tell
 from server_stub.frontend.configuration import Frontend
 from server_stub.frontend.doors import application, doors
@@ -64,11 +65,13 @@ class Daemon:
             factories = [plan.name for plan in self.frontend.factories]
             kept = state.load()
             tell(log.info, "running", frontend=self.frontend.name, factories=factories, cycle=kept.cycle)
+            supervisor.ready(f"asks {', '.join(factories)}")
             try:
                 self._cycles(round_, kept, state, wake)
             except Interrupted:
                 pass
             finally:
+                supervisor.stopping()
                 tell(log.info, "stopped", frontend=self.frontend.name)
 
     def _cycles(self, round_: Round, kept: Kept, state: State, wake: Wake) -> None:
@@ -76,10 +79,13 @@ class Daemon:
         while self.most_cycles is None or done < self.most_cycles:
             if wake.reloading:
                 wake.reloading = False
+                supervisor.reloading()
                 round_ = self._reloaded(round_, state, wake)
+                supervisor.ready("took its configuration again")
             began = time.monotonic()
             kept = self._cycle(round_, kept)
             done += 1
+            supervisor.alive(f"cycle {kept.cycle}")
             if done != self.most_cycles:
                 left = self.frontend.cycle_seconds - (time.monotonic() - began)
                 wake.wait(max(left, LEAST_PAUSE_SECONDS))
@@ -105,7 +111,9 @@ class Daemon:
     def _round(self, frontend: Frontend, state: State, wake: Wake) -> Round:
         """Raises ``PilotError`` (key.*)."""
         attributes = frontend.settings.policy.job_attributes
-        pool = PoolReader(frontend.pool, frontend.access_points, attributes, frontend.lengths, wake, self.python)
+        pool = PoolReader(
+            frontend.pool, frontend.access_points, attributes, frontend.lengths, wake, self.python, _still_asking
+        )
         identity = load_identity(frontend.name, frontend.key)
         return Round(frontend, identity, state, pool, wake, self.make_credentials(frontend), self.clock)
 
@@ -127,6 +135,11 @@ class Daemon:
         self.frontend = made.frontend
         tell(log.info, "reloaded", factories=[plan.name for plan in newer.factories], needs_restart=fixed)
         return made
+
+
+def _still_asking() -> None:
+    """Many access points that do not answer take their time."""
+    supervisor.alive("asks the pool")
 
 
 def summary(told: CycleTold) -> Mapping[str, Any]:

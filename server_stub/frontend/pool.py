@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from zipfile import BadZipFile
 
@@ -27,7 +27,7 @@ from server_stub.frontend.tables import load_jobs, load_slots
 
 LIST_LIMIT_BYTES = 16 << 20
 SAID_CHARACTERS = 200
-TAKEN = ("PATH", "PYTHONPATH", "LANG", "HOME")
+TAKEN = ("PATH", "LANG", "HOME")
 SECURE = {
     "SEC_CLIENT_AUTHENTICATION": "REQUIRED",
     "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
@@ -62,7 +62,8 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class PoolReader:
-    """Asks one pool; ``attributes`` and ``lengths`` are what is read of jobs beside the usual."""
+    """Asks one pool; ``attributes`` and ``lengths`` are what is read of jobs beside the usual. ``progress`` is called
+    after every answer."""
 
     pool: PoolPlan
     access_points: AccessPointPlan
@@ -70,6 +71,7 @@ class PoolReader:
     lengths: tuple[tuple[str, str], ...] = ()
     wake: WakeUp | None = None
     python: tuple[str, ...] = (sys.executable,)
+    progress: Callable[[], None] = lambda: None
 
     def read(self, now: float, heard: Mapping[str, float]) -> PoolView:
         """The pool at ``now``; ``heard`` is what the last view said. Raises ``Interrupted`` only."""
@@ -133,6 +135,7 @@ class PoolReader:
                         asked[started] = question
                 if asked:
                     handle, result = runner.wait_any()
+                    self.progress()
                     yield asked.pop(handle), result
 
     def _points(self, result: Result, directory: str) -> tuple[list[AccessPoint], dict[str, str]]:
@@ -188,6 +191,8 @@ def environment(plan: PoolPlan) -> dict[str, str]:
     """The environment of what asks the pool: HTCondor's configuration is the operator's, or nothing but what the plan
     says."""
     told = {name: os.environ[name] for name in TAKEN if name in os.environ}
+    # The child finds the same modules as this process.
+    told["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     own = {} if plan.condor_config else dict(SECURE)
     if plan.tokens:
         # The library takes one for root, the other for everybody else.

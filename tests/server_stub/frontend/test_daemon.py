@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import urllib.request
@@ -231,7 +232,21 @@ def test_it_tells_its_health_and_its_figures_at_its_port(world: World, free_port
 
 @pytest.fixture
 def free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def test_the_supervisor_hears_that_it_is_ready_alive_and_stopping(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        world.cycle()
+        lines = [heard.recv(4096).decode().splitlines()[0] for _ in range(3)]
+        while lines[-1] != "STOPPING=1":
+            lines.append(heard.recv(4096).decode().splitlines()[0])
+    assert lines[0] == "READY=1"
+    # After every answer of the pool too: many access points that hang are no reason to start it again.
+    assert lines.count("WATCHDOG=1") == 5
