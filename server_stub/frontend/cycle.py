@@ -28,6 +28,9 @@ from server_stub.frontend.sharing import Shares, pilots_per_job, share_jobs
 from server_stub.frontend.slots import SlotTable
 from server_stub.frontend.supply import supply
 
+MOST_NAMED = 200
+"""Idle pilots of one entry in one request."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -72,12 +75,13 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a factory is asked for at one entry: so many pilots in the queue, at most so many in all, and what to take
-    back beyond that. Asking twice changes nothing."""
+    back beyond that, of running pilots those that are named as ``idle``. Asking twice changes nothing."""
 
     entry: str
     queued: int = 0
     pilots: int = 0
     remove: Removal = Removal.NO
+    idle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def decide(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
     unserved = sum(group.idle for group in groups) - int(found.taken.sum())
     requests, kept = _requests(offers, states, limits, shares, settings, memory, unserved)
     return Decision(
-        requests,
+        _with_idle(requests, states, snapshot.slots),
         kept,
         tuple(groups),
         matches,
@@ -146,6 +150,25 @@ def decide(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
         tuple(found.taken.tolist()),
         {offer.name: state for offer, state in zip(offers, states, strict=True)},
     )
+
+
+def _with_idle(requests: Sequence[Request], states: Sequence[EntryState], slots: SlotTable) -> tuple[Request, ...]:
+    """The requests with the idle pilots of those that take back such: where no idle slot is of use to any waiting job,
+    since the next job may begin in any of them."""
+    useless = {
+        request.entry
+        for request, state in zip(requests, states, strict=True)
+        if request.remove is Removal.WHOLE and state.useless_slots >= state.idle_slots > 0
+    }
+    if not useless:
+        return tuple(requests)
+    entry, busy = slots.pilot_states()
+    named: dict[str, list[str]] = {name: [] for name in useless}
+    for pilot in np.flatnonzero(~busy).tolist():
+        name = slots.entries[entry[pilot]]
+        if name in useless and slots.pilots[pilot] and len(named[name]) < MOST_NAMED:
+            named[name].append(slots.pilots[pilot])
+    return tuple(replace(request, idle=tuple(named.get(request.entry, ()))) for request in requests)
 
 
 def _frozen(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:

@@ -111,6 +111,7 @@ def request_document(
                 "queued": request.queued,
                 "pilots": request.pilots,
                 "remove": request.remove.value,
+                "idle": list(request.idle),
                 "credentials": list(credentials.get(request.entry, ())),
             }
             for request in requests

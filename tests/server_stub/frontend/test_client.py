@@ -53,7 +53,15 @@ def test_offers_come_and_requests_go_under_the_entries_own_names(client: Factory
     answer = client.put_requests(requests(5))
     assert answer["accepted"][0]["entry"] == "small"
     assert factory.known["requests"] == [
-        {"entry": "small", "vo": "example", "queued": 3, "pilots": 7, "remove": "WAIT", "credentials": []}
+        {
+            "entry": "small",
+            "vo": "example",
+            "queued": 3,
+            "pilots": 7,
+            "remove": "WAIT",
+            "idle": [],
+            "credentials": [],
+        }
     ]
 
 

@@ -83,7 +83,20 @@ def test_what_nobody_needs_is_taken_back_when_that_has_lasted() -> None:
     assert steps == ["NO"] * 5 + ["WAIT"] * 5 + ["IDLE"] * 2
     whole = decided([], [offer("a")], [slot("a")], memory, states={"a": EntryState(running=1)})
     assert whole.requests[0].remove is Removal.WHOLE
+    assert whole.requests[0].idle == ("p",)
+    assert whole.memory.requests["a"].idle == ()
     assert decided([record()], [offer("a")], [slot("a")], memory).memory.excess_cycles == {"a": 0}
+
+
+def test_only_pilots_without_any_job_are_named_and_none_where_a_job_may_begin() -> None:
+    memory = Memory(excess_cycles={"a": 20})
+    there = {"a": EntryState(running=3)}
+    slots = [slot("a", "idle"), slot("a", "half"), slot("a", "half", busy=True), slot("a", ""), slot("b", "other")]
+    found = decided([], [offer("a"), offer("b")], slots, memory, states=there)
+    assert [request.idle for request in found.requests] == [("idle",), ()]
+    large = slot("a", "large", cores=64, memory_mib=1 << 20)
+    useful = decided([record(cores=32)], [offer("a", cores=64)], [*slots, large], memory, states=there)
+    assert (useful.requests[0].remove, useful.requests[0].idle) == (Removal.WHOLE, ())
 
 
 def test_a_partial_query_freezes_the_last_requests_and_takes_nothing_back() -> None:
