@@ -19,6 +19,7 @@ class BatchJob:
     this state, epoch seconds (0 when unknown). Of a job that HTCondor hands to another batch system, ``grid_job`` is
     its number there, empty until the site has taken it, and ``grid_state`` the site's own word for its state.
     ``leaving`` is one that is being removed and still in the queue. ``pilot`` is whose job it is.
+    Since ``silent_since`` (0 for never) its site does not answer HTCondor.
     """
 
     state: PilotState
@@ -33,6 +34,7 @@ class BatchJob:
     grid_state: str = ""
     leaving: bool = False
     pilot: str = ""
+    silent_since: float = 0.0
 
 
 class BatchSystem(Protocol):

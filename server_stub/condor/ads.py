@@ -37,6 +37,7 @@ ATTRIBUTES = (
     "RemoveReason",
     "GridJobId",
     "GridJobStatus",
+    "GridResourceUnavailableTime",
     "PilotId",
 )
 
@@ -60,6 +61,7 @@ def parse_ad(ad: Json) -> tuple[JobId, BatchJob]:
         since=float(ad.get("EnteredCurrentStatus") or 0),
         grid_job=site_number(str(ad.get("GridJobId") or "")),
         grid_state=str(ad.get("GridJobStatus") or ""),
+        silent_since=float(ad.get("GridResourceUnavailableTime") or 0),
         pilot=str(ad.get("PilotId") or ""),
     )
     return JobId(int(ad["ClusterId"]), int(ad["ProcId"])), job

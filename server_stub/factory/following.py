@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 
 from pilot_agent.model import FailureKind
@@ -12,6 +13,7 @@ from server_stub.factory.texts import shown
 # A job may be missing for a moment between the queue and the history.
 LOST_AFTER_SECONDS = 120.0
 
+SILENT = "its site does not answer"
 HELD_FAILURE = "job.held"
 KINDS = {
     **dict.fromkeys((6, 34, 35, 45), FailureKind.NODE_RESOURCE),
@@ -36,7 +38,10 @@ def follow(pilot: Pilot, told: BatchJob | None, now: float) -> Pilot:
         return replace(newer, message=shown(told.reason), failure_kind=kind.value, failure_code=HELD_FAILURE)
     if told.state.final:
         return _ended(pilot, newer, told, now)
-    if pilot.state is PilotState.HELD:  # it was let go
+    if told.silent_since:
+        since = dt.datetime.fromtimestamp(told.silent_since, dt.UTC).strftime("%Y-%m-%d %H:%M")
+        return replace(newer, message=f"{SILENT} since {since} UTC", failure_kind="", failure_code="")
+    if pilot.state is PilotState.HELD or pilot.message.startswith(SILENT):  # it was let go, or the site is back
         return replace(newer, message="", failure_kind="", failure_code="")
     return newer
 

@@ -36,6 +36,7 @@ QUEUED = {"ClusterId": 3, "ProcId": 1, "JobStatus": 1}
             },
             BatchJob(PilotState.QUEUED, since=9.0, grid_job="slurm/1/77", grid_state="IDLE"),
         ),
+        ({"GridResourceUnavailableTime": 5}, BatchJob(PilotState.QUEUED, silent_since=5.0)),
     ],
 )
 def test_an_ad_is_read_as_a_job(ad: dict[str, object], job: BatchJob) -> None:

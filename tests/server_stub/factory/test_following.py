@@ -39,6 +39,12 @@ def test_a_pilot_that_was_let_go_again_has_no_failure() -> None:
     assert (again.state, again.message, again.failure_kind, again.failure_code) == (PilotState.RUNNING, "", "", "")
 
 
+def test_a_pilot_whose_site_does_not_answer_says_since_when_until_it_does() -> None:
+    silent = follow(QUEUED, BatchJob(PilotState.QUEUED, silent_since=1795340444.0), 110.0)
+    assert silent.message == "its site does not answer since 2026-11-22 09:40 UTC"
+    assert follow(silent, BatchJob(PilotState.QUEUED), 120.0).message == ""
+
+
 def test_a_pilot_that_was_removed_while_held_failed_for_what_held_it() -> None:
     held = follow(QUEUED, HELD, 110.0)
     leaving = follow(held, BatchJob(PilotState.RUNNING, leaving=True), 120.0)
