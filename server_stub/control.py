@@ -15,7 +15,7 @@ from pilot_agent.model import FailureKind, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.entries import Factory
 from server_stub.factory import demand
-from server_stub.factory.controller import Plan, Situation, Take, decide
+from server_stub.factory.controller import PACE, Plan, Situation, Take, decide
 from server_stub.factory.demand import Held, Key
 from server_stub.factory.entry import LOCAL, Entry
 from server_stub.factory.log import tell
@@ -44,6 +44,14 @@ def lend_nothing(entry: Entry, names: tuple[str, ...]) -> Credentials:
     return no_credentials
 
 
+Count = Callable[[str, str, int], None]
+"""Notes for how many pilots of a frontend something was done (``submitted``, ``removed``), or not (``refused``)."""
+
+
+def count_nothing(frontend: str, what: str, pilots: int) -> None:
+    """For a factory that is not watched."""
+
+
 def never() -> bool:
     """Of a factory that nobody stops."""
     return False
@@ -59,12 +67,13 @@ class _Pause:
 @dataclass(slots=True)
 class Controller:
     """What one factory remembers between its rounds, none of which is needed: without it a round begins anew.
-    ``stopped`` tells whether to leave what is not begun."""
+    ``stopped`` tells whether to leave what is not begun, ``count`` takes what was done."""
 
     store: Store
     batch: BatchSystem
     lend: Lend = lend_nothing
     stopped: Callable[[], bool] = never
+    count: Count = count_nothing
     clock: Callable[[], float] = time.monotonic
     pauses: dict[tuple[str, str], _Pause] = field(default_factory=dict)
     leaving: dict[str, tuple[float, Pilot]] = field(default_factory=dict)
@@ -127,7 +136,7 @@ class Controller:
         while left:
             for key, number in list(left.items()):
                 if self.clock() >= ends or self.stopped():
-                    return limits
+                    return {**limits, **dict.fromkeys(left, PACE)}
                 portion = min(number, self._portion(key))
                 why = self._submit_some(key, portion, names[key], factory)
                 if why:
@@ -162,10 +171,12 @@ class Controller:
             # A VO's missing credential stops its own frontend; everything else the entry.
             own = failure.kind is FailureKind.CREDENTIAL
             self._pause((entry, frontend if own else ""), why, growing=not own)
+            self.count(frontend, "refused", number)
             tell(log.warning, "control.refused", entry=entry, frontend=frontend, vo=vo, asked=number, message=why)
             return why
         self.pauses.pop((entry, frontend), None)
         self.pauses.pop((entry, ""), None)
+        self.count(frontend, "submitted", len(pilots))
         tell(log.info, "control.submitted", entry=entry, frontend=frontend, vo=vo, pilots=len(pilots))
         return ""
 
@@ -190,6 +201,7 @@ class Controller:
             except PilotError as error:
                 tell(log.warning, error.failure.code, entry=entry, frontend=frontend, message=error.failure.message)
                 return
+            self.count(frontend, "removed", removed)
             self.leaving |= {pilot.id: (now, pilot) for pilot in pilots}
             tell(
                 log.info, "control.removed", entry=entry, frontend=frontend, vo=vo, queued=take.queued,

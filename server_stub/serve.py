@@ -138,7 +138,13 @@ class Rounds:
         """Until ``stop`` is set."""
         tidied = renewed = -math.inf
         observed: float | None = None
-        controller = Controller(self.running.store, self.batch, lending.lend(self.running), stopped=self.stop.is_set)
+        controller = Controller(
+            self.running.store,
+            self.batch,
+            lending.lend(self.running),
+            stopped=self.stop.is_set,
+            count=self.running.metrics.controlled,
+        )
         self._guarded("sweep.failed", self.sweep)
         while not self.stop.is_set():
             if self.wanted.wait(self.running.factory.collect_seconds):

@@ -30,10 +30,18 @@ class Metrics:
         self.collected = Gauge(
             "pilot_factory_collected_timestamp_seconds", "When the batch system last answered", registry=self._registry
         )
+        self._controlled = Counter(
+            "pilot_factory_controlled_pilots", "Pilots that frontends' requests had submitted, removed or refused",
+            ["frontend", "what"], registry=self._registry,
+        )  # fmt: skip
         self.reload_failures = Counter(
             "pilot_factory_reload_failures", "Configurations that were not taken", registry=self._registry
         )
         self._registry.register(_Pilots(store))
+
+    def controlled(self, frontend: str, what: str, pilots: int) -> None:
+        """So many pilots of a frontend were submitted, removed or refused."""
+        self._controlled.labels(frontend, what).inc(pilots)
 
     def text(self) -> bytes:
         """All figures in the text format."""

@@ -17,6 +17,7 @@ from server_stub.control import AT_ONCE, FIRST_PAUSE_SECONDS, LEAVING_SECONDS, C
 from server_stub.credentials.kinds import Kind
 from server_stub.entries import Factory
 from server_stub.factory import demand
+from server_stub.factory.controller import PACE
 from server_stub.factory.entry import Entry, Limits
 from server_stub.factory.frontends import Frontend
 from server_stub.factory.pilots import JobId, Pilot, PilotState
@@ -163,6 +164,7 @@ def test_a_slow_batch_system_gets_a_little_from_everybody_before_the_round_ends(
     ask(store, shared, request(queued=12), frontend="g")
     controller.round(shared, observed=time.time())
     assert counts(store) == {("site-a", "f"): AT_ONCE, ("site-b", "f"): AT_ONCE, ("site-a", "g"): AT_ONCE}
+    assert {kept.limited_by for kept in demand.wanted(store)} == {PACE}
     for _ in range(4):
         controller.round(shared, observed=time.time())
     assert counts(store) == {("site-a", "f"): 25, ("site-b", "f"): 15 + AT_ONCE, ("site-a", "g"): 12}
@@ -199,8 +201,11 @@ def test_those_that_wait_shortest_are_taken_back_and_nobody_elses(
     controller: Controller, shared: Factory, store: Store, batch: SlowBatch, queue: list[Pilot]
 ) -> None:
     ask(store, shared, request(queued=3, remove=Removal.IDLE))
+    counted: list[tuple[str, str, int]] = []
+    controller.count = lambda *what: counted.append(what)
     controller.round(shared, observed=time.time())
     assert removed(batch) == [103, 104]
+    assert counted == [("f", "removed", 2)]
     assert set(batch.removed.values()) == {"the frontend f wants fewer pilots"}
     batch.removed.clear()
     controller.round(shared, observed=time.time())

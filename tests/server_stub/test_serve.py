@@ -13,9 +13,12 @@ import structlog
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory
+from server_stub.factory.demand import take_set
+from server_stub.factory.frontends import Frontend
 from server_stub.factory.listening import try_address
 from server_stub.factory.live import live
 from server_stub.factory.pilots import JobId, PilotState
+from server_stub.factory.requests import Request, RequestSet, judge_set
 from server_stub.factory.store import Store
 from server_stub.serve import Rounds, serve
 from server_stub.submit import submit_pilots
@@ -60,6 +63,25 @@ def test_a_round_that_fails_is_followed_by_the_next(
     assert batch.rounds == 3
     assert found is not None
     assert found.state is PilotState.RUNNING
+
+
+def test_what_frontends_ask_for_is_done_once_the_batch_system_has_answered(factory: Factory, store: Store) -> None:
+    entries = tuple(replace(entry, tokens=None) for entry in factory.entries)
+    asking = replace(factory, entries=entries, frontends=(Frontend("f", "", ("v",)),), collect_seconds=0)
+    wanted = Request(entry="site-a", vo="v", queued=1, pilots=1)
+    given = RequestSet(sequence=1, lifetime_seconds=3600, requests=[wanted])
+    take_set(store, "f", given, "d", judge_set(given, asking.frontends[0], asking))
+    # A pilot of before, about which the batch system is asked.
+    (earlier,) = submit_pilots(factory, factory.entry("site-a"), 1, store, ScriptedBatch())
+    batch = FailingOnce(error=PilotError(Failure(FailureKind.NETWORK, "batch.failed", "no answer")))
+    batch.waiting[JobId(101, 0)] = BatchJob(PilotState.RUNNING)
+    running = live(asking, store)
+    with structlog.testing.capture_logs() as said:
+        Rounds(running, batch, batch.stop, threading.Event()).run()
+    told = [line["event"] for line in said if line["event"] in {"batch.failed", "control.submitted"}]
+    assert told == ["batch.failed", "control.submitted"]
+    assert [pilot.frontend for pilot in store.pilots() if pilot.id != earlier.id] == ["f"]
+    assert b'pilot_factory_controlled_pilots_total{frontend="f",what="submitted"} 1.0' in running.metrics.text()
 
 
 def test_a_certificate_that_cannot_be_used_is_named_before_the_server_begins(
