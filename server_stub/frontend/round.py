@@ -16,13 +16,15 @@ from server_stub.frontend.identity import Identity
 from server_stub.frontend.kept import Kept, KeptOffers, State
 from server_stub.frontend.pool import PoolReader, PoolView
 from server_stub.frontend.pressure import Limits
+from server_stub.frontend.slots import batch_job
 from server_stub.frontend.together import Together
 from server_stub.frontend.told import CycleTold, FactoryTold, entries_told, unmatched
 from server_stub.frontend.wake import Wake
-from server_stub.frontend.wire import EntryLimits, Offered, request_document
+from server_stub.frontend.wire import EntryLimits, Offered, named_by_job, request_document
 
 OLD_STATES_SECONDS = 600.0
 """What a factory's batch system told longer ago proves no excess."""
+MOST_LISTED = 500
 GRACE_SECONDS = 5.0
 """So much longer than a factory's own deadline its thread may take."""
 
@@ -169,13 +171,18 @@ class Round:
         return decide(snapshot, settings_for(self.frontend, offered), memory)
 
     def _send(
-        self, decision: Decision, offers: Mapping[str, KeptOffers], fresh: set[str], sequence: int
+        self,
+        decision: Decision,
+        offers: Mapping[str, KeptOffers],
+        fresh: set[str],
+        sequence: int,
     ) -> tuple[dict[str, Json], dict[str, str], int]:
         """The factories' answers and what went wrong with others, by name, and the largest number that was used. One
         that did not answer just now is not asked for anything: it goes on with what it knows."""
         plans = [plan for plan in self.frontend.factories if plan.name in fresh]
         sending = Together(
-            {plan.name: self._request(plan, decision, offers[plan.name].offered, sequence) for plan in plans}, self.wake
+            {plan.name: self._request(plan, decision, offers[plan.name].offered, sequence) for plan in plans},
+            self.wake,
         )
         patience = 2 * max((plan.most_seconds for plan in plans), default=0.0) + GRACE_SECONDS
         answers, problems = {}, {}
@@ -196,30 +203,42 @@ class Round:
             client = FactoryClient(plan, self.identity, self.frontend.settings.vo.name)
             try:
                 given = self.credentials.deliver(client, offered, wanted)
-                return put(client, plan, wanted, self.frontend.settings.vo.name, given, sequence)
+                named = with_names(client, wanted)
+                vo = self.frontend.settings.vo.name
+                return put(
+                    client,
+                    lambda number: request_document(number, plan.lifetime_seconds, named, vo, given),
+                    sequence,
+                )
             finally:
                 client.close()
 
         return send
 
 
-def put(
-    client: FactoryClient,
-    plan: FactoryPlan,
-    wanted: list[Request],
-    vo: str,
-    given: Mapping[str, tuple[str, ...]],
-    sequence: int,
-) -> tuple[Json, int]:
+def with_names(client: FactoryClient, wanted: list[Request]) -> list[Request]:
+    """The requests with the idle pilots under the factory's own names for them, of which only it knows; others it would
+    not find. Raises ``PilotError``."""
+    found = []
+    for request in wanted:
+        if request.idle:
+            parameters = {"entry": request.entry.partition("@")[0], "state": "running", "limit": str(MOST_LISTED)}
+            names = named_by_job(client.pilots(parameters))
+            request = replace(request, idle=tuple(names[job] for job in map(batch_job, request.idle) if job in names))
+        found.append(request)
+    return found
+
+
+def put(client: FactoryClient, document: Callable[[int], dict[str, Json]], sequence: int) -> tuple[Json, int]:
     """The factory's answer, and the number of the set that it took. Where it knows a newer one, as after this
     machine's clock was set back, the set gets the next number. Raises ``PilotError``."""
     try:
-        return client.put_requests(request_document(sequence, plan.lifetime_seconds, wanted, vo, given)), sequence
+        return client.put_requests(document(sequence)), sequence
     except OutdatedError as error:
         if error.known < sequence:
             raise
         newer = error.known + 1
-        return client.put_requests(request_document(newer, plan.lifetime_seconds, wanted, vo, given)), newer
+        return client.put_requests(document(newer)), newer
 
 
 def settings_for(frontend: Frontend, offered: list[Offered]) -> Settings:

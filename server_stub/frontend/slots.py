@@ -13,14 +13,15 @@ from server_stub.frontend.jobs import LARGEST_NUMBER, Ad, Integers, whole
 
 PROJECTION = (
     *("PilotId", "GLIDEIN_Entry_Name", "State", "SlotType", "Cpus", "Memory", "Disk", "GPUs", "GLIDEIN_CPUS"),
-    *("GLIDEIN_ToRetire", "Start", "GLIDEIN_Factory"),
+    *("GLIDEIN_ToRetire", "Start", "GLIDEIN_Factory", "GLIDEIN_ClusterId", "GLIDEIN_ProcId"),
 )
 """The attributes to ask a collector for."""
 
 
 class SlotRecord(NamedTuple):
-    """One slot. ``retires`` is when jobs no longer begin in it (seconds since 1970); ``busy`` whether it is claimed,
-    ``open`` whether it takes jobs at all."""
+    """One slot. ``pilot`` is the pilot's own name, with its batch job's number behind it where that is known
+    (``name#cluster.process``). ``retires`` is when jobs no longer begin in the slot (seconds since 1970); ``busy``
+    whether it is claimed, ``open`` whether it takes jobs at all."""
 
     entry: str
     pilot: str
@@ -40,7 +41,7 @@ def slot_record(ad: Ad) -> SlotRecord:
     busy = ad.get("State") == "Claimed" and ad.get("SlotType") != "Partitionable"
     return SlotRecord(
         entry="@".join(filter(None, names)),
-        pilot=str(ad.get("PilotId", "")),
+        pilot=_pilot(ad),
         busy=busy,
         open=busy or not _closed(ad),
         cores=whole(ad, "Cpus"),
@@ -49,6 +50,12 @@ def slot_record(ad: Ad) -> SlotRecord:
         gpus=whole(ad, "GPUs"),
         retires=whole(ad, "GLIDEIN_ToRetire") or LARGEST_NUMBER,
     )
+
+
+def _pilot(ad: Ad) -> str:
+    name, cluster, process = (ad.get(key) for key in ("PilotId", "GLIDEIN_ClusterId", "GLIDEIN_ProcId"))
+    job = f"#{cluster}.{process}" if isinstance(cluster, int) and isinstance(process, int) else ""
+    return f"{name or ''}{job}"
 
 
 def _closed(ad: Ad) -> bool:
@@ -93,6 +100,11 @@ class SlotTable:
         entry = np.zeros(len(self.pilots), np.int32)
         entry[self.pilot] = self.entry
         return entry, np.bincount(self.pilot, weights=self.busy, minlength=len(self.pilots)) > 0
+
+
+def batch_job(pilot: str) -> str:
+    """The number of the batch job in a slot record's name of a pilot; empty where it is not known."""
+    return pilot.partition("#")[2]
 
 
 def slot_table(records: Iterable[SlotRecord]) -> SlotTable:

@@ -93,6 +93,17 @@ def read_offered(document: Json, factory: str, vo: str = "") -> Offered:
     )  # fmt: skip
 
 
+def named_by_job(document: Json) -> dict[str, str]:
+    """The factory's names of pilots by their batch jobs' numbers, of its answer to ``GET pilots``."""
+    pilots = document.get("pilots") if isinstance(document, dict) else None
+    found = {}
+    for pilot in pilots if isinstance(pilots, list) else []:
+        job = pilot.get("job") if isinstance(pilot, dict) else None
+        if isinstance(job, dict) and isinstance(pilot.get("id"), str):
+            found[f"{job.get('cluster')}.{job.get('process')}"] = pilot["id"]
+    return found
+
+
 def request_document(
     sequence: int,
     lifetime_seconds: int,
@@ -100,7 +111,8 @@ def request_document(
     vo: str,
     credentials: Mapping[str, tuple[str, ...]],
 ) -> dict[str, Json]:
-    """The body of ``PUT requests``: everything that is wanted of one factory."""
+    """The body of ``PUT requests``: everything that is wanted of one factory. ``credentials`` are by the entries' whole
+    names."""
     return {
         "sequence": sequence,
         "lifetime_seconds": lifetime_seconds,

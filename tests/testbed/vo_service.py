@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ ENTRY, SITE_NAME = "local", "Testbed"
 FACTORY_NAME, FRONTEND_NAME, VO = "east", "example-vo", "example"
 FACTORY_HOME, FRONTEND_HOME = f"{FACTORY.home}/pilot-factory", f"{USER.home}/pilot-frontend"
 FACTORY_FILE, FRONTEND_FILE = f"{FACTORY_HOME}/factory.yaml", f"{FRONTEND_HOME}/frontend.yaml"
+ENVIRONMENT = {"PYTHONPATH": f"{CODE}:{unit_tests.SITE}"}
 CYCLE_SECONDS = 1.0
 WAIT_SECONDS = 120.0
 POLL_SECONDS = 0.2
@@ -58,7 +59,7 @@ class Service:
             self._argv(words),
             user=self.account.name,
             cwd=CODE,
-            env=self._environment(),
+            env=ENVIRONMENT,
             timeout_seconds=timeout_seconds,
         )
 
@@ -76,7 +77,7 @@ class Service:
                 self._argv(("run",)),
                 user=self.account.name,
                 cwd=CODE,
-                env=self._environment(),
+                env=ENVIRONMENT,
                 stdout=file,
                 stderr=file,
             )
@@ -101,9 +102,6 @@ class Service:
 
     def _argv(self, words: tuple[str, ...]) -> list[str]:
         return ["python3", "-B", "-m", "server_stub", *self.words, words[0], "--config", self.file, *words[1:]]
-
-    def _environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": f"{CODE}:{unit_tests.SITE}"}
 
 
 class VoService:
@@ -154,7 +152,7 @@ class VoService:
         give(host, f"{USER.home}/.placed", "", account=USER)
         made = host.run(
             ["python3", "-B", "-m", "server_stub", "frontend", "init", FRONTEND_HOME, "--json"],
-            user=USER.name, cwd=CODE, env={"PYTHONPATH": f"{CODE}:{unit_tests.SITE}"},
+            user=USER.name, cwd=CODE, env=ENVIRONMENT,
         )  # fmt: skip
         if made.returncode != 0:
             raise CommandError(f"frontend init: {made.stderr}")
@@ -237,7 +235,7 @@ def factory_document(public: str) -> dict[str, Json]:
         "pilot": {
             "pool": {"collectors": [f"{USER_POOL.head}:9618"]},
             "vo": {"name": VO, "containers": "never"},
-            "startd": {"idle_shutdown_seconds": 10, "tail_shutdown_seconds": 10},
+            "startd": {"idle_shutdown_seconds": 8, "tail_shutdown_seconds": 8},
             "on_failure": {"hold_seconds": 0},
             "benchmarks": {"seconds": 0.01, "budget_seconds": 1000},
         },

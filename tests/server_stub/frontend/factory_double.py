@@ -24,6 +24,7 @@ class FactoryDouble:
         self.public_key = public_key
         self.frontend = frontend
         self.entries: list[dict[str, Any]] = [entry("small"), entry("large", cores=32)]
+        self.pilots: list[dict[str, Any]] = [{"id": "p1", "entry": "small", "state": "running", "vo": "example"}]
         self.plan: list[Any] = []
         self.asked: list[tuple[str, str]] = []
         self.known: dict[str, Any] = {"sequence": 0}
@@ -89,7 +90,7 @@ class FactoryDouble:
         if handler.path.startswith("/api/v1/frontend/offers"):
             return 200, {"factory": self.name, "time": time.time(), "encryption": {}, "entries": self.entries}
         if handler.path.startswith("/api/v1/frontend/pilots"):
-            return 200, {"pilots": [{"id": "p1", "entry": "small", "state": "running", "vo": "example"}]}
+            return 200, {"pilots": self.pilots, "after": ""}
         return self.taken(json.loads(body))
 
     def taken(self, document: dict[str, Any]) -> tuple[int, Any]:

@@ -250,3 +250,26 @@ def test_the_supervisor_hears_that_it_is_ready_alive_and_stopping(
     assert lines[0] == "READY=1"
     # After every answer of the pool too: many access points that hang are no reason to start it again.
     assert lines.count("WATCHDOG=1") == 5
+
+
+def test_of_running_pilots_only_idle_ones_are_named_to_be_taken_back(world: World) -> None:
+    world.jobs(0)
+    world.factory.entries[0]["state"]["running"] = 2
+    world.factory.pilots = [
+        {
+            "id": f"name{job}",
+            "entry": "small",
+            "state": "running",
+            "vo": "example",
+            "job": {"cluster": job, "process": 0},
+        }
+        for job in (7, 8, 9)
+    ]
+    world.pool.slots(slot("small@east", "a#7.0", busy=True), slot("small@east", "b#8.0"))
+    named = []
+    for _ in range(12):
+        world.cycle()
+        named.append({row["entry"]: row.get("idle", []) for row in world.factory.known["requests"]})
+    assert named[-1] == {"small": ["name8"], "large": []}
+    assert named[9]["small"] == []
+    assert world.factory.known["requests"][0]["remove"] == "WHOLE"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server_stub.frontend.bindings import classad2
-from server_stub.frontend.slots import PROJECTION, read_slots, slot_record, slot_table
+from server_stub.frontend.slots import PROJECTION, batch_job, read_slots, slot_record, slot_table
 from tests.server_stub.frontend.builders import slot
 
 AD = (
@@ -61,3 +61,11 @@ def test_an_empty_pool_is_a_table_too() -> None:
     assert len(table) == 0
     assert table.of_entries(["a"]).tolist() == []
     assert [len(part) for part in table.pilot_states()] == [0, 0]
+
+
+def test_a_pilot_is_known_by_its_batch_job_where_its_ad_names_that() -> None:
+    own = {"PilotId": "a", "GLIDEIN_Entry_Name": "e", "GLIDEIN_Factory": "f"}
+    known = slot_record({**own, "GLIDEIN_ClusterId": 12, "GLIDEIN_ProcId": 0})
+    assert (known.entry, batch_job(known.pilot)) == ("e@f", "12.0")
+    assert batch_job(slot_record({**own, "GLIDEIN_ClusterId": 12}).pilot) == ""
+    assert slot_record(own).pilot == "a"
