@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ from server_stub.factory.live import live
 from server_stub.factory.patience import ImpatientProtocol
 from server_stub.factory.pilots import PilotState
 from server_stub.factory.store import Store
-from server_stub.factory.tables import ChangeRow, PilotRow, ReportRow, ScoreRow
+from server_stub.factory.tables import ChangeRow, EventsRow, PilotRow, ReportRow, ScoreRow
 
 FAILURES = (
     ("node_resource", "disk.too_small", "the workspace has 812 MiB free, 10000 MiB are needed"),
@@ -60,7 +62,7 @@ def factory(directory: Path, entries: int) -> Factory:
 
 
 def fill(store: Store, *, entries: int, pilots: int, seed: int = 1) -> None:
-    """So many pilots on so many entries, of the last days; the first of them failed and has a report."""
+    """So many pilots on so many entries, of the last days; the first of them failed and has a report and events."""
     chance, now = random.Random(seed), time.time()
     rows = [_pilot(chance, number, entries, now) for number in range(pilots)]
     scores = [_score(chance, row, now) for row in rows if row["jobs_started"]][: pilots // 10]
@@ -68,10 +70,22 @@ def fill(store: Store, *, entries: int, pilots: int, seed: int = 1) -> None:
     with store.write() as session:
         session.execute(insert(PilotRow), rows)
         session.execute(insert(ScoreRow), scores)
+        told = zlib.compress(_events())
+        session.add(EventsRow(pilot_id="p000000", upto=1, received=now, dropped=0, lines=told))
         session.add(ReportRow(pilot_id="p000000", document={"timeline": steps}))
         for number, state in enumerate(("prepared", "queued", "running", "ended")):
             session.add(ChangeRow(pilot_id="p000000", at=now - 4000 + 900 * number, state=state))
     tidy(store, Kept(), now=now)
+
+
+def _events() -> bytes:
+    """What a pilot that failed told."""
+    lines: list[dict[str, object]] = [{"seconds": 0.1, "event": "pilot.started", "host": "wn253.example.org"}]
+    for stage, what, start, took, status in STEPS:
+        lines.append({"seconds": start + took, "event": "task.ended", "stage": stage, "name": what, "status": status})
+    kind, code, _ = FAILURES[1]
+    lines.append({"seconds": 12.9, "event": "pilot.ending", "failure": {"kind": kind, "code": code}})
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def _pilot(chance: random.Random, number: int, entries: int, now: float) -> dict[str, object]:

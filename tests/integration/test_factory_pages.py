@@ -22,6 +22,7 @@ PAGES = {
     "benchmarks": "/benchmarks",
     "waste": "/waste",
 }
+SIZES = {"entries": "1280,900", "pilot": "1280,1500"}
 DARK = "--blink-settings=preferredColorScheme=0"
 KEPT = os.environ.get("PILOT_TEST_SCREENSHOTS")
 """A directory for the pictures, for who wants to look at them."""
@@ -72,7 +73,7 @@ def test_by_night_a_page_is_dark_and_by_day_it_is_light(address: str, browser: B
     for mode, options in (("light", ()), ("dark", (DARK,))):
         for name in ("entries", "pilot"):
             picture = pictures / f"factory-{name}-{mode}.png"
-            browser.open(f"{address}{PAGES[name]}", f"--screenshot={picture}", "--window-size=1280,900", *options)
+            browser.open(f"{address}{PAGES[name]}", f"--screenshot={picture}", f"--window-size={SIZES[name]}", *options)
             sizes[name, mode] = corner(picture)
     assert min(sizes["entries", "light"]) > 200 > 100 > max(sizes["entries", "dark"])
     assert min(sizes["pilot", "light"]) > 200 > 100 > max(sizes["pilot", "dark"])
