@@ -103,12 +103,13 @@ def test_pilots_run_users_jobs_at_each_kind_of_site_and_come_home(
 
 
 def test_removed_pilots_leave_the_sites_queue_and_nodes(site: SlurmSite, factory: SiteFactory, jobs: Jobs) -> None:
-    pilots = [factory.submit(entry) for entry in (DIRECT, OVER_SSH)]
+    pilots = [factory.submit(entry) for entry in (DIRECT, OVER_SSH, SCHEDD)]
     for pilot in pilots:
         job_at(jobs, pilot["entry"], ENDLESS).wait_running()
-    assert site.queue().count("RUNNING") == len(pilots)
+    assert site.queue().count("RUNNING") == 2
     site.gate.run(["condor_rm", "-all"])
-    site.wait("empty queue", lambda: site.queue() == "", END_SECONDS)
+    site.wait("empty queue of Slurm", lambda: site.queue() == "", END_SECONDS)
+    site.wait("empty queue of the other schedd", lambda: site.pool_queue() == "", END_SECONDS)
     for pilot in pilots:
         assert wait_ended(site, factory, pilot)["state"] == "removed"
     site.wait("nodes without a trace", lambda: not left_on_nodes(site))

@@ -122,6 +122,12 @@ class SlurmSite:
         """What Slurm has in its queue: a line for each job."""
         return self.head.run(["squeue", "-h", "-o", "%i %u %T"]).stdout
 
+    def pool_queue(self) -> str:
+        """What the schedd of the site's HTCondor pool has still to do for the pilots' account: a line for each job. It
+        remembers for days those that ended, for whoever asks over the blahp."""
+        words = ["condor_q", PILOT.name, "-constraint", "JobStatus < 3", "-af", "ClusterId", "JobStatus"]
+        return _must(self.grid.factory, *words)
+
     def wait(self, what: str, ready: Callable[[], bool], seconds: float = START_TIMEOUT_SECONDS) -> None:
         """Wait for a condition. Raises CommandError, with the gridmanager's log, when it does not come."""
         until = time.monotonic() + seconds
@@ -154,6 +160,7 @@ class SlurmSite:
         if host.running:
             host.run(["usermod", "--password", "!", PILOT.name])
             host.run(["rm", "-rf", f"{PILOT.home}/.ssh", f"{PILOT.home}/bosco"])
+            host.run(["condor_rm", "-forcex", "-constraint", "JobStatus > 2"], user=PILOT.name)
 
     def _start_gate(self) -> None:
         self.gate.start()
