@@ -1,9 +1,7 @@
-"""HTCondor's bindings and the factory's submit descriptions against real daemons: a local pool, the same pool as a grid
-site through the blahp, and as a remote access point."""
+"""Jobs that the factory describes: in a local pool, in that pool through the blahp, and as a remote access point."""
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import shutil
 import time
@@ -12,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from server_stub.factory.description import description
-from tests.server_stub.factory.descriptions.entries import ENTRIES, parcel
-from tests.testbed import unit_tests
+from tests.server_stub.factory.descriptions.entries import parcel
 from tests.testbed.grid import SITE_POOL, Grid
 from tests.testbed.trees import FACTORY
 
 PROJECT = Path(__file__).resolve().parents[2]
-SERVER, BINDINGS, PLACE = "/opt/submitting", "/opt/bindings", "/home/factory/submitting"
+SERVER, PLACE = "/opt/submitting", "/home/factory/submitting"
 TIMEOUT_SECONDS = 240.0
 # Stands in for the launcher and a pilot: what comes home, how it ended, and what it was told.
 JOB = """#!/bin/sh
@@ -57,26 +50,18 @@ elif isinstance(answer, list):
     answer = [str(each) for each in answer]
 print(json.dumps(to_json(answer)))
 """
-DRY_RUN = """
-cd "$0" && for name in *; do (
-    cd "$name" && condor_submit -dry-run ad pilot.sub 2>&1 || echo "FAILED $name"
-); done
-"""
 
 
 class AccessPoint:
     """The site's access point as the factory's account asks it on its own machine."""
 
-    def __init__(self, grid: Grid, libraries: str) -> None:
+    def __init__(self, grid: Grid, factory: str) -> None:
         self.host = grid.factory
-        self._environment = {"PYTHONPATH": f"{libraries}:{SERVER}" if libraries else SERVER}
-        if libraries:  # a client of another version does not agree with the schedd about files
-            self._environment["_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
-        self.factory = f"factory-{'pypi' if libraries else 'debian'}"
+        self.factory = factory
 
     def ask(self, method: str, *arguments: Any) -> Any:
         words = ["python3", "-c", DRIVER, method, json.dumps(arguments)]
-        done = self.host.run(words, user=FACTORY.name, env=self._environment, timeout_seconds=120.0)
+        done = self.host.run(words, user=FACTORY.name, env={"PYTHONPATH": SERVER}, timeout_seconds=120.0)
         assert done.returncode == 0, done.stderr
         answer: Any = json.loads(done.stdout)
         return answer
@@ -129,29 +114,13 @@ def read(name: str, entry: dict[str, Any]) -> Any:
     return made
 
 
-def proxy() -> bytes:
-    """A certificate and its key that are good for a day."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pilot")])
-    now = dt.datetime.now(dt.UTC)
-    named = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    numbered = named.serial_number(x509.random_serial_number())
-    made = numbered.not_valid_before(now).not_valid_after(now + dt.timedelta(days=1)).sign(key, hashes.SHA256())
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return made.public_bytes(serialization.Encoding.PEM) + private
-
-
 @pytest.fixture(scope="module")
 def server(grid: Grid) -> Iterator[None]:
-    """The server's code, bindings of PyPI for its Python, and a token for its account, on the factory's host."""
+    """The server's code, and a token for its account, on the factory's host, which has Debian's bindings."""
     host = grid.factory
     for package in ("pilot_agent", "server_stub"):
         target = host.path(f"{SERVER}/{package}")
         shutil.copytree(PROJECT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
-    for package in ("htcondor2", "classad2", "htcondor.libs"):
-        shutil.copytree(unit_tests.libraries() / package, host.path(f"{BINDINGS}/{package}"))
     words = ["condor_token_create", "-identity", f"{FACTORY.name}@{SITE_POOL.domain}"]
     token = host.run(words).stdout
     tokens = host.path(f"{FACTORY.home}/.condor/tokens.d")
@@ -162,42 +131,18 @@ def server(grid: Grid) -> Iterator[None]:
     yield
     host.run(["condor_rm", "-constraint", "PilotFactory =!= undefined"])
     host.run(["condor_rm", "-forcex", "-constraint", "PilotFactory =!= undefined"])
-    for path in (SERVER, BINDINGS, PLACE, f"{FACTORY.home}/.condor"):
+    for path in (SERVER, PLACE, f"{FACTORY.home}/.condor"):
         shutil.rmtree(host.path(path), ignore_errors=True)
 
 
-@pytest.fixture(params=["", BINDINGS], ids=["debian", "pypi"])
-def access_point(request: pytest.FixtureRequest, grid: Grid, server: None) -> AccessPoint:
-    return AccessPoint(grid, request.param)
-
-
-def test_htcondor_takes_the_description_of_every_type_of_entry(grid: Grid) -> None:
-    host, place = grid.factory, "/tmp/descriptions"
-    credentials = {kind: f"{place}-{kind}" for kind in ("scitoken", "x509", "ssh_key")}
-    for path in credentials.values():  # of a proxy condor_submit reads until when it is good
-        host.path(path).write_bytes(proxy())
-    for name in ENTRIES:
-        directory = host.path(f"{place}/{name}")
-        (directory / "logs").mkdir(parents=True)
-        (directory / "payload").mkdir()
-        told = parcel(name, f"{place}/{name}", credentials=credentials)
-        for file in (*told.files, "report.json", "events.jsonl", "launcher.sh", "payload/pilot.sh", "user-data"):
-            (directory / file).write_text("x")
-        (directory / "pilot.sub").write_text(description(told))
-    host.run(["chmod", "-R", "a+rwX", place, *credentials.values()])
-    done = host.run(["sh", "-c", DRY_RUN, place], user=FACTORY.name, timeout_seconds=120.0)
-    assert done.stdout.count("job(s) dry-run to cluster") == len(ENTRIES), done.stdout + done.stderr
-    assert "FAILED" not in done.stdout
-    assert "WARNING" not in done.stdout + done.stderr
-    for name in ENTRIES:
-        assert f'PilotEntry="{name}"' in host.path(f"{place}/{name}/ad").read_text()
-    shutil.rmtree(host.path(place))
+@pytest.fixture
+def access_point(grid: Grid, server: None) -> AccessPoint:
+    return AccessPoint(grid, "factory-local")
 
 
 def test_jobs_are_submitted_followed_and_removed_by_the_bindings(access_point: AccessPoint) -> None:
     versions = access_point.ask("versions")
-    assert "23.9" in versions["schedd"]
-    assert (" 25." in versions["bindings"]) == (access_point.factory == "factory-pypi")
+    assert "23.9" in versions["bindings"]
     assert access_point.ask("schedd") == f"factory.{SITE_POOL.domain}"
     local = {"type": "local", "submit": {"payload": "file"}}
     quick, slow = access_point.describe("quick", local), access_point.describe("slow", local, waits=True)
@@ -230,8 +175,7 @@ GRID_TYPES: dict[str, dict[str, Any]] = {
 
 
 def test_jobs_of_grid_types_reach_their_site_and_come_home(grid: Grid, server: None) -> None:
-    access_point = AccessPoint(grid, "")
-    access_point.factory = "factory-grid"
+    access_point = AccessPoint(grid, "factory-grid")
     paths = {name: access_point.describe(name, entry) for name, entry in GRID_TYPES.items()}
     slow = {name: access_point.describe(f"{name}-slow", entry, waits=True) for name, entry in GRID_TYPES.items()}
     jobs = access_point.ask("submit_all", [*paths.values(), *slow.values()])
