@@ -15,6 +15,7 @@ from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.factory.entry import Entry, read_entry
+from server_stub.factory.entry_submit import CLOUDS
 from server_stub.factory.frontends import Frontend, read_frontends
 from server_stub.factory.history import Kept
 from server_stub.factory.reader import Reader
@@ -136,7 +137,8 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         factory = replace(factory, database=f"sqlite:///{os.path.join(factory.state, 'factory.sqlite')}")
     reader.refuse_others()
     noted = {problem.path for problem in problems}
-    problems += [problem for problem in _https_problems(factory) if problem.path not in noted]
+    together = [*_https_problems(factory), *_upload_problems(factory)]
+    problems += [problem for problem in together if problem.path not in noted]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         message = f"the factory's file has {count}: " + "; ".join(f"{p.path}: {p.message}" for p in problems)
@@ -159,6 +161,15 @@ def _https_problems(factory: Factory) -> list[Problem]:
         said = "frontends prove by a token who they are: give certificate and key, or let only this host reach the"
         return [Problem("frontends", "factory", f"{said} server (address: 127.0.0.1), with a proxy that speaks HTTPS")]
     return []
+
+
+def _upload_problems(factory: Factory) -> list[Problem]:
+    """No file comes home from a machine of a cloud."""
+    silent = [entry.name for entry in factory.entries if entry.type in CLOUDS]
+    if factory.uploads or not silent:
+        return []
+    said = f"must be true: from machines of a cloud (entry {silent[0]}) nothing comes home but what pilots send"
+    return [Problem("uploads", "factory", said)]
 
 
 def _entries(items: Iterable[Json], directory: str, problems: list[Problem]) -> tuple[Entry, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from server_stub.factory.description import description
+from server_stub.factory.descriptions.user_data import user_data
 from tests.server_stub.factory.descriptions.entries import parcel
 from tests.testbed.grid import SITE_POOL, Grid
 from tests.testbed.trees import FACTORY
@@ -192,3 +194,33 @@ def test_jobs_of_grid_types_reach_their_site_and_come_home(grid: Grid, server: N
     assert "--python /usr/bin/python3* --" in access_point.returned(paths["blahp"], "pilot.out")
     for job in jobs[2:]:
         access_point.wait(job, "removed", lambda told: told["state"] == "removed")
+
+
+MACHINE_PAYLOAD = "id -un\necho arguments $@\ncat pilot.token\nstat -c %a pilot.token entry.json\n"
+
+
+def test_a_clouds_machine_becomes_a_pilot_of_an_ordinary_account_and_ends(grid: Grid, tmp_path: Path) -> None:
+    """A worker node takes the machine's place, and runs the user data as a cloud's machine does at its first start."""
+    machine = grid.wn1
+    for name in ("factory.json", "entry.json", "pilot.token"):
+        (tmp_path / name).write_text("secret\n")
+    machine.path("/srv/pilot.sh").write_text(MACHINE_PAYLOAD)
+    shutdown = machine.path("/usr/local/sbin/shutdown")
+    shutdown.write_text('#!/bin/sh\necho "shutdown $@"\n')
+    shutdown.chmod(0o755)
+    told = parcel(
+        "ec2", str(tmp_path), launcher=str(PROJECT / "packaging" / "launcher.sh"), secrets=("pilot.token",),
+        address="file:///srv/pilot.sh", sha256=hashlib.sha256(MACHINE_PAYLOAD.encode()).hexdigest(),
+    )  # fmt: skip
+    done = machine.run(["sh"], input=user_data(told), cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "pilot",
+        "arguments run --config factory=factory.json --config entry=entry.json --output .",
+        *("secret", "600", "600"),
+        "shutdown -h now",
+    ]
+    for name in ("factory.json", "entry.json", "pilot.token", "launcher.sh", "pilot.sh"):
+        machine.path(f"/home/pilot/{name}").unlink()
+    machine.path("/srv/pilot.sh").unlink()
+    shutdown.unlink()

@@ -136,3 +136,12 @@ def test_an_unknown_entry_is_named_with_the_known_ones(factory: Factory) -> None
 def test_a_file_that_is_missing_is_a_failure_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(PilotError, match="cannot be read: No such file"):
         read_factory(str(tmp_path / "absent.yaml"))
+
+
+def test_a_cloud_without_uploads_is_refused_as_nothing_would_come_home(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    cloud = {"image": "ami-1", "machine": "m5", "access_key": "a", "secret_key": "s"}
+    document["entries"][0] |= {"type": "ec2", "contact": "https://ec2.example.org/", "cloud": cloud}
+    with pytest.raises(PilotError, match=r"uploads: must be true: from machines of a cloud \(entry site-a\)"):
+        parse_factory(document, str(tmp_path))

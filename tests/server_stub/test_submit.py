@@ -259,6 +259,7 @@ def test_a_pilot_of_a_cloud_is_told_all_by_its_machines_user_data(
 ) -> None:
     cloud = {"image": "ami-1", "machine": "m5", "access_key": "a", "secret_key": "s"}
     document["entries"][0] |= {"type": "ec2", "contact": "https://ec2.example.org/", "cloud": cloud}
+    document |= {"uploads": True, "url": "https://factory.example.org"}
     factory = parse_factory(document, str(tmp_path))
     (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
     script = Path(lines_of(batch.submitted[0])["ec2_user_data_file"])
@@ -271,6 +272,7 @@ def test_a_machine_whose_user_data_cannot_be_made_is_not_asked_for(
 ) -> None:
     cloud = {"image": "ami-1", "machine": "m5", "access_key": "a", "secret_key": "s"}
     document["entries"][0] |= {"type": "ec2", "contact": "https://ec2.example.org/", "cloud": cloud}
+    document |= {"uploads": True, "url": "https://factory.example.org"}
     (tmp_path / "launcher.sh").unlink()
     factory = parse_factory(document, str(tmp_path))
     with pytest.raises(PilotError, match="no user data can be made") as caught:
