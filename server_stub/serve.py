@@ -36,7 +36,7 @@ from server_stub.factory.store import Store
 from server_stub.running import RunningFile
 
 TIDY_SECONDS = 300.0
-RENEW_SECONDS = 60.0
+RENEW_SECONDS = 20.0
 """So often newer credentials are looked for."""
 MOST_CONNECTIONS = 8000
 MOST_FILES = 2 * MOST_CONNECTIONS + 1000

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from pilot_agent.files import write_atomically
@@ -29,7 +29,7 @@ MOST_CREDENTIALS = 200_000
 MOST_BYTES = 256 << 20
 """Of one frontend."""
 LEAST_SECONDS = 600.0
-"""A pilot is not sent out with less."""
+"""A pilot is not sent out with less, or with less than half of a token that is shorter."""
 KEPT_SECONDS = 86400
 """What expired is shown so long, that an operator sees what is missing."""
 UNKNOWN_SECONDS = 3600.0
@@ -244,7 +244,9 @@ class Vault:
     def _own(self, session: Session, pilot: Pilot, moment: float, *, needed: bool) -> list[CredentialRow]:
         """A free IDTOKEN, which is the pilot's from now on; none where there is none and none is needed."""
         free = _fitting(pilot, Purpose.PILOT).where(CredentialRow.pilot_id.is_(None))
-        lasting = free.where(CredentialRow.expires > int(moment + LEAST_SECONDS)).limit(1)
+        half = (CredentialRow.expires - CredentialRow.received) / 2
+        least = case((half < LEAST_SECONDS, half), else_=LEAST_SECONDS)
+        lasting = free.where(CredentialRow.expires - moment > least).limit(1)
         row = session.scalars(lasting.with_for_update(skip_locked=True)).first()
         if row is None:
             if not needed:

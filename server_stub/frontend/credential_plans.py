@@ -85,7 +85,7 @@ def _pilots(reader: Reader) -> PilotTokens:
         key_id=reader.text("key_id", IDENTIFIER, default=""),
         identity=reader.text("identity", default=USUAL_IDENTITY),
         queue_seconds=reader.integer("queue_seconds", default=DAY, minimum=0, maximum=30 * DAY),
-        most_seconds=reader.integer("most_seconds", default=7 * DAY, minimum=600, maximum=90 * DAY),
+        most_seconds=reader.integer("most_seconds", default=7 * DAY, minimum=60, maximum=90 * DAY),
     )
     try:
         whole = plan.identity.format_map(FIELDS)

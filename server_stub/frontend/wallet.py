@@ -37,8 +37,6 @@ MOST_SPARE = 500
 MOST_AT_ONCE = 200
 MOST_BYTES_AT_ONCE = 2 << 20
 MOST_KNOWN = 200_000
-LEAST_SECONDS = 900.0
-"""With less left a token is not counted as one that a further pilot can have."""
 ISSUED_FILE = "issued.jsonl"
 ISSUED_LIMIT_BYTES = 64 << 20
 
@@ -119,9 +117,9 @@ class Wallet:
         """The names under which a token is to be made: of pilots whose present one is half over, and new ones until
         there are as many as the queue may take."""
         worn = [one.id for one in mine if one.pilot and one.expires - now < seconds / 2]
-        free = [one for one in mine if not one.pilot and one.expires - now >= max(LEAST_SECONDS, seconds / 2)]
+        free = [one for one in mine if not one.pilot and one.expires - now >= seconds / 2]
         lacking = max(0, min(asked, MOST_SPARE) - len(free))
-        old = [one.id for one in mine if not one.pilot and one.expires - now < max(LEAST_SECONDS, seconds / 2)]
+        old = [one.id for one in mine if not one.pilot and one.expires - now < seconds / 2]
         again = old[:lacking]
         return [*worn, *again, *(secrets.token_hex(8) for _ in range(lacking - len(again)))]
 

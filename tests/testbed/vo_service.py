@@ -17,6 +17,7 @@ from tests.testbed import unit_tests
 from tests.testbed.command import CommandError
 from tests.testbed.grid import SITE_POOL, USER_POOL, Grid
 from tests.testbed.hosts import Bind, Host
+from tests.testbed.pilots import merged
 from tests.testbed.slurm_site import give
 from tests.testbed.trees import FACTORY, USER, Account
 
@@ -107,8 +108,18 @@ class Service:
 class VoService:
     """Factory and frontend, installed and not yet started."""
 
-    def __init__(self, grid: Grid, payloads: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        payloads: Path,
+        directory: Path,
+        *,
+        factory: Mapping[str, Json] | None = None,
+        frontend: Mapping[str, Json] | None = None,
+    ) -> None:
+        """``factory`` and ``frontend`` are laid over their files; a None there removes."""
         self.grid = grid
+        self._changes = {FACTORY_NAME: factory or {}, FRONTEND_NAME: frontend or {}}
         host = grid.factory
         self.factory = Service(host, FACTORY, ("factory",), FACTORY_FILE, directory / "factory.log")
         self.frontend = Service(host, USER, ("frontend",), FRONTEND_FILE, directory / "frontend.log")
@@ -158,7 +169,7 @@ class VoService:
             raise CommandError(f"frontend init: {made.stderr}")
         token = self.grid.token(f"frontend@{USER_POOL.domain}", authorizations=("READ",))
         give(host, f"{FRONTEND_HOME}/tokens.d/pool", token + "\n", mode=0o600, account=USER)
-        give(host, FRONTEND_FILE, json.dumps(frontend_document()), account=USER)
+        give(host, FRONTEND_FILE, json.dumps(self._changed(frontend_document())), account=USER)
         public: str = json.loads(made.stdout)["public_key"]
         return public
 
@@ -175,12 +186,15 @@ class VoService:
             token = home / "tokens" / f"{number}.token"
             token.write_text(self.grid.token() + "\n", encoding="ascii")
             token.chmod(0o600)
-        (home / "factory.yaml").write_text(json.dumps(factory_document(public)), encoding="utf-8")
+        (home / "factory.yaml").write_text(json.dumps(self._changed(factory_document(public))), encoding="utf-8")
         _own(home, FACTORY.uid)
         # Bindings of 25.x and daemons of 23.9 do not agree on how the file system proves an account: a token does.
         identity = f"{FACTORY.name}@{SITE_POOL.domain}"
         done = host.run(["condor_token_create", "-identity", identity, "-authz", "READ", "-authz", "WRITE"])
         give(host, f"{FACTORY.home}/.condor/tokens.d/site", done.stdout, mode=0o600)
+
+    def _changed(self, document: dict[str, Json]) -> dict[str, Json]:
+        return merged(document, self._changes[document["name"]])
 
     def _certify(self, home: Path) -> None:
         """A certificate that vouches for itself; the frontend is given it as the authority."""
