@@ -65,8 +65,9 @@ def doors(address: str, port: int, app: Starlette) -> Iterator[int]:
         raise PilotError(Failure(FailureKind.CONFIG, "address.unusable", message, hint)) from error
     server = uvicorn.Server(
         uvicorn.Config(
-            app, http=ImpatientProtocol, log_level="warning", access_log=False, server_header=False, lifespan="off",
-            timeout_keep_alive=5, timeout_graceful_shutdown=2, limit_concurrency=MOST_CONNECTIONS,
+            app, loop="asyncio", http=ImpatientProtocol, ws="none", lifespan="off", log_level="warning",
+            access_log=False, server_header=False, timeout_keep_alive=5, timeout_graceful_shutdown=2,
+            limit_concurrency=MOST_CONNECTIONS,
         )
     )  # fmt: skip
     thread = threading.Thread(target=server.run, args=([listening],), name="doors", daemon=True)
