@@ -194,7 +194,10 @@ def test_a_pilot_takes_signed_configuration_from_the_factory(
     given = operator.file("settings.json", json.dumps({"artifacts": settings}))
 
     def shown() -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "pilot_agent", "config", "show", "--json", "--config", f"factory={given}"]
+        command = (
+            f"import sys; sys.path[:0] = {sys.path!r}; from pilot_agent.cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        words = [sys.executable, "-c", command, "config", "show", "--json", "--config", f"factory={given}"]
         return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
 
     done = shown()
