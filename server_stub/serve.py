@@ -168,6 +168,7 @@ class Rounds:
 
     def collect(self) -> None:
         """One question to the batch system about every pilot."""
+        self.running.store.write_heard()
         log = structlog.get_logger("server_stub.collect")
         for pilot in collect(self.running.factory, self.running.store, self.batch):
             log.info(

@@ -10,13 +10,14 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import Row as SqlRow
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from pilot_agent.model import Json
@@ -38,6 +39,7 @@ from server_stub.factory.tables import (
 )
 
 MOST_SCORES_SHOWN = 200_000
+HEARD_SECONDS = 5.0
 
 
 class Store:
@@ -48,6 +50,9 @@ class Store:
         self._reading = sessionmaker(self.engine)
         self._writing = sessionmaker(writing(self.engine))
         self._one_writes = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._hearing = threading.Lock()
+        self._heard: dict[str, float] = {}
+        self._heard_due = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +63,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Write what waits, and give back the connections."""
+        with suppress(SQLAlchemyError):
+            self.write_heard()
         self.engine.dispose()
 
     def read(self) -> Session:
@@ -190,9 +197,26 @@ class Store:
                 yield zlib.decompress(row.lines)
 
     def heard(self, pilot_id: str) -> None:
-        """The pilot said that it lives."""
-        with self.write() as session:
-            session.execute(update(PilotRow).where(PilotRow.id == pilot_id).values(seen=time.time()))
+        """The pilot said that it lives. Alone of all that is written this waits for others of its kind, for up to
+        ``HEARD_SECONDS``: of very many pilots each says so, and none needs a place on the disk of its own."""
+        now = time.monotonic()
+        with self._hearing:
+            self._heard[pilot_id] = time.time()
+            due = now >= self._heard_due
+            self._heard_due = now + HEARD_SECONDS if due else self._heard_due
+        if due:
+            self.write_heard()
+
+    def write_heard(self) -> None:
+        """Write which pilots lived when, as far as that waits."""
+        with self._hearing:
+            heard, self._heard = self._heard, {}
+        if heard:
+            rows = [{"name": name, "moment": moment} for name, moment in heard.items()]
+            since = or_(PilotRow.seen.is_(None), PilotRow.seen < bindparam("moment"))
+            newer = update(PilotRow).where(PilotRow.id == bindparam("name"), since).values(seen=bindparam("moment"))
+            with self.write() as session:
+                session.connection().execute(newer, rows)
 
     def add_scores(self, pilot: Pilot, scores: Iterable[Score]) -> None:
         """Results of benchmarks that a pilot sent before its report; a newer one of the same name replaces them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,3 +168,34 @@ def test_scores_are_summed_up_by_benchmark_entry_and_processor(store: Store) -> 
         overview.ScoreRange("hash", "MB/s", "site-a", "CPU", 2, 4.0, 4.5, 5.0)
     ]
     assert overview.score_ranges(store, benchmark="disk") == []
+
+
+def test_signs_of_life_wait_for_each_other_and_make_nobody_older(store: Store) -> None:
+    for name in ("p1", "p2", "p3"):
+        store.save(pilot(name))
+    store.heard("p1")
+    first = (store.get("p1") or pilot()).seen
+    assert first is not None
+    store._heard_due = math.inf  # however long this takes
+    for name in ("p1", "p2", "p3", "unknown"):
+        store.heard(name)
+    assert (store.get("p2") or pilot()).seen is None
+    newest = first + 3600
+    store.save(replace(pilot("p3"), seen=newest), known=pilot("p3"))
+    store.write_heard()
+    found = {one.id: one.seen for one in store.pilots()}
+    assert found["p1"] is not None
+    assert found["p1"] >= first
+    assert found["p2"] is not None
+    assert found["p3"] == newest
+
+
+def test_a_store_that_is_closed_has_written_who_was_heard(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'own.sqlite'}"
+    with Store(url) as store:
+        store.save(pilot())
+        store.save(pilot("p2"))
+        store.heard("p1")
+        store.heard("p2")
+    with Store(url) as store:
+        assert (store.get("p2") or pilot()).seen is not None
