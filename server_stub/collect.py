@@ -68,9 +68,9 @@ def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | 
     (batch.failed) before anything was changed, or when all that was told is stored.
     """
     known = store.pilots(unfinished=True)
+    queue = batch.queue(factory.name)  # also where there is none: whoever looks is told whether it answers
     if not known:
         return []
-    queue = batch.queue(factory.name)
     moment = time.time() if now is None else now
     unfinished = [pilot for pilot in adopt(store, known, queue, moment) if pilot.job is not None]
     gone = [pilot.job for pilot in unfinished if pilot.job is not None and pilot.job not in queue]

@@ -310,3 +310,12 @@ def test_what_was_told_is_stored_although_a_removal_is_not_answered(
     with pytest.raises(PilotError):
         collect(factory, store, batch, now=100.0)
     assert stored(store, pilot).state is PilotState.HELD
+
+
+def test_a_factory_without_pilots_notices_that_its_batch_system_is_away(
+    factory: Factory, store: Store, batch: ScriptedBatch
+) -> None:
+    assert collect(factory, store, batch) == []
+    batch.broken = True
+    with pytest.raises(PilotError, match="does not answer"):
+        collect(factory, store, batch)

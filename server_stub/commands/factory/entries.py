@@ -94,7 +94,8 @@ def _open(parsed: argparse.Namespace) -> int:
 
 def _import_arguments(parser: Parser) -> None:
     parser.add_argument("source", choices=SOURCES, help="what FILE is: CRIC's queues, OSG's ads, glideinWMS.xml")
-    parser.add_argument("file", metavar="FILE", help="what the source says")
+    parser.add_argument("file", metavar="FILE|URL", help="what the source says; an address begins with https://")
+    parser.add_argument("--authorities", metavar="FILE", help="who may have signed the address's certificate, PEM")
     parser.add_argument("--overrides", metavar="FILE", help="defaults and corrections by name, YAML")
     parser.add_argument("--against", metavar="FILE", help="print what changed from the entries of this file")
     parser.add_argument("--json", action="store_true", help="print JSON: entries, notes, problems, changes")
@@ -108,6 +109,7 @@ def _import(parsed: argparse.Namespace) -> int:
 
 IMPORT_EXAMPLES = (
     "entries import cric queues.json > imported.yaml",
+    "entries import cric \\\n      'https://cric.example.org/api/atlas/pandaqueue/query/?json'",
     "entries import glideinwms glideinWMS.xml \\\n      --overrides overrides.yaml --against imported.yaml",
 )
 CLOSE_EXAMPLES = ("entries close --entry el9-nodes \\\n      --reason 'the site replaces its switches'",)

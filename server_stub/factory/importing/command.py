@@ -10,30 +10,34 @@ from collections.abc import Sequence
 from pilot_agent.codec import to_json
 from pilot_agent.config_check import Problem
 from pilot_agent.config_read import parse_document
-from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.factory.entry import read_entry
 from server_stub.factory.importing.common import Imported, difference, overridden, written
 from server_stub.factory.importing.cric import entries_from_cric
+from server_stub.factory.importing.fetching import content_of
 from server_stub.factory.importing.glideinwms import entries_from_glideinwms
 from server_stub.factory.importing.osg import entries_from_osg
 from server_stub.factory.reader import Reader
 
-FILE_LIMIT_BYTES = 256 << 20
 MOST_NOTES = 5
 
 
 def import_entries(parsed: argparse.Namespace) -> int:
     """0; 66 where an entry would be refused, which is told beside what has no counterpart. Raises ``PilotError``."""
-    imported = _read(parsed.source, _content(parsed.file), parsed.file)
+    imported = _read(parsed.source, content_of(parsed.file, authorities=parsed.authorities), parsed.file)
     if not imported.entries:
         raise _nothing(parsed.file, parsed.source, imported.notes)
     if parsed.overrides:
-        imported = overridden(imported, parse_document(_content(parsed.overrides), parsed.overrides))
+        imported = overridden(imported, parse_document(content_of(parsed.overrides), parsed.overrides))
     problems = judge(imported)
     changes = difference(_entries_of(parsed.against), imported.entries) if parsed.against else None
     if parsed.json:
-        found = {"entries": imported.entries, "notes": imported.notes, "changes": changes}
+        found = {
+            "entries": imported.entries,
+            "pilot": imported.pilot,
+            "notes": imported.notes,
+            "changes": changes,
+        }
         found["problems"] = [to_json(problem) for problem in problems]
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
@@ -72,14 +76,6 @@ def _read(source: str, content: bytes, path: str) -> Imported:
     return entries_from_cric(document) if source == "cric" else entries_from_osg(document)
 
 
-def _content(path: str) -> bytes:
-    try:
-        return read_bounded(path, limit_bytes=FILE_LIMIT_BYTES)
-    except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}"
-        raise PilotError(Failure(FailureKind.CONFIG, "config.unreadable", message, "name an existing file")) from error
-
-
 def _entries_of(path: str) -> list[dict[str, Json]]:
-    found = parse_document(_content(path), path).get("entries")
+    found = parse_document(content_of(path), path).get("entries")
     return [dict(one) for one in found if isinstance(one, dict) and "name" in one] if isinstance(found, list) else []

@@ -21,10 +21,12 @@ SKIP = "skip"
 
 @dataclass(slots=True)
 class Imported:
-    """Entries as the factory's file holds them, and what of the source they do not hold, each with its place."""
+    """Entries as the factory's file holds them, and what of the source they do not hold, each with its place. ``pilot``
+    is what the source tells all pilots, for ``pilot`` in the factory's file."""
 
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pilot: Entry = field(default_factory=dict)
 
     def add(self, entry: Mapping[str, Json]) -> None:
         """One more entry, without what is not known; a name that is taken gets a number."""
@@ -57,7 +59,7 @@ def overridden(imported: Imported, overrides: Mapping[str, Json]) -> Imported:
     """The entries as people corrected them: ``defaults`` for what the source does not say, below ``entries`` what
     counts instead for one of them, ``skip: true`` for one that is not wanted. A name that fits no entry is noted."""
     defaults, changes = _mapping(overrides, "defaults"), _mapping(overrides, "entries")
-    made = Imported(notes=list(imported.notes))
+    made = Imported(notes=list(imported.notes), pilot=imported.pilot)
     names = [str(entry["name"]) for entry in imported.entries]
     for name in sorted(map(str, changes)):
         if name not in names:
@@ -106,4 +108,17 @@ def written(imported: Imported) -> str:
     """The entries as a file that ``entries_files`` may name; the same entries always give the same text."""
     entries = sorted(imported.entries, key=lambda entry: str(entry["name"]))
     document: dict[str, Any] = {"entries": entries}
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return _for_all(imported) + _yaml(document)
+
+
+def _for_all(imported: Imported) -> str:
+    """What belongs into the factory's own file, as remarks."""
+    if not imported.pilot:
+        return ""
+    lines = _yaml({"pilot": imported.pilot}).splitlines()
+    return "# For every entry, in factory.yaml:\n" + "".join(f"#   {line}\n" for line in lines) + "\n"
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return text

@@ -38,6 +38,7 @@ class Sender:
     port: int
     events: int = 0
     reports: list[int] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
 
     def send(self) -> None:
         """Until the server is gone."""
@@ -61,6 +62,8 @@ class Sender:
         connection.request("POST", f"/pilots/{self.name}/{what}", body, headers)
         answer = connection.getresponse()
         answer.read()
+        if answer.status not in (204, 429):  # too many in a while is an answer of its own
+            self.refused.append(answer.status)
         return answer.status == 204
 
 
@@ -134,6 +137,33 @@ def test_whatever_the_server_said_it_took_is_there_after_it_was_killed(configure
             assert len(b"".join(store.events(one.name))) >= one.events * len(EVENTS)
             if one.reports:
                 assert (store.report(one.name) or {})["jobs"]["started"] >= one.reports[-1]
+
+
+def test_under_load_a_reload_loses_no_request_and_an_end_answers_those_that_run(configured: Path) -> None:
+    factory = read_factory(str(configured))
+    pilots = senders(configured)
+    with serving(configured, factory.port) as server:
+        assert server.stderr is not None
+        threads = [threading.Thread(target=one.send) for one in pilots]
+        for thread in threads:
+            thread.start()
+        for part in range(1, 4):
+            while sum(len(one.reports) for one in pilots) < part * PILOTS:
+                assert any(thread.is_alive() for thread in threads)
+                time.sleep(0.01)
+            server.send_signal(signal.SIGHUP)
+            wait_for(server.stderr, "reloaded")
+        assert [one.refused for one in pilots] == [[]] * PILOTS
+        server.send_signal(signal.SIGTERM)
+        wait_for(server.stderr, "stopped")
+        assert server.wait() == 0
+        for thread in threads:
+            thread.join()
+    assert [one.refused for one in pilots] == [[]] * PILOTS, "whoever was connected got an answer or nothing"
+    with Store(factory.database) as store:
+        for one in pilots:
+            assert len(b"".join(store.events(one.name))) >= one.events * len(EVENTS)
+            assert (store.report(one.name) or {})["jobs"]["started"] >= one.reports[-1]
 
 
 def test_a_signal_reloads_the_file_and_a_wrong_one_changes_nothing(configured: Path) -> None:

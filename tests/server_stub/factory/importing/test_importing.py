@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilot_agent.config_check import validate
 from pilot_agent.model import PilotError
 from server_stub.cli import main
 from server_stub.factory.importing.command import judge
@@ -132,18 +134,66 @@ def test_glideinwms_gives_attributes_and_limits_and_names_all_the_rest() -> None
         "queue": "long", "cores": 8, "memory_mib": 20000, "gpus": 2, "walltime_seconds": 170000,
         "vos": ["OSG", "IceCube"], "limits": {"total": 500, "idle": 50, "held": 20},
         "proxies": ["http://squid.example.org:3128"], "start_directory": "/scratch",
-        "pilot": {"site": {"containers": "required"}}, "submit": {"schedd": "schedd@ce1", "lines": {"+xcount": "8"}},
+        "pilot": {
+            "plugins": {"load": ["gwms_scripts"], "options": {"gwms_scripts": {
+                "scripts": [{"file": "/etc/vo/setup.sh", "id": "entry", "type": "exec"}],
+                "attributes": [{"name": "GLIDEIN_Country", "value": "US"}],
+            }}},
+            "site": {"containers": "required"}, "startd": {"resource_slots": "GPUs,2,type=main"},
+        },
+        "submit": {"schedd": "schedd@ce1", "lines": {"+xcount": "8"}},
     }  # fmt: skip
     assert (hpc["contact"], hpc["submit"]) == ("pilot@login.example.org", {"glite": "~/bosco/glite"})
     assert cloud["enabled"] is False
     told = {note.partition(":")[0] for note in imported.notes}
-    assert told == {
-        "Campus_ce1.auth_method", "Campus_ce1.trust_domain", "Campus_ce1.rsl", "Campus_ce1.attrs.GLIDEIN_Country",
-        "Campus_ce1.files./etc/vo/setup.sh", "Campus_ce1.allow_frontends.vo", "Cloud.gridtype", "condor_tarballs",
-        "Campus_ce1.config.max_jobs.default_per_frontend", "Campus_ce1.config.submit.Log",
-        "Campus_ce1.config.submit.+Owner",
-    }  # fmt: skip
+    assert {
+        "Campus_ce1.auth_method", "Campus_ce1.trust_domain", "Campus_ce1.rsl", "Cloud.gridtype", "condor_tarballs",
+        "Campus_ce1.config.max_jobs.default_per_frontend.glideins", "Campus_ce1.config.submit.Log",
+        "Campus_ce1.config.submit.+Owner", "Campus_ce1.allow_frontends.allow_frontend[vo", "factory_name",
+    } == told - {"glidein_name"}  # fmt: skip
+    assert imported.pilot == {}
     assert [problem.path for problem in judge(imported)] == []
+
+
+WHOLE = GLIDEINWMS.replace(
+    b" <condor_tarballs/>",
+    b"""<condor_tarballs><condor_tarball arch="x86_64" os="default" version="23.0"/></condor_tarballs>
+ <attrs><attr name="VO_EVERYWHERE" value="1" type="int" glidein_publish="True" const="True" publish="False"/></attrs>
+ <files><file absfname="/etc/vo/all.sh" executable="True" comment="for all"/></files>""",
+)
+
+
+def attributes() -> list[tuple[int, str]]:
+    """Every attribute of the document by the number of its element."""
+    root = ET.fromstring(WHOLE)
+    return [(number, name) for number, one in enumerate(root.iter()) for name in one.attrib]
+
+
+@pytest.mark.parametrize(("number", "attribute"), attributes())
+def test_a_change_of_any_attribute_of_a_glideinwms_factory_changes_what_is_made_or_told(
+    number: int, attribute: str
+) -> None:
+    """Whatever is neither converted nor listed would stay without a trace."""
+    before = entries_from_glideinwms(WHOLE)
+    root = ET.fromstring(WHOLE)
+    one = list(root.iter())[number]
+    value = one.attrib[attribute]
+    other = {"True": "False", "False": "True"}.get(value, str(int(value) + 1) if value.isdigit() else f"{value}x")
+    one.set(attribute, other)
+    after = entries_from_glideinwms(ET.tostring(root))
+    assert (after.entries, after.notes, after.pilot) != (before.entries, before.notes, before.pilot)
+
+
+def test_what_a_glideinwms_factory_tells_all_pilots_is_for_its_own_file() -> None:
+    imported = entries_from_glideinwms(WHOLE)
+    assert imported.pilot["plugins"]["options"]["gwms_scripts"] == {
+        "scripts": [{"file": "/etc/vo/all.sh", "id": "main", "type": "exec"}],
+        "attributes": [{"name": "VO_EVERYWHERE", "value": 1, "type": "int", "glidein_publish": True}],
+    }
+    assert list(validate(imported.pilot, "factory")) == []
+    text = written(imported)
+    assert text.startswith("# For every entry, in factory.yaml:\n#   pilot:\n#     plugins:\n")
+    assert yaml.safe_load(text) == yaml.safe_load(written(Imported(entries=imported.entries)))
 
 
 @pytest.mark.parametrize(
