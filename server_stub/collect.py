@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from server_stub.factory.scores import at, is_number
 from server_stub.factory.store import Store
 from server_stub.factory.tending import act, decide
 from server_stub.factory.texts import shown
+from server_stub.foreign import read_foreign, require_bearable
 from server_stub.submit import ERROR_FILE, OUTPUT_FILE, REPORT_FILE, drop_token
 
 REPORT_LIMIT_BYTES = 16 << 20
@@ -127,7 +127,15 @@ def find_report(directory: str) -> Json:
         whole = [printed.report for printed in find_printed(_said(directory, OUTPUT_FILE)) if not printed.problem]
         if not whole:
             raise
-        return whole[-1]
+        return _bearable(whole[-1])
+
+
+def _bearable(printed: Json) -> Json:
+    try:
+        require_bearable(printed)
+    except ValueError as error:
+        raise ReportError(f"the pilot's report is not taken: {error}") from error
+    return printed
 
 
 def _said(directory: str, name: str) -> str:
@@ -159,13 +167,9 @@ def read_report(path: str) -> Json:
 
 def _parse(content: bytes | str) -> Json:
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return read_foreign(content)
+    except ValueError as error:
         raise ReportError(f"the pilot's report is no JSON: {error}") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def judge(report: Json) -> Summary:

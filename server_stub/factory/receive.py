@@ -6,7 +6,6 @@ sent, stored before it is answered, and gives way to what the batch system bring
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from server_stub.factory.scores import at, read_scores
 from server_stub.factory.store import Store
 from server_stub.factory.texts import shown
 from server_stub.factory.tokens import WRITE, Claims, TokenError, Tokens
+from server_stub.foreign import read_foreign
 
 BATCH_LIMIT_BYTES = 1 << 20
 EVENTS_LIMIT_BYTES = 64 << 20
@@ -223,13 +223,9 @@ def _count(text: str) -> int | None:
 def _parsed(content: bytes) -> Json:
     """The document; None for what is none."""
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        return read_foreign(content)
+    except ValueError:
         return None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def refusal(message: str, status: int, headers: dict[str, str] | None = None) -> Response:

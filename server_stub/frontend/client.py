@@ -17,6 +17,7 @@ import urllib3
 
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.factory.texts import shown
+from server_stub.foreign import read_foreign
 from server_stub.frontend.configuration import FactoryPlan
 from server_stub.frontend.identity import Identity
 from server_stub.frontend.wire import Offered, WireError, read_offered
@@ -139,7 +140,7 @@ class FactoryClient:
             if time.monotonic() > end:
                 raise requests.Timeout(f"the answer is not whole after {self.plan.most_seconds:.0f} s")
         try:
-            return json.loads(read) if read else None
+            return read_foreign(read) if read else None
         except ValueError as error:
             if response.ok:
                 raise self._failed("factory.unintelligible", f"its answer is no JSON: {error}") from error

@@ -14,6 +14,7 @@ import pytest
 
 from pilot_agent.codec import from_json
 from pilot_agent.model import Fact
+from pilot_agent.report import SCHEMA
 from server_stub.entries import Factory
 from server_stub.factory import demand
 from server_stub.factory.application import application
@@ -342,3 +343,19 @@ def test_the_set_on_the_page_of_the_interface_is_one() -> None:
 def test_every_field_is_on_the_page_of_the_interface(record: Any) -> None:
     names = getattr(record, "model_fields", None) or record.__dataclass_fields__
     assert [name for name in names if f"`{name}`" not in PAGE] == []
+
+
+@pytest.mark.parametrize("value", ["1e999", "NaN", "[" * 400 + "]" * 400, "[" * 950 + "]" * 950])
+def test_what_one_node_says_of_itself_costs_no_frontend_its_offers(api: Api, store: Store, value: str) -> None:
+    store.save(pilot("p1", PilotState.RUNNING))
+    running = replace_live(api.live, uploads=True)
+    said = {
+        "schema": SCHEMA, "pilot": {"host": "wn"}, "outcome": {"status": "ok"}, "timeline": [], "jobs": {"started": 0},
+        "node": {"cpu": {"usable": {"value": "@", "status": "known"}}},
+    }  # fmt: skip
+    client = Client(application(running))
+    headers = {"Authorization": f"Bearer {running.tokens.issue('p1')}"}
+    sent = client.ask("POST", "/pilots/p1/report", headers, json.dumps(said).replace('"@"', value).encode())
+    assert sent.status_code == 400
+    answer = client.get("/api/v1/frontend/offers", CMS.headers())
+    assert [offer["seen"] for offer in answer.json()["entries"]] == [[]]

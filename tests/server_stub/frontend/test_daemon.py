@@ -20,7 +20,7 @@ from pilot_agent.model import PilotError
 from server_stub.frontend.configuration import Frontend, parse_frontend
 from server_stub.frontend.kept import State
 from tests.server_stub.frontend.builders import slot
-from tests.server_stub.frontend.factory_double import AWAY, entry
+from tests.server_stub.frontend.factory_double import AWAY, FactoryDouble, entry
 from tests.server_stub.frontend.world import World
 
 
@@ -273,3 +273,16 @@ def test_of_running_pilots_only_idle_ones_are_named_to_be_taken_back(world: Worl
     assert named[-1] == {"small": ["name8"], "large": []}
     assert named[9]["small"] == []
     assert world.factory.known["requests"][0]["remove"] == "WHOLE"
+
+
+def test_a_factory_whose_answer_is_nested_without_end_costs_the_others_nothing(world: World) -> None:
+    nested: list[object] = []
+    for _ in range(400):
+        nested = [nested]
+    with FactoryDouble(world.factory.public_key) as west:
+        west.name = "west"
+        west.entries = [entry("odd", seen=[{"at": 1.0, "facts": {"cpu.model": {"value": nested}}}])]
+        world.document["factories"] = [*world.document["factories"], {"name": "west", "url": west.url}]
+        told = world.cycle()
+    assert {row["name"]: row["offers"] for row in told["factories"]} == {"east": "fresh", "west": "none"}
+    assert sum(world.asked().values()) > 0
