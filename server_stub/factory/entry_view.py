@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from sqlalchemy import select
+
 from server_stub.entries import Factory
-from server_stub.factory import demand, overview
+from server_stub.factory import overview
 from server_stub.factory.history import DAY_SECONDS
 from server_stub.factory.overview import Spent
 from server_stub.factory.pilots import WAITING, PilotState
 from server_stub.factory.store import Store
+from server_stub.factory.tables import FrontendRow, RequestRow
 
 VIEW_DAYS = 7
 
@@ -76,11 +79,13 @@ def entry_views(factory: Factory, store: Store, *, now: float | None = None) -> 
 
 def _asked(store: Store, now: float) -> dict[str, list[Asked]]:
     """What frontends want now, by entry; an expired set wants nothing."""
+    columns = (RequestRow.frontend, RequestRow.vo, RequestRow.queued, RequestRow.pilots, RequestRow.limited_by)
+    query = select(RequestRow.entry, *columns).join(FrontendRow, FrontendRow.name == RequestRow.frontend)
+    query = query.where(FrontendRow.expires > now).order_by(RequestRow.entry, RequestRow.frontend, RequestRow.vo)
     found: dict[str, list[Asked]] = {}
-    for one in demand.wanted(store):
-        if one.expires > now:
-            asked = Asked(one.frontend, one.vo, one.queued, one.pilots, one.limited_by)
-            found.setdefault(one.entry, []).append(asked)
+    with store.read() as session:
+        for entry, frontend, vo, queued, pilots, limited_by in session.execute(query):
+            found.setdefault(entry, []).append(Asked(frontend, vo, queued, pilots, limited_by))
     return found
 
 
