@@ -6,6 +6,7 @@ is the one of this machine. An ad is given as plain JSON: expressions are evalua
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 Question = Mapping[str, Any]
 AD_LIMIT_BYTES = 1 << 20
+TEXT_LIMIT_CHARACTERS = 2048
 
 
 def main(argv: Sequence[str]) -> int:
@@ -131,12 +133,15 @@ def _schedd(question: Question) -> Any:
 
 
 def _plain(ad: Any, attributes: Sequence[str]) -> dict[str, Any]:
-    """The attributes of an ad that have a value."""
+    """The attributes of an ad that have a value; a text as far as anybody reads it. Some of them a site said."""
     found = {}
     for name in attributes:
         value = ad.get(name)
         if hasattr(value, "eval"):
-            value = value.eval()
+            with contextlib.suppress(Exception):  # an expression that cannot be evaluated is no value
+                value = value.eval()
+        if isinstance(value, str):
+            value = value[:TEXT_LIMIT_CHARACTERS]
         if isinstance(value, str | int | float):
             found[name] = value
     return found

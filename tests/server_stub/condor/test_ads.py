@@ -58,3 +58,14 @@ def test_an_ad_is_read_as_a_job(ad: dict[str, object], job: BatchJob) -> None:
 )
 def test_a_jobs_number_at_its_site_is_there_once_the_site_gave_it(told: str, number: str) -> None:
     assert site_number(told) == number
+
+
+@pytest.mark.parametrize("odd", ["text", True, 1e300, 2**63, -(2**63), float("inf"), float("nan"), [1], {"a": 1}])
+@pytest.mark.parametrize("name", sorted({*ATTRIBUTES} - {"ClusterId", "ProcId", "JobStatus"}))
+def test_what_a_site_says_oddly_is_unknown_and_hides_no_other_job(name: str, odd: object) -> None:
+    for status in (4, 5):
+        number, job = parse_ad(QUEUED | {"JobStatus": status, "ExitBySignal": True, name: odd})
+        numbers = (job.exit_code or 0, job.hold_code, job.hold_subcode, job.holds)
+        assert number == JobId(3, 1)
+        assert all(type(each) is int and abs(each) < 2**31 for each in numbers)
+        assert all(0 <= each < 1e16 for each in (job.since, job.silent_since))

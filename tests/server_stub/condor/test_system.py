@@ -118,3 +118,18 @@ def test_a_machine_without_htcondor_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         HTCondor().queue("example")
     assert caught.value.failure.code == "batch.failed"
     assert caught.value.failure.message.startswith("queue: ")
+
+
+def test_one_job_with_an_endless_reason_or_an_expression_that_fails_hides_no_other(bindings: Script) -> None:
+    bindings(
+        """
+        class Odd:
+            def eval(self):
+                raise ValueError("cycle")
+        return [{"ClusterId": n, "ProcId": 0, "JobStatus": 5, "HoldReason": "x" * 10_000_000, "NumHolds": Odd()}
+                for n in range(10)]
+"""
+    )
+    queue = HTCondor().queue("example")
+    assert len(queue) == 10
+    assert all(len(job.reason) < 10_000 and job.holds == 0 for job in queue.values())
