@@ -157,14 +157,20 @@ class Rounds:
             asked = time.time()
             if self._guarded(COLLECTING, self.collect):
                 observed = asked
+            supervisor.alive(self.condition())
             self._guarded("control.failed", partial(self.control, controller, observed))
-            supervisor.alive(f"{len(self.running.factory.entries)} entries")
+            supervisor.alive(self.condition())
             if time.monotonic() - renewed >= RENEW_SECONDS:
                 renewed = time.monotonic()
                 self._guarded("credentials.failed", self.renew_credentials)
             if time.monotonic() - tidied >= TIDY_SECONDS:
                 tidied = time.monotonic()
                 self._guarded("tidy.failed", self.tidy)
+
+    def condition(self) -> str:
+        """What whoever looks at the service is told."""
+        silent = time.time() - self.running.collected
+        return f"{len(self.running.factory.entries)} entries; the batch system answered {silent:.0f} s ago"
 
     def collect(self) -> None:
         """One question to the batch system about every pilot."""

@@ -55,7 +55,7 @@ entries:
       total: 10               # pilots that wait or run
       idle: 5
     # vos: [example]          # who may use it; without this everybody
-    # tokens: tokens          # a directory with one token file for each pilot to come
+    # tokens: {tokens}          # a directory with one token file for each pilot to come
     pilot:                    # of its pilots' configuration the layer "entry"
       startd:
         idle_shutdown_seconds: 600
@@ -113,6 +113,8 @@ def make_factory(plan: Plan) -> Made:
     values = {
         "name": plan.name, "url": plan.url, "address": plan.address, "port": plan.port, "site": plan.site,
         "state": paths["state"] if plan.state else "state", "payload": payload,
+        # A pilot's token is moved to its directory: both must be in one file system.
+        "tokens": os.path.join(paths["state"], "tokens") if plan.state else "tokens",
         "collectors": ", ".join(f'"{one}"' for one in plan.collectors),
     }  # fmt: skip
     wanted = {f"pilot.{payload}", LAUNCHER}

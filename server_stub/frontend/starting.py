@@ -18,7 +18,7 @@ FRONTEND_YAML = """\
 # A frontend: looks at the jobs that wait and asks factories for pilots. Every key: docs/reference/frontend.md.
 # After a change: pilot-frontend check, then SIGHUP.
 name: {name}            # factories know it by this name and by its public key (pilot-frontend key)
-state: state                  # what it remembers; nobody else's
+state: {state}                  # what it remembers; nobody else's
 key: frontend.key             # its private key
 cycle_seconds: 60
 
@@ -69,7 +69,7 @@ limits:
 
 @dataclass(frozen=True, slots=True)
 class NewFrontend:
-    """What a new frontend is to be."""
+    """What a new frontend is to be. ``state`` is where it shall remember, else beside its file."""
 
     directory: str
     name: str
@@ -77,6 +77,7 @@ class NewFrontend:
     collectors: tuple[str, ...]
     factory: str
     url: str
+    state: str | None = None
 
 
 def make_frontend(plan: NewFrontend) -> tuple[tuple[str, ...], str]:
@@ -84,7 +85,10 @@ def make_frontend(plan: NewFrontend) -> tuple[tuple[str, ...], str]:
     (file.exists) before anything is written."""
     directory = os.path.abspath(plan.directory)
     paths = {name: os.path.join(directory, name) for name in (FILE, KEY, TOKENS, STATE)}
-    there = [path for path in paths.values() if os.path.lexists(path)]
+    if plan.state:
+        paths[STATE] = os.path.abspath(plan.state)
+    # What systemd or a package made for the account is taken, as long as it is empty.
+    there = [path for path in paths.values() if os.path.lexists(path) and not _empty(path)]
     if there:
         message = f"{', '.join(there)} exists already, and nothing was written"
         hint = "name another directory, or move what is there away; whoever gave the command must act"
@@ -92,11 +96,16 @@ def make_frontend(plan: NewFrontend) -> tuple[tuple[str, ...], str]:
     try:
         os.makedirs(directory, exist_ok=True)
         for name in (TOKENS, STATE):
-            os.mkdir(paths[name], mode=0o700)
+            os.makedirs(paths[name], mode=0o700, exist_ok=True)
         make_key(paths[KEY])
         collectors = ", ".join(f'"{one}"' for one in plan.collectors)
         text = FRONTEND_YAML.format(
-            name=plan.name, vo=plan.vo, collectors=collectors, factory=plan.factory, url=plan.url
+            name=plan.name,
+            vo=plan.vo,
+            collectors=collectors,
+            factory=plan.factory,
+            url=plan.url,
+            state=paths[STATE] if plan.state else STATE,
         )
         write_atomically(paths[FILE], text.encode(), mode=0o644)
     except OSError as error:
@@ -104,3 +113,7 @@ def make_frontend(plan: NewFrontend) -> tuple[tuple[str, ...], str]:
         hint = "name a directory that this account may write to; whoever gave the command must act"
         raise PilotError(Failure(FailureKind.USAGE, "file.unwritable", message, hint)) from error
     return tuple(paths.values()), load_identity(plan.name, paths[KEY]).public_key()
+
+
+def _empty(path: str) -> bool:
+    return os.path.isdir(path) and not os.listdir(path)

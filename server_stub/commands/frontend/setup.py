@@ -28,6 +28,7 @@ def _init_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--url", default="https://factory.example.org:8443", help="where the factory is (default: %(default)s)"
     )
+    parser.add_argument("--state", metavar="DIRECTORY", help="where it remembers (default: state, in DIRECTORY)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -48,7 +49,7 @@ def _init(parsed: argparse.Namespace) -> int:
     if problems:
         hint = "give other words; whoever gave the command must act"
         raise PilotError(Failure(FailureKind.USAGE, "usage", "; ".join(problems), hint))
-    plan = NewFrontend(parsed.directory, parsed.name, parsed.vo, collectors, parsed.factory, parsed.url)
+    plan = NewFrontend(parsed.directory, parsed.name, parsed.vo, collectors, parsed.factory, parsed.url, parsed.state)
     written, public = make_frontend(plan)
     if parsed.json:
         print_json({"written": list(written), "public_key": public})
