@@ -25,7 +25,7 @@ DEADLINE_SECONDS = 300.0
 OUTPUT_LIMIT_BYTES = 64 << 10
 SAID_LIMIT = 400
 
-SYSTEMS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub", "condor": "condor_submit"}
+SYSTEMS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub", "sge": "qconf", "condor": "condor_submit"}
 """Batch systems of the blahp, and the program of each by which a login node is known to have it."""
 ANSWERS = "pilot-login-node"
 

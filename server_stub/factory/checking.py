@@ -14,6 +14,7 @@ from pilot_agent.model import FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory
 from server_stub.factory.checking_https import check_certificate
+from server_stub.factory.checking_sites import check_sites
 from server_stub.factory.entry import Entry
 from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.findings import Finding, bad, doubtful, failed, good
@@ -52,6 +53,7 @@ def check_factory(factory: Factory, batch: Questions, *, now: float | None = Non
     for entry in factory.entries:
         yield from check_entry(factory, entry, moment)
     yield from check_descriptions(factory)
+    yield from check_sites(factory)
 
 
 def check_state(factory: Factory) -> Iterator[Finding]:

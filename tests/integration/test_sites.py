@@ -129,3 +129,9 @@ def test_a_login_node_with_another_key_is_not_spoken_to(site: SlurmSite, factory
     assert "site.host_key" in done.stderr
     assert "known_hosts" in done.stderr
     assert factory.told("site", "check", LOGIN)["systems"] == {"slurm": "/usr/bin"}
+
+
+def test_a_check_of_the_factory_looks_at_each_way_to_a_site(factory: SiteFactory) -> None:
+    findings = {one["name"]: one for one in json.loads(factory.run("check", "--json").stdout)["findings"]}
+    ways = ("blahp", "batch slurm", f"login node {LOGIN}", f"login node {POOL_LOGIN}", "descriptions", "access point")
+    assert {name: findings[name]["verdict"] for name in ways} == dict.fromkeys(ways, "ok")
