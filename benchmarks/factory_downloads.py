@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
+
 from benchmarks.factory_server import serving, write_configuration
 from benchmarks.figures import Figure, Goal, Samples
 from benchmarks.node import REPOSITORY, MeasurementError
@@ -58,11 +60,14 @@ def measure(rounds: int, say: Callable[[str], None], *, pilots: int = PILOTS) ->
             nginx = stack.enter_context(_nginx(directory, inside))
             bases = {"factory": f"{ours.port}/artifacts/", "nginx": f"{nginx}/"}
             seconds: dict[str, list[float]] = {one: [] for one in bases}
+            before = psutil.Process(ours.process.pid).cpu_times()
             for number in range(rounds):
                 order = list(bases) if number % 2 == 0 else list(reversed(bases))
                 for one in order:
                     seconds[one].append(_download(outside, bases[one], names, pilots))
                 say(f"{NAME}: round {number + 1}: " + ", ".join(f"{one} {seconds[one][-1]:.2f} s" for one in bases))
+            after = psutil.Process(ours.process.pid).cpu_times()
+    worked = after.user + after.system - before.user - before.system
     rate = {one: pilots * sum(names.values()) * 8e-6 / statistics.median(values) for one, values in seconds.items()}
     return [
         Figure(
@@ -74,7 +79,8 @@ def measure(rounds: int, say: Callable[[str], None], *, pilots: int = PILOTS) ->
             method=f"{pilots} clients that begin within {WITHIN_SECONDS:g} s, a connection each: {len(names)} files of "
             f"{sum(names.values())} bytes and one that is not there; a link of {RATE} (tc tbf) between two network "
             "namespaces; until the last byte of the last client; every file's SHA-256 compared",
-            parts={f"Mbit/s of {one}": value for one, value in rate.items()},
+            parts={f"Mbit/s of {one}": value for one, value in rate.items()}
+            | {"processor seconds of the factory's server for a round": worked / rounds},
         )
     ]
 

@@ -50,6 +50,7 @@ def application(live: Live, door: Door | None = None) -> FastAPI:
     app.add_middleware(Safely)
     app.add_exception_handler(SQLAlchemyError, _store_failed)
     app.add_exception_handler(RefusedError, answer_refused)
+    app.mount(PREFIX, Artifacts(live))  # first: of these many pilots ask at a time
     app.include_router(frontend_routes(live))
     app.include_router(credential_routes(live))
     app.include_router(api_routes(live))
@@ -57,7 +58,6 @@ def application(live: Live, door: Door | None = None) -> FastAPI:
         app.include_router(upload_routes(live.receiver))
         app.include_router(pilot_credential_routes(live.receiver, live.vault))
     _add_files(app, live)
-    app.mount(PREFIX, Artifacts(live))
     _add_health(app, live)
     app.include_router(page_routes(live))
     _declare_security(app)
