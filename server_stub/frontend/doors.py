@@ -51,6 +51,8 @@ def _problems(figures: Figures, frozen_cycles: int, began: float, now: float) ->
         problems.append(f"the last cycle began {now - told.at:.0f} s ago")
     if told.frozen and told.frozen_cycles > frozen_cycles:
         problems.append(f"nothing is decided for {told.frozen_cycles} cycles: {told.frozen}")
+    if all(factory.offers == "none" for factory in told.factories):
+        problems.append("no factory has offered anything for long")
     return problems
 
 

@@ -18,13 +18,15 @@ from server_stub.frontend.pool import PoolReader, PoolView
 from server_stub.frontend.pressure import Limits
 from server_stub.frontend.slots import batch_job
 from server_stub.frontend.together import Together
-from server_stub.frontend.told import CycleTold, FactoryTold, entries_told, unmatched
+from server_stub.frontend.told import CycleTold, EntryTold, FactoryTold, entries_told, unmatched
 from server_stub.frontend.wake import Wake
 from server_stub.frontend.wire import EntryLimits, Offered, named_by_job, request_document
 
 OLD_STATES_SECONDS = 600.0
 """What a factory's batch system told longer ago proves no excess."""
 MOST_LISTED = 500
+PARTS = ("pool", "factories", "decision", "requests")
+"""Where a cycle's time goes."""
 GRACE_SECONDS = 5.0
 """So much longer than a factory's own deadline its thread may take."""
 
@@ -65,52 +67,58 @@ class Round:
 
     def run(self, kept: Kept) -> tuple[Kept, CycleTold]:
         """One cycle; what it leaves to the next, and what it tells. Raises ``Interrupted``, ``OSError``."""
-        began, now = time.monotonic(), self.clock()
+        now, marks = self.clock(), [time.monotonic()]
         asking = Together({plan.name: self._offers(plan) for plan in self.frontend.factories}, self.wake)
         view = self.pool.read(now, kept.heard)
-        pool_done = time.monotonic()
+        marks.append(time.monotonic())
         offers, factories = self._gathered(asking, now)
-        factories_done = time.monotonic()
+        marks.append(time.monotonic())
         current = [known.offered for known in offers.values()]
         snapshot = self._snapshot(view, current, now)
         decision = self._decided(snapshot, current, kept.memory)
-        decided = time.monotonic()
+        marks.append(time.monotonic())
         fresh = {row.name for row in factories if row.offers == "fresh"}
-        sequence = max(kept.sequence + 1, int(now * 1e6))
-        answers, problems, sequence = self._send(decision, offers, fresh, sequence)
+        answers, problems, sequence = self._send(decision, offers, fresh, max(kept.sequence + 1, int(now * 1e6)))
+        marks.append(time.monotonic())
         certain = {name for name in fresh if offers[name].offered.observed_seconds <= OLD_STATES_SECONDS}
-        memory = _unconcluded(decision.memory, certain)
-        left = Kept(memory, view.heard, sequence, kept.cycle + 1)
+        left = Kept(_unconcluded(decision.memory, certain), view.heard, sequence, kept.cycle + 1)
         self.state.save(left)
-        told = CycleTold(
+        rows = tuple(replace(row, problem=problems.get(row.name, row.problem)) for row in factories)
+        return left, self._told(left, view, decision, rows, entries_told(decision, snapshot, current, answers), marks)
+
+    def _told(
+        self,
+        left: Kept,
+        view: PoolView,
+        decision: Decision,
+        factories: tuple[FactoryTold, ...],
+        entries: tuple[EntryTold, ...],
+        marks: list[float],
+    ) -> CycleTold:
+        """The whole cycle; ``marks`` are its beginning and the ends of its parts."""
+        parts = {name: end - begin for name, begin, end in zip(PARTS, marks, marks[1:], strict=False)}
+        return CycleTold(
             frontend=self.frontend.name,
             cycle=left.cycle,
-            at=now,
-            sequence=sequence,
-            seconds={
-                "pool": pool_done - began,
-                "factories": factories_done - pool_done,
-                "decision": decided - factories_done,
-                "requests": time.monotonic() - decided,
-                "cycle": time.monotonic() - began,
-            },
+            at=self.clock() - (time.monotonic() - marks[0]),
+            sequence=left.sequence,
+            seconds={**parts, "cycle": marks[-1] - marks[0]},
             frozen=decision.frozen,
-            frozen_cycles=memory.frozen_cycles,
+            frozen_cycles=left.memory.frozen_cycles,
             missing=view.missing,
             closed=view.closed,
             given_up=view.given_up,
             idle_jobs=len(view.jobs),
             unmatched_jobs=unmatched(decision),
-            unserved_jobs=memory.unserved,
+            unserved_jobs=left.memory.unserved,
             groups=len(decision.groups),
             slots=len(view.slots),
             idle_slots=int(view.slots.idle.sum()),
-            factories=tuple(replace(row, problem=problems.get(row.name, row.problem)) for row in factories),
-            entries=entries_told(decision, snapshot, current, answers),
+            factories=factories,
+            entries=entries,
             cycle_seconds=self.frontend.cycle_seconds,
             pid=os.getpid(),
         )
-        return left, told
 
     def _offers(self, plan: FactoryPlan) -> Callable[[], tuple[Offered, Json]]:
         def ask() -> tuple[Offered, Json]:
