@@ -272,5 +272,8 @@ def drop_token(directory: str) -> None:
     """Delete the factory's copies of a pilot's tokens, once the pilot has no more use for them."""
     for name in (*FILES.values(), UPLOAD_TOKEN_FILE):
         path = os.path.join(directory, name)
-        if os.path.lexists(path):
+        if os.path.isdir(path) and not os.path.islink(path):
+            # What a node sends home lands in this directory, under any name.
+            shutil.rmtree(path, ignore_errors=True)
+        elif os.path.lexists(path):
             os.unlink(path)

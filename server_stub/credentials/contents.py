@@ -57,6 +57,6 @@ def _proxy_expiry(secret: bytes) -> int:
         raise ValueError("it is no proxy: a certificate and its private key, both in PEM form, belong into one file")
     try:
         chain = x509.load_pem_x509_certificates(secret)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ValueError("a certificate in it cannot be read") from None
     return int(min(one.not_valid_after_utc.timestamp() for one in chain))

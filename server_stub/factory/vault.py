@@ -106,7 +106,9 @@ class Vault:
                     version=0,
                 )
                 session.add(row)
-            elif (row.kind, row.purpose, row.entry) != (label.kind, label.purpose, label.entry):
+            elif len(sealed) > len(row.sealed):
+                self._require_room(session, label.frontend, len(sealed) - len(row.sealed), more=0)
+            if (row.kind, row.purpose, row.entry) != (label.kind, label.purpose, label.entry):
                 raise VaultError("a credential of this name is of another kind or entry: delete it first", 409)
             row.expires, row.encryption, row.sealed = label.expires, encryption, sealed
             row.received, row.version = moment, row.version + 1
@@ -235,10 +237,10 @@ class Vault:
         if ends is not None and ends < label.expires:
             raise VaultError("by its own words it expires before `expires`")
 
-    def _require_room(self, session: Session, frontend: str, size: int) -> None:
+    def _require_room(self, session: Session, frontend: str, size: int, more: int = 1) -> None:
         query = select(func.count(), func.coalesce(func.sum(func.length(CredentialRow.sealed)), 0))
         number, kept = session.execute(query.where(CredentialRow.frontend == frontend)).one()
-        if number >= MOST_CREDENTIALS or kept + size > MOST_BYTES:
+        if number + more > MOST_CREDENTIALS or kept + size > MOST_BYTES:
             raise VaultError(f"a frontend has up to {MOST_CREDENTIALS} credentials of {MOST_BYTES >> 20} MiB here", 413)
 
     def _own(self, session: Session, pilot: Pilot, moment: float, *, needed: bool) -> list[CredentialRow]:

@@ -197,8 +197,9 @@ def test_what_a_frontend_gave_a_pilot_goes_along_and_lets_it_in(
     assert "site.scitoken" not in lines["transfer_input_files"]
     assert [path.stat().st_mode & 0o777 for path in directory.glob("*.*token")] == [0o600, 0o600]
     assert len(list((tmp_path / "tokens").iterdir())) == 2
+    (directory / "site.proxy" / "sent by a node").mkdir(parents=True)
     drop_token(pilot.directory)
-    assert list(directory.glob("*.*token")) == []
+    assert [*directory.glob("*.*token"), *directory.glob("site.*")] == []
 
 
 def test_pilots_of_a_frontend_share_the_file_of_their_ssh_key(

@@ -239,6 +239,19 @@ def test_a_frontend_cannot_fill_the_store(vault: Vault, monkeypatch: pytest.Monk
     assert put(vault, "c", token("c", NOW + DAY), frontend="other")
 
 
+def test_a_frontend_cannot_fill_the_store_by_making_what_is_there_larger(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = scitoken("a", NOW + DAY)
+    put(vault, "a", secret, kind=Kind.SCITOKEN)
+    monkeypatch.setattr(vault_module, "MOST_BYTES", len(secret) + 500)
+    put(vault, "a", scitoken("a" * 100, NOW + DAY), kind=Kind.SCITOKEN)
+    with pytest.raises(VaultError) as told:
+        put(vault, "a", scitoken("a" * 1000, NOW + DAY), kind=Kind.SCITOKEN)
+    assert told.value.status == 413
+    put(vault, "a", secret, kind=Kind.SCITOKEN)
+
+
 def test_neither_the_store_nor_what_is_printed_has_a_secret_in_it(
     vault: Vault, pilot: Callable[..., Pilot], store: Store
 ) -> None:

@@ -84,6 +84,16 @@ def test_a_proxy_lasts_as_long_as_the_shortest_of_its_chain() -> None:
         expiry(Kind.X509, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----")
 
 
+def test_a_proxy_of_an_unknown_version_is_none() -> None:
+    pem = proxy(NOW + 7200)
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    version = b"\xa0\x03\x02\x01"
+    odd = base64.encodebytes(der.replace(version + b"\x02", version + b"\x07", 1))
+    key = pem[pem.index(b"-----BEGIN EC") :]
+    with pytest.raises(ValueError, match="cannot be read"):
+        expiry(Kind.X509, b"-----BEGIN CERTIFICATE-----\n" + odd + b"-----END CERTIFICATE-----\n" + key)
+
+
 @pytest.mark.parametrize(
     ("kind", "content"),
     [
