@@ -14,6 +14,7 @@ from server_stub.factory.importing.scripts import pilot_of
 from server_stub.factory.importing.xml import Part, read_xml
 from server_stub.factory.texts import shown
 from server_stub.frontend.expressions import parse_expression
+from server_stub.frontend.importing.credentials import credentials_of
 from server_stub.frontend.importing.limits import limits_of
 from server_stub.frontend.importing.match_expressions import Names, convert_match
 from server_stub.frontend.importing.terms import NotConvertibleError
@@ -26,7 +27,8 @@ REASONS: tuple[tuple[str, str], ...] = (
     (r"high_availability\b.*", "run the second frontend under the same name only while the first is away"),
     (r".*\.policy_file$", "is Python that would be run: write what it decides as policy.match and policy.rank"),
     (r".*\.(DN|my_identity|factory_identity|proxy_DN)$", "is not needed: each side proves itself by a key or a token"),
-    (r".*\bsecurity\b.*\bcredential\b.*", "a credential: name it under credentials; its content was not looked at"),
+    (r".*\bsecurity\b.*\bcredential\b.*", "of a credential: see credentials; its content was not looked at"),
+    (r".*\bsecurity\.idtoken_.*", "pilots' tokens last as long as pilots do: see credentials.pilots"),
     (r".*\.comment$", "is a remark"),
     (r".*\bmatch_attr\[.*\]\.name$", "is not needed: a factory tells all attributes of its entries"),
     (r".*\bmatch_attr(\[.*\])?\.type$", "told the conversion of match_expr what it compares"),
@@ -93,6 +95,7 @@ def _group(imported: ImportedFrontend, root: Part, group: Part, vo: str) -> Impo
         "vo": {"name": vo, **_containers(attributes)},
         "policy": _policy(imported, matches, attributes),
         **limits_of(root, group),
+        "credentials": credentials_of([root, group]),
     }
     start = _joined(imported, matches, "start_expr")
     pilot = pilot_of(imported.note, [(root, "client"), (group, "client_group")], attributes)

@@ -78,6 +78,8 @@ FRONTEND = """<?xml version="1.0"?>
    </match>
    <security><credentials>
     <credential absfname="/etc/grid/site.scitoken" type="scitoken" purpose="request"/>
+    <credential absfname="/etc/grid/key.pub" keyabsfname="/etc/grid/key" type="key_pair+project_id"/>
+    <credential absfname="/etc/grid/user.txt" type="username_password"/>
    </credentials></security>
    <attrs><attr name="GLIDECLIENT_Rank" value="1" type="int" glidein_publish="True"/></attrs>
    <files>
@@ -164,12 +166,18 @@ def test_scripts_and_attributes_are_ones_that_the_plugin_takes(tmp_path: Path, m
         monkeypatch.delitem(sys.modules, name)
 
 
-def test_credentials_are_named_and_never_read() -> None:
-    notes = "\n".join(imported().notes)
-    assert (
-        "security.credentials.credential[/etc/grid/pilot.proxy].type: a credential: name it under credentials" in notes
-    )
-    assert "site.scitoken" in notes
+def test_credentials_are_named_by_kind_and_path_and_never_read() -> None:
+    found = imported()
+    frontend = parse_frontend(found.groups[0].frontend, "/")
+    assert [(one.name, one.kind.value, one.file) for one in frontend.credentials.sites] == [
+        ("pilot.proxy", "x509", "/etc/grid/pilot.proxy"),
+        ("site.scitoken", "scitoken", "/etc/grid/site.scitoken"),
+        ("key", "ssh_key", "/etc/grid/key"),
+    ]
+    notes = "\n".join(found.notes)
+    place = "security.credentials.credential[/etc/grid/pilot.proxy]"
+    assert f"{place}.trust_domain: of a credential: see credentials; its content was not looked at: grid" in notes
+    assert "credential[/etc/grid/user.txt].type: of a credential" in notes
 
 
 def test_what_has_no_counterpart_is_told_with_its_reason() -> None:
