@@ -25,7 +25,7 @@ from server_stub.frontend.pressure import (
 )
 from server_stub.frontend.removal import Patience, Removal, excess, removal
 from server_stub.frontend.sharing import Shares, pilots_per_job, share_jobs
-from server_stub.frontend.slots import SlotTable
+from server_stub.frontend.slots import SlotTable, batch_job
 from server_stub.frontend.supply import supply
 
 MOST_NAMED = 200
@@ -154,7 +154,8 @@ def decide(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
 
 def _with_idle(requests: Sequence[Request], states: Sequence[EntryState], slots: SlotTable) -> tuple[Request, ...]:
     """The requests with the idle pilots of those that take back such: where no idle slot is of use to any waiting job,
-    since the next job may begin in any of them."""
+    since the next job may begin in any of them. Which batch job a slot belongs to its own pilot says, which may lie: one
+    of which any slot is claimed is not idle, whatever another ad says of it."""
     useless = {
         request.entry
         for request, state in zip(requests, states, strict=True)
@@ -163,12 +164,20 @@ def _with_idle(requests: Sequence[Request], states: Sequence[EntryState], slots:
     if not useless:
         return tuple(requests)
     entry, busy = slots.pilot_states()
+    working = {_job_at(slots, entry[pilot], pilot) for pilot in np.flatnonzero(busy).tolist()}
     named: dict[str, list[str]] = {name: [] for name in useless}
     for pilot in np.flatnonzero(~busy).tolist():
         name = slots.entries[entry[pilot]]
-        if name in useless and slots.pilots[pilot] and len(named[name]) < MOST_NAMED:
+        fits = name in useless and slots.pilots[pilot] and len(named[name]) < MOST_NAMED
+        if fits and _job_at(slots, entry[pilot], pilot) not in working:
             named[name].append(slots.pilots[pilot])
     return tuple(replace(request, idle=tuple(named.get(request.entry, ()))) for request in requests)
+
+
+def _job_at(slots: SlotTable, entry: int, pilot: int) -> tuple[str, str]:
+    """A pilot's batch job, and whose number that is; its own name where the number is not known."""
+    name = slots.pilots[pilot]
+    return slots.entries[entry].partition("@")[2], batch_job(name) or name
 
 
 def _frozen(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:

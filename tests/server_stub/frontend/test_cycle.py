@@ -99,6 +99,17 @@ def test_only_pilots_without_any_job_are_named_and_none_where_a_job_may_begin() 
     assert (useful.requests[0].remove, useful.requests[0].idle) == (Removal.WHOLE, ())
 
 
+def test_no_pilot_can_have_another_one_taken_back_by_calling_itself_that_one_and_idle() -> None:
+    memory = Memory(excess_cycles={"a@east": 20})
+    there = {"a@east": EntryState(running=3)}
+    slots = [
+        slot("a@east", "busy#7.0", busy=True), slot("a@east", "liar#7.0"), slot("a@west", "busy#8.0", busy=True),
+        slot("a@east", "idle#8.0"),
+    ]  # fmt: skip
+    found = decided([], [offer("a@east")], slots, memory, states=there)
+    assert found.requests[0].idle == ("idle#8.0",)
+
+
 def test_a_partial_query_freezes_the_last_requests_and_takes_nothing_back() -> None:
     before = Memory({"a": Request("a", 4, 9, Removal.WHOLE)}, excess_cycles={"a": 30})
     found = decided([], [offer("a"), offer("new")], memory=before, missing=("schedd ap2.example.org",))
