@@ -206,7 +206,8 @@ class Vault:
             keys = set(session.scalars(select(CredentialRow.encryption).distinct()))
         lost = [key for key in keys if not self.keys.has(key)]
         with self._store.write() as session:
-            session.execute(delete(HandedRow).where(HandedRow.pilot_id.in_(ended)))
+            unknown = HandedRow.pilot_id.not_in(select(PilotRow.id))
+            session.execute(delete(HandedRow).where(or_(HandedRow.pilot_id.in_(ended), unknown)))
             # A pilot that could not even be prepared was never stored.
             never = and_(
                 CredentialRow.pilot_id.is_not(None),

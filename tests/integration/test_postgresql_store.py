@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 
 from server_stub.factory.store import Store
 from server_stub.factory.tables import Base
-from tests.server_stub.factory import test_demand, test_history, test_store
+from tests.server_stub.factory import test_demand, test_history, test_store, test_vault
 from tests.server_stub.factory.test_store import pilot
 from tests.testbed.postgresql import PostgreSQL
 from tests.testbed.runs import run_directory
@@ -21,7 +21,7 @@ from tests.testbed.runs import run_directory
 NUMBERS = itertools.count()
 SAME = {
     name: function
-    for module in (test_demand, test_history, test_store)
+    for module in (test_demand, test_history, test_store, test_vault)
     for name, function in vars(module).items()
     if name.startswith("test_")
 }

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jwt
 import pytest
@@ -13,15 +14,15 @@ from sqlalchemy import select
 
 from pilot_agent.model import PilotError
 from server_stub.credentials.idtoken import SigningKey, issue
-from server_stub.credentials.keys import ACCEPT_SECONDS, ROTATE_SECONDS
+from server_stub.credentials.keys import ACCEPT_SECONDS, ROTATE_SECONDS, KeyRing
 from server_stub.credentials.kinds import Kind, Label, Purpose
 from server_stub.credentials.sealing import seal
 from server_stub.entries import Factory
 from server_stub.factory import vault as vault_module
 from server_stub.factory.pilots import Pilot, PilotState
 from server_stub.factory.store import Store
-from server_stub.factory.tables import CredentialRow
-from server_stub.factory.vault import Vault, VaultError, open_vault
+from server_stub.factory.tables import CredentialRow, HandedRow
+from server_stub.factory.vault import UNKNOWN_SECONDS, Renewed, Vault, VaultError, open_vault
 
 NOW = int(time.time())
 DAY = 86400
@@ -264,3 +265,37 @@ def test_neither_the_store_nor_what_is_printed_has_a_secret_in_it(
     for shown in (repr(given), repr(vault.known("fe")), repr(row)):
         assert secret.decode() not in shown
         assert secret.decode()[-20:] not in shown
+
+
+def test_a_credential_goes_its_whole_way_in_any_store(store: Store) -> None:
+    with TemporaryDirectory() as place:
+        kept = Vault("example", KeyRing(str(Path(place, "keys"))), store)
+        mine = Pilot("p1", "site-a", "S", "p", "s", PilotState.RUNNING, float(NOW), f"{place}/p1", frontend="fe")
+        store.save(mine)
+        for name in ("a", "b"):
+            put(kept, name, token(f"{name}.1", NOW + DAY))
+        put(kept, "s", scitoken("old", NOW + DAY), kind=Kind.SCITOKEN, entry="")
+        given = kept.take(mine, token=True, wanted=("s",))
+        Path(place, "p1").mkdir()
+        for kind, name in given.names.items():
+            Path(place, "p1", name).write_bytes(given.files[kind])
+        (own,) = (known.id for known in kept.known("fe") if known.pilot)
+        put(kept, own, newer := token(f"{own}.2", NOW + 2 * DAY), expires=NOW + 2 * DAY)
+        assert kept.renew(place) == [Renewed("p1", "pilot.token")]
+        assert Path(place, "p1", "pilot.token").read_bytes() == newer == kept.own_token("p1")
+        store.save(replace(mine, state=PilotState.ENDED, ended=float(NOW)), known=mine)
+        assert kept.tidy() == 1
+        assert kept.delete("fe", "s")
+        assert [known.pilot for known in kept.known("fe")] == [""]
+        with store.read() as session:
+            assert session.scalars(select(HandedRow)).all() == []
+
+
+def test_what_a_pilot_took_that_was_never_stored_does_not_stay_for_ever(vault: Vault, factory: Factory) -> None:
+    put(vault, "a", token("a", NOW + DAY))
+    vault.take(replace(NEVER, directory=factory.state), token=True)
+    assert vault.tidy(NOW + 60) == 0
+    assert vault.tidy(time.time() + UNKNOWN_SECONDS + 1) == 1
+
+
+NEVER = Pilot("never", "site-a", "S", "p", "s", PilotState.PREPARED, float(NOW), "", frontend="fe")
