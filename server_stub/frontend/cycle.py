@@ -154,8 +154,8 @@ def decide(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
 
 def _with_idle(requests: Sequence[Request], states: Sequence[EntryState], slots: SlotTable) -> tuple[Request, ...]:
     """The requests with the idle pilots of those that take back such: where no idle slot is of use to any waiting job,
-    since the next job may begin in any of them. Which batch job a slot belongs to its own pilot says, which may lie: one
-    of which any slot is claimed is not idle, whatever another ad says of it."""
+    since the next job may begin in any of them. Which batch job a slot belongs to its own pilot says, which may lie:
+    one of which any slot is claimed is not idle, whatever another ad says of it."""
     useless = {
         request.entry
         for request, state in zip(requests, states, strict=True)
