@@ -178,6 +178,18 @@ def check_entry(factory: Factory, entry: Entry, now: float) -> Iterator[Finding]
         yield doubtful(name, f"{left} tokens are left in {entry.tokens}", hint)
 
 
+def check_frontends(factory: Factory) -> Iterator[Finding]:
+    """Each frontend may ask for pilots somewhere."""
+    for frontend in factory.frontends:
+        name, vos = f"frontend {frontend.name}", ", ".join(frontend.vos)
+        usable = [one for one in factory.entries if frontend.may_use(one.name) and frontend.vos_at(one.vos)]
+        if usable:
+            yield good(name, f"may ask for {vos} at {len(usable)} of {len(factory.entries)} entries")
+        else:
+            hint = "name one of its VOs in vos of an entry, and the entry in its entries where it has any"
+            yield doubtful(name, f"may ask for {vos}, and no entry takes that", hint)
+
+
 def check_descriptions(factory: Factory) -> Iterator[Finding]:
     """HTCondor's own parser takes what would be submitted to each entry."""
     from server_stub.condor.asking import ask

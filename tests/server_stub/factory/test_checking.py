@@ -14,6 +14,7 @@ from server_stub.entries import Factory
 from server_stub.factory import checking
 from server_stub.factory.checking_https import check_certificate
 from server_stub.factory.entry import Downtime
+from server_stub.factory.frontends import Frontend
 from server_stub.factory.store import Store
 from server_stub.findings import Finding, Verdict, exit_code
 from tests.server_stub.conftest import ScriptedBatch
@@ -78,6 +79,14 @@ def test_a_downtime_is_told_and_is_no_failure(whole: Factory, batch: ScriptedBat
     findings = found(replace(whole, entries=(entry,)), batch, now=50.0)
     assert findings["entry site-b"].message == "takes no pilots: downtime: new disks"
     assert exit_code(findings.values()) == 0
+
+
+def test_a_frontend_that_no_entry_serves_is_told(whole: Factory) -> None:
+    entries = tuple(replace(entry, vos=("cms",)) for entry in whole.entries)
+    frontends = (Frontend("one", "", ("cms", "atlas"), ("site-a",)), Frontend("two", "", ("atlas",)))
+    first, second = checking.check_frontends(replace(whole, entries=entries, frontends=frontends))
+    assert (first.verdict, first.message) == (Verdict.OK, "may ask for cms, atlas at 1 of 2 entries")
+    assert (second.verdict, second.message) == (Verdict.WARN, "may ask for atlas, and no entry takes that")
 
 
 def test_a_description_that_htcondor_does_not_take_is_named(
