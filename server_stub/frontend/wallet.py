@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import structlog
 
@@ -34,6 +35,8 @@ from server_stub.frontend.wire import Offered
 PATH = "/credentials"
 MOST_SPARE = 500
 """Of one entry: a factory submits no more of it before the next cycle."""
+MOST_MADE = 5000
+"""For one factory in one cycle, whatever it says of its pilots; the rest in the next ones."""
 MOST_AT_ONCE = 200
 MOST_BYTES_AT_ONCE = 2 << 20
 MOST_KNOWN = 200_000
@@ -83,7 +86,8 @@ class Wallet:
         now = time.time()
         recipient = _recipient(offered)
         there = _known(client.call("GET", PATH).document, offered.factory)
-        parcels = [*self._tokens(offered, wanted, there, now), *self._site_parcels(offered, now)]
+        tokens = islice(self._tokens(offered, wanted, there, now), MOST_MADE)
+        parcels = [*tokens, *self._site_parcels(offered, now)]
         for some in _portions(parcels, recipient):
             self._put(client, offered.factory, some)
         return {offer.name: self._names(offer, offered.factory) for offer in offered.offers}

@@ -223,3 +223,19 @@ def test_many_are_sent_in_portions(side: Side, monkeypatch: pytest.MonkeyPatch) 
     side.deliver(site_a=5)
     assert [len(body["credentials"]) for method, body in side.client.calls if method == "PUT"] == [2, 2, 1]
     assert to_json(side.known()[0])["pilot"] == ""
+
+
+def test_a_factory_that_says_to_have_pilots_without_end_gets_few_tokens_at_a_time(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wallet_module, "MOST_MADE", 3)
+    one = {"id": "a", "kind": "idtoken", "entry": "site-a", "expires": 1, "pilot": "p"}
+    sent: list[Any] = []
+
+    class Greedy(Direct):
+        def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+            sent.extend((body or {}).get("credentials", ()))
+            return Answer(200, {"credentials": [{**one, "id": f"a{number}"} for number in range(1000)]})
+
+    side.wallet.deliver(cast("FactoryClient", Greedy(side.client.api)), side.offered(), [Request("site-a@example", 9)])
+    assert [item["id"] for item in sent] == ["a0", "a1", "a2"]
