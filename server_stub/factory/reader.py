@@ -15,6 +15,7 @@ from pilot_agent.model import Json
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 # What a line of a submit description may hold beside its end: no macro, no quote, no start of another value.
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+=,-]{0,254}")
+MACRO = re.compile(r"\$[A-Za-z_]*\(")
 
 
 class Reader:
@@ -50,9 +51,10 @@ class Reader:
         return os.path.normpath(os.path.join(self._directory, value)) if value else ""
 
     def expression(self, key: str, *, default: str) -> str:
-        """A ClassAd expression. The submit language would end it at a line's end and expand ``$(...)`` in it."""
+        """A ClassAd expression. The submit language would end it at a line's end, join the next line to a backslash at
+        its end, and expand ``$(...)`` and the like of ``$ENV(...)`` in it."""
         value = self.text(key, default=default)
-        if any(character in value for character in "\n\r\0") or "$(" in value:
+        if any(character in value for character in "\n\r\0") or value.rstrip().endswith("\\") or MACRO.search(value):
             return self._note(key, "an expression is one line and has no $(...) in it")
         return value
 

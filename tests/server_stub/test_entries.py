@@ -97,7 +97,20 @@ def test_a_certificate_or_key_that_is_no_path_is_not_told_to_be_missing_too(
     assert f"{wrong}: expected a string, found [1]" in message
 
 
-@pytest.mark.parametrize("expression", ["True\nqueue 100", "$(HOME)", 'a == "$(b)"', "True\r"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "True\nqueue 100",
+        "$(HOME)",
+        'a == "$(b)"',
+        "True\r",
+        "$ENV(HOME)",
+        'a == "$F(b)"',
+        "$$(Name)",
+        "True \\",
+        "\\ ",
+    ],
+)
 def test_an_expression_cannot_smuggle_lines_or_macros_into_the_submit_description(
     document: dict[str, Any], expression: str
 ) -> None:
