@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -87,9 +87,12 @@ class Wallet:
         recipient = _recipient(offered)
         there = _known(client.call("GET", PATH).document, offered.factory)
         tokens = islice(self._tokens(offered, wanted, there, now), MOST_MADE)
-        parcels = [*tokens, *self._site_parcels(offered, now)]
+        sites = self._site_parcels(offered, {one.id for one in there}, now)
+        parcels = [*tokens, *(parcel for _, parcel in sites)]
+        marks = {parcel.label.id: mark for mark, parcel in sites}
         for some in _portions(parcels, recipient):
-            self._put(client, offered.factory, some)
+            arrived = self._put(client, offered.factory, some)
+            self._sent |= {(offered.factory, name): marks[name] for name in arrived & marks.keys()}
         return {offer.name: self._names(offer, offered.factory) for offer in offered.offers}
 
     def _tokens(
@@ -140,7 +143,9 @@ class Wallet:
         })  # fmt: skip
         return Parcel(label, token.encode("ascii"))
 
-    def _site_parcels(self, offered: Offered, now: float) -> Iterator[Parcel]:
+    def _site_parcels(self, offered: Offered, there: Collection[str], now: float) -> list[tuple[str, Parcel]]:
+        """What is not there as it is now, each with what tells it from an older or newer one."""
+        found = []
         for plan in self._plans.sites:
             if not any(plan.serves(offer.name.partition("@")[0], offered.factory) for offer in offered.offers):
                 continue
@@ -151,36 +156,31 @@ class Wallet:
                 tell(log.warning, error.failure.code, credential=plan.name, message=error.failure.message)
                 continue
             mark = f"{secret.mark} {secret.expires} {_key_id(offered)}"
-            if self._sent.get((offered.factory, plan.name)) == mark:
+            if self._sent.get((offered.factory, plan.name)) == mark and plan.name in there:
                 continue
             label = Label(
                 self._frontend, offered.factory, plan.name, plan.kind, Purpose.SITE, "", secret.expires
             )  # fmt: skip
-            self._sent[(offered.factory, plan.name)] = mark
-            yield Parcel(label, secret.content)
+            found.append((mark, Parcel(label, secret.content)))
+        return found
 
     def _names(self, offer: Offer, factory: str) -> tuple[str, ...]:
         entry = offer.name.partition("@")[0]
         return tuple(plan.name for plan in self._plans.sites if plan.serves(entry, factory))
 
-    def _put(self, client: FactoryClient, factory: str, items: list[dict[str, Json]]) -> None:
-        try:
-            answer = client.call("PUT", PATH, {"credentials": items}).document
-        except PilotError:
-            self._forget(factory, [str(item["id"]) for item in items])
-            raise
+    def _put(self, client: FactoryClient, factory: str, items: list[dict[str, Json]]) -> set[str]:
+        """The names of those that were taken: of the others nothing is remembered, and the next cycle sends them
+        again."""
+        answer = client.call("PUT", PATH, {"credentials": items}).document
         refused = answer.get("refused") if isinstance(answer, dict) else None
         log = structlog.get_logger("server_stub.credentials")
+        arrived = {str(item["id"]) for item in items}
         for one in refused if isinstance(refused, list) else []:
             if isinstance(one, dict):
-                self._forget(factory, [str(one.get("id"))])
+                arrived.discard(str(one.get("id")))
                 tell(log.warning, "credential.refused", factory=factory, id=str(one.get("id")), why=str(one.get("why")))
-        tell(log.info, "credentials.delivered", factory=factory, number=len(items), refused=len(refused or []))
-
-    def _forget(self, factory: str, names: Iterable[str]) -> None:
-        """They did not arrive: the next cycle sends them again."""
-        for name in names:
-            self._sent.pop((factory, name), None)
+        tell(log.info, "credentials.delivered", factory=factory, number=len(items), refused=len(items) - len(arrived))
+        return arrived
 
 
 class _Record:

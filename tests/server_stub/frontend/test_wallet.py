@@ -183,6 +183,30 @@ def test_what_sites_ask_for_goes_to_the_entries_named_once_and_again_when_it_cha
     assert known.expires > time.time() + 8000
 
 
+def test_what_was_not_even_sent_because_something_before_it_failed_is_sent_the_next_time(
+    side: Side, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "t", token(int(time.time()) + 5000).encode())
+    side.wallet = Wallet("fe", plans(key, SiteCredential("s", Kind.SCITOKEN, file=str(tmp_path / "t"))), str(tmp_path))
+    monkeypatch.setattr(wallet_module, "MOST_AT_ONCE", 1)
+    side.client.away = True
+    with pytest.raises(PilotError, match="away"):
+        side.deliver(site_a=3)
+    side.client.away = False
+    side.client.calls.clear()
+    side.deliver()
+    assert [item["id"] for item in side.client.sent] == ["s"]
+
+
+def test_what_a_factory_lost_it_gets_again(side: Side, key: Path, tmp_path: Path) -> None:
+    write(tmp_path / "t", token(int(time.time()) + 5000).encode())
+    side.wallet = Wallet("fe", plans(key, SiteCredential("s", Kind.SCITOKEN, file=str(tmp_path / "t"))), str(tmp_path))
+    side.deliver()
+    assert side.live.vault.delete("fe", "s")
+    side.deliver()
+    assert [one.id for one in side.known("")] == ["s"]
+
+
 def test_nothing_readable_leaves_the_frontend(side: Side, key: Path, tmp_path: Path) -> None:
     write(tmp_path / "t", secret := token(int(time.time()) + 5000).encode())
     side.wallet = Wallet("fe", plans(key, SiteCredential("s", Kind.SCITOKEN, file=str(tmp_path / "t"))), str(tmp_path))
