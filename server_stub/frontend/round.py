@@ -27,6 +27,8 @@ OLD_STATES_SECONDS = 600.0
 MOST_LISTED = 500
 PARTS = ("pool", "factories", "decision", "requests")
 """Where a cycle's time goes."""
+AHEAD_SECONDS = 300.0
+"""A set of requests that was decided so much later than now no factory takes."""
 GRACE_SECONDS = 5.0
 """So much longer than a factory's own deadline its thread may take."""
 
@@ -78,7 +80,7 @@ class Round:
         decision = self._decided(snapshot, current, kept.memory)
         marks.append(time.monotonic())
         fresh = {row.name for row in factories if row.offers == "fresh"}
-        answers, problems, sequence = self._send(decision, offers, fresh, max(kept.sequence + 1, int(now * 1e6)))
+        answers, problems, sequence = self._send(decision, offers, fresh, next_sequence(kept.sequence, now))
         marks.append(time.monotonic())
         certain = {name for name in fresh if offers[name].offered.observed_seconds <= OLD_STATES_SECONDS}
         left = Kept(_unconcluded(decision.memory, certain), view.heard, sequence, kept.cycle + 1)
@@ -235,6 +237,13 @@ def with_names(client: FactoryClient, wanted: list[Request]) -> list[Request]:
             request = replace(request, idle=tuple(names[job] for job in map(batch_job, request.idle) if job in names))
         found.append(request)
     return found
+
+
+def next_sequence(last: int, now: float) -> int:
+    """The number of the next set: the moment in epoch microseconds, and more than the last one. One that was given
+    while this machine's clock was far ahead, and that every factory refuses as one of the future, counts no more."""
+    moment = int(now * 1e6)
+    return moment if last > moment + int(AHEAD_SECONDS * 1e6) else max(last + 1, moment)
 
 
 def put(client: FactoryClient, document: Callable[[int], dict[str, Json]], sequence: int) -> tuple[Json, int]:

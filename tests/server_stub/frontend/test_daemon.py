@@ -17,6 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from pilot_agent.model import PilotError
+from server_stub.factory import requests
+from server_stub.frontend import round  # noqa: A004 - a module's name
 from server_stub.frontend.configuration import Frontend, parse_frontend
 from server_stub.frontend.kept import State
 from tests.server_stub.frontend.builders import slot
@@ -123,6 +125,15 @@ def test_after_the_clock_was_set_back_requests_still_count(world: World) -> None
     assert world.factory.known["sequence"] == known + 1
     world.cycle()
     assert world.factory.known["sequence"] > known + 1
+
+
+def test_a_number_that_was_given_while_the_clock_was_far_ahead_is_not_counted_on_from(world: World) -> None:
+    world.cycle()
+    state = State(world.frontend.state)
+    state.save(replace(state.load(), sequence=int((world.now + 86400) * 1e6)))
+    world.cycle()
+    assert world.factory.known["sequence"] == int(world.now * 1e6), "what lies far ahead a factory refuses"
+    assert round.AHEAD_SECONDS == requests.AHEAD_SECONDS
 
 
 def test_the_factorys_own_limit_and_the_files_hold_both(world: World) -> None:
