@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import structlog
+
 from pilot_agent.files import read_bounded
-from pilot_agent.model import FailureKind, Json
+from pilot_agent.model import FailureKind, Json, PilotError
 from pilot_agent.output.printed import find_printed
 from pilot_agent.report import SCHEMA
 from server_stub.adopt import adopt
 from server_stub.batch import BatchJob, BatchSystem
 from server_stub.entries import Factory
 from server_stub.factory.following import follow
+from server_stub.factory.log import tell
 from server_stub.factory.pilots import JobId, Pilot
 from server_stub.factory.scores import at, is_number
 from server_stub.factory.store import Store
@@ -65,7 +68,7 @@ def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | 
     jobs that do not get on are released, removed or forgotten, as their entries say.
 
     A report that cannot be stored becomes a message of its pilot and stops nothing. Raises ``PilotError``
-    (batch.failed) before anything was changed, or when all that was told is stored.
+    (batch.failed) before anything was changed; an access point that does not do what it is asked to is logged alone.
     """
     known = store.pilots(unfinished=True)
     queue = batch.queue(factory.name)  # also where there is none: whoever looks is told whether it answers
@@ -77,7 +80,12 @@ def collect(factory: Factory, store: Store, batch: BatchSystem, *, now: float | 
     jobs = {**(batch.ended(gone) if gone else {}), **queue}
     changed = [newer for pilot in unfinished if (newer := _look_after(pilot, jobs, store, moment)) != pilot]
     entries = {entry.name: entry for entry in factory.entries}
-    act(decide(unfinished, queue, entries, moment), batch)
+    try:
+        act(decide(unfinished, queue, entries, moment), batch)
+    except PilotError as error:
+        # What was asked is answered and stored all the same; the next time it is tried again.
+        log = structlog.get_logger("server_stub.collect")
+        tell(log.warning, "tending.failed", code=error.failure.code, message=error.failure.message)
     return changed
 
 

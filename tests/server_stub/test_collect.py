@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from pilot_agent.lifecycle.printed import printed
 from pilot_agent.model import Failure, FailureKind, PilotError
@@ -307,9 +308,11 @@ def test_what_was_told_is_stored_although_a_removal_is_not_answered(
 
     monkeypatch.setattr(batch, "remove", refuse)
     batch.waiting[JOB] = BatchJob(PilotState.HELD, reason="no such image", hold_code=35, since=90.0)
-    with pytest.raises(PilotError):
-        collect(factory, store, batch, now=100.0)
+    with structlog.testing.capture_logs() as lines:
+        changed = collect(factory, store, batch, now=100.0)
+    assert [one.state for one in changed] == [PilotState.HELD], "it is told as well"
     assert stored(store, pilot).state is PilotState.HELD
+    assert [line["code"] for line in lines if line["event"] == "tending.failed"] == ["batch.failed"]
 
 
 def test_a_factory_without_pilots_notices_that_its_batch_system_is_away(
