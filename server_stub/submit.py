@@ -66,7 +66,7 @@ def submit_pilots(
     ``credentials`` gives what each takes along and what its site lets it in by.
 
     Raises ``PilotError``: entry.closed, entry.vo, entry.full (nothing was submitted), payload.missing, token.missing,
-    batch.failed (those that are not among the refused ones were submitted).
+    pilot.unwritable, batch.failed (those that are not among the refused ones were submitted).
     """
     require_room(entry, count, store, vo=vo)
     digest = payload_digest(factory, entry)
@@ -77,10 +77,9 @@ def submit_pilots(
         proof = Tokens(factory.name, load_key(factory.state), store).issue(pilot.id) if factory.uploads else ""
         try:
             paths.append(prepare(factory, entry, pilot, schedd, proof, credentials(pilot)))
-        except PilotError as error:  # no token is left: those before it are submitted all the same
+        except (PilotError, OSError) as error:  # no token, no room: those before it are submitted all the same
             shutil.rmtree(pilot.directory, ignore_errors=True)
-            missing = error
-            shutil.rmtree(pilot.directory, ignore_errors=True)
+            missing = error if isinstance(error, PilotError) else _unwritable(entry, error)
             break
         pilots.append(pilot)
         store.save(pilot)
@@ -88,6 +87,13 @@ def submit_pilots(
     if missing is not None:
         raise missing
     return submitted
+
+
+def _unwritable(entry: Entry, error: OSError) -> PilotError:
+    place = f"{error.filename}: " if error.filename else ""
+    message = f"the files of a pilot of the entry {entry.name} cannot be made: {place}{error.strerror or error}"
+    hint = "see whether the disk is full, and who may read and write there; the factory's operator must act"
+    return PilotError(Failure(FailureKind.CONFIG, "pilot.unwritable", message, hint, retry=True))
 
 
 def _hand_over(pilots: list[Pilot], paths: list[str], store: Store, batch: BatchSystem) -> list[Pilot]:

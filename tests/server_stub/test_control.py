@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -154,6 +156,25 @@ def test_a_missing_token_stops_its_own_frontend_alone(
     assert list(controller.pauses) == [("site-a", "f")]
     (kept,) = demand.wanted(store)
     assert kept.limited_by.startswith("token.missing: no token for a pilot of the entry site-a")
+
+
+def test_an_entry_whose_pilots_files_cannot_be_made_costs_the_others_nothing(
+    shared: Factory, store: Store, batch: SlowBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+
+    site_a, site_b = shared.entries
+    shared = replace(shared, entries=(replace(site_a, tokens=str(tmp_path / "tokens")), site_b))
+    controller = Controller(store, batch, clock=batch.clock)
+    ask(store, shared, request(), request("site-b"))
+    with monkeypatch.context() as patched:
+        patched.setattr("server_stub.submit.os.rename", elsewhere)
+        controller.round(shared, observed=time.time())
+    assert counts(store) == {("site-b", "f"): 3}
+    (kept,) = demand.wanted(store, entry="site-a")
+    assert kept.limited_by.startswith("pilot.unwritable: the files of a pilot of the entry site-a cannot be made: ")
+    assert len(os.listdir(os.path.join(shared.state, "pilots"))) == 3, "nothing of it is left"
 
 
 def test_a_slow_batch_system_gets_a_little_from_everybody_before_the_round_ends(
