@@ -37,8 +37,11 @@ class Wake:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-        os.close(self._read)
-        os.close(self._write)
+        ends = self._read, self._write
+        # A thread that ends later must not write into what gets these numbers next.
+        self._read = self._write = -1
+        for end in ends:
+            os.close(end)
 
     def fileno(self) -> int:
         """Readable when something happened."""
