@@ -136,14 +136,14 @@ def _plain(ad: Any, attributes: Sequence[str]) -> dict[str, Any]:
     """The attributes of an ad that have a value; a text as far as anybody reads it. Some of them a site said."""
     found = {}
     for name in attributes:
-        value = ad.get(name)
-        if hasattr(value, "eval"):
-            with contextlib.suppress(Exception):  # an expression that cannot be evaluated is no value
+        value = None
+        with contextlib.suppress(Exception):  # what is no UTF-8, or cannot be evaluated, is no value
+            value = ad.get(name)
+            if hasattr(value, "eval"):
                 value = value.eval()
-        if isinstance(value, str):
-            value = value[:TEXT_LIMIT_CHARACTERS]
-        if isinstance(value, str | int | float):
-            found[name] = value
+        # What is undefined, or an error, the library gives as a kind of integer.
+        if type(value) in (str, int, float, bool):
+            found[name] = value[:TEXT_LIMIT_CHARACTERS] if isinstance(value, str) else value
     return found
 
 

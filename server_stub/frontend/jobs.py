@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilot_agent.config_keys import KEYS
+from server_stub.frontend.readable import is_number, read_each
 
 T = TypeVar("T")
 Scalar = str | int | float | bool | None
@@ -96,6 +97,10 @@ class JobReader:
             attributes=tuple(self._shared(_scalar(ad.get(name))) for name in self.attributes),
         )
 
+    def records(self, ads: Iterable[Ad]) -> list[JobRecord]:
+        """The records of these jobs; what cannot be read of one is as if it was not there."""
+        return list(read_each(ads, self.record))
+
     def _shared(self, value: T) -> T:
         return cast("T", self.texts.setdefault(value, value)) if isinstance(value, str) else value
 
@@ -121,7 +126,7 @@ def whole(ad: Ad, name: str) -> int:
     evaluate = getattr(ad, "eval", None)
     if evaluate is not None and value is not None and not isinstance(value, int | float | str):
         value = evaluate(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if not is_number(value) or value != value:
         return 0
     return int(min(max(value, 0), LARGEST_NUMBER))
 
@@ -132,7 +137,7 @@ def _text(value: object) -> str:
 
 
 def _scalar(value: object) -> Scalar:
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool) or is_number(value):
         return value
     return value if isinstance(value, str) and len(value) <= LONGEST_TEXT else None
 

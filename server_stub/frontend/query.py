@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilot_agent.codec import from_json
-from server_stub.frontend.jobs import JobReader, JobTableBuilder
+from server_stub.frontend.jobs import LARGEST_NUMBER, JobReader, JobTableBuilder
+from server_stub.frontend.readable import is_number, read_each
 from server_stub.frontend.slots import PROJECTION, read_slots
 from server_stub.frontend.tables import save_jobs, save_slots
 
@@ -74,7 +75,7 @@ def ask_access_points(question: Question, output: str) -> None:
         htcondor2.AdType.Schedd, question.constraint, list(SCHEDD)
     )
     with open(output, "w", encoding="utf-8") as file:
-        json.dump([access_point(ad) for ad in ads], file)
+        json.dump(list(read_each(ads, access_point)), file)
 
 
 def access_point(ad: Any) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _value(ad: Any, name: str) -> Any:
 
 def _count(ad: Any, name: str) -> int | None:
     value = _value(ad, name)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    return int(value) if is_number(value) and 0 <= value < LARGEST_NUMBER else None
 
 
 def ask_jobs(question: Question, output: str) -> None:
@@ -123,7 +124,7 @@ def ask_jobs(question: Question, output: str) -> None:
 
     builder = JobTableBuilder()
     for ads in slices(ask, only, question.expected):
-        builder.add("", [reader.record(ad) for ad in ads])
+        builder.add("", reader.records(ads))
     save_jobs(output, builder.table())
 
 

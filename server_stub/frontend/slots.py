@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server_stub.frontend.jobs import LARGEST_NUMBER, Ad, Integers, whole
+from server_stub.frontend.readable import is_number, read_each
 
 PROJECTION = (
     *("PilotId", "GLIDEIN_Entry_Name", "State", "SlotType", "Cpus", "Memory", "Disk", "GPUs", "GLIDEIN_CPUS"),
@@ -54,7 +55,7 @@ def slot_record(ad: Ad) -> SlotRecord:
 
 def _pilot(ad: Ad) -> str:
     name, cluster, process = (ad.get(key) for key in ("PilotId", "GLIDEIN_ClusterId", "GLIDEIN_ProcId"))
-    job = f"#{cluster}.{process}" if isinstance(cluster, int) and isinstance(process, int) else ""
+    job = f"#{cluster}.{process}" if is_number(cluster) and is_number(process) else ""
     return f"{name or ''}{job}"
 
 
@@ -127,4 +128,4 @@ def slot_table(records: Iterable[SlotRecord]) -> SlotTable:
 
 def read_slots(ads: Iterable[Mapping[str, object]]) -> SlotTable:
     """The table of the ads that a collector returned."""
-    return slot_table(map(slot_record, ads))
+    return slot_table(read_each(ads, slot_record))
