@@ -155,9 +155,9 @@ class Controller:
     def _submit_some(self, key: Key, number: int, names: tuple[str, ...], factory: Factory) -> str:
         """Submit some pilots for one request; why it was not possible, or nothing."""
         entry, frontend, vo = key
-        pause = self.pauses.get((entry, frontend)) or self.pauses.get((entry, ""))
-        if pause is not None and pause.until > self.clock():
-            return pause.why
+        for pause in (self.pauses.get((entry, frontend)), self.pauses.get((entry, ""))):
+            if pause is not None and pause.until > self.clock():
+                return pause.why
         log = structlog.get_logger("server_stub.control")
         try:
             place = factory.entry(entry)
@@ -168,9 +168,10 @@ class Controller:
         except PilotError as error:
             failure = error.failure
             why = shown(f"{failure.code}: {failure.message}")
-            # A VO's missing credential stops its own frontend; everything else the entry.
-            own = failure.kind is FailureKind.CREDENTIAL
-            self._pause((entry, frontend if own else ""), why, growing=not own)
+            # What may be the fault of what a frontend gave, as an odd proxy that the submission refuses, stops that
+            # frontend alone; everything else the entry.
+            missing = failure.kind is FailureKind.CREDENTIAL
+            self._pause((entry, frontend if missing or names else ""), why, growing=not missing)
             self.count(frontend, "refused", number)
             tell(log.warning, "control.refused", entry=entry, frontend=frontend, vo=vo, asked=number, message=why)
             return why

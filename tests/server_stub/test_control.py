@@ -144,6 +144,19 @@ def test_an_entry_that_refuses_is_left_alone_for_longer_each_time_and_the_others
     assert [kept.limited_by for kept in demand.wanted(store, entry="site-a")] == ["batch.failed: no such queue"]
 
 
+def test_what_a_frontend_gave_and_the_submission_refuses_costs_no_other_frontend_the_entry(
+    controller: Controller, shared: Factory, store: Store, batch: SlowBatch
+) -> None:
+    batch.refused = "site-a"
+    ask(store, shared, request(queued=1, credentials=["odd-proxy"]))
+    controller.round(shared, observed=time.time())
+    assert list(controller.pauses) == [("site-a", "f")]
+    batch.refused = ""
+    ask(store, shared, request(queued=2), frontend="g")
+    controller.round(shared, observed=time.time())
+    assert counts(store) == {("site-a", "g"): 2}
+
+
 def test_a_missing_token_stops_its_own_frontend_alone(
     shared: Factory, store: Store, batch: SlowBatch, tmp_path: Path
 ) -> None:
