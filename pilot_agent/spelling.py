@@ -20,6 +20,6 @@ def unit_of(number: object, unit: str) -> str:
     return _SINGULAR.get(unit, unit)
 
 
-_SINGULAR = {"processes": "process"} | {
-    f"{word}s": word for word in ("core", "socket", "thread", "GPU", "byte", "node", "restart", "page")
+_SINGULAR = {"processes": "process", "entries": "entry"} | {
+    f"{word}s": word for word in ("core", "socket", "thread", "GPU", "byte", "node", "restart", "page", "cycle")
 }

@@ -14,6 +14,7 @@ from pilot_agent.config_check import Problem
 from pilot_agent.config_read import parse_document
 from pilot_agent.files import read_bounded
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
+from pilot_agent.spelling import nearest
 from server_stub.factory.entry import Entry, read_entry
 from server_stub.factory.entry_submit import CLOUDS
 from server_stub.factory.frontends import Frontend, read_frontends
@@ -22,6 +23,7 @@ from server_stub.factory.reader import Reader
 
 FILE_LIMIT_BYTES = 4 << 20
 ENTRIES_LIMIT_BYTES = 32 << 20
+MOST_NAMED = 20
 
 FILE_NAME = re.compile(r"[^\x00]{1,1000}")
 DATABASE = re.compile(r"(sqlite:///|postgresql\+psycopg://)\S+")
@@ -60,8 +62,10 @@ class Factory:
         for entry in self.entries:
             if entry.name == name:
                 return entry
-        known = ", ".join(entry.name for entry in self.entries) or "none"
-        message = f"the factory {self.name} has no entry {name!r}; it has {known}"
+        names = [entry.name for entry in self.entries]
+        more = len(names) - MOST_NAMED
+        known = ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "") or "none"
+        message = f"the factory {self.name} has no entry {name!r}; it has {known}{nearest(name, names)}"
         hint = "name one of these, or add the entry to the factory's file; whoever gave the command must act"
         raise PilotError(Failure(FailureKind.USAGE, "entry.unknown", message, hint))
 

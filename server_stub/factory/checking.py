@@ -7,10 +7,12 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from pilot_agent.model import FailureKind, PilotError
+from pilot_agent.spelling import unit_of
 from server_stub.batch import BatchJob
 from server_stub.entries import Factory
 from server_stub.factory.checking_https import check_certificate
@@ -42,7 +44,7 @@ class Questions(Protocol):
 def check_factory(factory: Factory, batch: Questions, *, now: float | None = None) -> Iterator[Finding]:
     """Every finding, in the order in which things are needed."""
     moment = time.time() if now is None else now
-    yield good("file", f"{factory.name}: {len(factory.entries)} entries")
+    yield good("file", f"{factory.name}: {entries_of(len(factory.entries))}")
     yield from check_state(factory)
     yield check_store(factory)
     yield from check_payloads(factory)
@@ -157,6 +159,11 @@ def check_access_point(factory: Factory, batch: Questions) -> Finding:
     return good("access point", f"{batch.schedd() or 'it'} answers, {len(jobs)} pilots are in its queue")
 
 
+def entries_of(number: int) -> str:
+    """So many entries."""
+    return f"{number} {unit_of(number, 'entries')}"
+
+
 def check_entry(factory: Factory, entry: Entry, now: float) -> Iterator[Finding]:
     """Nothing keeps an entry from being used."""
     name = f"entry {entry.name}"
@@ -166,16 +173,34 @@ def check_entry(factory: Factory, entry: Entry, now: float) -> Iterator[Finding]
     if entry.tokens is None:
         return
     try:
-        left = sum(1 for one in os.listdir(entry.tokens) if not one.startswith("."))
+        names = [one for one in sorted(os.listdir(entry.tokens)) if not one.startswith(".")]
+        exposed = _exposed(entry.tokens, names)
     except OSError as error:
         hint = "make it, with one token file for each pilot to come; the VO must act"
         yield bad(name, f"its tokens {entry.tokens}: {error.strerror}", hint, kind=FailureKind.CREDENTIAL)
         return
     hint = "put one token file for each pilot to come there; the VO must act"
+    if exposed:
+        change = f"chmod 700 {entry.tokens}, and have tokens made anew that others have read; the VO must act"
+        yield doubtful(name, f"others on this host can read {exposed[0]} in {entry.tokens}", change)
+    left = len(names)
     if not left:
         yield bad(name, f"no token is left in {entry.tokens}", hint, kind=FailureKind.CREDENTIAL)
     elif left < FEW_TOKENS:
-        yield doubtful(name, f"{left} tokens are left in {entry.tokens}", hint)
+        told = "1 token is" if left == 1 else f"{left} tokens are"
+        yield doubtful(name, f"{told} left in {entry.tokens}", hint)
+
+
+def _exposed(directory: str, names: Sequence[str]) -> list[str]:
+    """Those of the files that accounts beside their owner can read; none where they cannot enter the directory."""
+    if not os.stat(directory).st_mode & 0o011:
+        return []
+    found = []
+    for name in names:
+        with suppress(FileNotFoundError):  # a submission took it
+            if os.stat(os.path.join(directory, name)).st_mode & 0o044:
+                found.append(name)
+    return found
 
 
 def check_frontends(factory: Factory) -> Iterator[Finding]:
@@ -211,7 +236,7 @@ def check_descriptions(factory: Factory) -> Iterator[Finding]:
         hint = "correct the entry's keys; HTCondor's parser said this of its submit description"
         yield bad(f"entry {name}", f"HTCondor does not take its description: {problem}", hint)
     if not problems and not wrong:
-        yield good("descriptions", f"HTCondor takes those of all {len(texts)} entries")
+        yield good("descriptions", f"HTCondor takes those of {entries_of(len(texts))}")
 
 
 def _description(factory: Factory, entry: Entry) -> str:

@@ -37,7 +37,7 @@ def try_address(factory: Factory) -> None:
     except OSError as error:
         message = f"the server cannot listen at {factory.address}, port {factory.port}: {error.strerror or error}"
         hint = (
-            "end what listens there (another serve?), or change address or port in the factory's file; "
+            "end what listens there (another `pilot-factory run`?), or change address or port in the factory's file; "
             "the factory's operator must act"
         )
         raise PilotError(Failure(FailureKind.CONFIG, "address.unusable", message, hint)) from error

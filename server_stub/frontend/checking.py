@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 
 from pilot_agent.model import FailureKind, PilotError
+from pilot_agent.spelling import unit_of
 from server_stub.findings import Finding, bad, doubtful, failed, good
 from server_stub.frontend.client import FactoryClient
 from server_stub.frontend.configuration import FactoryPlan, Frontend
@@ -87,7 +88,7 @@ def _factory(frontend: Frontend, plan: FactoryPlan, identity: Identity, now: flo
 def _judged(frontend: Frontend, name: str, offered: Offered, now: float) -> Finding:
     refused = {one.name: why for one in offered.offers if (why := refusal(one, frontend.settings.vo, now))}
     usable = len(offered.offers) - len(refused)
-    told = f"{len(offered.offers)} entries, {usable} of which may be asked for pilots"
+    told = f"{len(offered.offers)} {unit_of(len(offered.offers), 'entries')}, {usable} of which may be asked for pilots"
     wrong = [f"{entry} ({offered.closed.get(entry) or why})" for entry, why in refused.items()]
     wrong += list(offered.left_out.values())
     if usable == 0:

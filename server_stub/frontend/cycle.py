@@ -188,9 +188,12 @@ def _frozen(snapshot: Snapshot, settings: Settings, memory: Memory) -> Decision:
     if cycles > settings.frozen_cycles:
         requests = [replace(request, queued=0) for request in requests]
     kept = replace(memory, requests={request.entry: request for request in last}, frozen_cycles=cycles)
-    return Decision(
-        tuple(requests), kept, frozen="no answer, or only a part of it, from " + ", ".join(snapshot.missing)
-    )
+    return Decision(tuple(requests), kept, frozen=told_missing(snapshot.missing))
+
+
+def told_missing(names: Sequence[str]) -> str:
+    """Who did not answer, as a reason."""
+    return "no answer, or only a part of it, from " + ", ".join(names)
 
 
 def _states(snapshot: Snapshot, idle: Sequence[int], useless: Sequence[int]) -> list[EntryState]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from pilot_agent.model import Json, PilotError
 from server_stub.frontend.client import FactoryClient, OutdatedError
 from server_stub.frontend.configuration import FactoryPlan, Frontend, entry_limits
-from server_stub.frontend.cycle import Decision, Memory, Request, Settings, Snapshot, decide
+from server_stub.frontend.cycle import Decision, Memory, Request, Settings, Snapshot, decide, told_missing
 from server_stub.frontend.identity import Identity
 from server_stub.frontend.kept import Kept, KeptOffers, State
 from server_stub.frontend.pool import PoolReader, PoolView
@@ -177,7 +177,8 @@ class Round:
     def _decided(self, snapshot: Snapshot, offered: list[Offered], memory: Memory) -> Decision:
         if not snapshot.offers:
             # Without any entry there is nothing to decide, and no reason to forget what was asked for.
-            return Decision((), memory, frozen="no factory offers any entry")
+            why = ["no factory offers any entry", *([told_missing(snapshot.missing)] if snapshot.missing else [])]
+            return Decision((), memory, frozen="; ".join(why))
         return decide(snapshot, settings_for(self.frontend, offered), memory)
 
     def _send(

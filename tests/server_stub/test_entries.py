@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,14 @@ def test_a_name_that_a_path_or_an_ad_could_misread_is_refused(document: dict[str
 def test_a_value_of_the_wrong_type_is_refused(document: dict[str, Any], key: str, value: object, place: str) -> None:
     document[key] = value
     assert place in message_of(document)
+
+
+def test_of_many_entries_the_nearest_is_named(factory: Factory) -> None:
+    many = replace(factory, entries=tuple(replace(factory.entries[0], name=f"entry-{n:03}") for n in range(500)))
+    with pytest.raises(PilotError) as caught:
+        many.entry("entri-321")
+    assert "entry-019 and 480 more; did you mean entry-321?" in caught.value.failure.message
+    assert len(caught.value.failure.message) < 400
 
 
 def test_an_unknown_entry_is_named_with_the_known_ones(factory: Factory) -> None:

@@ -17,26 +17,28 @@ from server_stub.commands.tree import Command, Group
 if TYPE_CHECKING:
     from server_stub.factory.entry import Entry
 
-COLUMNS = ("entry", "site", "type", "contact", "cores", "MiB", "GPUs", "most", "VOs")
+COLUMNS = ("entry", "site", "type", "contact", "cores", "MiB", "GPUs", "most", "VOs", "state")
 SOURCES = ("cric", "osg", "glideinwms")
 
 
 def _list(parsed: argparse.Namespace) -> int:
-    from server_stub.entries import read_factory
-
-    factory = read_factory(parsed.config)
+    now = time.time()
+    with opened(parsed) as (factory, store):
+        by_hand = store.closed_entries()
+    closed = {entry.name: by_hand.get(entry.name, "") or entry.closed(now) for entry in factory.entries}
     if parsed.json:
-        print_json([to_json(entry) for entry in factory.entries])
+        print_json([{**to_json(entry), "closed": closed[entry.name]} for entry in factory.entries])
     else:
-        print_table(COLUMNS, [_row(entry) for entry in factory.entries])
+        print_table(COLUMNS, [_row(entry, closed[entry.name]) for entry in factory.entries])
     return 0
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: Entry, closed: str) -> tuple[str, ...]:
     sizes = ["auto" if size is None else str(size) for size in (entry.cores, entry.memory_mib)]
     where = entry.contact or "here"
     vos = ",".join(entry.vos) or "all"
-    return (entry.name, entry.site, entry.type, where, *sizes, str(entry.gpus), str(entry.limits.total), vos)
+    state = f"closed: {closed}" if closed else "open"
+    return (entry.name, entry.site, entry.type, where, *sizes, str(entry.gpus), str(entry.limits.total), vos, state)
 
 
 def _show_arguments(parser: Parser) -> None:

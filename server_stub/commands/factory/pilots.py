@@ -15,9 +15,16 @@ from server_stub.commands.tree import Command, Group
 
 def _submit_arguments(parser: Parser) -> None:
     take_entry(parser, required=True)
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="how many pilots (default: %(default)s)")
+    parser.add_argument("--count", type=_number, default=1, metavar="N", help="how many pilots (default: %(default)s)")
     parser.add_argument("--vo", default="", metavar="NAME", help="for which VO")
     take_config(parser)
+
+
+def _number(text: str) -> int:
+    """How many pilots. Raises ``ArgumentTypeError``."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pilots: 1 or more")
+    return int(text)
 
 
 def _submit(parsed: argparse.Namespace) -> int:
@@ -56,8 +63,11 @@ def _list_arguments(parser: Parser) -> None:
 
 
 def _list(parsed: argparse.Namespace) -> int:
-    with opened(parsed) as (_, store):
-        show_pilots(store.pilots(entry=parsed.entry), as_json=parsed.json)
+    with opened(parsed) as (factory, store):
+        found = store.pilots(entry=parsed.entry)
+        if parsed.entry and not found:  # one that is configured no more may still have pilots
+            factory.entry(parsed.entry)
+    show_pilots(found, as_json=parsed.json)
     return 0
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from server_stub.factory.entry_view import EntryView
     from server_stub.running import Running
 
-COLUMNS = ("entry", "site", "queued", "running", "held", "of", "failed", "wasted", "closed")
+COLUMNS = ("entry", "site", "queued", "running", "held", "of", "asked", "failed", "wasted", "why not more")
 
 
 def _status(parsed: argparse.Namespace) -> int:
@@ -58,12 +58,15 @@ def ago(seconds: float) -> str:
 
 def _row(view: EntryView) -> tuple[str, ...]:
     numbers = (view.waiting, view.running, view.held, view.limit)
-    return (view.name, view.site, *map(str, numbers), _part(view.failed), _part(view.wasted), view.closed)
+    asked = str(sum(one.queued for one in view.asked)) if view.asked else ""
+    limits = [f"{one.frontend} ({one.vo}): {one.limited_by}" for one in view.asked if one.limited_by]
+    why = "; ".join([f"closed: {view.closed}"] if view.closed else limits)
+    return (view.name, view.site, *map(str, numbers), asked, _part(view.failed), _part(view.wasted), why)
 
 
 def _part(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
 
 
-HELP = "show each entry's pilots, failures and waste of seven days, and whether the server runs"
+HELP = "show each entry's pilots, what frontends ask for, failures and waste of seven days, and whether the server runs"
 COMMANDS = (Command("status", HELP, _status, take_config, ("status", "status --json")),)

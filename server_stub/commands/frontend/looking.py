@@ -9,6 +9,7 @@ from typing import Any
 
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from pilot_agent.output.words import clean
+from pilot_agent.spelling import unit_of
 from pilot_agent.usage import Parser
 from server_stub.commands.frontend.common import take_config
 from server_stub.commands.tables import print_json, print_table
@@ -41,7 +42,8 @@ def status_lines(told: Json, now: float) -> list[str]:
     unmatched = f", {told['unmatched_jobs']} of which no entry suits" if told["unmatched_jobs"] else ""
     lines.append(f"{counts}{unmatched}; {told['slots']} slots, {told['idle_slots']} of them idle")
     if told["frozen"]:
-        lines.append(f"FROZEN for {told['frozen_cycles']} cycles, nothing is taken back: {clean(told['frozen'])}")
+        cycles = unit_of(told["frozen_cycles"], "cycles")
+        lines.append(f"FROZEN for {told['frozen_cycles']} {cycles}, nothing is taken back: {clean(told['frozen'])}")
     lines += [f"{clean(name)} starts no more jobs now: {clean(why)}" for name, why in told["closed"].items()]
     lines += [f"{clean(name)} has been silent for long and counts as without jobs" for name in told["given_up"]]
     for factory in told["factories"]:
@@ -94,7 +96,10 @@ def _entries(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print_json(rows)
         return 0
-    print_table(OFFERED, [_offer_row(row) for row in rows])
+    if rows:
+        print_table(OFFERED, [_offer_row(row) for row in rows])
+    else:
+        sys.stdout.write("no factory has offered anything yet: pilot-frontend check, pilot-frontend run\n")
     return 0
 
 

@@ -42,7 +42,7 @@ def test_a_factory_that_lacks_nothing_has_no_failure(whole: Factory, batch: Scri
     assert [one for one in findings.values() if one.verdict is Verdict.FAIL] == []
     assert exit_code(findings.values()) == 0
     assert findings["access point"].message == "schedd@factory.example.org answers, 0 pilots are in its queue"
-    assert findings["descriptions"].message == "HTCondor takes those of all 2 entries"
+    assert findings["descriptions"].message == "HTCondor takes those of 2 entries"
 
 
 def test_nothing_is_made(whole: Factory, batch: ScriptedBatch, tmp_path: Path) -> None:
@@ -72,6 +72,18 @@ def test_an_entry_without_tokens_is_the_vos_to_mend(whole: Factory, batch: Scrip
     findings = found(whole, batch)
     assert findings["entry site-a"].verdict is Verdict.FAIL
     assert exit_code(findings.values()) == 67
+
+
+def test_tokens_that_others_can_read_are_told(whole: Factory, batch: ScriptedBatch) -> None:
+    tokens = Path(whole.entries[0].tokens or "")
+    for one in tokens.iterdir():
+        one.chmod(0o600)
+    (tokens / "7").chmod(0o644)
+    tokens.chmod(0o700)
+    assert "entry site-a" not in found(whole, batch)
+    tokens.chmod(0o755)
+    told = found(whole, batch)["entry site-a"]
+    assert (told.verdict, told.message) == (Verdict.WARN, f"others on this host can read 7 in {tokens}")
 
 
 def test_a_downtime_is_told_and_is_no_failure(whole: Factory, batch: ScriptedBatch) -> None:

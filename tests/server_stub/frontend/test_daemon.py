@@ -100,6 +100,10 @@ def test_offers_of_a_factory_that_is_away_for_long_count_no_more_and_nothing_is_
     told = world.cycle()
     assert told["factories"][0]["offers"] == "none"
     assert told["frozen"] == "no factory offers any entry"
+    world.pool.loses("jobsap1")
+    assert world.cycle()["frozen"].startswith(
+        "no factory offers any entry; no answer, or only a part of it, from ap1 ("
+    )
     assert State(world.frontend.state).load().memory.wishes == memory.wishes
 
 

@@ -15,6 +15,7 @@ from server_stub.commands.factory.status import ago
 from server_stub.entries import Factory, read_factory
 from server_stub.factory.pilots import JobId, Pilot, PilotState
 from server_stub.factory.store import Store
+from server_stub.factory.tables import FrontendRow, RequestRow
 from server_stub.running import RunningFile
 
 Told = pytest.CaptureFixture[str]
@@ -120,9 +121,22 @@ def test_status_shows_each_entry_and_whether_the_server_runs(
     assert main(["status", "--config", file]) == 0
     first, _, head, a, b = capsys.readouterr().out.splitlines()
     assert first == "example: the server does not run"
-    assert head.split() == ["entry", "site", "queued", "running", "held", "of", "failed", "wasted", "closed"]
+    assert head.split() == [
+        "entry",
+        "site",
+        "queued",
+        "running",
+        "held",
+        "of",
+        "asked",
+        "failed",
+        "wasted",
+        "why",
+        "not",
+        "more",
+    ]
     assert a.split() == ["site-a", "Example_T2", "0", "1", "1", "2"]
-    assert b.split()[-2:] == ["new", "switches"]
+    assert b.split()[-3:] == ["closed:", "new", "switches"]
     running = RunningFile(factory.state, "1", now=time.time() - 7300)
     running.tell(answered=time.time() - 30)
     assert main(["status", "--config", file]) == 0
@@ -133,6 +147,23 @@ def test_status_shows_each_entry_and_whether_the_server_runs(
     told = json.loads(capsys.readouterr().out)
     assert told["server"]["problem"] == "it does not answer"
     assert [entry["name"] for entry in told["entries"]] == ["site-a", "site-b"]
+
+
+def test_status_tells_what_frontends_ask_for_and_what_keeps_them_from_it(file: str, store: Store, capsys: Told) -> None:
+    now = time.time()
+    wanted = {"entry": "site-a", "remove": "NO", "idle": [], "credentials": []}
+    with store.write() as session:
+        for name, until, limit in (("fe", now + 600, "limits.total"), ("gone", now - 1, "limits.idle")):
+            session.add(FrontendRow(name=name, sequence=1, digest="", received=now, expires=until, answer={}))
+            session.flush()
+            for vo, queued in (("cms", 5), ("dune", 2)):
+                told = limit if vo == "cms" else ""
+                session.add(RequestRow(frontend=name, vo=vo, queued=queued, pilots=9, limited_by=told, **wanted))
+    assert main(["status", "--config", file]) == 0
+    *_, a, b = capsys.readouterr().out.splitlines()
+    assert a.split() == ["site-a", "Example_T2", "0", "0", "0", "2", "7", "fe", "(cms):", "limits.total"]
+    assert b.split()[:5] == ["site-b", "Example_T3", "0", "0", "0"]
+    assert "limits" not in b
 
 
 @pytest.mark.parametrize(
@@ -154,12 +185,35 @@ def test_entries_are_listed_and_shown(file: str, capsys: Told) -> None:
         "0",
         "2",
         "all",
+        "open",
     ]
+    assert main(["entries", "close", "--entry", "site-b", "--reason", "new switches", "--config", file]) == 0
+    assert capsys.readouterr().out == "site-b is closed: new switches\n"
+    assert main(["entries", "--config", file]) == 0
+    assert capsys.readouterr().out.splitlines()[2].endswith("closed: new switches")
     assert main(["entries", "list", "--json", "--config", file]) == 0
-    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["site-a", "site-b"]
+    told = json.loads(capsys.readouterr().out)
+    assert [(entry["name"], entry["closed"]) for entry in told] == [("site-a", ""), ("site-b", "new switches")]
     assert main(["entries", "show", "site-a", "--config", file]) == 0
     assert "idle_shutdown_seconds: 20" in capsys.readouterr().out
     assert main(["entries", "show", "site-x", "--config", file]) == 2
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "two", "1.5"])
+def test_pilots_are_submitted_in_whole_numbers_above_zero(file: str, capsys: Told, count: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["submit", "--entry", "site-a", "--count", count, "--config", file])
+    assert ended.value.code == 2
+    assert f"'{count}' is no number of pilots" in capsys.readouterr().err
+
+
+def test_a_misspelt_entry_is_not_one_without_pilots(file: str, store: Store, capsys: Told) -> None:
+    saved(store, entry="of-old")
+    assert main(["pilots", "list", "--entry", "site-a", "--config", file]) == 0
+    assert main(["pilots", "list", "--entry", "of-old", "--json", "--config", file]) == 0
+    assert "of-old" in capsys.readouterr().out
+    assert main(["pilots", "list", "--entry", "site-x", "--config", file]) == 2
+    assert "no entry 'site-x'; it has site-a, site-b" in capsys.readouterr().err
 
 
 def test_one_pilot_is_shown_with_its_story(file: str, store: Store, capsys: Told) -> None:

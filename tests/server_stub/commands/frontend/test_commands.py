@@ -67,6 +67,9 @@ def test_status_and_entries_show_what_the_last_cycle_saw(world: World, capsys: p
     path = configured(world)
     code, _, error = said(capsys, "status", "--config", path)
     assert (code, "pilot-frontend run" in error) == (2, True)
+    code, told, _ = said(capsys, "entries", "--config", path)
+    assert (code, told.startswith("no factory has offered anything yet")) == (0, True)
+    assert json.loads(said(capsys, "entries", "--config", path, "--json")[1]) == []
     world.cycle()
     code, told, _ = said(capsys, "status", "--config", path)
     assert code == 0
@@ -87,7 +90,7 @@ def test_status_tells_that_it_is_frozen_and_that_nothing_runs(world: World) -> N
     world.pool.loses("jobsap1")
     told = world.cycle()
     lines = "\n".join(status_lines(told, told["at"] + 10_000))
-    assert "FROZEN for 1 cycles" in lines
+    assert "FROZEN for 1 cycle," in lines
     assert "ap1 (SECMAN:2010" in lines
     assert "IT DOES NOT RUN" in lines
 
