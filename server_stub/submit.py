@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
-from pilot_agent.files import write_atomically, write_json
+from pilot_agent.files import read_bounded, write_atomically, write_json
 from pilot_agent.model import Failure, FailureKind, Json, PilotError
 from server_stub.batch import BatchSystem
 from server_stub.credentials.kinds import FILES, Kind
@@ -40,6 +41,7 @@ __all__ = ["ENTRY_FILE", "ERROR_FILE", "FACTORY_FILE", "OUTPUT_FILE", "REPORT_FI
 TOKEN_FILE = FILES[Kind.IDTOKEN]
 UPLOAD_TOKEN_FILE = "upload.token"  # noqa: S105 - a file's name
 DESCRIPTION_FILE = "pilot.sub"
+TOKEN_LIMIT_BYTES = 64 << 10
 SITE_KINDS = (Kind.SCITOKEN, Kind.X509, Kind.SSH_KEY)
 NOTHING: Mapping[Kind, bytes] = {}
 Credentials = Callable[[Pilot], Mapping[Kind, bytes]]
@@ -255,17 +257,34 @@ def _take_token(entry: Entry, directory: str) -> None:
         return
     target = os.path.join(directory, TOKEN_FILE)
     try:
-        names = sorted(name for name in os.listdir(entry.tokens) if not name.startswith("."))
+        with os.scandir(entry.tokens) as found:
+            names = sorted(one.name for one in found if not one.name.startswith(".") and one.is_file())
     except OSError as error:
         raise _no_token(entry, f"the directory {entry.tokens} cannot be read: {error.strerror}") from error
     for name in names:
         try:
-            os.rename(os.path.join(entry.tokens, name), target)
+            _move(entry.tokens, name, target)
         except FileNotFoundError:  # another submission was quicker
             continue
+        except OSError as error:
+            raise _no_token(entry, f"{os.path.join(entry.tokens, name)} cannot be taken: {error.strerror}") from error
         os.chmod(target, 0o600)
         return
     raise _no_token(entry, f"the directory {entry.tokens} is empty")
+
+
+def _move(directory: str, name: str, target: str) -> None:
+    """Take a token file away; of several who try only one succeeds, on whatever file system the target is. Raises
+    ``OSError``."""
+    try:
+        os.rename(os.path.join(directory, name), target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        ours = os.path.join(directory, f".{name}.{secrets.token_hex(6)}")
+        os.rename(os.path.join(directory, name), ours)
+        write_atomically(target, read_bounded(ours, limit_bytes=TOKEN_LIMIT_BYTES))
+        os.unlink(ours)
 
 
 def _no_token(entry: Entry, found: str) -> PilotError:

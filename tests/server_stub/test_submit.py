@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -133,6 +134,26 @@ def test_each_pilot_gets_a_token_of_its_own_that_only_its_directory_holds(
     for description in batch.submitted:
         assert "token-" not in description.read_text()
         assert lines_of(description)["encrypt_input_files"] == "pilot.token"
+
+
+def test_tokens_may_lie_on_another_file_system(
+    factory: Factory, store: Store, batch: ScriptedBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within = os.rename
+
+    def rename(source: str, target: str) -> None:
+        if os.path.dirname(source) != os.path.dirname(target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        within(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    test_each_pilot_gets_a_token_of_its_own_that_only_its_directory_holds(factory, store, batch, tmp_path)
+
+
+def test_only_files_are_tokens(factory: Factory, store: Store, batch: ScriptedBatch, tmp_path: Path) -> None:
+    (tmp_path / "tokens" / "a-directory").mkdir()
+    (pilot,) = submit_pilots(factory, factory.entry("site-a"), 1, store, batch)
+    assert Path(pilot.directory, "pilot.token").read_text() == "token-a\n"
 
 
 def test_an_entry_without_tokens_sends_none(
