@@ -70,7 +70,7 @@ def submit_pilots(
     Raises ``PilotError``: entry.closed, entry.vo, entry.full (nothing was submitted), payload.missing, token.missing,
     pilot.unwritable, batch.failed (those that are not among the refused ones were submitted).
     """
-    require_room(entry, count, store, vo=vo)
+    require_room(entry, count, store, vo=vo, frontend=frontend)
     digest = payload_digest(factory, entry)
     schedd = batch.schedd()
     pilots, paths, missing = [], [], None

@@ -129,9 +129,10 @@ def _buckets(wanted: Wanted, entry: Entry) -> tuple[Bucket, ...]:
     per_vo: tuple[Bucket, ...] = ()
     if wanted.vo in entry.limits.per_vo:
         per_vo = (("limits.per_vo", wanted.entry, wanted.vo),)
-    of_entry = ("limits.held", "limits.total", "limits.idle")
+    of_entry = ("limits.total", "limits.idle")
     of_frontend = ("frontend.limits.held", "frontend.limits.total", "frontend.limits.idle")
     return (
+        ("limits.held", wanted.entry, wanted.frontend),
         *((name, wanted.entry) for name in of_entry),
         *per_vo,
         *((name, wanted.frontend) for name in of_frontend),
@@ -146,7 +147,8 @@ def _ledger(situation: Situation) -> _Ledger:
         limits = entry.limits
         room[("limits.total", name)] = limits.total
         room[("limits.idle", name)] = limits.idle
-        room[("limits.held", name)] = limits.held
+        # Of each frontend by itself: what holds one's pilots may be its own credentials.
+        room |= {("limits.held", name, whose): limits.held for whose in situation.frontends}
         room[("limits.per_minute", name)] = limits.per_minute
         room |= {("limits.per_vo", name, vo): most for vo, most in limits.per_vo.items()}
     for name, frontend in situation.frontends.items():
@@ -155,10 +157,11 @@ def _ledger(situation: Situation) -> _Ledger:
     used: Counter[Bucket] = Counter()
     for (entry_name, whose, vo), held in situation.held.items():
         used[("limits.per_vo", entry_name, vo)] += held.all
+        used[("limits.held", entry_name, whose)] += held.held
+        used[("frontend.limits.held", whose)] += held.held
         for prefix, name in (("limits", entry_name), ("frontend.limits", whose)):
             used[(f"{prefix}.total", name)] += held.all
             used[(f"{prefix}.idle", name)] += held.waiting
-            used[(f"{prefix}.held", name)] += held.held
     for (entry_name, whose), number in situation.recent.items():
         used[("limits.per_minute", entry_name)] += number
         used[("frontend.limits.per_minute", whose)] += number

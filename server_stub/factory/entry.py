@@ -25,7 +25,8 @@ LONGEST_SECONDS = 366 * 86400
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many pilots of an entry there may be: not ended, waiting, held, of each VO, and submitted in a minute."""
+    """How many pilots of an entry there may be: not ended, waiting, held (of one frontend), of each VO, and
+    submitted in a minute."""
 
     total: int = 10
     idle: int = 2000

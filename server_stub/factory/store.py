@@ -129,11 +129,13 @@ class Store:
         """How many pilots of an entry have not ended."""
         return sum(number for state, number in self.states(entry).items() if not state.final)
 
-    def states(self, entry: str, *, vo: str | None = None) -> dict[PilotState, int]:
-        """How many pilots of an entry, or of one VO there, are in which state."""
+    def states(self, entry: str, *, vo: str | None = None, frontend: str | None = None) -> dict[PilotState, int]:
+        """How many pilots of an entry, or of one VO or frontend there, are in which state."""
         query = select(PilotRow.state, func.count()).where(PilotRow.entry == entry).group_by(PilotRow.state)
         if vo is not None:
             query = query.where(PilotRow.vo == vo)
+        if frontend is not None:
+            query = query.where(PilotRow.frontend == frontend)
         with self._reading() as session:
             return {PilotState(state): number for state, number in session.execute(query)}
 

@@ -111,6 +111,14 @@ def test_where_as_many_are_held_as_may_be_no_more_are_sent(
     assert submitted(rest) == {("e", "f", "v"): 9}
 
 
+def test_pilots_that_are_held_by_one_frontends_credentials_shut_no_entry_for_the_others() -> None:
+    made = {"entries": (entry(limits=replace(WIDE, held=3)),), "frontends": (frontend(), frontend("g"))}
+    held = {("e", "g", "v"): Held(held=900)}
+    plan = decide(situation(want(9), want(9, key=("e", "g", "v")), held=held, **made))  # type: ignore[arg-type]
+    assert submitted(plan) == {("e", "f", "v"): 9}
+    assert plan.limited_by[("e", "g", "v")] == "limits.held"
+
+
 def test_pilots_that_nobody_asked_for_count_too() -> None:
     held = {("e", "", ""): Held(running=6), ("e", "g", "w"): Held(waiting=1)}
     assert submitted(decide(situation(want(9), held=held, entries=(entry(limits=Limits(total=10)),)))) == {

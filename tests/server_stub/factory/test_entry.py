@@ -162,6 +162,15 @@ def test_every_limit_of_an_entry_is_kept(
     assert bool(refused(OPEN, store, count, vo)) == bool(said)
 
 
+def test_pilots_that_are_held_count_for_their_own_frontend(store: Store) -> None:
+    held = replace(pilot(), state=PilotState.HELD, frontend="f")
+    with store.write() as session:
+        session.add_all(row_of(replace(held, id=f"p{number}")) for number in range(5))
+    require_room(OPEN, 1, store, vo="alpha", frontend="g", now=1769848000.0)
+    with pytest.raises(PilotError, match=r"limits\.held"):
+        require_room(OPEN, 1, store, vo="alpha", frontend="f", now=1769848000.0)
+
+
 def test_no_more_pilots_are_submitted_in_a_minute_than_may_be(store: Store) -> None:
     store.save(replace(pilot(submitted=1769847990.0), state=PilotState.ENDED))
     few = replace(OPEN, limits=replace(OPEN.limits, per_minute=2))
