@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from pilot_agent.files import write_atomically
@@ -201,22 +201,22 @@ class Vault:
         """Drop what ended pilots had, what expired a day ago, and what cannot be opened any more; then the keys of
         which nothing is left. How many credentials that were."""
         moment = time.time() if now is None else now
-        ended = select(PilotRow.id).where(PilotRow.state.in_(values(FINAL)))
+        # From each of the few rows to its pilot: of pilots that ended there may be very many.
+        going, ended = PilotRow.state.not_in(values(FINAL)), PilotRow.state.in_(values(FINAL))
         with self._store.read() as session:
             keys = set(session.scalars(select(CredentialRow.encryption).distinct()))
         lost = [key for key in keys if not self.keys.has(key)]
         with self._store.write() as session:
-            unknown = HandedRow.pilot_id.not_in(select(PilotRow.id))
-            session.execute(delete(HandedRow).where(or_(HandedRow.pilot_id.in_(ended), unknown)))
+            session.execute(delete(HandedRow).where(~exists().where(PilotRow.id == HandedRow.pilot_id, going)))
             # A pilot that could not even be prepared was never stored.
             never = and_(
                 CredentialRow.pilot_id.is_not(None),
-                CredentialRow.pilot_id.not_in(select(PilotRow.id)),
+                ~exists().where(PilotRow.id == CredentialRow.pilot_id),
                 CredentialRow.received < moment - UNKNOWN_SECONDS,
             )
             gone = or_(
                 never,
-                CredentialRow.pilot_id.in_(ended),
+                exists().where(PilotRow.id == CredentialRow.pilot_id, ended),
                 CredentialRow.expires < int(moment) - KEPT_SECONDS,
                 CredentialRow.encryption.in_(lost),
             )
