@@ -155,6 +155,12 @@ def known_sets(store: Store) -> dict[str, tuple[int, float, float]]:
         return {row.name: (row.sequence, row.received, row.expires) for row in session.scalars(select(FrontendRow))}
 
 
+def known_sequence(store: Store, frontend: str) -> int:
+    """The sequence of a frontend's newest set; 0 where there is none."""
+    with store.read() as session:
+        return session.scalar(select(FrontendRow.sequence).where(FrontendRow.name == frontend)) or 0
+
+
 def note_limits(store: Store, changed: Mapping[Key, str]) -> None:
     """What keeps the factory from giving all of a request, where that is another reason than before."""
     with store.write() as session:

@@ -204,7 +204,7 @@ CONFLICT = {
 def _take(live: Live, caller: Caller, content: bytes) -> Response:
     frontend, now = caller.frontend, time.time()
     try:
-        given = read_set(content, now=now)
+        given = read_set(content, known=demand.known_sequence(live.store, frontend.name), now=now)
     except SetError as error:
         return refusal(str(error), 400)
     marked = digest(content)

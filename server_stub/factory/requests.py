@@ -102,8 +102,9 @@ class SetAnswer:
     refused: list[Refused]
 
 
-def read_set(body: bytes, *, now: float | None = None) -> RequestSet:
-    """The set of requests in a body. Raises ``SetError``."""
+def read_set(body: bytes, *, known: int = 0, now: float | None = None) -> RequestSet:
+    """The set of requests in a body; the one after that which is ``known`` is never too early, whatever a clock said
+    then. Raises ``SetError``."""
     try:
         given = RequestSet.model_validate_json(body)
     except ValidationError as error:
@@ -114,7 +115,7 @@ def read_set(body: bytes, *, now: float | None = None) -> RequestSet:
             raise SetError(f"requests[{place}]: {request.entry} is asked for a second time for {request.vo}")
         seen.add(request.key)
     moment = time.time() if now is None else now
-    if given.sequence > (moment + AHEAD_SECONDS) * 1e6:
+    if given.sequence > max((moment + AHEAD_SECONDS) * 1e6, known + 1):
         raise SetError("sequence: it lies in the future; it is the moment of the decision in epoch microseconds")
     return given
 

@@ -24,7 +24,8 @@ from server_stub.frontend.wire import EntryLimits, Offered, named_by_job, reques
 
 OLD_STATES_SECONDS = 600.0
 """What a factory's batch system told longer ago proves no excess."""
-MOST_LISTED = 500
+MOST_LISTED, MOST_PAGES = 500, 10
+"""Of an entry's pilots, of which the newest come first: so many in one answer, and so many answers."""
 PARTS = ("pool", "factories", "decision", "requests")
 """Where a cycle's time goes."""
 AHEAD_SECONDS = 300.0
@@ -233,10 +234,24 @@ def with_names(client: FactoryClient, wanted: list[Request]) -> list[Request]:
     found = []
     for request in wanted:
         if request.idle:
-            parameters = {"entry": request.entry.partition("@")[0], "state": "running", "limit": str(MOST_LISTED)}
-            names = named_by_job(client.pilots(parameters))
-            request = replace(request, idle=tuple(names[job] for job in map(batch_job, request.idle) if job in names))
+            jobs = list(map(batch_job, request.idle))
+            names = _names(client, request.entry.partition("@")[0], set(jobs))
+            request = replace(request, idle=tuple(names[job] for job in jobs if job in names))
         found.append(request)
+    return found
+
+
+def _names(client: FactoryClient, entry: str, jobs: set[str]) -> dict[str, str]:
+    """The factory's names of running pilots there by their jobs, until all of these are among them."""
+    found: dict[str, str] = {}
+    parameters = {"entry": entry, "state": "running", "limit": str(MOST_LISTED)}
+    for _ in range(MOST_PAGES):
+        told = client.pilots(parameters)
+        found |= named_by_job(told)
+        after = told.get("after") if isinstance(told, dict) else ""
+        if not after or jobs <= found.keys():
+            break
+        parameters["after"] = str(after)
     return found
 
 

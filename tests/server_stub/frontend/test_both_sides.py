@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pilot_agent.model import PilotError
 from server_stub.entries import Factory
 from server_stub.factory import demand
 from server_stub.factory.application import application
 from server_stub.factory.frontends import Frontend
 from server_stub.factory.live import live
 from server_stub.factory.pilots import JobId, Pilot, PilotState
+from server_stub.factory.requests import RequestSet, SetAnswer
 from server_stub.factory.store import Store
+from server_stub.frontend import round  # noqa: A004 - a module's name
 from server_stub.frontend.client import FactoryClient, OutdatedError
 from server_stub.frontend.configuration import FactoryPlan
 from server_stub.frontend.cycle import Request
@@ -84,3 +88,23 @@ def test_what_a_frontend_asks_for_a_factory_keeps_and_names_its_pilots_for_it(si
     assert caught.value.known == sequence == 5
     assert put(sides.client, lambda number: request_document(number, 600, [], "example", {}), 3)[1] == 6
     assert [row["id"] for row in sides.client.pilots({"state": "running"})["pilots"]]
+
+
+def test_an_idle_pilot_is_found_however_many_newer_ones_run(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(round, "MOST_LISTED", 2)
+    for number in range(1, 6):
+        pilot(sides, f"p{number}", number, PilotState.RUNNING)
+    wanted = [Request(f"site-a@{sides.factory.name}", 0, 0, Removal.WHOLE, ("a#1.0", "b#4.0", "c#7.0"))]
+    assert with_names(sides.client, wanted)[0].idle == ("p1", "p4")
+    monkeypatch.setattr(round, "MOST_PAGES", 1)
+    assert with_names(sides.client, wanted)[0].idle == ("p4",), "and no factory is asked without end"
+
+
+def test_after_both_clocks_were_set_back_requests_still_count(sides: Sides) -> None:
+    ahead = int((time.time() + 86400) * 1e6)
+    before = RequestSet(sequence=ahead, lifetime_seconds=600, requests=[])
+    demand.take_set(sides.store, "example-vo", before, "digest", SetAnswer(ahead, 0.0, [], []))
+    document = partial(request_document, lifetime_seconds=600, requests=[], vo="example", credentials={})
+    assert put(sides.client, document, int(time.time() * 1e6))[1] == ahead + 1
+    with pytest.raises(PilotError, match="future"):
+        sides.client.put_requests(document(ahead + 3))
