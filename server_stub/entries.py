@@ -25,6 +25,9 @@ FILE_LIMIT_BYTES = 4 << 20
 ENTRIES_LIMIT_BYTES = 32 << 20
 MOST_NAMED = 20
 
+MOST_COLLECT_SECONDS = 900
+"""With a round of the factory on top it is still within the time for which a supervisor waits (WatchdogSec)."""
+
 FILE_NAME = re.compile(r"[^\x00]{1,1000}")
 DATABASE = re.compile(r"(sqlite:///|postgresql\+psycopg://)\S+")
 LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
@@ -121,7 +124,7 @@ def parse_factory(document: Mapping[str, Json], directory: str) -> Factory:
         url=reader.text("url", URL).rstrip("/"),
         address=reader.text("address", default="127.0.0.1"),
         port=reader.integer("port", default=8080, minimum=1, maximum=65535),
-        collect_seconds=reader.integer("collect_seconds", default=5, minimum=1),
+        collect_seconds=reader.integer("collect_seconds", default=5, minimum=1, maximum=MOST_COLLECT_SECONDS),
         uploads=reader.boolean("uploads", default=False),
         certificate=reader.path("certificate", default="") or None,
         key=reader.path("key", default="") or None,

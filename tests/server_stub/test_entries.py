@@ -73,6 +73,15 @@ def test_https_needs_certificate_key_and_an_address_that_says_so(document: dict[
     assert "certificate: missing; HTTPS needs both" in message_of(document)
 
 
+def test_the_batch_system_is_asked_before_a_supervisor_takes_the_factory_for_hung(document: dict[str, Any]) -> None:
+    unit = Path(__file__).parents[2] / "packaging" / "systemd" / "pilot-factory.service"
+    (waits,) = [int(line[12:]) for line in unit.read_text().splitlines() if line.startswith("WatchdogSec=")]
+    document["collect_seconds"] = waits // 2
+    assert parse_factory(document, "/etc/factory").collect_seconds == waits // 2
+    document["collect_seconds"] += 1
+    assert "collect_seconds: " in message_of(document)
+
+
 def test_uploads_need_https(document: dict[str, Any]) -> None:
     document["uploads"] = True
     assert "url: must begin with https://, as pilots prove by a token who they are" in message_of(document)

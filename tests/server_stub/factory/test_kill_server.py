@@ -167,7 +167,7 @@ def test_under_load_a_reload_loses_no_request_and_an_end_answers_those_that_run(
 
 
 def test_a_signal_reloads_the_file_and_a_wrong_one_changes_nothing(configured: Path) -> None:
-    document = json.loads(configured.read_text()) | {"collect_seconds": 3600}
+    document = json.loads(configured.read_text()) | {"collect_seconds": 900}
     configured.write_text(json.dumps(document))
     port = document["port"]
     with serving(configured, port) as server:
