@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import Mount
 
 from pilot_agent.codec import from_json
 from pilot_agent.model import Fact
@@ -317,13 +318,14 @@ METHODS = {"get", "put", "post", "delete", "patch"}
 
 
 def test_the_page_of_the_interface_lists_exactly_what_there_is(api: Api) -> None:
-    described = application(replace_live(api.live, uploads=True)).openapi()
+    whole = application(replace_live(api.live, uploads=True))
+    described = whole.openapi()
     there = {
         f"{method.upper()} {path}"
         for path, known in described["paths"].items()
         for method in known
         if method in METHODS
-    }
+    } | {f"GET {route.path}/..." for route in whole.routes if isinstance(route, Mount)}
     listed = re.findall(r"^\| `((?:GET|PUT|POST|DELETE|PATCH) /[^`]*)` \|", PAGE, re.MULTILINE)
     assert sorted(listed) == sorted(there)
 
