@@ -99,6 +99,7 @@ def _configuration(running: Live) -> uvicorn.Config:
         application(running),
         host=factory.address,
         port=factory.port,
+        loop="asyncio",  # the same everywhere: what else is installed decides otherwise
         http=ImpatientProtocol,
         log_level="warning",
         access_log=False,
