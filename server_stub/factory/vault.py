@@ -171,7 +171,11 @@ class Vault:
                 CredentialRow,
                 (CredentialRow.frontend == HandedRow.frontend) & (CredentialRow.id == HandedRow.credential),
             )
-            .where(CredentialRow.version > HandedRow.version)
+            .where(
+                CredentialRow.version > HandedRow.version,
+                # One that was deleted and given again under its name is another pilot's, or will be.
+                or_(CredentialRow.purpose == Purpose.SITE.value, CredentialRow.pilot_id == HandedRow.pilot_id),
+            )
             .limit(RENEWED_AT_ONCE)
         )
         with self._store.read() as session:
@@ -189,8 +193,9 @@ class Vault:
         path = os.path.join(directory, handed.pilot_id, handed.file)
         try:
             if os.path.lexists(path):
-                # An ssh key is a link to one that several pilots share.
-                write_atomically(os.path.realpath(path), self._open(row))
+                # An ssh key is a link to one that several pilots share; any other link is nobody's, and is replaced.
+                shared = os.path.realpath(path) if handed.file == FILES[Kind.SSH_KEY] else path
+                write_atomically(shared, self._open(row))
         except PilotError as error:
             return error.failure.message
         except OSError as error:

@@ -155,6 +155,36 @@ def test_a_newer_one_is_for_the_same_pilot_and_comes_into_its_file(
     assert vault.own_token("p2") is None
 
 
+def test_a_token_given_again_under_a_name_goes_to_no_pilot_that_had_the_one_before(
+    vault: Vault, pilot: Callable[..., Pilot], factory: Factory
+) -> None:
+    put(vault, "a", token("a.1", NOW + DAY))
+    first, second = pilot("p1", PilotState.RUNNING), pilot("p2", PilotState.RUNNING)
+    file = Path(first.directory, "pilot.token")
+    file.write_bytes(vault.take(first, token=True).files[Kind.IDTOKEN])
+    assert vault.delete("fe", "a")
+    for number in (2, 3):
+        put(vault, "a", token(f"a.{number}", NOW + DAY))
+    vault.take(second, token=True)
+    put(vault, "a", token("a.4", NOW + DAY))
+    assert [one.pilot for one in vault.renew(str(Path(factory.state, "pilots")))] == ["p2"]
+    assert file.read_bytes() == token("a.1", NOW + DAY)
+
+
+def test_a_link_in_the_place_of_a_token_is_replaced_and_not_followed(
+    vault: Vault, pilot: Callable[..., Pilot], factory: Factory, tmp_path: Path
+) -> None:
+    put(vault, "a", token("a.1", NOW + DAY))
+    mine = pilot("p1", PilotState.RUNNING)
+    vault.take(mine, token=True)
+    (elsewhere := tmp_path / "elsewhere").write_text("as it was")
+    Path(mine.directory, "pilot.token").symlink_to(elsewhere)
+    put(vault, "a", token("a.2", NOW + DAY))
+    assert [one.problem for one in vault.renew(str(Path(factory.state, "pilots")))] == [""]
+    assert elsewhere.read_text() == "as it was"
+    assert not Path(mine.directory, "pilot.token").is_symlink()
+
+
 def test_of_a_pilot_that_ended_nothing_is_kept_or_written(
     vault: Vault, pilot: Callable[..., Pilot], factory: Factory, store: Store
 ) -> None:
