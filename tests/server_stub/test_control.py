@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
+from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.batch import BatchJob
 from server_stub.collect import collect
@@ -172,17 +175,16 @@ def test_a_missing_token_stops_its_own_frontend_alone(
 
 
 def test_an_entry_whose_pilots_files_cannot_be_made_costs_the_others_nothing(
-    shared: Factory, store: Store, batch: SlowBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    controller: Controller, shared: Factory, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def elsewhere(source: str, target: str) -> None:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+    def full(path: str, content: bytes, **more: Any) -> None:
+        if b'"entry":{"name":"site-a"' in content.replace(b" ", b"").replace(b"\n", b""):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        write_atomically(path, content, **more)
 
-    site_a, site_b = shared.entries
-    shared = replace(shared, entries=(replace(site_a, tokens=str(tmp_path / "tokens")), site_b))
-    controller = Controller(store, batch, clock=batch.clock)
     ask(store, shared, request(), request("site-b"))
     with monkeypatch.context() as patched:
-        patched.setattr("server_stub.submit.os.rename", elsewhere)
+        patched.setattr("server_stub.submit.write_json", lambda path, value: full(path, json.dumps(value).encode()))
         controller.round(shared, observed=time.time())
     assert counts(store) == {("site-b", "f"): 3}
     (kept,) = demand.wanted(store, entry="site-a")
