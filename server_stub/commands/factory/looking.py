@@ -19,7 +19,7 @@ from server_stub.commands.tree import Command
 if TYPE_CHECKING:
     from server_stub.factory.pilots import Pilot
 
-TIMES = frozenset(("submitted", "ended", "missing_since", "seen"))
+TIMES = frozenset(("submitted", "started", "ended", "missing_since", "seen"))
 
 
 def _one(parser: Parser) -> None:

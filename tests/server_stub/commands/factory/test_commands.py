@@ -218,11 +218,12 @@ def test_a_misspelt_entry_is_not_one_without_pilots(file: str, store: Store, cap
 
 def test_one_pilot_is_shown_with_its_story(file: str, store: Store, capsys: Told) -> None:
     pilot = saved(store, state=PilotState.QUEUED, job=JobId(7, 0))
-    saved(store, state=PilotState.ENDED, job=JobId(7, 0), exit_code=64)
+    saved(store, state=PilotState.ENDED, job=JobId(7, 0), exit_code=64, started=86400.0)
     store.add_last_words(pilot.id, "the disk\x1b[2J is full")
     assert main(["pilots", "show", "p1", "--config", file]) == 0
     told = capsys.readouterr().out
     assert "exit_code          64\n" in told
+    assert "started            1970-01-02 00:00:00 UTC\n" in told
     assert "was queued " in told
     assert "the disk" in told
     assert "\x1b" not in told
