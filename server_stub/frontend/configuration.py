@@ -29,6 +29,8 @@ from server_stub.frontend.matching import Policy, Vo, policy
 from server_stub.frontend.pressure import Limits
 
 T = TypeVar("T")
+LEAST_CYCLES = 2
+"""A set of requests counts for so many cycles at least: one that comes late must not end it."""
 FILE_LIMIT_BYTES = 4 << 20
 URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -142,6 +144,10 @@ def parse_frontend(document: Mapping[str, Json], directory: str) -> Frontend:
         port=doors.integer("port", default=0, minimum=0, maximum=65535),
         credentials=read_credentials(reader.below("credentials")),
     )
+    for place, plan in enumerate(frontend.factories):
+        if plan.lifetime_seconds < LEAST_CYCLES * frontend.cycle_seconds:
+            least = f"cycle_seconds are {frontend.cycle_seconds:g}: at least {LEAST_CYCLES * frontend.cycle_seconds:g}"
+            reader.note(f"factories[{place}].lifetime_seconds", f"what is asked for ends before it is renewed; {least}")
     for inner in (limits, jobs, doors, reader):
         inner.refuse_others()
     if problems:

@@ -44,6 +44,16 @@ def test_limits_of_an_entry_begin_with_the_default_ones_and_may_be_of_one_factor
     assert entry_limits(frontend, "small@west").most_pilots == 50
 
 
+def test_what_is_asked_for_does_not_end_before_it_is_asked_for_again() -> None:
+    (factory,) = LEAST["factories"]
+    for lifetime, cycle in ((120, 60), (600, 300)):
+        document = {**LEAST, "cycle_seconds": cycle, "factories": [{**factory, "lifetime_seconds": lifetime}]}
+        assert parse_frontend(document, "/").factories[0].lifetime_seconds == lifetime
+        document["factories"] = [{**factory, "lifetime_seconds": lifetime - 1}]
+        with pytest.raises(PilotError, match=r"factories\[0\].lifetime_seconds: what is asked for ends before"):
+            parse_frontend(document, "/")
+
+
 def test_every_problem_is_told_with_its_path() -> None:
     wrong = {
         "name": "no good",
