@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 from sqlalchemy import insert
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -25,7 +26,7 @@ from server_stub.factory.live import live
 from server_stub.factory.patience import ImpatientProtocol
 from server_stub.factory.pilots import PilotState
 from server_stub.factory.store import Store
-from server_stub.factory.tables import ChangeRow, EventsRow, PilotRow, ReportRow, ScoreRow
+from server_stub.factory.tables import ChangeRow, EventsRow, FrontendRow, PilotRow, ReportRow, RequestRow, ScoreRow
 
 FAILURES = (
     ("node_resource", "disk.too_small", "the workspace has 812 MiB free, 10000 MiB are needed"),
@@ -37,6 +38,10 @@ STEPS = (
     ("configure", "", 0.0, 0.3, "ok"), ("probe", "cpu", 0.3, 0.2, "ok"), ("probe", "gpu", 0.3, 2.8, "timeout"),
     ("probe", "network", 0.3, 1.4, "ok"), ("mount", "cvmfs", 3.2, 4.1, "ok"), ("container", "el9", 7.4, 2.2, "ok"),
     ("validate", "workspace", 9.7, 0.1, "failed"), ("service", "triton", 9.9, 3.0, "skipped"),
+)  # fmt: skip
+REQUESTS = (
+    (1, "example", 5, 60, ""), (3, "example", 30, 200, "limits.idle"), (3, "other", 8, 40, "limits.per_vo.other"),
+    (7, "example", 12, 90, "closed: downtime: the site moves its disks"), (12, "other", 0, 20, ""),
 )  # fmt: skip
 MODELS = ("AMD EPYC 7763 64-Core Processor", "Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz", "Neoverse-N1")
 MEASURE = """<!doctype html><title>not measured</title><body style="margin:0"><iframe id="page" src="{address}"
@@ -73,9 +78,22 @@ def fill(store: Store, *, entries: int, pilots: int, seed: int = 1) -> None:
         told = zlib.compress(_events())
         session.add(EventsRow(pilot_id="p000000", upto=1, received=now, dropped=0, lines=told))
         session.add(ReportRow(pilot_id="p000000", document={"timeline": steps}))
+        _ask(session, now)
         for number, state in enumerate(("prepared", "queued", "running", "ended")):
             session.add(ChangeRow(pilot_id="p000000", at=now - 4000 + 900 * number, state=state))
     tidy(store, Kept(), now=now)
+
+
+def _ask(session: Session, now: float) -> None:
+    """Two frontends that ask for pilots at a few entries, and what some of them lack more for."""
+    wanted = {"remove": "NO", "idle": [], "credentials": []}
+    for name in ("example-vo", "other-vo"):
+        session.add(FrontendRow(name=name, sequence=1, digest="", received=now, expires=now + 86400, answer={}))
+    session.flush()
+    for number, vo, queued, pilots, limit in REQUESTS:
+        row = RequestRow(frontend=f"{vo}-vo", entry=f"site-{number:04}", vo=vo, queued=queued, pilots=pilots, **wanted)
+        row.limited_by = limit
+        session.add(row)
 
 
 def _events() -> bytes:

@@ -98,6 +98,16 @@ def corner(picture: Path) -> tuple[int, int, int]:
     return red, green, blue
 
 
+@pytest.mark.parametrize(("only", "names"), [("asked", ["1", "3", "7"]), ("limited", ["3", "7"])])
+def test_entries_are_shown_with_who_asks_for_what_and_why_it_gets_no_more(
+    address: str, browser: Browser, only: str, names: list[str]
+) -> None:
+    output = browser.open(f"{address}/entries?only={only}", "--dump-dom").output
+    assert re.findall(r">site-000(\d)</a>", output) == names
+    assert "other-vo (other) asks for 8 queued, 40 in all: limits.per_vo.other<" in output
+    assert "example-vo (example) asks for 12 queued, 90 in all<" in output  # why it is closed stands there already
+
+
 def test_the_table_is_narrowed_while_one_types_and_the_address_keeps_it(address: str, browser: Browser) -> None:
     output = browser.open(f"{address}/entries?q=site-0003", "--dump-dom").output
     assert 'value="site-0003"' in output

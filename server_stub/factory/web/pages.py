@@ -168,7 +168,14 @@ def _add_figures(router: APIRouter, store: Store, show: Show) -> None:
 def _wanted(view: EntryView, q: str, only: str) -> bool:
     if q and q.lower() not in f"{view.name} {view.site}".lower():
         return False
-    return {"closed": bool(view.closed), "held": view.held > 0, "busy": view.unfinished > 0}.get(only, True)
+    kept = {
+        "closed": bool(view.closed),
+        "held": view.held > 0,
+        "busy": view.unfinished > 0,
+        "asked": any(one.queued for one in view.asked),
+        "limited": any(one.limited_by for one in view.asked),
+    }
+    return kept.get(only, True)
 
 
 def _wants_json(request: Request) -> bool:

@@ -303,7 +303,12 @@ def test_who_asks_for_what_and_what_limits_it_is_shown_at_the_entry(api: Api) ->
     (view, _) = api.client.get("/api/v1/entries").json()
     limited = {"frontend": "fe-cms", "vo": "cms", "queued": 7, "pilots": 200, "limited_by": "limits.per_vo.cms"}
     assert [view["asked"][1], view["asked"][0]["frontend"]] == [limited, "fe-atlas"]
-    assert "fe-cms (cms) asks for 7 queued, 200 in all: limits.per_vo.cms" in api.client.get("/entries").text
+    for only in ("", "asked", "limited"):
+        assert (
+            "fe-cms (cms) asks for 7 queued, 200 in all: limits.per_vo.cms"
+            in api.client.get(f"/entries?only={only}").text
+        )
+    assert "site-b</a>" not in api.client.get("/entries?only=asked").text
 
 
 def test_what_a_new_set_lacks_stays_told_until_it_is_decided_anew(api: Api, store: Store) -> None:
