@@ -16,15 +16,12 @@ def _arguments(parser: Parser) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    import logging
-
-    import structlog
-
     from server_stub.frontend.configuration import read_frontend
     from server_stub.frontend.daemon import Daemon
+    from server_stub.log import VARIABLE, configure_log
 
-    level = logging.DEBUG if parsed.verbose else logging.INFO
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    if parsed.verbose:
+        configure_log({VARIABLE: "debug"})
     frontend = read_frontend(parsed.config)
     Daemon(frontend, lambda: read_frontend(parsed.config), parsed.cycles).run()
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from pilot_agent.config_read import parse_document
 from server_stub.commands.frontend.looking import status_lines
@@ -14,6 +15,7 @@ from server_stub.commands.frontend.program import FRONTEND
 from server_stub.commands.tree import run_program
 from server_stub.entries import parse_factory
 from server_stub.frontend.configuration import read_frontend
+from server_stub.frontend.daemon import Daemon
 from tests.server_stub.frontend.conftest import world
 from tests.server_stub.frontend.factory_double import entry
 from tests.server_stub.frontend.world import World
@@ -32,6 +34,33 @@ def configured(world: World) -> str:
     path = world.directory / "frontend.yaml"
     path.write_text(json.dumps(world.document))
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("level", "more", "lines"), [("warning", (), 0), ("info", (), 1), ("debug", (), 2), ("warning", ("--verbose",), 2)]
+)
+def test_as_much_is_logged_as_the_environment_or_the_command_line_asks_for(
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    more: tuple[str, ...],
+    lines: int,
+) -> None:
+    class Talking(Daemon):
+        def run(self) -> None:
+            log = structlog.get_logger("server_stub.frontend")
+            log.info("cycle")
+            log.debug("entry")
+
+    monkeypatch.setattr("server_stub.frontend.daemon.Daemon", Talking)
+    monkeypatch.setenv("PILOT_LOG_LEVEL", level)
+    before = structlog.get_config()
+    try:
+        code, _, told = said(capsys, "run", "--config", configured(world), *more)
+    finally:
+        structlog.configure(**before)
+    assert (code, len(told.splitlines())) == (0, lines)
 
 
 def test_init_makes_a_frontend_that_is_read_and_tells_what_factories_need(
