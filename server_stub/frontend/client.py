@@ -119,7 +119,7 @@ class FactoryClient:
     ) -> Answer:
         left = max(end - time.monotonic(), 0.1)
         # Two requests in a minute need no connection that is kept, and may have been cut meanwhile.
-        headers = {"Accept": "application/json", "Connection": "close"}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
         headers["Authorization"] = f"Bearer {self._identity.token(self.plan.name)}"
         if content is not None:
             headers["Content-Type"] = "application/json"
@@ -133,7 +133,8 @@ class FactoryClient:
         """The answer's JSON; a long one, or one that comes too slowly, is no answer."""
         read = bytearray()
         # What is there, not a whole chunk: a byte now and then must not keep anybody beyond the deadline.
-        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
+        # Packed, and packed again, a few bytes could become as many as there is memory: it is read as it comes.
+        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
             read += chunk
             if len(read) > ANSWER_LIMIT_BYTES:
                 raise self._failed("factory.unintelligible", f"it answers more than {ANSWER_LIMIT_BYTES >> 20} MiB")

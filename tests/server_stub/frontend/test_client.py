@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -109,6 +110,24 @@ def test_an_answer_without_end_is_cut(
     with pytest.raises(PilotError) as caught:
         client.offers()
     assert caught.value.failure.code == "factory.unintelligible"
+
+
+def test_a_packed_answer_is_not_asked_for_and_never_unpacked(client: FactoryClient, factory: FactoryDouble) -> None:
+    asked = []
+
+    def packed(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["Accept-Encoding"])
+        content = gzip.compress(b" " * (100 << 20))
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    factory.plan = [packed]
+    with pytest.raises(PilotError, match="no JSON") as caught:
+        client.offers()
+    assert (caught.value.failure.code, asked) == ("factory.unintelligible", ["identity"])
 
 
 @pytest.mark.parametrize("wrong", [{"entries": []}, {"factory": "west", "entries": []}, [], {"factory": "east"}])
