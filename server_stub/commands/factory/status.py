@@ -59,7 +59,8 @@ def ago(seconds: float) -> str:
 def _row(view: EntryView) -> tuple[str, ...]:
     numbers = (view.waiting, view.running, view.held, view.limit)
     asked = str(sum(one.queued for one in view.asked)) if view.asked else ""
-    limits = [f"{one.frontend} ({one.vo}): {one.limited_by}" for one in view.asked if one.limited_by]
+    # The reason comes first: a narrow terminal shows little more of the last column.
+    limits = [f"{one.limited_by} ({one.frontend}, {one.vo})" for one in view.asked if one.limited_by]
     why = "; ".join([f"closed: {view.closed}"] if view.closed else limits)
     return (view.name, view.site, *map(str, numbers), asked, _part(view.failed), _part(view.wasted), why)
 

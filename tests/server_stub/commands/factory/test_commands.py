@@ -161,7 +161,7 @@ def test_status_tells_what_frontends_ask_for_and_what_keeps_them_from_it(file: s
                 session.add(RequestRow(frontend=name, vo=vo, queued=queued, pilots=9, limited_by=told, **wanted))
     assert main(["status", "--config", file]) == 0
     *_, a, b = capsys.readouterr().out.splitlines()
-    assert a.split() == ["site-a", "Example_T2", "0", "0", "0", "2", "7", "fe", "(cms):", "limits.total"]
+    assert a.split() == ["site-a", "Example_T2", "0", "0", "0", "2", "7", "limits.total", "(fe,", "cms)"]
     assert b.split()[:5] == ["site-b", "Example_T3", "0", "0", "0"]
     assert "limits" not in b
 
