@@ -90,6 +90,8 @@ class Controller:
         self._take_back(plan.remove, factory, moment)
         names = {one.key: one.credentials for one in wanted}
         limits |= self._submit(plan.submit, names, factory)
+        # As long as the store keeps it, also where an operator gave a long reason for a downtime.
+        limits = {key: shown(why) for key, why in limits.items()}
         self._tell_limits(wanted, limits)
         return replace(plan, limited_by=limits)
 

@@ -123,6 +123,19 @@ def test_what_limits_a_request_is_noted_and_logged_once(controller: Controller, 
     assert [kept.limited_by for kept in demand.wanted(store)] == ["closed: power"]
 
 
+def test_a_long_reason_is_noted_as_far_as_every_database_keeps_it_and_logged_once(
+    controller: Controller, shared: Factory, store: Store
+) -> None:
+    store.close_entry("site-a", "x" * 300)
+    ask(store, shared, request())
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            controller.round(shared, observed=time.time())
+    (kept,) = demand.wanted(store)
+    assert kept.limited_by == "closed: " + "x" * 292
+    assert len([line for line in lines if line["event"] == "control.limited"]) == 1
+
+
 def test_without_an_answer_of_the_batch_system_nothing_is_done(
     controller: Controller, shared: Factory, store: Store, batch: SlowBatch
 ) -> None:
