@@ -61,7 +61,8 @@ def _tokens(frontend: Frontend) -> Finding:
 
 
 def _pool(frontend: Frontend, view: PoolView) -> Iterator[Finding]:
-    hint = f"see whether it runs, is reached from here, and accepts the tokens in {frontend.pool.tokens}; {ACT}"
+    proof = f"the tokens in {frontend.pool.tokens}" if frontend.pool.tokens else "this account; pool.tokens names none"
+    hint = f"see whether it runs, is reached from here, and accepts {proof}; {ACT}"
     for name, why in view.missing.items():
         yield bad(name, why, hint, kind=FailureKind.NETWORK)
     for name, why in view.closed.items():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from server_stub.findings import Verdict, exit_code
 from server_stub.frontend.checking import check_frontend
@@ -65,6 +68,15 @@ def test_what_does_not_answer_fails_with_its_own_words(world: World) -> None:
     assert set(told) == {"ap1", "factory east"}
     assert "no answer for jobsap1" in told["ap1"]
     assert exit_code(found) == 67
+
+
+@pytest.mark.parametrize("tokens", ["", "/etc/tokens.d"])
+def test_what_does_not_answer_is_told_with_what_was_to_prove_this_frontend(world: World, tokens: str) -> None:
+    world.pool.loses("jobsap1")
+    frontend = replace(world.frontend, pool=replace(world.frontend.pool, tokens=tokens))
+    found = {one.name: one for one in check_frontend(frontend, time.time(), python=world.pool.python)}
+    proof = f"accepts the tokens in {tokens};" if tokens else "accepts this account; pool.tokens names none;"
+    assert proof in found["ap1"].hint
 
 
 def test_entries_that_can_never_be_asked_are_told_with_the_reason(world: World) -> None:
