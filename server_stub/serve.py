@@ -38,6 +38,9 @@ from server_stub.running import RunningFile
 TIDY_SECONDS = 300.0
 RENEW_SECONDS = 20.0
 """So often newer credentials are looked for."""
+KEEP_SECONDS = 60
+"""How long a connection is kept after an answer. It counts from when the kernel has the answer, all of a file of some
+MiB: a client behind a full link takes long over it yet, and what a closed connection still holds may be given up."""
 MOST_CONNECTIONS = 8000
 MOST_FILES = 2 * MOST_CONNECTIONS + 1000
 COLLECTING = "collector.failed"
@@ -104,7 +107,7 @@ def _configuration(running: Live) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_keep_alive=5,
+        timeout_keep_alive=KEEP_SECONDS,
         timeout_graceful_shutdown=5,
         limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=64 << 10,
