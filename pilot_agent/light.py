@@ -18,7 +18,7 @@ else:
     except ImportError:
         import signal
 
-__all__ = ["dumps", "loads", "sha256_hex", "signal", "signal_name"]
+__all__ = ["dumps", "loads", "mapping", "sha256_hex", "signal", "signal_name"]
 
 
 class _Rules:
@@ -60,6 +60,15 @@ def loads(text: str | bytes | bytearray) -> Any:
     if end != len(text):
         raise ValueError(f"{len(text) - end} characters follow the JSON value")
     return value
+
+
+def mapping(text: bytes) -> dict[str, Any]:
+    """The object that a JSON text is; an empty one for whatever else it is."""
+    try:
+        value = loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def dumps(data: Any, *, indent: int | None = None, default: Callable[[Any], Any] = _refuse) -> str:

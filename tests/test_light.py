@@ -80,3 +80,12 @@ def test_signals_are_named() -> None:
 @given(st.binary())
 def test_a_digest_is_that_of_the_public_module(data: bytes) -> None:
     assert light.sha256_hex(data) == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"7", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_object_is_an_empty_mapping(text: bytes) -> None:
+    assert light.mapping(text) == {}
+
+
+def test_an_object_is_the_mapping_that_it_is() -> None:
+    assert light.mapping(b'{"a": [1]}') == {"a": [1]}

@@ -9,7 +9,7 @@ import os
 import time
 
 from pilot_agent.lifecycle.loop import Task
-from pilot_agent.light import loads
+from pilot_agent.light import mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class TokenRenewal:
 
     def _ended(self, code: int | None, output: bytes) -> None:
         self._asking = False
-        answer = _mapping(output)
+        answer = mapping(output)
         if code == 0 and answer.get("changed"):
             self._told, self.took = "", True
             self._answered(code, output)
@@ -112,11 +112,3 @@ class TokenRenewal:
 
 def _random() -> float:
     return os.urandom(1)[0] / 256
-
-
-def _mapping(output: bytes) -> dict[str, Any]:
-    try:
-        answer = loads(output)
-    except (ValueError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}

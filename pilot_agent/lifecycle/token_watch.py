@@ -13,12 +13,11 @@ from pilot_agent.lifecycle.loop import Task
 from pilot_agent.lifecycle.question import Question
 from pilot_agent.lifecycle.spawn import SEARCH_PATH, find_program
 from pilot_agent.lifecycle.token_renewal import TokenRenewal
-from pilot_agent.light import loads
+from pilot_agent.light import mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pilot_agent.events import EventLog
     from pilot_agent.lifecycle.channel import AdChannel
@@ -116,7 +115,7 @@ class TokenWatch:
 
     def _judge(self, code: int | None, output: bytes) -> None:
         """Another file was looked at: the answer tells what became of it."""
-        answer = _mapping(output)
+        answer = mapping(output)
         if code == 0 and "expires" in answer:
             self.expires = answer["expires"]
             self._warned = ""
@@ -163,11 +162,3 @@ def _moment(installed: str) -> float:
         return os.stat(installed).st_mtime
     except OSError:
         return time.time()
-
-
-def _mapping(output: bytes) -> dict[str, Any]:
-    try:
-        answer = loads(output)
-    except (ValueError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}

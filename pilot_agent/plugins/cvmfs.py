@@ -128,14 +128,20 @@ def take(
     )
     client.discard()
     ladder, failure = climbed.ladder, failure_of(climbed.ladder)
-    if failure is not None and client.failure is not None and client.failure.kind != FailureKind.NODE_RESOURCE:
-        failure = client.failure  # not the site must act, but who publishes the clients
     if failure is not None:
-        failure = worst_failure([way.fault for way in ways.values() if way.fault is not None]) or failure
+        failure = _whose(failure, client, [way.fault for way in ways.values() if way.fault is not None])
     namespaces = inside.namespaces if inside is not None else None
     own = ladder.taken is not None and ladder.taken.name in ways
     limits = configured.limits() if own else ()
     return Taken(to_json(ladder), (*client.facts, *climbed.facts), failure, namespaces, limits)
+
+
+def _whose(failure: Failure, client: Client, faults: list[Failure]) -> Failure:
+    """The failure of who must act: of a rung that was tried, else of who publishes the clients, else of the site."""
+    worst = worst_failure(faults)
+    if worst is not None:
+        return worst
+    return client.failure if client.failure and client.failure.kind != FailureKind.NODE_RESOURCE else failure
 
 
 def _client(context: Context, ladder: Ladder, wake: WakeUp | None) -> Client:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pilot_agent.files import write_atomically
-from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.factory.tokens import load_key
+from server_stub.new_files import require_free
 
 FILE = "factory.yaml"
 ENTRIES = "entries.yaml"
@@ -91,8 +91,7 @@ def make_factory(plan: Plan) -> Made:
     directory = os.path.abspath(plan.directory)
     paths = {name: os.path.join(directory, name) for name in (FILE, ENTRIES, LAUNCHER, "payloads")}
     paths["state"] = os.path.abspath(plan.state) if plan.state else os.path.join(directory, "state")
-    # What systemd or a package made for the account is taken, as long as it is empty.
-    _refuse([path for path in paths.values() if os.path.lexists(path) and not _empty(path)])
+    require_free(paths.values())
     os.makedirs(directory, exist_ok=True)
     os.makedirs(paths["payloads"], mode=0o755, exist_ok=True)
     os.makedirs(paths["state"], mode=0o700, exist_ok=True)
@@ -122,17 +121,6 @@ def make_factory(plan: Plan) -> Made:
     write_atomically(paths[FILE], FACTORY_YAML.format(**values).encode(), mode=0o644)
     needed = [line for line in left if line.split()[1] in wanted]
     return Made((paths[FILE], paths[ENTRIES], *copied, paths["state"]), tuple(needed))
-
-
-def _refuse(there: Sequence[str]) -> None:
-    if there:
-        message = f"{', '.join(there)} exists already, and nothing was written"
-        hint = "name another directory, or move what is there away; whoever gave the command must act"
-        raise PilotError(Failure(FailureKind.USAGE, "file.exists", message, hint))
-
-
-def _empty(path: str) -> bool:
-    return os.path.isdir(path) and not os.listdir(path)
 
 
 def _find(name: str, sources: Sequence[str]) -> str | None:

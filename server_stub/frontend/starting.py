@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pilot_agent.files import write_atomically
 from pilot_agent.model import Failure, FailureKind, PilotError
 from server_stub.frontend.identity import load_identity, make_key
+from server_stub.new_files import require_free
 
 FILE = "frontend.yaml"
 KEY = "frontend.key"
@@ -87,12 +88,7 @@ def make_frontend(plan: NewFrontend) -> tuple[tuple[str, ...], str]:
     paths = {name: os.path.join(directory, name) for name in (FILE, KEY, TOKENS, STATE)}
     if plan.state:
         paths[STATE] = os.path.abspath(plan.state)
-    # What systemd or a package made for the account is taken, as long as it is empty.
-    there = [path for path in paths.values() if os.path.lexists(path) and not _empty(path)]
-    if there:
-        message = f"{', '.join(there)} exists already, and nothing was written"
-        hint = "name another directory, or move what is there away; whoever gave the command must act"
-        raise PilotError(Failure(FailureKind.USAGE, "file.exists", message, hint))
+    require_free(paths.values())
     try:
         os.makedirs(directory, exist_ok=True)
         for name in (TOKENS, STATE):
@@ -113,7 +109,3 @@ def make_frontend(plan: NewFrontend) -> tuple[tuple[str, ...], str]:
         hint = "name a directory that this account may write to; whoever gave the command must act"
         raise PilotError(Failure(FailureKind.USAGE, "file.unwritable", message, hint)) from error
     return tuple(paths.values()), load_identity(plan.name, paths[KEY]).public_key()
-
-
-def _empty(path: str) -> bool:
-    return os.path.isdir(path) and not os.listdir(path)
